@@ -1,0 +1,70 @@
+"""Gradient inversion: from a view of one round to the images that the victim held. One file an attack."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from gradwire.attacks.inversion.iga import IGA
+from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
+from gradwire.errors import unknown
+from gradwire.wire import View
+
+
+class Attack(Protocol):
+    """A frozen set of hyper-parameters that turns problems into guesses."""
+
+    def run(
+        self,
+        problems: Sequence[Problem],
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Callable[[int], None] | None = None,
+    ) -> Guess:
+        """Attack problems that share a model, a mode and a shape, as one batch."""
+
+
+ATTACKS: Mapping[str, Callable[..., Attack]] = {"iga": IGA}
+
+
+def attack(name: str, **options: object) -> Attack:
+    """The attack with this name.
+
+    Raises:
+        GradwireError: an unknown name, or an option's value that does not fit.
+    """
+    if name not in ATTACKS:
+        raise unknown("attack", name, ATTACKS)
+    return ATTACKS[name](**options)
+
+
+def invert(
+    view: View | Sequence[View],
+    attack: str = "iga",
+    knowledge: Knowledge = "adaptive",
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    **options: object,
+) -> Guess:
+    """Reconstruct what the victims of one view, or of several that share a model, held.
+
+    Args:
+        view: from `gradwire.capture`. Several are attacked as one batch.
+        attack: one of `ATTACKS`; `options` are its hyper-parameters (iterations, restarts, tv, …).
+        knowledge: "adaptive" (the adversary knows the scheme and matches what was sent) or "naive" (it decodes the
+            update and takes it for a gradient).
+
+    Returns:
+        images (V, B, C, H, W) in [0, 1], one victim a view.
+
+    Raises:
+        GradwireError: an unknown attack or knowledge, views that do not share a model and a shape, labels that
+            cannot be inferred.
+    """
+    views = [view] if isinstance(view, View) else list(view)
+    problems = [pose(each, knowledge, number) for number, each in enumerate(views)]
+    return _attack(attack, **options).run(problems, seed=seed, device=device)
+
+
+_attack = attack
+
+__all__ = ["ATTACKS", "KNOWLEDGE", "IGA", "Attack", "Guess", "Knowledge", "Problem", "attack", "invert", "pose"]

@@ -1,0 +1,93 @@
+"""Inverting gradients: cosine distance, total variation, signed Adam.
+
+J. Geiping, H. Bauermeister, H. Dröge, M. Moeller, "Inverting gradients – how easy is it to break privacy in
+federated learning?", NeurIPS 2020, eq. 4 and section 5.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradwire.attacks.inversion.gradients import VictimGradients
+from gradwire.attacks.inversion.objective import cosine, total_variation
+from gradwire.attacks.inversion.problem import Guess, Problem
+from gradwire.errors import GradwireError
+from gradwire.schemes import Stack
+from gradwire.seeds import generator
+
+Progress = Callable[[int], None]
+MILESTONES = (3 / 8, 5 / 8, 7 / 8)
+
+
+@dataclass(frozen=True)
+class IGA:
+    """Minimise 1 − cos(A(∇L(x, y)), sent) + tv·TV(x) over images x in [0, 1].
+
+    Attributes:
+        iterations: steps of signed Adam.
+        restarts: independent starts a victim; the one with the lowest objective is the answer.
+        tv: the weight of total variation.
+        step: Adam's step size, divided by 10 at 3/8, 5/8 and 7/8 of the iterations.
+    """
+
+    name: ClassVar[str] = "iga"
+
+    iterations: int = 1000
+    restarts: int = 1
+    tv: float = 1e-4
+    step: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "restarts"):
+            if getattr(self, name) < 1:
+                raise GradwireError(f"iga: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.tv < 0:
+            raise GradwireError(f"iga: tv is {self.tv}; it must not be negative")
+
+    def run(
+        self, problems: Sequence[Problem], seed: int = 0, device: str = "cpu", progress: Progress | None = None
+    ) -> Guess:
+        """Attack all problems as one batch: they share a model, a mode and a shape, not a scheme."""
+        first = problems[0].view
+        rows = [problem for problem in problems for _ in range(self.restarts)]
+        gradients = VictimGradients(first.model, first.mode, first.loss, device)
+        labels = torch.stack([problem.labels for problem in rows]).to(device)
+        images = torch.stack([self._start(p, r, seed) for p in problems for r in range(self.restarts)]).to(device)
+        stack = Stack.of([problem.measurement for problem in rows], images)
+
+        def objective(candidates: Tensor) -> Tensor:
+            distance = cosine(*stack.moments(gradients(candidates, labels)), stack.energy)
+            return distance + self.tv * total_variation(candidates)
+
+        images.requires_grad_()
+        adam = torch.optim.Adam([images], lr=self.step)
+        milestones = [int(share * self.iterations) for share in MILESTONES]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(adam, milestones, gamma=0.1)
+        for _ in range(self.iterations):
+            (slope,) = torch.autograd.grad(objective(images).sum(), images)
+            images.grad = slope.nan_to_num().sign()
+            adam.step()
+            schedule.step()
+            with torch.no_grad():
+                images.clamp_(0, 1)
+            if progress is not None:
+                progress(len(problems))
+        final = objective(images).detach()
+        return self._best(images.detach().cpu(), final.cpu(), problems)
+
+    def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
+        """Noise around mid-grey, the same for every scheme that attacks the same victim."""
+        noise = torch.randn(problem.view.shape, generator=generator("start", seed, problem.salt, restart))
+        return (0.5 + 0.25 * noise).clamp(0, 1)
+
+    def _best(self, images: Tensor, objective: Tensor, problems: Sequence[Problem]) -> Guess:
+        """Each victim's restart of lowest objective: chosen by what the adversary has, and by nothing else."""
+        lost = ~objective.isfinite()
+        ranked = objective.masked_fill(lost, float("inf")).view(len(problems), self.restarts)
+        chosen = ranked.argmin(1)
+        rows = torch.arange(len(problems)) * self.restarts + chosen
+        labels = torch.stack([problem.labels for problem in problems])
+        return Guess(images[rows], labels, ranked.min(1).values, self.iterations, int(lost.sum()))

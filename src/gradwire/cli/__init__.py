@@ -1,0 +1,40 @@
+"""The command line. No logic of its own: it reads options, calls a study, and shows what came of it."""
+
+import sys
+
+import click
+
+from gradwire.cli.audit import audit
+from gradwire.cli.catalogue import catalogue
+from gradwire.cli.report import report
+from gradwire.cli.train import train
+from gradwire.errors import GradwireError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="gradwire")
+def gradwire() -> None:
+    """Train models together over a wire, and see what that wire gives away."""
+
+
+for command in (audit, train, report, catalogue):
+    gradwire.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; whatever the user can put right is one line and exit status 2."""
+    try:
+        gradwire(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.UsageError as error:
+        where = f"{error.ctx.command_path}: " if error.ctx else ""
+        click.echo(f"{where}{error.format_message()}", err=True)
+        sys.exit(2)
+    except (GradwireError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo(f"gradwire: {message}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("gradwire: interrupted; rows finished so far are in results.csv", err=True)
+        sys.exit(130)

@@ -1,0 +1,27 @@
+"""gradwire list: what there is to choose from."""
+
+from dataclasses import fields
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gradwire import data, models
+from gradwire.attacks.inversion import ATTACKS
+from gradwire.schemes import SCHEMES
+
+
+@click.command(name="list")
+def catalogue() -> None:
+    """List schemes with their parameters, attacks, models and data sets."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, scheme in SCHEMES.items():
+        parameters = ", ".join(f"{field.name}={field.default}" for field in fields(scheme))
+        table.add_row("scheme", name, parameters)
+    for name, attack in ATTACKS.items():
+        table.add_row("attack", name, (attack.__doc__ or "").splitlines()[0])
+    for name in models.names():
+        table.add_row("model", name, "")
+    for name in data.names():
+        table.add_row("data", name, "")
+    Console().print(table)

@@ -1,0 +1,13 @@
+"""Labelled image sets, and how they are divided among clients.
+
+>>> from gradwire import data
+>>> digits = data.load("digits", split="test")
+>>> images, labels = digits.batch([0, 1, 2])
+>>> parts = data.partition.split("dirichlet:0.5", digits.labels, clients=4, seed=0)
+"""
+
+from gradwire.data import partition
+from gradwire.data.catalog import load, names
+from gradwire.data.dataset import Dataset
+
+__all__ = ["Dataset", "load", "names", "partition"]

@@ -1,0 +1,43 @@
+"""The data sets that gradwire knows by name, and the door to all of them."""
+
+from pathlib import Path
+
+from gradwire.data.dataset import Dataset
+from gradwire.data.digits import load_digits
+from gradwire.data.folder import load_folder
+from gradwire.data.sources import SOURCES
+from gradwire.data.splits import SPLITS
+from gradwire.errors import GradwireError, unknown
+
+
+def names() -> tuple[str, ...]:
+    """List the data sets that `load` knows by name."""
+    return ("digits", *SOURCES)
+
+
+def load(name_or_dir: str | Path, split: str = "test", limit: int | None = None) -> Dataset:
+    """Load one split of a data set.
+
+    Args:
+        name_or_dir: one of `names()`, or a folder of class folders with images (`gradwire.data.folder`). A name goes
+            before a folder of that name; write `./digits` for the latter.
+        split: `train` or `test`.
+        limit: take the first so many images only (fewer where there are fewer) and decode no others.
+
+    Raises:
+        GradwireError: an unknown name or split, a limit below 1, or data that cannot be had or are not as they must be.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if limit is not None and limit < 1:
+        raise GradwireError(f"limit is {limit}; it must be 1 or more")
+    name = str(name_or_dir)
+    if name == "digits":
+        return load_digits(split, limit)
+    if name in SOURCES:
+        from gradwire.data.hub import load_hub  # brings pyarrow, which is slow to import
+
+        return load_hub(name, split, limit)
+    if Path(name).is_dir():
+        return load_folder(Path(name), split, limit)
+    raise unknown("data", name, (*names(), "or a folder of class folders with images"))

@@ -1,0 +1,53 @@
+"""Rows of a `results.csv`: the columns a command writes, and how a cell is read."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gradwire.errors import GradwireError
+
+Row = Mapping[str, Any]
+"""A measurement: column → value, as text from a file or as the value itself."""
+
+_COMMON = ("data", "model", "scheme", "seed", "device", "seconds", "bytes_up", "bytes_down", "ratio")
+AUDIT_COLUMNS = (
+    *_COMMON,
+    *("mode", "attack", "knowledge", "adversary", "victim", "batch", "iterations"),
+    *("objective", "mse", "psnr", "ssim", "success"),
+)
+TRAIN_COLUMNS = (*_COMMON, "round", "epoch", "train_loss", "test_loss", "test_accuracy")
+
+_YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
+
+
+def require(columns: Iterable[str], wanted: Iterable[str], where: str) -> None:
+    """Raise `GradwireError`, naming the missing ones, unless all `wanted` columns are there."""
+    present = set(columns)
+    if missing := [column for column in wanted if column not in present]:
+        raise GradwireError(f"{where} lacks the columns {', '.join(missing)}")
+
+
+def number(row: Row, column: str) -> float:
+    """The value of a numeric cell; an empty cell is NaN (not measured).
+
+    Raises:
+        GradwireError: the cell holds something else.
+    """
+    value = row[column]
+    if value in (None, ""):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise GradwireError(f"column {column} of {row['scheme']} holds {value!r}; it should be a number") from None
+
+
+def yes(row: Row, column: str) -> bool:
+    """The value of a yes-or-no cell, written as True, False, 1 or 0.
+
+    Raises:
+        GradwireError: the cell holds something else.
+    """
+    text = str(row[column]).strip().lower()
+    if text not in _YES + _NO:
+        raise GradwireError(f"column {column} of {row['scheme']} holds {row[column]!r}; it should be True or False")
+    return text in _YES

@@ -1,0 +1,105 @@
+"""A run folder, read: results.csv, config.json and reconstructions.safetensors."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gradwire.errors import GradwireError
+from gradwire.report.rows import AUDIT_COLUMNS, TRAIN_COLUMNS, Row, require
+
+RESULTS, CONFIG, PICTURES = "results.csv", "config.json", "reconstructions.safetensors"
+
+Kind = Literal["audit", "train"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command left behind.
+
+    Attributes:
+        folder: where it lies.
+        kind: "train" for rows of a training run, "audit" for rows of attacks.
+        rows: the measurements, in the file's order; never empty.
+        config: `config.json`, or {} where there is none.
+        pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.
+        notes: sentences for the reader: those of the run, and what the folder lacks.
+    """
+
+    folder: Path
+    kind: Kind
+    rows: list[Row]
+    config: dict[str, Any]
+    pictures: dict[str, Tensor]
+    notes: list[str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options that the command ran with."""
+        settings = self.config.get("settings")
+        return settings if isinstance(settings, dict) else {}
+
+
+def read(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        GradwireError: no results.csv, no rows or columns missing in it, or a file that cannot be read.
+    """
+    rows, columns = _results(folder / RESULTS)
+    config, notes = _config(folder / CONFIG)
+    kind: Kind = "train" if config.get("command") == "train" or "train_loss" in columns else "audit"
+    require(columns, TRAIN_COLUMNS if kind == "train" else AUDIT_COLUMNS, str(folder / RESULTS))
+    pictures: dict[str, Tensor] = {}
+    if kind == "audit":
+        pictures = _pictures(folder / PICTURES)
+        if "originals" not in pictures:
+            pictures = {}
+            notes.append(f"This folder has no {PICTURES} with the original images, so there are no pictures here.")
+    return Run(folder, kind, rows, config, pictures, notes)
+
+
+def _results(path: Path) -> tuple[list[Row], list[str]]:
+    if not path.is_file():
+        raise GradwireError(f"{path.parent} holds no {path.name}; give the folder that a gradwire command wrote")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows: list[Row] = list(reader)
+            columns = list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise GradwireError(f"{path} cannot be read as CSV: {error}") from error
+    if not rows:
+        raise GradwireError(f"{path} has no rows; there is nothing to report")
+    return rows, columns
+
+
+def _config(path: Path) -> tuple[dict[str, Any], list[str]]:
+    if not path.is_file():
+        return {}, [f"This folder has no {path.name}, so the settings of the run are not known."]
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GradwireError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise GradwireError(f"{path} holds a {type(config).__name__}; it should be an object with command and settings")
+    notes = config.get("notes") or []
+    return config, [notes] if isinstance(notes, str) else [str(note) for note in notes]
+
+
+def _pictures(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        return {}
+    try:
+        pictures = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise GradwireError(f"{path} cannot be read as safetensors: {error}") from error
+    shapes = {tuple(images.shape) for images in pictures.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 5:
+        raise GradwireError(f"{path} holds tensors of shapes {sorted(shapes)}; all must be one V×B×C×H×W")
+    return {name: images.float() for name, images in pictures.items()}

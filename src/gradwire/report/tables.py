@@ -1,0 +1,95 @@
+"""A table of text, and its three printed forms: Markdown, LaTeX and the terminal."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "÷": r"$\div$",
+    "≥": r"$\geq$",
+    "–": "--",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, and whether it holds figures, which are set to the right."""
+
+    title: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text under headings; every row has as many cells as there are columns. `note` explains them."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def to_markdown(table: Table) -> str:
+    """A GitHub-flavoured Markdown table, ending in a newline."""
+    rule = ["---:" if column.numeric else ":---" for column in table.columns]
+    head = [column.title for column in table.columns]
+    body = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in (head, *table.rows)]
+    lines = [body[0], rule, *body[1:]]
+    note = f"\n{table.note}\n" if table.note else ""
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + note
+
+
+def to_latex(table: Table, caption: str = "") -> str:
+    """A LaTeX `table` with rules of the booktabs package, ending in a newline."""
+
+    def line(cells: Iterable[str]) -> str:
+        return "  " + " & ".join(map(_escape, cells)) + r" \\"
+
+    caption = " ".join(text for text in (caption, table.note) if text)
+    alignment = "".join("r" if column.numeric else "l" for column in table.columns)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            *([rf"  \caption{{{_escape(caption)}}}"] if caption else []),
+            rf"  \begin{{tabular}}{{{alignment}}}",
+            r"  \toprule",
+            line(column.title for column in table.columns),
+            r"  \midrule",
+            *map(line, table.rows),
+            r"  \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def to_rich(table: Table) -> RichTable:
+    """A table for `rich.console.Console.print`; names with brackets in them are shown as they are."""
+    note = Text(table.note) if table.note else None
+    result = RichTable(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="bold",
+        caption=note,
+        caption_justify="left",
+    )
+    for column in table.columns:
+        result.add_column(Text(column.title), justify="right" if column.numeric else "left", overflow="fold")
+    for row in table.rows:
+        result.add_row(*map(Text, row))
+    return result
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

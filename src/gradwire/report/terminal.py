@@ -1,0 +1,23 @@
+"""The folder of a run → the table that ends a command."""
+
+from pathlib import Path
+
+from rich.table import Table as RichTable
+
+from gradwire.report.leakage import leakage_table
+from gradwire.report.run import read
+from gradwire.report.summary import summarise
+from gradwire.report.tables import to_rich
+from gradwire.report.training import follow, training_table
+
+
+def table(folder: Path) -> RichTable:
+    """A run's summary for `rich.console.Console.print`, made to fit 80 characters.
+
+    Raises:
+        GradwireError: as `read`: results.csv is missing, empty or lacks columns.
+    """
+    run = read(folder)
+    if run.kind == "train":
+        return to_rich(training_table(follow(run.rows), brief=True))
+    return to_rich(leakage_table(summarise(run.rows), brief=True))

@@ -1,0 +1,77 @@
+"""The folder of a run → its report."""
+
+from pathlib import Path
+
+from gradwire.errors import GradwireError
+from gradwire.report import html, pictures, words
+from gradwire.report.curves import leakage_figure
+from gradwire.report.figures import THEMES, render
+from gradwire.report.leakage import leakage_table
+from gradwire.report.progress import training_figure
+from gradwire.report.run import Run, read
+from gradwire.report.summary import pair, summarise
+from gradwire.report.tables import Table, to_latex, to_markdown
+from gradwire.report.training import follow, training_table
+
+
+def write(folder: Path) -> Path:
+    """Write the report of a run beside its results, replacing an earlier one.
+
+    Written are report.html (self-contained), summary.md and summary.tex, and the pictures: leakage.svg, leakage.png
+    and, where there are reconstructions, reconstructions.png for an audit; training.svg and training.png for training.
+    The same folder gives the same files, byte for byte.
+
+    Args:
+        folder: holds results.csv, and as a rule config.json and reconstructions.safetensors.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        GradwireError: results.csv is missing, empty or lacks columns; a file cannot be read or written.
+    """
+    run = read(folder)
+    files = _audit(run) if run.kind == "audit" else _training(run)
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    except OSError as error:
+        raise GradwireError(f"the report cannot be written to {folder}: {error.strerror}") from error
+    return folder / "report.html"
+
+
+def _audit(run: Run) -> dict[str, bytes | str]:
+    summaries = summarise(run.rows)
+    pairs = pair(summaries)
+    shown = pictures.rows(run, pairs)
+    curves = {theme: render(leakage_figure(summaries, colours), "svg") for theme, colours in THEMES.items()}
+    files: dict[str, bytes | str] = {
+        "leakage.svg": curves["light"],
+        "leakage.png": render(leakage_figure(summaries), "png"),
+        "report.html": html.audit_page(run, summaries, shown, curves),
+        **_texts(leakage_table(summaries), words.headline(pairs), words.baseline(pairs)),
+    }
+    if shown:
+        figure = pictures.reconstructions_figure(pictures.originals(run), shown)
+        files["reconstructions.png"] = render(figure, "png")
+    return files
+
+
+def _training(run: Run) -> dict[str, bytes | str]:
+    series = follow(run.rows)
+    table = training_table(series)
+    curves = {theme: render(training_figure(series, colours), "svg") for theme, colours in THEMES.items()}
+    return {
+        "training.svg": curves["light"],
+        "training.png": render(training_figure(series), "png"),
+        "report.html": html.training_page(run, series, table, curves),
+        **_texts(table, words.training_headline(series)),
+    }
+
+
+def _texts(table: Table, *sentences: str | None) -> dict[str, bytes | str]:
+    said = [sentence.rstrip(".") + "." for sentence in sentences if sentence]
+    return {
+        "summary.md": "\n".join([*(f"{sentence}\n" for sentence in said), to_markdown(table)]),
+        "summary.tex": to_latex(table, " ".join(said)),
+    }

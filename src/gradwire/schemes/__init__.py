@@ -1,0 +1,23 @@
+"""Schemes: what is done to updates between the parties. One file a scheme, each reading like its paper's algorithm."""
+
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement, Stack, dense
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.sight import sight
+from gradwire.schemes.spec import SCHEMES, parse
+
+__all__ = [
+    "SCHEMES",
+    "Layout",
+    "Measurement",
+    "Outcome",
+    "Round",
+    "Scheme",
+    "Sight",
+    "Stack",
+    "State",
+    "Update",
+    "dense",
+    "parse",
+    "sight",
+]

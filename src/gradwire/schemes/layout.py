@@ -1,0 +1,82 @@
+"""The order, names and shapes of a model's parameters, and the flat vector that they make."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from gradwire.errors import GradwireError
+
+Update = Mapping[str, Tensor]
+"""One party's contribution to one round: parameter name → tensor."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Parameter names and shapes in the model's order. Public: every party derives it from the model."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, update: Update) -> "Layout":
+        """The layout of an update."""
+        return cls({name: tuple(tensor.shape) for name, tensor in update.items()})
+
+    @classmethod
+    def of_model(cls, model: nn.Module) -> "Layout":
+        """The layout of the updates that `model` gives: the parameters that require a gradient."""
+        return cls.of({name: p for name, p in model.named_parameters() if p.requires_grad})
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Entries of each parameter."""
+        return {name: prod(shape) for name, shape in self.shapes.items()}
+
+    @cached_property
+    def size(self) -> int:
+        """Entries of the whole update."""
+        return sum(self.sizes.values())
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """Where each parameter begins in the flat vector."""
+        return dict(zip(self.sizes, accumulate(self.sizes.values(), initial=0), strict=False))
+
+    def flatten(self, update: Update) -> Tensor:
+        """The update as one vector, shape (size,)."""
+        return torch.cat([update[name].reshape(-1) for name in self.shapes])
+
+    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
+        """The update that `flatten` made the vector of (views of it)."""
+        parts = vector.split(list(self.sizes.values()))
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def zeros(self, like: Tensor | None = None) -> dict[str, Tensor]:
+        """An update of zeros, with the dtype and device of `like`."""
+        kind = {} if like is None else {"dtype": like.dtype, "device": like.device}
+        return {name: torch.zeros(shape, **kind) for name, shape in self.shapes.items()}  # type: ignore[arg-type]
+
+    def check(self, update: Update) -> None:
+        """Refuse an update that is not of this layout or holds a value that is not finite.
+
+        Raises:
+            GradwireError: naming the parameter.
+        """
+        if Layout.of(update).shapes != self.shapes:
+            raise GradwireError(f"update has {_differing(update, self.shapes)}; the model's parameters say otherwise")
+        for name, tensor in update.items():
+            if not torch.isfinite(tensor).all():
+                bad = int((~torch.isfinite(tensor)).sum())
+                raise GradwireError(f"gradient of {name!r} is not finite in {bad} of {tensor.numel()} entries")
+
+
+def _differing(update: Update, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    for name in (*shapes, *update):
+        shape = tuple(update[name].shape) if name in update else None
+        if shape != shapes.get(name):
+            return f"{name!r} of shape {shape}"
+    return "its parameters in another order"

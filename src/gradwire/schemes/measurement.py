@@ -1,0 +1,195 @@
+"""What an adversary can hold a candidate update against: the scheme's differentiable map, and what came out of it.
+
+A measurement is a collection of terms, parameter by parameter. Each term is a linear map A of that parameter's
+gradient G and the observed value y; an attack looks for inputs whose gradient gives A(G) ≈ y. All that the usual
+objectives need of a term are three numbers a victim, its *moments*: ⟨A(G), y⟩, ‖A(G)‖² and ‖y‖².
+
+Every term holds a stack of victims in its leading dimension V; a scheme makes terms with V = 1 and `Stack` joins
+those of many victims, of whatever schemes, so that they are attacked as one batch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+Moments = tuple[Tensor, Tensor]
+"""⟨A(G), y⟩ and ‖A(G)‖², each of shape (V,)."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A linear map of one parameter's gradient and what was observed of it.
+
+    Attributes:
+        observed: y, shape (V, …).
+    """
+
+    observed: Tensor
+
+    def apply(self, gradient: Tensor) -> Tensor:
+        """A(G) for gradients of shape (V, *parameter), of the shape of `observed`."""
+        raise NotImplementedError
+
+    def moments(self, gradient: Tensor) -> Moments:
+        """⟨A(G), y⟩ and ‖A(G)‖² for gradients of shape (V, *parameter)."""
+        measured = self.apply(gradient).flatten(1)
+        return (measured * self.observed.flatten(1)).sum(1), measured.square().sum(1)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Terms with equal keys can be stacked."""
+        return (type(self), *(tuple(t.shape[1:]) for t in self._tensors()))
+
+    @classmethod
+    def stack(cls, terms: Sequence[Self]) -> Self:
+        """One term with the victims of all of them."""
+        columns = zip(*(term._tensors() for term in terms), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """The same term elsewhere; `dtype` applies to what is floating-point."""
+        return type(self)(*(t.to(device, dtype if t.is_floating_point() else None) for t in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return tuple(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Dense(Term):
+    """The gradient itself: A(G) = G."""
+
+    def apply(self, gradient: Tensor) -> Tensor:
+        """G."""
+        return gradient
+
+
+@dataclass(frozen=True)
+class Support(Term):
+    """Some entries of the gradient: A(G) = G[indices].
+
+    Attributes:
+        observed: shape (V, K).
+        indices: int64 positions in the flattened parameter, shape (V, K).
+        weight: 1 where an entry counts and 0 where it pads a victim with fewer of them, shape (V, K).
+    """
+
+    indices: Tensor
+    weight: Tensor
+
+    @classmethod
+    def at(cls, indices: Tensor, values: Tensor) -> Self:
+        """The term of one victim: `values` (K,) were observed at `indices` (K,)."""
+        return cls(values[None], indices[None], torch.ones_like(values)[None])
+
+    def apply(self, gradient: Tensor) -> Tensor:
+        """G at the indices; zero where padded."""
+        return gradient.flatten(1).gather(1, self.indices) * self.weight
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Any two supports can be stacked: the shorter is padded."""
+        return (type(self),)
+
+    @classmethod
+    def stack(cls, terms: Sequence[Self]) -> Self:
+        """One term with the victims of all of them, padded to the largest K."""
+        width = max(term.indices.shape[1] for term in terms)
+        columns = zip(*(term._tensors() for term in terms), strict=True)
+        return cls(*(torch.cat([pad(t, (0, width - t.shape[1])) for t in column]) for column in columns))
+
+
+@dataclass(frozen=True)
+class RightSketch(Term):
+    """The gradient as a matrix (n, m) times a known one: A(G) = G·Q.
+
+    Attributes:
+        observed: shape (V, n, r).
+        right: Q, shape (V, m, r).
+    """
+
+    right: Tensor
+
+    def apply(self, gradient: Tensor) -> Tensor:
+        """G·Q."""
+        return gradient.flatten(2) @ self.right
+
+
+@dataclass(frozen=True)
+class LeftSketch(Term):
+    """The transposed gradient as a matrix (m, n) times a known one: A(G) = Gᵀ·P.
+
+    Attributes:
+        observed: shape (V, m, r).
+        left: P, shape (V, n, r).
+    """
+
+    left: Tensor
+
+    def apply(self, gradient: Tensor) -> Tensor:
+        """Gᵀ·P."""
+        return gradient.flatten(2).mT @ self.left
+
+
+Measurement = Mapping[str, Sequence[Term]]
+"""One victim's terms: parameter name → what was observed of that parameter. A parameter may be missing."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The measurements of V victims, terms of a kind joined, ready to be held against V gradients at once.
+
+    Attributes:
+        terms: parameter name → (rows, term): `term` belongs to the victims number `rows` (int64, ascending).
+        energy: ‖y‖² of each victim's observations, shape (V,).
+    """
+
+    terms: Mapping[str, Sequence[tuple[Tensor, Term]]]
+    energy: Tensor
+
+    @classmethod
+    def of(cls, measurements: Sequence[Measurement], like: Tensor) -> "Stack":
+        """Join the measurements of victims 0 to V − 1, with the dtype and device of `like`."""
+        found: dict[str, dict[tuple[object, ...], list[tuple[int, Term]]]] = {}
+        energy = torch.zeros(len(measurements), dtype=like.dtype, device=like.device)
+        for row, measurement in enumerate(measurements):
+            for name, terms in measurement.items():
+                for position, term in enumerate(terms):
+                    found.setdefault(name, {}).setdefault((position, *term.key), []).append((row, term))
+        joined = {name: [_join(group, like) for group in groups.values()] for name, groups in found.items()}
+        for parts in joined.values():
+            for rows, term in parts:
+                energy.index_add_(0, rows, term.observed.flatten(1).square().sum(1))
+        return cls(joined, energy)
+
+    def moments(self, gradients: Mapping[str, Tensor]) -> Moments:
+        """⟨A(G), y⟩ and ‖A(G)‖² over all of each victim's terms.
+
+        Args:
+            gradients: parameter name → shape (V, *parameter).
+
+        Returns:
+            two tensors of shape (V,).
+        """
+        inner, square = torch.zeros_like(self.energy), torch.zeros_like(self.energy)
+        for name, parts in self.terms.items():
+            for rows, term in parts:
+                gradient = gradients[name]
+                chosen = gradient if len(rows) == len(gradient) else gradient[rows]
+                along, norm = term.moments(chosen)
+                inner, square = inner.index_add(0, rows, along), square.index_add(0, rows, norm)
+        return inner, square
+
+
+def dense(update: Mapping[str, Tensor]) -> dict[str, list[Term]]:
+    """The measurement of somebody who takes `update` for the gradient itself."""
+    return {name: [Dense(tensor[None])] for name, tensor in update.items()}
+
+
+def _join(group: Iterable[tuple[int, Term]], like: Tensor) -> tuple[Tensor, Term]:
+    rows, terms = zip(*group, strict=True)
+    joined = type(terms[0]).stack(terms)
+    return torch.tensor(rows, device=like.device), joined.to(like.device, like.dtype)

@@ -1,0 +1,30 @@
+"""From a view to what it says of the victim's uploads, whoever the adversary is."""
+
+from gradwire.errors import GradwireError
+from gradwire.schemes.layout import Layout
+from gradwire.schemes.scheme import Round, Scheme, Sight
+from gradwire.schemes.spec import parse
+from gradwire.wire import SERVER, View
+
+
+def sight(view: View) -> tuple[Scheme, Sight]:
+    """The scheme of a view, and the victim's part in the round as this adversary works it out.
+
+    The server and an eavesdropper read the victim's uploads. A fellow client sees only the replies and its own
+    uploads, and takes the latter out of the former: what is left is the mean over the other clients, which is the
+    victim alone where there are two.
+
+    Raises:
+        GradwireError: the view holds no message of the victim, or too few to tell.
+    """
+    scheme = parse(view.scheme)
+    round = Round(view.round, view.clients, view.seed, Layout.of_model(view.model))
+    replies = {m.phase: m.tensors for m in view.messages if m.sender == SERVER}
+    if view.adversary in (SERVER, "eavesdropper"):
+        uploads = {m.phase: m.tensors for m in view.messages if m.sender == view.victim}
+    else:
+        own = {m.phase: m.tensors for m in view.messages if m.sender == view.adversary}
+        uploads = {phase: scheme.others(replies[phase], own[phase], round) for phase in own if phase in replies}
+    if not uploads:
+        raise GradwireError(f"the view of {view.adversary} holds no message that tells anything of {view.victim}")
+    return scheme, Sight(uploads, replies, view.public, round)

@@ -1,0 +1,9 @@
+"""From a run's one seed to the many generators of its parts: the same words give the same numbers, anywhere."""
+
+import torch
+import xxhash
+
+
+def generator(*words: int | str) -> torch.Generator:
+    """A CPU generator that depends on every one of the words, and on their order."""
+    return torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(repr(words)) >> 1)

@@ -1,0 +1,190 @@
+"""The audit: victims × schemes × knowledge × attacks, captured as training sends them, attacked, and only then scored."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gradwire import data, metrics, models
+from gradwire.attacks.inversion import Guess, Knowledge, Problem, pose
+from gradwire.data import Dataset
+from gradwire.errors import GradwireError
+from gradwire.schemes import Layout, State
+from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.run import RunFolder
+from gradwire.training import TrainSettings, begin, capture, train
+
+COLUMNS = tuple(
+    "data model scheme seed device seconds bytes_up bytes_down ratio mode attack knowledge adversary victim batch "
+    "iterations objective mse psnr ssim success".split()
+)
+CHUNK_BYTES = 4 << 30
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One scheme at the moment of the attacked round: the model and the scheme's state as they then are."""
+
+    scheme: str
+    model: nn.Module
+    public: State | None = None
+    private: Mapping[str, State] | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One victim's problem, and what its row is filed under."""
+
+    scheme: str
+    knowledge: Knowledge
+    victim: int
+    problem: Problem
+
+
+def audit(settings: AuditSettings, out: str | Path | None = None, progress: Progress = lambda *_: None) -> Path:
+    """Run a whole audit and return the folder that it wrote: results.csv, config.json, reconstructions.
+
+    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable.
+
+    Raises:
+        GradwireError: settings that cannot be met, or a folder that cannot be written.
+    """
+    victims = data.load(settings.data, settings.split)
+    needed = settings.samples * settings.batch * settings.parties
+    if len(victims) < needed:
+        raise GradwireError(f"{settings.data} has {len(victims)} {settings.split} images; this audit needs {needed}")
+    model = _model(settings, victims)
+    run = RunFolder.create(out, "audit", COLUMNS)
+    run.configure("audit", asdict(settings))
+    images, _ = victims.batch(range(settings.samples * settings.batch))
+    truth = images.view(settings.samples, settings.batch, *victims.shape)
+    pictures, lost = {"originals": truth}, 0
+    chunks = [chunk for lot in _situations(settings, model, progress) for chunk in _chunks(settings, lot, victims)]
+    total, done = settings.iterations * sum(map(len, chunks)) * len(settings.attacks), 0
+    for name in settings.attacks:
+        for chunk in chunks:
+
+            def tick(victims: int) -> None:
+                nonlocal done
+                done += victims
+                progress("attacking", done, total)
+
+            started = time.perf_counter()
+            problems = [cell.problem for cell in chunk]
+            guess = settings.attack(name).run(problems, settings.seed, settings.device, tick)
+            each = (time.perf_counter() - started) / len(chunk)
+            lost += guess.lost
+            # Only here, when the attack has chosen, does the truth come in.
+            true = truth[[cell.victim for cell in chunk]]
+            found = metrics.match(guess.images, true)
+            run.append(_rows(settings, name, chunk, guess, found, true, each))
+            for cell, picture in zip(chunk, found, strict=True):
+                key = f"{cell.scheme}|{name}|{cell.knowledge}"
+                pictures.setdefault(key, torch.zeros_like(truth))[cell.victim] = picture
+    run.save(pictures)
+    notes = [f"{lost} restarts ended in a value that was not finite and were given up."] if lost else []
+    run.configure("audit", asdict(settings), notes)
+    return run.path
+
+
+def _model(settings: AuditSettings, dataset: Dataset) -> nn.Module:
+    shape, classes = dataset.shape, dataset.num_classes
+    model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
+    return model.to(settings.device)
+
+
+def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[list[Situation]]:
+    """Schemes that share a model, lot by lot: untrained, all of them do; trained, each has come its own way."""
+    if not settings.trained_rounds:
+        yield [Situation(spec, model) for spec in settings.schemes]
+        return
+    dataset = data.load(settings.data, "train")
+    for number, spec in enumerate(settings.schemes):
+        how = TrainSettings(
+            scheme=spec,
+            clients=settings.parties,
+            rounds=settings.trained_rounds,
+            seed=settings.seed,
+            device=settings.device,
+        )
+        state = begin(how, _model(settings, dataset))
+        done, total = number * how.rounds, len(settings.schemes) * how.rounds
+        train(state, how, dataset, after_round=lambda s, _, done=done: progress("training", done + s.round, total))
+        yield [Situation(spec, state.model, state.public, state.private)]
+
+
+def _chunks(settings: AuditSettings, lot: list[Situation], victims: Dataset) -> Iterator[list[Cell]]:
+    """The problems of a lot, in chunks that are attacked as one batch each."""
+    cells = [cell for situation in lot for cell in _cells(settings, situation, victims)]
+    parameters = models.parameter_count(lot[0].model)
+    # A restart holds its gradient, what it is compared with, and the graph through both.
+    automatic = max(1, CHUNK_BYTES // (32 * parameters * settings.restarts))
+    size = settings.chunk or automatic
+    for begin_at in range(0, len(cells), size):
+        yield cells[begin_at : begin_at + size]
+
+
+def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[Cell]:
+    """Capture each victim's round under one scheme, and pose the problem for each kind of knowledge."""
+    count = settings.samples * settings.batch
+    for victim in range(settings.samples):
+        start = victim * settings.batch
+        batch = victims.batch(range(start, start + settings.batch))
+        fellows = [
+            victims.batch(range(start + party * count, start + party * count + settings.batch))
+            for party in range(1, settings.parties)
+        ]
+        view = capture(
+            situation.model,
+            *(tensor.to(settings.device) for tensor in batch),
+            situation.scheme,
+            adversary=settings.adversary,
+            fellows=[(x.to(settings.device), y.to(settings.device)) for x, y in fellows],
+            mode=settings.mode,
+            labels_known=settings.labels == "known",
+            public=situation.public,
+            private=situation.private,
+            round=settings.trained_rounds,
+            seed=settings.seed,
+            freeze=False,
+        )
+        for knowledge in settings.knows:
+            yield Cell(situation.scheme, knowledge, victim, pose(view, knowledge, salt=victim))
+
+
+def _rows(
+    settings: AuditSettings, name: str, chunk: list[Cell], guess: Guess, found: Tensor, true: Tensor, seconds: float
+) -> Iterator[dict[str, object]]:
+    """One row a cell; `found` are the guess's images in the order of the true ones."""
+    mse, psnr, ssim = metrics.mse(found, true), metrics.psnr(found, true), metrics.ssim(found, true)
+    for i, cell in enumerate(chunk):
+        view = cell.problem.view
+        yield {
+            "data": settings.data,
+            "model": settings.model,
+            "scheme": cell.scheme,
+            "seed": settings.seed,
+            "device": settings.device,
+            "seconds": round(seconds, 4),
+            "bytes_up": view.bytes_up,
+            "bytes_down": view.bytes_down,
+            "ratio": 4 * Layout.of_model(view.model).size / view.bytes_up,
+            "mode": settings.mode,
+            "attack": name,
+            "knowledge": cell.knowledge,
+            "adversary": settings.adversary,
+            "victim": cell.victim,
+            "batch": settings.batch,
+            "iterations": guess.iterations,
+            "objective": float(guess.objective[i]),
+            "mse": float(mse[i]),
+            "psnr": float(psnr[i]),
+            "ssim": float(ssim[i]),
+            "success": int(metrics.success(ssim)[i]),
+        }

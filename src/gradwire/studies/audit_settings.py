@@ -1,0 +1,90 @@
+"""What decides an audit."""
+
+from dataclasses import dataclass
+
+from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack
+from gradwire.errors import GradwireError, unknown
+from gradwire.schemes import parse
+from gradwire.wire.view import Mode
+
+RANKS = (1, 2, 4, 8)
+DEFAULT_SCHEMES = ("none", *(f"powersgd:rank={r}" for r in RANKS), *(f"topk:match_rank={r}" for r in RANKS))
+ADVERSARIES = ("server", "eavesdropper", "client")
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """What decides an audit.
+
+    Attributes:
+        knowledge: "naive", "adaptive" or "both".
+        samples: victims; each is one client's batch in a round of its own.
+        batch: images a victim.
+        clients: parties in the attacked round, and in the training before it.
+        labels: whether the adversary is assumed to know them ("known") or has to infer them ("inferred").
+        mode: how victims run the network, "train" or "eval".
+        trained_rounds: rounds of training before the attacked one, with each scheme of its own.
+        split: where the victims come from.
+        chunk: victims attacked at a time (0: chosen by memory).
+    """
+
+    data: str = "digits"
+    model: str = "convnet"
+    schemes: tuple[str, ...] = DEFAULT_SCHEMES
+    attacks: tuple[str, ...] = ("iga",)
+    knowledge: str = "both"
+    adversary: str = "server"
+    samples: int = 8
+    batch: int = 1
+    clients: int = 0
+    labels: str = "known"
+    mode: Mode = "train"
+    iterations: int = 300
+    restarts: int = 1
+    tv: float = 1e-4
+    trained_rounds: int = 0
+    split: str = "test"
+    chunk: int = 0
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch"):
+            if getattr(self, name) < 1:
+                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("trained_rounds", "chunk", "seed", "clients"):
+            if getattr(self, name) < 0:
+                raise GradwireError(f"{name} is {getattr(self, name)}; it must not be negative")
+        for name, known in (
+            ("knowledge", (*KNOWLEDGE, "both")),
+            ("adversary", ADVERSARIES),
+            ("labels", ("known", "inferred")),
+            ("mode", ("train", "eval")),
+            ("split", ("train", "test")),
+        ):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
+        if not self.schemes or not self.attacks:
+            raise GradwireError("an audit needs at least one scheme and one attack")
+        if self.adversary == "client" and self.clients == 1:
+            raise GradwireError("clients is 1; adversary 'client' needs at least 2 in the round")
+        for spec in self.schemes:
+            parse(spec)
+        for name in self.attacks:
+            self.attack(name)
+
+    def attack(self, name: str) -> Attack:
+        """The attack with this name and these settings."""
+        return attack(name, iterations=self.iterations, restarts=self.restarts, tv=self.tv)
+
+    @property
+    def parties(self) -> int:
+        """Clients in the attacked round: by default the victim alone, or with the one fellow who attacks it."""
+        return self.clients or (2 if self.adversary == "client" else 1)
+
+    @property
+    def knows(self) -> tuple[Knowledge, ...]:
+        """The kinds of knowledge to attack with."""
+        return tuple(each for each in KNOWLEDGE if self.knowledge in (each, "both"))
+
+

@@ -1,0 +1,98 @@
+"""The folder of one run: results.csv, config.json, and what else a command leaves there."""
+
+import csv
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gradwire.errors import GradwireError
+
+RESULTS = "results.csv"
+CONFIG = "config.json"
+RECONSTRUCTIONS = "reconstructions.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+Row = Mapping[str, object]
+
+
+class RunFolder:
+    """Where one run writes. Rows reach the disk as they are finished, so an interrupted run stays readable."""
+
+    def __init__(self, path: Path, columns: Iterable[str]):
+        self.path = path
+        self.columns = tuple(columns)
+
+    @classmethod
+    def create(cls, path: str | Path | None, command: str, columns: Iterable[str]) -> "RunFolder":
+        """A new folder; by default runs/<command>-<time>.
+
+        Raises:
+            GradwireError: the folder cannot be written, or holds another run.
+        """
+        folder = Path(path) if path else Path("runs") / time.strftime(f"{command}-%Y%m%d-%H%M%S")
+        if any((folder / name).exists() for name in (RESULTS, CONFIG)):
+            raise GradwireError(f"--out {folder} already holds a run; name another folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            run = cls(folder, columns)
+            with (folder / RESULTS).open("x", newline="") as file:
+                csv.writer(file).writerow(run.columns)
+        except OSError as error:
+            raise GradwireError(f"--out {folder} cannot be written: {error.strerror}") from None
+        return run
+
+    @classmethod
+    def reopen(cls, path: str | Path, columns: Iterable[str], keep: int) -> "RunFolder":
+        """The folder of a run to go on with, its results cut back to the rows up to round `keep`."""
+        run = cls(Path(path), columns)
+        with (run.path / RESULTS).open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["round"]) <= keep]
+        with (run.path / RESULTS).open("w", newline="") as file:
+            writer = csv.DictWriter(file, run.columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        return run
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add finished rows to results.csv."""
+        with (self.path / RESULTS).open("a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerows(
+                {name: _text(row[name]) for name in self.columns} for row in rows
+            )
+
+    def configure(self, command: str, settings: Mapping[str, object], notes: Iterable[str] = ()) -> None:
+        """Write config.json: everything that is needed to run it again, and what has to be said beside it."""
+        config = {
+            "command": command,
+            "gradwire": version("gradwire"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": machine(str(settings.get("device", "cpu"))),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "settings": dict(settings),
+            "notes": list(notes),
+        }
+        (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    def save(self, tensors: Mapping[str, Tensor], name: str = RECONSTRUCTIONS) -> None:
+        """Write tensors beside the table."""
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.path / name)
+
+
+def machine(device: str) -> str:
+    """What a figure was measured on, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} CPU cores, {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _text(value: object) -> object:
+    """Floats with nine significant digits: enough to give a float32 back."""
+    return f"{value:.9g}" if isinstance(value, float) else value

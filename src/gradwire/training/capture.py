@@ -1,0 +1,92 @@
+"""Capture: run one round as training runs it, and keep what an adversary sees of it."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradwire.errors import GradwireError
+from gradwire.schemes import Layout, Round, Scheme, State, parse
+from gradwire.training.gradient import Loss, gradient
+from gradwire.training.halves import client_half, server_half
+from gradwire.wire import InProcess, Transcript, View, client
+from gradwire.wire.view import Mode
+
+Batch = tuple[Tensor, Tensor]
+
+
+def capture(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    scheme: str | Scheme = "none",
+    *,
+    adversary: str = "server",
+    fellows: Sequence[Batch] = (),
+    mode: Mode = "train",
+    loss: Loss = cross_entropy,
+    labels_known: bool = True,
+    private: Mapping[str, State] | None = None,
+    public: State | None = None,
+    round: int = 0,
+    seed: int = 0,
+    freeze: bool = True,
+) -> View:
+    """Run one round in which a client sends the gradient of one batch, and keep what `adversary` sees of it.
+
+    Args:
+        model: takes images (B, C, H, W) in [0, 1], gives logits (B, classes). It is copied, not changed.
+        inputs: the victim's batch, shape (B, C, H, W), in [0, 1].
+        labels: int64, shape (B,).
+        scheme: a spec such as "powersgd:rank=4", or a scheme.
+        adversary: "server", "eavesdropper", or "client" (the first of the fellows).
+        fellows: batches of the round's other clients. None: the victim is alone in the round.
+        mode: how the victim runs the network, "train" or "eval".
+        loss: of logits and labels.
+        labels_known: whether the adversary is assumed to know the labels.
+        private: each client's scheme state (residuals) before the round, party → state; the victim is "client:0".
+            By default those of a first round.
+        public: the scheme's public state before the round; by default that of a first round.
+        round: the round's number, and `seed`, the run's public seed.
+        freeze: copy the model, so that training may go on; False shares it with the view.
+
+    Raises:
+        GradwireError: a batch, a label, a model or a gradient that cannot be, named in the message.
+    """
+    chosen = parse(scheme) if isinstance(scheme, str) else scheme
+    parties = tuple(client(i) for i in range(1 + len(fellows)))
+    if adversary == "client":
+        if not fellows:
+            raise GradwireError("adversary 'client' needs a fellow: a round with the victim alone has none")
+        adversary = parties[1]
+    elif adversary not in ("server", "eavesdropper"):
+        raise GradwireError(f"unknown adversary {adversary!r}; known: server, eavesdropper, client")
+    layout = Layout.of_model(model)
+    context = Round(round, parties, seed, layout)
+    public = chosen.public_state(layout) if public is None else public
+    before = {party: chosen.private_state(layout) for party in parties} if private is None else private
+    halves = {}
+    for party, (x, y) in zip(parties, [(inputs, labels), *fellows], strict=True):
+        _, update, _ = gradient(model, x, y, mode, loss)
+        update = {name: g.cpu() for name, g in update.items()}
+        halves[party] = client_half(chosen, update, {}, before[party], public, context)
+    transcript = Transcript()
+    InProcess(transcript).exchange(halves, server_half(chosen, public, context, buffers=False), round)
+    return View(
+        adversary=adversary,
+        victim=parties[0],
+        messages=transcript.seen_by(adversary),
+        bytes_up=transcript.bytes_up(parties[0]),
+        bytes_down=transcript.bytes_down(parties[0]),
+        scheme=chosen.spec,
+        public=public,
+        clients=parties,
+        round=round,
+        seed=seed,
+        model=copy.deepcopy(model) if freeze else model,
+        mode=mode,
+        loss=loss,
+        shape=tuple(inputs.shape),
+        labels=labels.detach().clone() if labels_known else None,
+    )

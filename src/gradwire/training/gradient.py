@@ -1,0 +1,88 @@
+"""One client's gradient of one batch, as training makes it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from gradwire.errors import GradwireError
+from gradwire.wire.view import Mode
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def gradient(
+    model: nn.Module, inputs: Tensor, labels: Tensor, mode: Mode = "train", loss: Loss = cross_entropy
+) -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
+    """The loss of a batch, its gradient, and the buffers that the forward pass leaves behind.
+
+    The model itself is not changed: neither its buffers (batch norm's running statistics) nor its mode.
+
+    Args:
+        model: takes images (B, C, H, W) in [0, 1], gives logits (B, classes).
+        inputs: shape (B, C, H, W).
+        labels: int64, shape (B,).
+        mode: "train" (batch norm uses the batch's own statistics, dropout drops) or "eval".
+
+    Raises:
+        GradwireError: images outside [0, 1], labels out of range, a model without trainable parameters, or a
+            gradient that is not finite (naming the parameter).
+    """
+    check_batch(inputs, labels)
+    parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise GradwireError(f"model {type(model).__name__} has no parameter that requires a gradient")
+    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+    with in_mode(model, mode), torch.enable_grad():
+        try:
+            logits = functional_call(model, {**parameters, **buffers}, (inputs,))
+        except (RuntimeError, ValueError) as error:
+            shape, why = tuple(inputs.shape), str(error).splitlines()[0]
+            raise GradwireError(f"model fails on images of shape {shape} in {mode} mode: {why}") from error
+        if logits.ndim != 2 or len(logits) != len(inputs):
+            shape = tuple(logits.shape)
+            raise GradwireError(f"model gives shape {shape} for {len(inputs)} images; it must be (images, classes)")
+        check_labels(labels, logits.shape[1])
+        value = loss(logits, labels)
+        found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+    update = {
+        name: torch.zeros_like(p) if g is None else g
+        for (name, p), g in zip(parameters.items(), found, strict=True)
+    }
+    return value.item(), update, buffers
+
+
+class in_mode:
+    """Run a block with a model in "train" or "eval" mode, and put every module back as it was."""
+
+    def __init__(self, model: nn.Module, mode: Mode):
+        if mode not in ("train", "eval"):
+            raise GradwireError(f"mode is {mode!r}; it must be 'train' or 'eval'")
+        self.model, self.mode = model, mode
+
+    def __enter__(self) -> None:
+        self.before = {module: module.training for module in self.model.modules()}
+        self.model.train(self.mode == "train")
+
+    def __exit__(self, *_: object) -> None:
+        for module, training in self.before.items():
+            module.training = training
+
+
+def check_batch(inputs: Tensor, labels: Tensor) -> None:
+    """Refuse a batch that is not images in [0, 1] with one label each."""
+    if inputs.ndim != 4 or len(inputs) == 0 or labels.shape != inputs.shape[:1]:
+        shapes = f"{tuple(inputs.shape)} and {tuple(labels.shape)}"
+        raise GradwireError(f"inputs and labels have shapes {shapes}; they must be (B, C, H, W) and (B,), B ≥ 1")
+    low, high = float(inputs.min()), float(inputs.max())
+    if not (low >= 0 and high <= 1):
+        raise GradwireError(f"images lie in [{low:g}, {high:g}]; they must lie in [0, 1]")
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse labels that the model has no class for."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise GradwireError(f"label {low if low < 0 else high} is out of range; the model has classes 0 to {classes - 1}")

@@ -1,0 +1,97 @@
+"""The whole state of a training run between two rounds, and the file that holds it (safetensors, no pickle)."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gradwire.errors import GradwireError
+from gradwire.schemes import State
+from gradwire.training.settings import TrainSettings
+
+
+@dataclass
+class TrainingState:
+    """Everything that the next round depends on, and what the run has cost so far.
+
+    Attributes:
+        model: the parameters and buffers that every party holds.
+        optimizer: SGD's momentum.
+        public: the scheme's public state; `private`: each client's own, party → state.
+        round: the number of the next round.
+        bytes_up: sent by all clients so far; `bytes_down`, received by all of them.
+        seconds: spent in training so far.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    public: State
+    private: dict[str, State]
+    round: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+    _COUNTERS: tuple[str, ...] = field(default=("round", "bytes_up", "bytes_down", "seconds"), repr=False)
+
+    def save(self, path: Path, settings: TrainSettings) -> None:
+        """Write the state; an interrupted write leaves the file that was there."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    tensors[f"optimizer/{name}/{key}"] = value
+        tensors |= {f"public/{name}": tensor for name, tensor in self.public.items()}
+        for party, state in self.private.items():
+            tensors |= {f"private/{party}/{name}": tensor for name, tensor in state.items()}
+        header = {name: getattr(self, name) for name in self._COUNTERS} | {"settings": asdict(settings)}
+        temporary = path.with_suffix(".tmp")
+        owned = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        save_file(owned, temporary, {"gradwire": json.dumps(header)})
+        os.replace(temporary, path)
+
+    def restore(self, path: Path, settings: TrainSettings) -> None:
+        """Take over the state that `save` wrote for the same settings (rounds may differ).
+
+        Raises:
+            GradwireError: no such file, not a checkpoint, or one of another run (naming what differs).
+        """
+        header, tensors = _read(path)
+        before, now = header["settings"], asdict(settings)
+        for name in now:
+            if name not in ("rounds", "device") and before.get(name) != now[name]:
+                raise GradwireError(f"checkpoint {path} has {name}={before.get(name)}; this run has {name}={now[name]}")
+        try:
+            self.model.load_state_dict(_under(tensors, "model"))
+        except RuntimeError as error:
+            first = str(error).splitlines()[-1].strip()
+            raise GradwireError(f"checkpoint {path} is of another model: {first}") from None
+        for name, parameter in self.model.named_parameters():
+            kept = _under(tensors, f"optimizer/{name}")
+            if kept:
+                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in kept.items()}
+        self.public = _under(tensors, "public")
+        self.private = {party: _under(tensors, f"private/{party}") for party in self.private}
+        for name in self._COUNTERS:
+            setattr(self, name, header[name])
+
+
+def _read(path: Path) -> tuple[dict[str, object] | dict, dict[str, Tensor]]:
+    if not path.is_file():
+        raise GradwireError(f"there is no checkpoint {path} to resume from")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {})["gradwire"])
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise GradwireError(f"{path} is not a checkpoint: {error}") from None
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = len(prefix) + 1
+    return {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}

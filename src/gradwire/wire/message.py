@@ -1,0 +1,117 @@
+"""A message: named tensors, who sent them to whom, in which round and phase. It has one serialised form.
+
+    magic 4 | version 2 | header length 4 | body length 8 | checksum 8 | header | body
+
+All integers are little endian. The header is compact JSON, the body is a safetensors file, the checksum is XXH3-64
+of header and body: it finds accidents, not adversaries (signatures are the business of secure schemes). The size
+of a message in bytes is the length of this form and of nothing else.
+"""
+
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import safetensors.torch
+import xxhash
+from safetensors import SafetensorError
+from torch import Tensor
+
+from gradwire.errors import WireError
+
+MAGIC = b"GWIR"
+VERSION = 1
+SERVER = "server"
+EVERYONE = "everyone"
+_PREFIX = struct.Struct("<4sHIQQ")
+
+
+def client(index: int) -> str:
+    """The party name of client number `index`."""
+    return f"client:{index}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """Named tensors from one party to another (or to `EVERYONE`), in one phase of one round."""
+
+    sender: str
+    receiver: str
+    round: int
+    phase: str
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def name(self) -> str:
+        """How errors and reports call this message."""
+        return f"{self.phase!r} of round {self.round} from {self.sender} to {self.receiver}"
+
+    def encode(self) -> bytes:
+        """The serialised form. Tensors may be of any shape, layout (dense) and device; they arrive on the CPU."""
+        body = safetensors.torch.save(_unshared(self.tensors))
+        fields = {"from": self.sender, "to": self.receiver, "round": self.round, "phase": self.phase}
+        header = json.dumps(fields, separators=(",", ":")).encode()
+        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(body), _checksum((header, body)))
+        return b"".join((prefix, header, body))
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Message":
+        """The message with this serialised form.
+
+        Raises:
+            WireError: not a message, an unknown version, truncated, over-long or corrupted bytes.
+        """
+        if len(data) < _PREFIX.size:
+            raise WireError(f"message is truncated: {len(data)} bytes, its prefix alone takes {_PREFIX.size}")
+        magic, version, header_length, body_length, checksum = _PREFIX.unpack_from(data)
+        if magic != MAGIC:
+            raise WireError(f"not a gradwire message: it starts with {magic!r}, not with {MAGIC!r}")
+        if version != VERSION:
+            raise WireError(f"message has version {version}; this gradwire reads version {VERSION}")
+        start = _PREFIX.size + header_length
+        view = memoryview(data)
+        header = bytes(view[_PREFIX.size : start])
+        name = _claimed_name(header)
+        expected = start + body_length
+        if len(data) != expected:
+            fault = "truncated" if len(data) < expected else "too long"
+            raise WireError(f"message {name} is {fault}: {len(data)} bytes, its prefix says {expected}")
+        body = view[start:]
+        if _checksum((header, body)) != checksum:
+            raise WireError(f"message {name} is corrupted: its checksum does not match")
+        try:
+            fields = json.loads(header)
+            tensors = safetensors.torch.load(bytes(body))
+            return cls(fields["from"], fields["to"], fields["round"], fields["phase"], tensors)
+        except (KeyError, ValueError, SafetensorError) as error:
+            raise WireError(f"message {name} cannot be read: {error}") from error
+
+
+def _checksum(parts: Iterable[bytes | memoryview]) -> int:
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(part)
+    return digest.intdigest()
+
+
+def _claimed_name(header: bytes) -> str:
+    """What a message that may be damaged says of itself, for the error that refuses it."""
+    try:
+        fields = json.loads(header)
+        return f"{fields['phase']!r} of round {fields['round']} from {fields['from']} to {fields['to']}"
+    except (KeyError, TypeError, ValueError):
+        return "with an unreadable header"
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors no two of which share memory, as safetensors wants them."""
+    seen: set[int] = set()
+    unshared = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = plain.untyped_storage()
+        if storage.nbytes() != plain.nbytes or storage.data_ptr() in seen:
+            plain = plain.clone()
+        seen.add(plain.untyped_storage().data_ptr())
+        unshared[name] = plain
+    return unshared

@@ -1,0 +1,35 @@
+"""What a scheme's two halves look like to whoever carries their messages.
+
+A half is a generator. The client half yields what it sends and receives the server's reply to it; the server half
+yields its reply to everyone and receives what the clients sent. Neither opens a socket, calls a process group or
+reads a clock, so the same two generators run in this process, over torch.distributed and over Flower.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Send:
+    """Named tensors to put on the wire in one phase.
+
+    `mean` promises that the server's reply is the entry-wise mean of what the clients send in this phase, so that a
+    transport without a server may all-reduce instead of gathering.
+    """
+
+    phase: str
+    tensors: Tensors
+    mean: bool = False
+
+
+ClientHalf = Generator[Send, Tensors, T]
+"""Yields uploads, receives the replies to them, returns its outcome."""
+
+ServerHalf = Generator[Send | None, Mapping[str, Tensors], T]
+"""Yields None once to begin, then a reply to each phase's uploads (party → tensors); returns its outcome."""

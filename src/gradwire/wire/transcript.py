@@ -1,0 +1,99 @@
+"""The transcript: every message of a run in order, with its size, recorded at the transport's one door."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradwire.errors import WireError
+from gradwire.wire.message import EVERYONE, SERVER, Message
+
+_MAGIC = b"GWTR\x01"
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One message that was carried, how long its serialised form was, and whom it reached."""
+
+    message: Message
+    size: int
+    receivers: tuple[str, ...]
+
+
+@dataclass
+class Transcript:
+    """Messages in the order in which they were carried, and the bytes that each party sent and received.
+
+    Long runs keep counting bytes but forget messages: `keep` is the number of latest rounds whose messages stay
+    (None: all of them).
+    """
+
+    keep: int | None = None
+    records: list[Record] = field(default_factory=list)
+    _up: dict[tuple[str, int], int] = field(default_factory=dict)
+    _down: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def record(self, message: Message, size: int, receivers: tuple[str, ...]) -> None:
+        """Take down a message of `size` bytes that reached `receivers`."""
+        if message.sender != SERVER:
+            key = (message.sender, message.round)
+            self._up[key] = self._up.get(key, 0) + size
+        for party in receivers:
+            if party != SERVER:
+                key = (party, message.round)
+                self._down[key] = self._down.get(key, 0) + size
+        self.records.append(Record(message, size, receivers))
+        if self.keep is not None and self.records[0].message.round <= message.round - self.keep:
+            self.records = [r for r in self.records if r.message.round > message.round - self.keep]
+
+    def bytes_up(self, party: str | None = None, round: int | None = None) -> int:
+        """Bytes that `party` (all clients, if None) sent in `round` (in all rounds, if None)."""
+        return _total(self._up, party, round)
+
+    def bytes_down(self, party: str | None = None, round: int | None = None) -> int:
+        """Bytes that reached `party` (all clients, if None) in `round` (in all rounds, if None)."""
+        return _total(self._down, party, round)
+
+    def messages(self, round: int | None = None) -> Iterator[Message]:
+        """The messages kept, of one round or of all."""
+        return (r.message for r in self.records if round is None or r.message.round == round)
+
+    def seen_by(self, adversary: str, round: int | None = None) -> tuple[Message, ...]:
+        """What `adversary` sees: the server and an eavesdropper all of it, a client what it sent and received."""
+        messages = self.messages(round)
+        if adversary in (SERVER, "eavesdropper"):
+            return tuple(messages)
+        return tuple(m for m in messages if m.sender == adversary or m.receiver in (adversary, EVERYONE))
+
+    def save(self, path: Path) -> None:
+        """Write the messages kept, in their serialised form, one after another."""
+        with path.open("wb") as file:
+            file.write(_MAGIC)
+            for message in self.messages():
+                data = message.encode()
+                file.write(_LENGTH.pack(len(data)))
+                file.write(data)
+
+    @staticmethod
+    def load(path: Path) -> tuple[Message, ...]:
+        """The messages that `save` wrote.
+
+        Raises:
+            WireError: not a transcript, or one that breaks off.
+        """
+        data = path.read_bytes()
+        if not data.startswith(_MAGIC):
+            raise WireError(f"{path} is not a transcript of this gradwire's version")
+        messages, position = [], len(_MAGIC)
+        while position < len(data):
+            start = position + _LENGTH.size
+            if start > len(data):
+                raise WireError(f"{path} breaks off after {len(messages)} messages")
+            position = start + _LENGTH.unpack_from(data, position)[0]
+            messages.append(Message.decode(data[start:position]))
+        return tuple(messages)
+
+
+def _total(counts: dict[tuple[str, int], int], party: str | None, round: int | None) -> int:
+    return sum(size for (p, r), size in counts.items() if party in (None, p) and round in (None, r))

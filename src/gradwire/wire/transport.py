@@ -1,0 +1,63 @@
+"""The transport of a simulation: every party in this process, every message in its serialised form all the same."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from gradwire.errors import WireError
+from gradwire.wire.message import EVERYONE, SERVER, Message
+from gradwire.wire.protocol import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire.transcript import Transcript
+
+C = TypeVar("C")
+S = TypeVar("S")
+
+
+class InProcess:
+    """Carries the messages of clients and a server that live in this process, and takes them down.
+
+    Parties receive what was decoded from bytes, never one another's tensors.
+    """
+
+    def __init__(self, transcript: Transcript | None = None):
+        self.transcript = Transcript() if transcript is None else transcript
+
+    def exchange(
+        self, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int
+    ) -> tuple[dict[str, C], S]:
+        """Drive one round's halves against each other until every one of them has returned.
+
+        Returns:
+            what each client returned, and what the server returned.
+
+        Raises:
+            WireError: the halves do not follow one protocol: different phases, or one stops before the others.
+        """
+        next(server)
+        sends = {party: next(half) for party, half in clients.items()}
+        outcomes: dict[str, C] = {}
+        while sends:
+            phases = {send.phase for send in sends.values()}
+            if len(phases) > 1 or len(sends) < len(clients):
+                raise WireError(f"round {round}: clients are in different phases: {sorted(phases)}")
+            uploads = {party: self._carry(send, party, SERVER, round, (SERVER,)) for party, send in sends.items()}
+            reply = server.send(uploads)
+            if reply is None:
+                raise WireError(f"round {round}: the server did not reply in phase {phases.pop()!r}")
+            received = self._carry(reply, SERVER, EVERYONE, round, tuple(clients))
+            sends = {}
+            for party, half in clients.items():
+                try:
+                    sends[party] = half.send(received)
+                except StopIteration as stop:
+                    outcomes[party] = stop.value
+        try:
+            server.send({})
+        except StopIteration as stop:
+            return outcomes, stop.value
+        raise WireError(f"round {round}: the server waits for a phase that no client sends")
+
+    def _carry(self, send: Send, sender: str, receiver: str, round: int, receivers: tuple[str, ...]) -> Tensors:
+        data = Message(sender, receiver, round, send.phase, send.tensors).encode()
+        message = Message.decode(data)
+        self.transcript.record(message, len(data), receivers)
+        return message.tensors

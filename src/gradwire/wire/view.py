@@ -1,0 +1,48 @@
+"""What one adversary sees of one round: its part of the transcript, and what is public."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from gradwire.wire.message import Message
+
+Mode = Literal["train", "eval"]
+
+
+@dataclass(frozen=True)
+class View:
+    """One round of one victim, as one adversary sees it. An attack receives this and nothing else.
+
+    Attributes:
+        adversary: "server", "eavesdropper" or the party name of a fellow client.
+        victim: the party under attack.
+        messages: the messages of the round that reached the adversary's eyes.
+        scheme: the spec of the scheme, which everybody knows.
+        public: the scheme's public state before the round (whoever listened from the start knows it).
+        clients: the parties that took part.
+        round: the round's number, and `seed`, the run's public seed.
+        model: the network with the parameters that the round started from.
+        mode: "train" or "eval": how the victim ran the network.
+        loss: of logits and labels, as the victim computes it.
+        shape: (B, C, H, W) of the victim's batch; its images lie in [0, 1].
+        bytes_up: bytes that the victim sent in the round, and `bytes_down` that reached it.
+        labels: int64, shape (B,), where they are assumed known; None where the attack has to infer them.
+    """
+
+    adversary: str
+    victim: str
+    messages: tuple[Message, ...]
+    scheme: str
+    public: Mapping[str, Tensor] = field(repr=False)
+    clients: tuple[str, ...]
+    round: int
+    seed: int
+    model: nn.Module = field(repr=False)
+    mode: Mode
+    loss: Callable[[Tensor, Tensor], Tensor]
+    shape: tuple[int, ...]
+    bytes_up: int
+    bytes_down: int
+    labels: Tensor | None = None

@@ -1,0 +1,62 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gradwire import data
+from gradwire.errors import GradwireError
+
+
+def test_the_known_names() -> None:
+    assert data.names() == ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet")
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(GradwireError, match=r"unknown data 'cifar'; known: digits, mnist, .* folder of class folders"):
+        data.load("cifar")
+
+
+def test_an_unknown_split_lists_the_known_ones() -> None:
+    with pytest.raises(GradwireError, match="unknown split 'valid'; known: train, test"):
+        data.load("digits", "valid")
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_is_positive(limit: int) -> None:
+    with pytest.raises(GradwireError, match=f"limit is {limit}; it must be 1 or more"):
+        data.load("digits", limit=limit)
+
+
+def test_importing_the_room_imports_nothing_slow() -> None:
+    slow = "('datasets', 'sklearn', 'pyarrow', 'pandas')"
+    code = f"import sys, gradwire.data; assert not [name for name in {slow} if name in sys.modules]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_digits_are_whole_and_divided_without_overlap() -> None:
+    train, test = data.load("digits", "train"), data.load("digits", "test")
+    assert (len(train), len(test)) == (1438, 359)
+    assert train.shape == test.shape == (1, 8, 8)
+    assert test.classes == tuple("0123456789")
+    both = torch.cat([train.images, test.images]).flatten(1)
+    assert len(both.unique(dim=0)) == 1797
+    assert test.labels.bincount().tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
+
+
+def test_digits_are_sixteenths() -> None:
+    images, _ = data.load("digits", "train").batch(range(100))
+    assert images.max() == 1
+    assert torch.equal((images * 16).round(), images * 16)
+
+
+def test_the_digits_split_never_changes() -> None:
+    # A published table names its victims by position in the test split.
+    assert data.load("digits", "test").labels[:10].tolist() == [9, 9, 2, 6, 5, 9, 7, 7, 6, 7]
+
+
+def test_a_limit_takes_the_first() -> None:
+    few, all_of_them = data.load("digits", limit=5), data.load("digits", limit=10_000)
+    assert len(few) == 5
+    assert len(all_of_them) == 359
+    assert torch.equal(few.images, all_of_them.images[:5])

@@ -1,0 +1,77 @@
+import re
+
+import pytest
+import torch
+
+from gradwire import models
+from gradwire.errors import GradwireError
+
+SHAPE = (3, 8, 8)
+
+
+def test_the_known_names() -> None:
+    assert models.names() == ("mlp", "lenet", "convnet", "resnet18", "resnet20", "resnet110", "resnet50")
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet", "convnet", "resnet20"])
+def test_a_seed_decides_and_leaves_the_global_generator_alone(name: str) -> None:
+    before = torch.random.get_rng_state()
+    first, again, other = (models.build(name, SHAPE, 10, seed=seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_without_a_seed_the_global_generator_decides() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = models.build("mlp", SHAPE, 10).state_dict()
+        torch.manual_seed(0)
+        again = models.build("mlp", SHAPE, 10).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_normalisation_changes_no_name_and_no_initial_value(name: str) -> None:
+    plain = models.build(name, SHAPE, 10, seed=0).state_dict()
+    normalized = models.build(name, SHAPE, 10, [0.4] * 3, [0.2] * 3, seed=0).state_dict()
+    assert list(plain) == list(normalized)
+    assert all(torch.equal(plain[key], normalized[key]) for key in plain)
+
+
+def test_normalisation_is_the_first_layer() -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    images = torch.rand(2, *SHAPE)
+    by_hand = torch.stack([(images[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
+    torch.testing.assert_close(models.Normalize(mean, std)(images), by_hand)
+    plain, normalized = models.build("mlp", SHAPE, 10, seed=0), models.build("mlp", SHAPE, 10, mean, std, seed=0)
+    torch.testing.assert_close(normalized(images), plain(by_hand))
+
+
+def test_parameter_names_are_short() -> None:
+    names = [name for name, _ in models.build("mlp", SHAPE, 10, [0.4] * 3, [0.2] * 3).named_parameters()]
+    assert names == ["hidden1.weight", "hidden1.bias", "hidden2.weight", "hidden2.bias", "head.weight", "head.bias"]
+
+
+def test_frozen_parameters_count() -> None:
+    layer = torch.nn.Linear(3, 2).requires_grad_(False)
+    assert models.parameter_count(layer) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("vgg", SHAPE, 10), "unknown model 'vgg'; known: mlp, lenet, convnet, resnet18, resnet20, resnet110, res"),
+        (("mlp", (8, 8), 10), "the shape of an image is (8, 8)"),
+        (("mlp", (0, 8, 8), 10), "the shape of an image is (0, 8, 8)"),
+        (("mlp", SHAPE, 0), "a model for 0 classes"),
+        (("mlp", SHAPE, 10, [0.5] * 3), "give both or neither"),
+        (("mlp", SHAPE, 10, None, [0.5] * 3), "give both or neither"),
+        (("mlp", SHAPE, 10, [0.5], [0.5]), "mean has 1 channels and the images have 3"),
+        (("mlp", SHAPE, 10, [0.5] * 3, [0.5] * 2), "mean has 3 channels and std 2"),
+        (("mlp", SHAPE, 10, [0.5] * 3, [0.5, 0.0, 0.5]), "each channel's must be above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(GradwireError, match=re.escape(message)):
+        models.build(*arguments)

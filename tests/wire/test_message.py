@@ -1,0 +1,94 @@
+import struct
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradwire.errors import WireError
+from gradwire.wire import Message
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
+
+
+@st.composite
+def tensors(draw):
+    shape = draw(st.lists(st.integers(0, 4), max_size=3))
+    dtype = draw(st.sampled_from(DTYPES))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    return (torch.randn(shape, generator=generator) * 10).to(dtype)
+
+
+messages = st.builds(
+    Message,
+    sender=st.text(max_size=8),
+    receiver=st.text(max_size=8),
+    round=st.integers(0, 2**40),
+    phase=st.text(max_size=8),
+    tensors=st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda n: n != "__metadata__"), tensors(), max_size=4),
+)
+
+
+def example() -> Message:
+    return Message("client:3", "server", 7, "P", {"P": torch.arange(6.0).view(2, 3), "dense": torch.ones(2)})
+
+
+@given(messages)
+@settings(deadline=None)
+def test_message_to_bytes_to_message_is_the_identity(message):
+    again = Message.decode(message.encode())
+    assert (again.sender, again.receiver, again.round, again.phase) == (
+        message.sender,
+        message.receiver,
+        message.round,
+        message.phase,
+    )
+    assert set(again.tensors) == set(message.tensors)
+    for name, tensor in message.tensors.items():
+        assert again.tensors[name].dtype == tensor.dtype
+        assert torch.equal(again.tensors[name], tensor)
+    assert again.encode() == message.encode()
+
+
+def test_views_of_one_storage_and_transposes_arrive_whole():
+    base = torch.arange(12.0).view(3, 4)
+    sent = {"whole": base, "row": base[1], "transposed": base.T, "again": base}
+    got = Message.decode(Message("a", "b", 0, "x", sent).encode()).tensors
+    assert all(torch.equal(got[name], sent[name]) for name in sent)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=200)
+def test_any_changed_byte_is_refused(data):
+    original = bytearray(example().encode())
+    position = data.draw(st.integers(0, len(original) - 1))
+    original[position] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(WireError):
+        Message.decode(bytes(original))
+
+
+@given(st.integers(0, 10_000))
+def test_any_truncation_is_refused(length):
+    data = example().encode()
+    with pytest.raises(WireError, match="truncated"):
+        Message.decode(data[: length % len(data)])
+
+
+def test_errors_name_the_message():
+    data = example().encode()
+    name = "'P' of round 7 from client:3 to server"
+    with pytest.raises(WireError, match=f"{name} is truncated"):
+        Message.decode(data[:-1])
+    with pytest.raises(WireError, match=f"{name} is too long"):
+        Message.decode(data + b"x")
+    with pytest.raises(WireError, match=f"{name} is corrupted"):
+        Message.decode(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_unknown_version_and_foreign_bytes_are_refused():
+    data = bytearray(example().encode())
+    data[4:6] = struct.pack("<H", 9)
+    with pytest.raises(WireError, match="version 9; this gradwire reads version 1"):
+        Message.decode(bytes(data))
+    with pytest.raises(WireError, match="not a gradwire message"):
+        Message.decode(b"PK\x03\x04" + bytes(60))

@@ -1,0 +1,101 @@
+import pytest
+import torch
+
+from gradwire.errors import WireError
+from gradwire.wire import InProcess, Message, Send, Transcript
+
+
+def ask(value, phases=("a", "b")):
+    total = torch.tensor(0.0)
+    for phase in phases:
+        reply = yield Send(phase, {"x": torch.tensor([value])})
+        total = total + reply["x"]
+    return float(total)
+
+
+def add(phases=("a", "b")):
+    seen = []
+    uploads = yield None
+    for number, phase in enumerate(phases):
+        seen.append(sorted(uploads))
+        total = sum(tensors["x"] for tensors in uploads.values())
+        if number < len(phases) - 1:
+            uploads = yield Send(phase, {"x": total})
+        else:
+            yield Send(phase, {"x": total})
+    return seen
+
+
+def test_halves_are_driven_to_their_ends():
+    transport = InProcess()
+    outcomes, served = transport.exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, add(), round=4)
+    assert outcomes == {"client:0": 6.0, "client:1": 6.0}
+    assert served == [["client:0", "client:1"]] * 2
+
+
+def test_bytes_are_the_lengths_of_the_messages():
+    transport = InProcess()
+    transport.exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, add(), round=0)
+    transport.exchange({"client:0": ask(1.0)}, add(), round=1)
+    transcript = transport.transcript
+    sent = [len(m.encode()) for m in transcript.messages() if m.sender == "client:0" and m.round == 0]
+    replies = [len(m.encode()) for m in transcript.messages(round=0) if m.sender == "server"]
+    assert transcript.bytes_up("client:0", 0) == sum(sent)
+    assert transcript.bytes_down("client:1", 0) == sum(replies)
+    assert transcript.bytes_down(round=0) == 2 * sum(replies)
+    assert transcript.bytes_up() == sum(len(m.encode()) for m in transcript.messages() if m.sender != "server")
+
+
+def test_who_sees_what():
+    transport = InProcess()
+    transport.exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, add(), round=0)
+    everything = list(transport.transcript.messages())
+    assert list(transport.transcript.seen_by("server")) == everything
+    assert list(transport.transcript.seen_by("eavesdropper")) == everything
+    mine = transport.transcript.seen_by("client:1")
+    assert {m.sender for m in mine} == {"client:1", "server"}
+    assert len(mine) == 4
+
+
+def test_clients_out_of_step_are_refused():
+    with pytest.raises(WireError, match="different phases"):
+        InProcess().exchange({"client:0": ask(1.0), "client:1": ask(1.0, ("z",))}, add(), 0)
+    with pytest.raises(WireError, match="did not reply"):
+        InProcess().exchange({"client:0": ask(1.0, ("a", "b", "c"))}, _silent(), 0)
+    with pytest.raises(WireError, match="no client sends"):
+        InProcess().exchange({"client:0": ask(1.0, ("a",))}, add(), 0)
+
+
+def _silent():
+    yield None
+    yield None
+
+
+def test_a_long_run_forgets_messages_and_keeps_counting():
+    transport = InProcess(Transcript(keep=1))
+    for round in range(5):
+        transport.exchange({"client:0": ask(1.0)}, add(), round)
+    assert {m.round for m in transport.transcript.messages()} == {4}
+    assert all(transport.transcript.bytes_up(round=round) > 0 for round in range(5))
+
+
+def test_transcripts_are_saved_and_broken_ones_refused(tmp_path):
+    transport = InProcess()
+    transport.exchange({"client:0": ask(1.0)}, add(), 0)
+    path = tmp_path / "round.transcript"
+    transport.transcript.save(path)
+    loaded = Transcript.load(path)
+    assert [m.encode() for m in loaded] == [m.encode() for m in transport.transcript.messages()]
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(WireError):
+        Transcript.load(path)
+    path.write_bytes(b"something else")
+    with pytest.raises(WireError, match="not a transcript"):
+        Transcript.load(path)
+
+
+def test_parties_get_what_was_decoded_not_one_anothers_tensors():
+    tensor = torch.ones(3)
+    got = Message.decode(Message("a", "b", 0, "x", {"t": tensor}).encode()).tensors["t"]
+    tensor.zero_()
+    assert torch.equal(got, torch.ones(3))
