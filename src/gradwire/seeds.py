@@ -6,4 +6,4 @@ import xxhash
 
 def generator(*words: int | str) -> torch.Generator:
     """A CPU generator that depends on every one of the words, and on their order."""
-    return torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(repr(words)) >> 1)
+    return torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(repr(words).encode()) >> 1)

@@ -71,5 +71,5 @@ def test_any_code_of_the_right_length_gives_positions_or_is_refused(data):
         return
     assert len(indices) == count
     assert (indices.diff() > 0).all()
-    assert 0 <= indices.min()
+    assert indices.min() >= 0
     assert indices.max() < size

@@ -8,23 +8,31 @@ from gradwire.studies import AuditSettings
 from gradwire.studies import audit as run_audit
 
 DEFAULT = AuditSettings()
+SCHEMES = "Repeatable. [default: none, powersgd and topk at ranks 1, 2, 4, 8]"
+CLIENTS = "Parties in the attacked round. [default: 1, or 2 for adversary client]"
 
 
 @click.command()
 @shared
-@click.option("--scheme", "schemes", multiple=True, metavar="SPEC", help="Repeatable. [default: none, powersgd and topk at ranks 1, 2, 4, 8]")
+@click.option(
+    "--scheme",
+    "schemes",
+    multiple=True,
+    metavar="SPEC",
+    help=SCHEMES,
+)
 @click.option("--attack", "attacks", multiple=True, default=DEFAULT.attacks, show_default=True, help="Repeatable.")
 @click.option("--knowledge", default=DEFAULT.knowledge, show_default=True, help="naive, adaptive or both.")
 @click.option("--adversary", default=DEFAULT.adversary, show_default=True, help="server, eavesdropper or client.")
 @click.option("--samples", default=DEFAULT.samples, show_default=True, help="Victims.")
 @click.option("--batch", default=DEFAULT.batch, show_default=True, help="Images a victim.")
-@click.option("--clients", default=DEFAULT.clients, help="Parties in the attacked round. [default: 1, or 2 for adversary client]")
+@click.option("--clients", default=DEFAULT.clients, help=CLIENTS)
 @click.option("--labels", default=DEFAULT.labels, show_default=True, help="known to the adversary, or inferred.")
 @click.option("--mode", default=DEFAULT.mode, show_default=True, help="How victims run the network: train or eval.")
 @click.option("--iterations", default=DEFAULT.iterations, show_default=True)
 @click.option("--restarts", default=DEFAULT.restarts, show_default=True)
 @click.option("--tv", default=DEFAULT.tv, show_default=True, help="Weight of total variation.")
-@click.option("--trained-rounds", default=DEFAULT.trained_rounds, show_default=True, help="Train before the attacked round.")
+@click.option("--trained-rounds", default=DEFAULT.trained_rounds, show_default=True, help="Training before it.")
 @click.option("--split", default=DEFAULT.split, show_default=True, help="Where victims come from: train or test.")
 @click.option("--chunk", default=DEFAULT.chunk, help="Victims attacked at a time. [default: chosen by memory]")
 def audit(out: str | None, schemes: tuple[str, ...], **options: object) -> None:

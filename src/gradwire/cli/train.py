@@ -22,13 +22,9 @@ DEFAULT = TrainSettings()
 @click.option("--weight-decay", default=DEFAULT.weight_decay, show_default=True)
 @click.option("--eval-every", default=20, show_default=True, help="Rounds between two rows and checkpoints.")
 @click.option("--resume", metavar="DIR", help="Go on with the run in this folder, from its last checkpoint.")
-def train(
-    data: str, model: str, eval_every: int, out: str | None, resume: str | None, **options: object
-) -> None:
+def train(data: str, model: str, eval_every: int, out: str | None, resume: str | None, **options: object) -> None:
     """Train with a scheme, one gradient a client and round, and write what it cost and how well it went."""
     settings = TrainSettings(**options)  # type: ignore[arg-type]
     with progress_bar() as progress:
-        folder = run_training(
-            data, model, settings, eval_every=eval_every, out=out, resume=resume, progress=progress
-        )
+        folder = run_training(data, model, settings, eval_every=eval_every, out=out, resume=resume, progress=progress)
     outcome(folder)

@@ -53,7 +53,8 @@ def _panel(ax: Axes, summaries: Sequence[Summary], families: Sequence[str], them
     ax.axhline(SUCCESS, color=theme.ink, linewidth=0.9, linestyle=":", zorder=1.5)
     _note(ax, SUCCESS, f"success\n≥ {SUCCESS}", theme)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.set_xlim(_limits(summaries))
+    ax.xaxis.set_major_locator(_ticks(summaries))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_ylim(min(0.0, *(s.ssim for s in summaries)), 1.06)
@@ -111,7 +112,7 @@ def _ratios(ax: Axes, summaries: Sequence[Summary], theme: Theme) -> None:
         return dense / np.maximum(value, 1e-9)
 
     upper = ax.secondary_xaxis("top", functions=(other, other))
-    upper.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    upper.xaxis.set_major_locator(_ticks(summaries))
     upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: times(value)))
     upper.xaxis.set_minor_formatter(NullFormatter())
     upper.tick_params(which="both", color=theme.faint, labelcolor=theme.ink)
@@ -119,13 +120,32 @@ def _ratios(ax: Axes, summaries: Sequence[Summary], theme: Theme) -> None:
     upper.set_xlabel("times smaller than the plain update", color=theme.ink)
 
 
+def _sizes(summaries: Sequence[Summary]) -> tuple[float, float]:
+    """The fewest and the most bytes among the points."""
+    sizes = [s.bytes_up for s in summaries if s.scheme != BASELINE] or [s.bytes_up for s in summaries]
+    return max(1.0, min(sizes)), max(1.0, *sizes)
+
+
+def _limits(summaries: Sequence[Summary]) -> tuple[float, float]:
+    """A little more than the points need, and never so little that two ticks would read the same."""
+    low, high = _sizes(summaries)
+    middle, reach = math.sqrt(low * high), max(3.0, 1.25 * math.sqrt(high / low))
+    return middle / reach, middle * reach
+
+
+def _ticks(summaries: Sequence[Summary]) -> LogLocator:
+    """Ticks at 1, 2 and 5 of each decade, or at 1 only where the axis spans too many for that."""
+    low, high = _sizes(summaries)
+    return LogLocator(subs=(1.0,) if high > 50 * low else (1.0, 2.0, 5.0))
+
+
 def _legend(ax: Axes, families: Sequence[str], theme: Theme) -> None:
     handles = [
         Line2D([], [], color=theme.lines[i % len(theme.lines)], marker=MARKERS[i % len(MARKERS)], label=plain(family))
         for i, family in enumerate(families)
     ]
-    handles += [
-        Line2D([], [], color=theme.ink, linestyle=_DASHES["adaptive"], label="adaptive: knows the scheme"),
-        Line2D([], [], color=theme.ink, linestyle=_DASHES["naive"], label="naive: decodes, then attacks"),
-    ]
+    for knowledge, label in (("adaptive", "adaptive: knows the scheme"), ("naive", "naive: decodes, then attacks")):
+        fill = theme.ink if knowledge == "adaptive" else theme.paper
+        style = {"color": theme.ink, "linestyle": _DASHES[knowledge], "marker": "o", "markerfacecolor": fill}
+        handles.append(Line2D([], [], **style, label=label))
     legend(ax, theme, handles=handles, loc="best")

@@ -116,7 +116,7 @@ def reconstructions_figure(truth: Sequence[NDArray[np.uint8]], shown: Sequence[S
         name = row.pair.scheme if len(row.pair.scheme) <= 24 else row.pair.scheme[:23] + "…"
         write(name, margin - 12, middle - 16, ha="right", fontsize=9.5, fontweight="bold")
         write(
-            " ".join([part(row.pair.present[-1].ratio), *told[row.pair.setting].values()]),
+            " · ".join([part(row.pair.present[-1].ratio), *told[row.pair.setting].values()]),
             margin - 12,
             middle,
             ha="right",

@@ -85,7 +85,9 @@ def to_rich(table: Table) -> RichTable:
         caption_justify="left",
     )
     for column in table.columns:
-        result.add_column(Text(column.title), justify="right" if column.numeric else "left", overflow="fold")
+        result.add_column(
+            Text(column.title), justify="right" if column.numeric else "left", overflow="fold", no_wrap=column.numeric
+        )
     for row in table.rows:
         result.add_row(*map(Text, row))
     return result

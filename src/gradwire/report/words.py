@@ -21,8 +21,7 @@ _LABELS = {
 }
 
 _MODE = {
-    "eval": "The victim ran the model in eval mode (fixed statistics in normalisation layers), which favours an "
-    "attack.",
+    "eval": "The victim ran the model in eval mode (fixed statistics in normalisation layers).",
     "train": "The victim ran the model in train mode (normalisation by the statistics of its own batch).",
 }
 
@@ -32,7 +31,7 @@ FIGURES = (
     "“Per cent of none” is the mean SSIM over that which the same attack reaches against the uncompressed update.",
     "A naive attack decodes the message and treats the result as if it were a plain gradient. An adaptive attack "
     "knows the scheme, and looks for the images whose update would have been sent as this very message. "
-    "A scheme protects no better than its adaptive figure says.",
+    "A scheme protects no better than the higher of its two figures says.",
     "Bytes are the lengths of the serialised messages, headers included, not a formula. "
     "The ratio is the size of the update as dense float32 over these bytes. "
     "± is the sample standard deviation over victims.",
@@ -85,7 +84,7 @@ def assumptions(settings: Mapping[str, Any], setting: Setting) -> str:
         "randomness that the parties share; it knows no private seed.",
         _LABELS.get(str(settings.get("labels")), ""),
         f"Each victim sends the update of {'one image' if batch == 1 else f'{batch} images'}"
-        + (f", and is one of {clients} clients." if clients else "."),
+        + (f", and is one of {clients} clients." if clients not in (None, 0, 1) else "."),
         _MODE.get(setting.mode, ""),
         _trained(rounds),
         _feedback(settings.get("error_feedback")),
@@ -118,7 +117,7 @@ def _trained(rounds: object) -> str:
     if rounds is None:
         return ""
     if rounds in (0, "0"):
-        return "The model is untrained, as at the start of a run, which favours an attack."
+        return "The model is untrained, as at the start of a run."
     return f"The model had been trained for {rounds} round{'' if rounds in (1, '1') else 's'} before the attack."
 
 

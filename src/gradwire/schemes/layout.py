@@ -55,10 +55,9 @@ class Layout:
         parts = vector.split(list(self.sizes.values()))
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
-    def zeros(self, like: Tensor | None = None) -> dict[str, Tensor]:
-        """An update of zeros, with the dtype and device of `like`."""
-        kind = {} if like is None else {"dtype": like.dtype, "device": like.device}
-        return {name: torch.zeros(shape, **kind) for name, shape in self.shapes.items()}  # type: ignore[arg-type]
+    def zeros(self) -> dict[str, Tensor]:
+        """An update of zeros."""
+        return {name: torch.zeros(shape) for name, shape in self.shapes.items()}
 
     def check(self, update: Update) -> None:
         """Refuse an update that is not of this layout or holds a value that is not finite.

@@ -120,4 +120,4 @@ def check_positive(scheme: str, name: str, value: float | None) -> None:
 
 
 def _spell(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)

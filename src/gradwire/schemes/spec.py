@@ -42,13 +42,12 @@ def _read(what: str, text: str, hint: object) -> object:
         if text in kinds:
             return text
         raise GradwireError(f"{what} is {text!r}; it must be one of {', '.join(map(str, kinds))}")
-    kind = kinds[0]
-    if kind is bool:
+    if kinds[0] is bool:
         if text in ("true", "false"):
             return text == "true"
         raise GradwireError(f"{what} is {text!r}; it must be true or false")
     try:
-        return kind(text)  # type: ignore[operator]
+        return int(text) if kinds[0] is int else float(text)
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
+        wanted = "a whole number" if kinds[0] is int else "a number"
         raise GradwireError(f"{what} is {text!r}; it must be {wanted}") from None

@@ -1,7 +1,7 @@
-"""The audit: victims × schemes × knowledge × attacks, captured as training sends them, attacked, and only then scored."""
+"""The audit: victims × schemes × knowledge × attacks: captured as training sends them, attacked, only then scored."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,19 +12,13 @@ from gradwire import data, metrics, models
 from gradwire.attacks.inversion import Guess, Knowledge, Problem, pose
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
+from gradwire.report import AUDIT_COLUMNS
 from gradwire.schemes import Layout, State
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.run import RunFolder
-from gradwire.training import TrainSettings, begin, capture, train
+from gradwire.studies.run import Progress, RunFolder, silent
+from gradwire.training import TrainingState, TrainSettings, begin, capture, train
 
-COLUMNS = tuple(
-    "data model scheme seed device seconds bytes_up bytes_down ratio mode attack knowledge adversary victim batch "
-    "iterations objective mse psnr ssim success".split()
-)
 CHUNK_BYTES = 4 << 30
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class Cell:
     problem: Problem
 
 
-def audit(settings: AuditSettings, out: str | Path | None = None, progress: Progress = lambda *_: None) -> Path:
+def audit(settings: AuditSettings, out: str | Path | None = None, progress: Progress = silent) -> Path:
     """Run a whole audit and return the folder that it wrote: results.csv, config.json, reconstructions.
 
     Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable.
@@ -60,7 +54,7 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
     if len(victims) < needed:
         raise GradwireError(f"{settings.data} has {len(victims)} {settings.split} images; this audit needs {needed}")
     model = _model(settings, victims)
-    run = RunFolder.create(out, "audit", COLUMNS)
+    run = RunFolder.create(out, "audit", AUDIT_COLUMNS)
     run.configure("audit", asdict(settings))
     images, _ = victims.batch(range(settings.samples * settings.batch))
     truth = images.view(settings.samples, settings.batch, *victims.shape)
@@ -114,8 +108,12 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
             device=settings.device,
         )
         state = begin(how, _model(settings, dataset))
-        done, total = number * how.rounds, len(settings.schemes) * how.rounds
-        train(state, how, dataset, after_round=lambda s, _, done=done: progress("training", done + s.round, total))
+
+        def tick(state: TrainingState, _: float, number: int = number) -> None:
+            rounds = settings.trained_rounds
+            progress("training", number * rounds + state.round, len(settings.schemes) * rounds)
+
+        train(state, how, dataset, after_round=tick)
         yield [Situation(spec, state.model, state.public, state.private)]
 
 
@@ -132,20 +130,14 @@ def _chunks(settings: AuditSettings, lot: list[Situation], victims: Dataset) -> 
 
 def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[Cell]:
     """Capture each victim's round under one scheme, and pose the problem for each kind of knowledge."""
-    count = settings.samples * settings.batch
     for victim in range(settings.samples):
-        start = victim * settings.batch
-        batch = victims.batch(range(start, start + settings.batch))
-        fellows = [
-            victims.batch(range(start + party * count, start + party * count + settings.batch))
-            for party in range(1, settings.parties)
-        ]
+        batches = [_batch(settings, victims, victim, party) for party in range(settings.parties)]
         view = capture(
             situation.model,
-            *(tensor.to(settings.device) for tensor in batch),
+            *batches[0],
             situation.scheme,
             adversary=settings.adversary,
-            fellows=[(x.to(settings.device), y.to(settings.device)) for x, y in fellows],
+            fellows=batches[1:],
             mode=settings.mode,
             labels_known=settings.labels == "known",
             public=situation.public,
@@ -156,6 +148,13 @@ def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> I
         )
         for knowledge in settings.knows:
             yield Cell(situation.scheme, knowledge, victim, pose(view, knowledge, salt=victim))
+
+
+def _batch(settings: AuditSettings, victims: Dataset, victim: int, party: int) -> tuple[Tensor, Tensor]:
+    """What a party of a victim's round holds: party 0 is the victim, its fellows' images come after all victims'."""
+    start = (party * settings.samples + victim) * settings.batch
+    images, labels = victims.batch(range(start, start + settings.batch))
+    return images.to(settings.device), labels.to(settings.device)
 
 
 def _rows(

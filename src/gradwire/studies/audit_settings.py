@@ -86,5 +86,3 @@ class AuditSettings:
     def knows(self) -> tuple[Knowledge, ...]:
         """The kinds of knowledge to attack with."""
         return tuple(each for each in KNOWLEDGE if self.knowledge in (each, "both"))
-
-

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +20,12 @@ CONFIG = "config.json"
 RECONSTRUCTIONS = "reconstructions.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 Row = Mapping[str, object]
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The progress of a run that nobody watches."""
 
 
 class RunFolder:

@@ -1,21 +1,14 @@
 """The train command's run: rounds of training, a row every so often, a checkpoint beside each row."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from gradwire import data, models
 from gradwire.errors import GradwireError
+from gradwire.report import TRAIN_COLUMNS
 from gradwire.schemes import Layout
-from gradwire.studies.run import CHECKPOINT, RunFolder
+from gradwire.studies.run import CHECKPOINT, Progress, RunFolder, silent
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
-
-COLUMNS = tuple(
-    "data model scheme seed device seconds bytes_up bytes_down ratio round epoch train_loss test_loss "
-    "test_accuracy".split()
-)
-
-Progress = Callable[[str, int, int], None]
 
 
 def run_training(
@@ -26,7 +19,7 @@ def run_training(
     eval_every: int = 20,
     out: str | Path | None = None,
     resume: str | Path | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> Path:
     """Train and return the folder that it wrote: results.csv, config.json, checkpoint.
 
@@ -52,9 +45,9 @@ def run_training(
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
     if resume:
         state.restore(Path(resume) / CHECKPOINT, settings)
-        run = RunFolder.reopen(resume, COLUMNS, keep=state.round)
+        run = RunFolder.reopen(resume, TRAIN_COLUMNS, keep=state.round)
     else:
-        run = RunFolder.create(out, "train", COLUMNS)
+        run = RunFolder.create(out, "train", TRAIN_COLUMNS)
     run.configure("train", options)
     dense = 4 * Layout.of_model(model).size * settings.clients
     losses: list[float] = []

@@ -48,8 +48,7 @@ def gradient(
         value = loss(logits, labels)
         found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
     update = {
-        name: torch.zeros_like(p) if g is None else g
-        for (name, p), g in zip(parameters.items(), found, strict=True)
+        name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(parameters.items(), found, strict=True)
     }
     return value.item(), update, buffers
 
@@ -85,4 +84,5 @@ def check_labels(labels: Tensor, classes: int) -> None:
     """Refuse labels that the model has no class for."""
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
-        raise GradwireError(f"label {low if low < 0 else high} is out of range; the model has classes 0 to {classes - 1}")
+        bad = low if low < 0 else high
+        raise GradwireError(f"label {bad} is out of range; the model has classes 0 to {classes - 1}")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -81,7 +82,7 @@ class TrainingState:
             setattr(self, name, header[name])
 
 
-def _read(path: Path) -> tuple[dict[str, object] | dict, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise GradwireError(f"there is no checkpoint {path} to resume from")
     try:

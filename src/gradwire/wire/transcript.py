@@ -85,7 +85,8 @@ class Transcript:
         data = path.read_bytes()
         if not data.startswith(_MAGIC):
             raise WireError(f"{path} is not a transcript of this gradwire's version")
-        messages, position = [], len(_MAGIC)
+        messages: list[Message] = []
+        position = len(_MAGIC)
         while position < len(data):
             start = position + _LENGTH.size
             if start > len(data):

@@ -67,4 +67,4 @@ def invert(
 
 _attack = attack
 
-__all__ = ["ATTACKS", "KNOWLEDGE", "IGA", "Attack", "Guess", "Knowledge", "Problem", "attack", "invert", "pose"]
+__all__ = ["ATTACKS", "IGA", "KNOWLEDGE", "Attack", "Guess", "Knowledge", "Problem", "attack", "invert", "pose"]

@@ -38,5 +38,3 @@ def last_linear(model: nn.Module) -> tuple[str, str | None]:
     name, module = linear[-1]
     prefix = f"{name}." if name else ""
     return f"{prefix}weight", None if module.bias is None else f"{prefix}bias"
-
-

@@ -1,0 +1,41 @@
+from gradwire.report import pair, summarise, words
+
+
+def test_headline_is_the_widest_gap(rows) -> None:
+    assert words.headline(pair(summarise(rows))) == (
+        "At 1/38 of the bytes, powersgd:rank=4 leaks 78 % of what plain SGD leaks to an adversary who knows "
+        "the scheme; 22 % to one who does not"
+    )
+
+
+def test_headline_of_one_knowledge(rows) -> None:
+    naive = [row for row in rows if row["knowledge"] == "naive"]
+    assert words.headline(pair(summarise(naive))) == (
+        "At 1/38 of the bytes, powersgd:rank=4 leaks 22 % of what plain SGD leaks to the naive attack"
+    )
+
+
+def test_no_headline_without_something_to_compare(rows) -> None:
+    assert words.headline(pair(summarise(rows[:4]))) is None
+    assert words.headline(pair(summarise(rows[4:]))) is None
+
+
+def test_baseline(rows) -> None:
+    assert words.baseline(pair(summarise(rows))) == (
+        "Plain SGD sends 38 kB and gives away 2 of 2 victims (mean SSIM 0.90)."
+    )
+    assert words.baseline(pair(summarise(rows[4:]))) is None
+
+
+def test_assumptions_follow_the_settings(row) -> None:
+    setting = summarise([row(adversary="client", mode="train", batch=4)])[0].setting
+    settings = {"labels": "inferred", "trained_rounds": 1, "clients": 3, "error_feedback": False}
+    text = words.assumptions(settings, setting)
+    for part in ("fellow client", "infers them", "4 images", "one of 3 clients", "train mode", "1 round before", "off"):
+        assert part in text
+
+
+def test_assumptions_say_nothing_that_is_not_known(row) -> None:
+    text = words.assumptions({}, summarise([row()])[0].setting)
+    for part in ("labels", "trained", "clients.", "Error feedback"):
+        assert part not in text
