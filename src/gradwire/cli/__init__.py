@@ -1,6 +1,7 @@
 """The command line. No logic of its own: it reads options, calls a study, and shows what came of it."""
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -21,10 +22,10 @@ for command in (audit, train, report, catalogue):
     gradwire.add_command(command)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; whatever the user can put right is one line and exit status 2."""
     try:
-        gradwire(standalone_mode=False)
+        gradwire(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:

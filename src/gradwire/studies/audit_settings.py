@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack
+from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
 from gradwire.wire.view import Mode
@@ -68,6 +69,7 @@ class AuditSettings:
             raise GradwireError("an audit needs at least one scheme and one attack")
         if self.adversary == "client" and self.clients == 1:
             raise GradwireError("clients is 1; adversary 'client' needs at least 2 in the round")
+        check_device(self.device)
         for spec in self.schemes:
             parse(spec)
         for name in self.attacks:

@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State, parse
 from gradwire.training.gradient import Loss, gradient
-from gradwire.training.halves import client_half, server_half
 from gradwire.wire import InProcess, Transcript, View, client
 from gradwire.wire.view import Mode
 
@@ -70,9 +69,9 @@ def capture(
     for party, (x, y) in zip(parties, [(inputs, labels), *fellows], strict=True):
         _, update, _ = gradient(model, x, y, mode, loss)
         update = {name: g.cpu() for name, g in update.items()}
-        halves[party] = client_half(chosen, update, {}, before[party], public, context)
+        halves[party] = chosen.client(update, before[party], public, context)
     transcript = Transcript()
-    InProcess(transcript).exchange(halves, server_half(chosen, public, context, buffers=False), round)
+    InProcess(transcript).exchange(halves, chosen.server(public, context), round)
     return View(
         adversary=adversary,
         victim=parties[0],

@@ -8,6 +8,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
+from gradwire.schemes import Layout
 from gradwire.wire.view import Mode
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -50,6 +51,7 @@ def gradient(
     update = {
         name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(parameters.items(), found, strict=True)
     }
+    Layout.of(update).check(update)
     return value.item(), update, buffers
 
 

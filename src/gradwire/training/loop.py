@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from gradwire.data import Dataset, partition
 from gradwire.schemes import Layout, Round, parse
 from gradwire.training.batches import batch_indices
+from gradwire.training.buffers import average, running_statistics, share
 from gradwire.training.gradient import gradient, in_mode
-from gradwire.training.halves import client_half, server_half
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
 from gradwire.wire import InProcess, Transcript, client
@@ -61,29 +61,30 @@ def play_round(
     """One round; the mean of the clients' losses."""
     scheme, index, parties = parse(settings.scheme), state.round, tuple(state.private)
     context = Round(index, parties, settings.seed, Layout.of_model(state.model))
-    carried = _running_statistics(state.model)
-    halves, losses = {}, []
+    carried = running_statistics(state.model)
+    halves, statistics, losses = {}, {}, []
     for party, shard in zip(parties, shards, strict=True):
         chosen = batch_indices(shard, party, index, settings.batch_size, settings.seed)
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(chosen))
         loss, update, buffers = gradient(state.model, images, labels)
         losses.append(loss)
-        statistics = {name: buffers[name].cpu() for name in carried}
+        statistics[party] = share({name: buffers[name].cpu() for name in carried})
         update = {name: g.cpu() for name, g in update.items()}
-        halves[party] = client_half(scheme, update, statistics, state.private[party], state.public, context)
+        halves[party] = scheme.client(update, state.private[party], state.public, context)
     before = (transport.transcript.bytes_up(), transport.transcript.bytes_down())
-    outcomes, served = transport.exchange(halves, server_half(scheme, state.public, context, bool(carried)), index)
+    outcomes, served = transport.exchange(halves, scheme.server(state.public, context), index)
+    averaged = transport.exchange(statistics, average(), index)[1] if carried else {}
     state.bytes_up += transport.transcript.bytes_up() - before[0]
     state.bytes_down += transport.transcript.bytes_down() - before[1]
     state.public = served.public
-    state.private = {party: outcomes[party][0].private for party in parties}
+    state.private = {party: outcomes[party].private for party in parties}
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad:
             parameter.grad = served.aggregate[name].to(parameter.device)
     state.optimizer.step()
     with torch.no_grad():
-        for name, averaged in outcomes[parties[0]][1].items():
-            state.model.get_buffer(name).copy_(averaged)
+        for name, value in averaged.items():
+            state.model.get_buffer(name).copy_(value)
     state.round += 1
     return sum(losses) / len(losses)
 
@@ -98,9 +99,3 @@ def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int
             loss += float(cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
     return loss / len(dataset), right / len(dataset)
-
-
-def _running_statistics(model: nn.Module) -> list[str]:
-    """Names of the floating-point buffers that a state dict carries: what batch norm learns without a gradient."""
-    kept = model.state_dict().keys()
-    return [name for name, buffer in model.named_buffers() if name in kept and buffer.is_floating_point()]
