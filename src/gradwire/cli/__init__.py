@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from gradwire.cli.audit import audit
+from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
 from gradwire.cli.report import report
 from gradwire.cli.train import train
@@ -18,7 +19,7 @@ def gradwire() -> None:
     """Train models together over a wire, and see what that wire gives away."""
 
 
-for command in (audit, train, report, catalogue):
+for command in (audit, train, report, bench, catalogue):
     gradwire.add_command(command)
 
 

@@ -1,6 +1,7 @@
 """What decides an audit."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack
 from gradwire.devices import check_device
@@ -43,6 +44,9 @@ class AuditSettings:
     iterations: int = 300
     restarts: int = 1
     tv: float = 1e-4
+    step: float = 0.1
+    signed: bool = True
+    decay: Literal["steps", "cosine"] = "steps"
     trained_rounds: int = 0
     split: str = "test"
     chunk: int = 0
@@ -77,7 +81,8 @@ class AuditSettings:
 
     def attack(self, name: str) -> Attack:
         """The attack with this name and these settings."""
-        return attack(name, iterations=self.iterations, restarts=self.restarts, tv=self.tv)
+        options = ("iterations", "restarts", "tv", "step", "signed", "decay")
+        return attack(name, **{option: getattr(self, option) for option in options})
 
     @property
     def parties(self) -> int:
