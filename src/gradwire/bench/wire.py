@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -44,8 +45,8 @@ def index_costs(densities: tuple[float, ...] = (0.1, 0.01, 0.001, 0.0001)) -> It
             count,
             code.numel() / count,
             _bits(count) / 8 / count,
-            count / 1e6 / median_seconds(lambda indices=indices: encode(indices, SIZE)),
-            count / 1e6 / median_seconds(lambda code=code, count=count: decode(code, count, SIZE)),
+            count / 1e6 / median_seconds(partial(encode, indices, SIZE)),
+            count / 1e6 / median_seconds(partial(decode, code, count, SIZE)),
         )
 
 
