@@ -1,4 +1,4 @@
-"""Many problems as one: an engine for their shared model, their measurements in one stack, their labels side by side."""
+"""Many problems as one: one engine for their shared model, their measurements in one stack, labels side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
