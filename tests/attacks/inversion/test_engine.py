@@ -286,7 +286,7 @@ def tied():
         (OutsideItsLayer(), "wrong for head.weight"),
         (Loose(), "Loose has parameters of its own"),
         (tied(), "shares a parameter"),
-        (ends(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")), "pads with 'circular'"),
+        (ends(nn.Conv2d(3, 16, 3, padding=1, padding_mode="circular")), "pads with 'circular'"),
     ],
 )
 def test_what_the_fast_path_cannot_take_goes_the_slow_way_and_says_why(model, words):

@@ -44,8 +44,8 @@ class Engine:
 def engine(model: nn.Module, mode: Mode, loss: Loss, shape: tuple[int, ...], device: str = "cpu") -> Engine:
     """The path to attack a model with.
 
-    The order in which paths are tried depends on the shapes alone, never on a clock: the same seed has to give the same
-    table. Each path is compared with plain autograd first, gradients and slopes of two victims' random batches in float64:
+    The order in which paths are tried depends on shapes alone, never on a clock: a seed has to give the same table
+    twice. Each is compared with plain autograd first, gradients and slopes of two victims' random batches in float64:
     a model that uses a parameter outside its layer, mixes examples in a way of its own, or meets a fault of PyTorch's
     is caught there. Dropout is left out of the comparison, for it draws its masks anew each time.
 
