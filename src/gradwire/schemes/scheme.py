@@ -112,6 +112,10 @@ class Scheme(ABC):
     def measure(self, sight: Sight) -> Measurement:
         """What was sent, as a map of the update that an adaptive adversary can fit."""
 
+    def pooled(self, round: Round) -> int:
+        """How many clients' updates one observation is the mean of: all of them where only sums are seen."""
+        return 1
+
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
         """What a fellow client works out of a phase: the mean upload of the others, by taking its own out.
 

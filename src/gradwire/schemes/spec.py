@@ -8,9 +8,11 @@ from gradwire.errors import GradwireError, unknown
 from gradwire.schemes.none import Plain
 from gradwire.schemes.powersgd import PowerSGD
 from gradwire.schemes.scheme import Scheme
+from gradwire.schemes.sga import SGA
+from gradwire.schemes.ssga import SSGA, SSGADGC
 from gradwire.schemes.topk import TopK
 
-SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, TopK, PowerSGD)}
+SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, TopK, PowerSGD, SGA, SSGA, SSGADGC)}
 
 
 def parse(spec: str) -> Scheme:
@@ -37,11 +39,13 @@ def parse(spec: str) -> Scheme:
 
 def _read(what: str, text: str, hint: object) -> object:
     """The value of `text` as an int, float, bool or one of some words, whichever `hint` says."""
-    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
-    if all(isinstance(kind, str) for kind in kinds):
-        if text in kinds:
-            return text
-        raise GradwireError(f"{what} is {text!r}; it must be one of {', '.join(map(str, kinds))}")
+    union = [get_args(part) or (part,) for part in (get_args(hint) or (hint,)) if part is not type(None)]
+    words = [kind for part in union for kind in part if isinstance(kind, str)]
+    kinds = [kind for part in union for kind in part if not isinstance(kind, str)]
+    if text in words:
+        return text
+    if not kinds:
+        raise GradwireError(f"{what} is {text!r}; it must be one of {', '.join(words)}")
     if kinds[0] is bool:
         if text in ("true", "false"):
             return text == "true"
@@ -49,5 +53,5 @@ def _read(what: str, text: str, hint: object) -> object:
     try:
         return int(text) if kinds[0] is int else float(text)
     except ValueError:
-        wanted = "a whole number" if kinds[0] is int else "a number"
+        wanted = " or ".join([*words, "a whole number" if kinds[0] is int else "a number"])
         raise GradwireError(f"{what} is {text!r}; it must be {wanted}") from None

@@ -30,7 +30,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Deal:
-    """A server's reply that differs from client to client: each gets its own tensors (party → tensors), unseen by others.
+    """A server's reply that differs from client to client: each gets its own tensors, unseen by the others.
 
     Every client that has sent in the phase must be dealt something.
     """

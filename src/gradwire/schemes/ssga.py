@@ -1,0 +1,182 @@
+"""SSGA and SSGA-DGC: all clients send the same few entries, chosen by all of them together, under masks that cancel.
+
+M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
+Algorithm 1 and eq. 3 to 9. Line numbers below are those of Algorithm 1. Two things differ from its letter: the
+aggregate is the mean over clients, not the sum (a factor in the learning rate), and the server's momentum of SSGA
+(lines 17 and 18) is that of the optimiser that receives the aggregate. SSGA-DGC is to be run with no other momentum
+than its own (line 19).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError, WireError
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement
+from gradwire.schemes.scheme import Outcome, Round, Sight, State
+from gradwire.schemes.sga import SGA
+from gradwire.schemes.sparse import Sparse, supports
+from gradwire.schemes.topk import largest
+from gradwire.secure.identity import Gathering
+from gradwire.secure.total import Uploads
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, indices
+
+
+@dataclass(frozen=True)
+class SSGA(SGA):
+    """Secure sparse gradient aggregation.
+
+    Attributes:
+        compression: N / K: the union of what the clients choose has at most K = N / compression entries.
+        mask: the union of every client's ⌊K/|C|⌋ largest entries ("topk"), or K entries at public random.
+        residual: what was not sent is added to the next update.
+    """
+
+    name: ClassVar[str] = "ssga"
+
+    compression: float = 200.0
+    mask: Literal["topk", "random"] = "topk"
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.compression < float("inf"):
+            raise GradwireError(f"{self.name}: compression is {self.compression}; it must be at least 1")
+
+    def private_state(self, layout: Layout) -> State:
+        """A signing key, and R ← 0, flat."""
+        zero = {"residual": torch.zeros(layout.size)} if self.residual else {}
+        return {**super().private_state(layout), **zero}
+
+    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
+        """Lines 5 to 14 of Algorithm 1."""
+        ring, gathering = self.ring(round), self.gathering(round)
+        member = yield from self.protocol.join(gathering, private, public)  # 2, and 11: fresh seeds
+        summed, accumulated = self.accumulate(round.layout.flatten(update), private)  # 6 to 8
+        offer = self.offer(summed, round)
+        reply = (yield Send("offer", offer)) if offer else {}  # 9
+        union, maximum = self.agreed(reply, round)  # 10
+        codes = ring.encode(summed[union], maximum, member.seat, self.randomness(round, member.seat))
+        total = yield from member.add(codes, ring, "masked")  # 12 and 13
+        kept = {"residual": summed.index_fill(0, union, 0)} if self.residual else {}  # 14
+        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size).dense()
+        state = {**member.state, **accumulated, **kept}
+        return Outcome(round.layout.unflatten(aggregate), self.protocol.public(gathering), state)
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Lines 9 to 13: the union and R_max, then the sum."""
+        gathering = self.gathering(round)
+        host = self.protocol.host(gathering, public)
+        uploads = yield None
+        uploads = yield from host.open(uploads)
+        reply: Tensors = {}
+        if self.mask == "topk" or self.max == "adaptive":
+            reply = self.answer(uploads, round, gathering)
+            uploads = yield Send("offer", reply)
+        union, maximum = self.agreed(reply, round)
+        total = yield from host.total(uploads, self.ring(round), len(union), "masked")
+        yield Send(self.protocol.closing("masked"), total.tensors())
+        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size).dense()
+        return Outcome(round.layout.unflatten(aggregate), self.protocol.public(gathering), {})
+
+    def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
+        """What is to be sent some day, R_t = R_{t−1} + ∇_t (line 6, eq. 3), and what changes beside it in the state."""
+        return (private["residual"] + gradient if self.residual else gradient), {}
+
+    def offer(self, summed: Tensor, round: Round) -> dict[str, Tensor]:
+        """What a client tells in the clear: its largest entries' places and its largest magnitude, where needed."""
+        told = {}
+        if self.mask == "topk":
+            told["indices"] = indices.encode(largest(summed, self.share(round)), round.layout.size)
+        if self.max == "adaptive":
+            told["maximum"] = summed.abs().max()
+        return told
+
+    def answer(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
+        """What the server makes of the offers: the union I = ∪ i_k, and R_max."""
+        reply = {}
+        if self.mask == "topk":
+            chosen = [self.places(tensors, round, gathering.where("offer", p)) for p, tensors in uploads.items()]
+            union = torch.cat(chosen).unique()
+            reply = {"indices": indices.encode(union, round.layout.size), "count": torch.tensor(len(union))}
+        if self.max == "adaptive":
+            reply["maximum"] = torch.tensor(self.largest(uploads, gathering))
+        return reply
+
+    def places(self, offered: Tensors, round: Round, where: str) -> Tensor:
+        """The entries that a client has chosen, ascending.
+
+        Raises:
+            WireError: they are missing, or not just ⌊K/|C|⌋ of the model's entries.
+        """
+        if "indices" not in offered:
+            raise WireError(f"{where}: no indices; {self.share(round)} were to be offered")
+        try:
+            return indices.decode(offered["indices"], self.share(round), round.layout.size)
+        except WireError as error:
+            raise WireError(f"{where}: {error}") from None
+
+    def agreed(self, reply: Tensors, round: Round) -> tuple[Tensor, float]:
+        """The entries that all clients send, ascending, and R_max: as the server's reply to the offers says."""
+        maximum = float(reply["maximum"]) if self.max == "adaptive" else self.max
+        size = round.layout.size
+        if self.mask == "topk":
+            return indices.decode(reply["indices"], int(reply["count"]), size), maximum
+        count = self.share(round) * len(round.clients)
+        return torch.randperm(size, generator=round.generator())[:count].sort().values, maximum
+
+    def share(self, round: Round) -> int:
+        """⌊K/|C|⌋, the entries that each client may choose."""
+        n, entries = len(round.clients), int(round.layout.size / self.compression)
+        if entries < n:
+            size = round.layout.size
+            wrong = (
+                f"leaves K = {entries} of {size} entries, fewer than the {n} clients; it must be at most {size // n}"
+            )
+            raise GradwireError(f"{self.name}: compression is {self.compression:g}, which {wrong}")
+        return entries // n
+
+    def decode(self, sight: Sight) -> Update:
+        """The mean on the union, zero elsewhere."""
+        return sight.round.layout.unflatten(self.observed(sight).dense())
+
+    def measure(self, sight: Sight) -> Measurement:
+        """The mean on the union alone: of the other entries nothing is known."""
+        return supports(self.observed(sight), sight.round.layout)
+
+    def observed(self, sight: Sight) -> Sparse:
+        """The mean that everybody sees, on the union."""
+        total, _ = self.seen(sight)
+        union, maximum = self.agreed(sight.replies.get("offer", {}), sight.round)
+        return Sparse(union, self.mean(total, maximum, sight.round), sight.round.layout.size)
+
+
+@dataclass(frozen=True)
+class SSGADGC(SSGA):
+    """SSGA with local momentum, as in deep gradient compression.
+
+    Attributes:
+        momentum: γ of the local momentum.
+    """
+
+    name: ClassVar[str] = "ssga-dgc"
+
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
+
+    def private_state(self, layout: Layout) -> State:
+        """As SSGA, and u ← 0."""
+        return {**super().private_state(layout), "momentum": torch.zeros(layout.size)}
+
+    def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
+        """u_t = γ·u_{t−1} + ∇_t (line 7), then R_t = R_{t−1} + u_t (line 8)."""
+        velocity = self.momentum * private["momentum"] + gradient
+        summed, _ = super().accumulate(velocity, private)
+        return summed, {"momentum": velocity}
