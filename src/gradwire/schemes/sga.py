@@ -22,6 +22,7 @@ from gradwire.secure.identity import Gathering
 from gradwire.secure.keys import Curve
 from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.ring import BITS, Ring
+from gradwire.secure.robust import Robust
 from gradwire.secure.total import Total, Uploads
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
@@ -38,6 +39,8 @@ class SGA(Scheme):
         rounding: to the nearest integer, or stochastically.
         threshold: so many clients must stay to the end (the others may drop out); by default all of them, and
             no shares need be dealt.
+        neighbours: with a threshold, share masks with "all" clients or with a "few", as many as are needed if 5 % of
+            them side with the server and 10 % drop out (secure.graph).
         curve: of the key agreement.
     """
 
@@ -47,6 +50,7 @@ class SGA(Scheme):
     max: Literal["adaptive"] | float = "adaptive"
     rounding: Literal["nearest", "stochastic"] = "nearest"
     threshold: int | None = None
+    neighbours: Literal["all", "few"] = "all"
     curve: Curve = "x25519"
 
     def __post_init__(self) -> None:
@@ -114,9 +118,9 @@ class SGA(Scheme):
         return reply
 
     @property
-    def protocol(self) -> Pairwise:
+    def protocol(self) -> Pairwise | Robust:
         """How the sum is kept secret."""
-        return Pairwise()
+        return Pairwise() if self.threshold is None else Robust(self.threshold, self.neighbours == "few")
 
     def gathering(self, round: Round) -> Gathering:
         """Who adds up, and in which round."""

@@ -1,0 +1,193 @@
+"""Double masks: the secure sum that outlives dropouts, in four phases. This file is the client's side.
+
+K. Bonawitz et al., "Practical secure aggregation for privacy-preserving machine learning", CCS 2017, figure 4; with
+the sparse graph of Bell et al., CCS 2020.
+
+    keys      each client publishes two signed keys: one for pairwise masks, one to seal what it sends its peers
+    shares    it splits its own mask's seed and its pairwise key among its neighbours, sealed for each
+    (masked)  it adds both kinds of masks to its codes: its own, and those it has with each neighbour
+    unmask    of each neighbour it reveals one share: of the seed if that one's codes arrived, else of the key
+
+So the server learns the own mask of a client that stayed, or the pairwise masks of one that did not; with both it
+would learn its codes. A holder reveals one or the other, and 2t > holders: not even a server that tells each client
+another story can gather t shares of both. Keys last one round, since a dropout's key is known afterwards.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError, WireError
+from gradwire.secure import directory, keys, shares
+from gradwire.secure.entropy import random_bytes
+from gradwire.secure.graph import STATED, Assumptions, neighbourhoods, sufficient
+from gradwire.secure.hosting import Commitments, Plan, RobustHost
+from gradwire.secure.identity import Gathering, State
+from gradwire.secure.kdf import KEY_BYTES, derive
+from gradwire.secure.masks import Codes, blend
+from gradwire.secure.octets import rows, table
+from gradwire.secure.ring import Ring
+from gradwire.secure.shares import SECRET_BYTES, TAG_BYTES
+from gradwire.secure.total import Total
+from gradwire.seeds import generator
+from gradwire.wire import ClientHalf, Send
+
+BOTH = 2 * SECRET_BYTES
+
+
+@dataclass(frozen=True)
+class RobustMember:
+    """A client's part in the one sum that its secrets of this round are good for.
+
+    Attributes:
+        seat: its place among the clients.
+        seed: of its own mask.
+        pairs: the seed with each neighbour that has dealt shares, by place.
+        held: by place, the share of that client's seed and the share of its key that this client keeps.
+        state: its private state to go into the next round with.
+    """
+
+    gathering: Gathering
+    plan: Plan
+    seat: int
+    seed: bytes = field(repr=False)
+    pairs: Mapping[int, bytes] = field(repr=False)
+    held: Mapping[int, bytes] = field(repr=False)
+    state: State = field(repr=False)
+    spent: list[str] = field(default_factory=list, repr=False)
+
+    def add(self, codes: Codes, ring: Ring, phase: str) -> ClientHalf[Total]:
+        """Contribute codes (shape (K,)) to the sum of a phase, then help to unmask the sum of those that stayed.
+
+        Raises:
+            GradwireError: a second sum under the same masks; WireError: too few have stayed, or this client has not.
+        """
+        if self.spent:
+            raise GradwireError(f"masks of this round have served {self.spent[0]!r}; they must not serve {phase!r} too")
+        self.spent.append(phase)
+        masked = codes.copy()
+        blend(masked, [(self.seed, 1), *((key, 1 if self.seat < i else -1) for i, key in self.pairs.items())])
+        reply = yield Send(self.gathering.phase(phase), {"masked": torch.from_numpy(masked)})
+        stayed = self._stayed(reply["places"], phase)
+        revealed = [part[:SECRET_BYTES] if i in stayed else part[SECRET_BYTES:] for i, part in self.held.items()]
+        places = torch.tensor(list(self.held), dtype=torch.int32)
+        reply = yield Send(self.gathering.phase("unmask"), {"places": places, "shares": table(revealed, SECRET_BYTES)})
+        return Total.of(reply, ring, len(codes))
+
+    def _stayed(self, places: Tensor, phase: str) -> set[int]:
+        """The clients whose codes arrived, as the server says."""
+        stayed = set(places.tolist())
+        where = self.gathering.where(phase, self.gathering.parties[self.seat])
+        if self.seat not in stayed:
+            raise WireError(f"{where}: the server says that its codes did not arrive; it reveals no share")
+        if len(stayed) < self.plan.survivors:
+            least = self.plan.survivors
+            raise WireError(f"{where}: {len(stayed)} clients are left, threshold is {least}; it reveals no share")
+        return stayed
+
+
+@dataclass(frozen=True)
+class Robust:
+    """The secure sum with double masks.
+
+    Attributes:
+        threshold: clients that must stay to the end; more than half of them.
+        sparse: share masks with a few neighbours, as many as `assumed` asks for, instead of with all clients.
+    """
+
+    threshold: int
+    sparse: bool = False
+    assumed: Assumptions = STATED
+
+    def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[RobustMember]:
+        """A client's way into a round: phases keys and shares.
+
+        Raises:
+            WireError: signatures, keys or shares that are not those of the parties, or too few of them.
+        """
+        plan, seat, curve = self.plan(gathering), gathering.seat(private), gathering.curve
+        seed, key_seed = random_bytes(SECRET_BYTES), random_bytes(SECRET_BYTES)
+        secret, channel = keys.secret_key(curve, key_seed), keys.secret_key(curve, random_bytes(KEY_BYTES))
+        own = Commitments.of(gathering, seat, seed, keys.public_key(curve, secret), keys.public_key(curve, channel))
+        reply = yield Send(gathering.phase("keys"), directory.publish(gathering, private, own.content))
+        peers = plan.neighbours[seat]
+        published = {
+            place: Commitments.parse(gathering, content)
+            for place, content in directory.read(gathering, private, reply, peers, len(own.content)).items()
+        }
+        self._enough(gathering, plan, seat, "keys", len(published))
+        holders = plan.holders(seat)
+        parts = zip(
+            shares.split(seed, plan.needed, len(holders)),
+            shares.split(key_seed, plan.needed, len(holders)),
+            strict=True,
+        )
+        dealt = {holder: a + b for holder, (a, b) in zip(holders, parts, strict=True)}
+        sealed = [
+            shares.seal(
+                self._lock(gathering, channel, published[i], seat, i), dealt[i], self._context(gathering, seat, i)
+            )
+            for i in published
+        ]
+        places = torch.tensor(list(published), dtype=torch.int32)
+        reply = yield Send(gathering.phase("shares"), {"places": places, "sealed": table(sealed, BOTH + TAG_BYTES)})
+        held, pairs = {seat: dealt[seat]}, {}
+        arrived = reply["places"].tolist()
+        if len(set(arrived)) != len(arrived) or not set(arrived) <= set(published):
+            raise WireError(f"{gathering.where('shares', gathering.parties[seat])}: shares of places {arrived}")
+        where = gathering.where("shares", gathering.parties[seat])
+        boxes = rows(reply["sealed"], len(arrived), BOTH + TAG_BYTES, f"{where}: shares")
+        for i, box in zip(arrived, boxes, strict=True):
+            party = gathering.where("shares", gathering.parties[i])
+            lock = self._lock(gathering, channel, published[i], i, seat)
+            held[i] = shares.unseal(lock, box, self._context(gathering, i, seat), f"{party}: its share")
+            pairs[i] = plan.pair(gathering, secret, published[i].mask_key, seat, i)
+        self._enough(gathering, plan, seat, "shares", len(pairs))
+        return RobustMember(gathering, plan, seat, plan.own(gathering, seed, seat), pairs, held, private)
+
+    def host(self, gathering: Gathering, public: State) -> RobustHost:
+        """The server's part in a round."""
+        return RobustHost(gathering, self.plan(gathering))
+
+    def public(self, gathering: Gathering) -> dict[str, Tensor]:
+        """The public state after a round: none, every round begins anew."""
+        return {}
+
+    def closing(self, phase: str) -> str:
+        """The phase whose reply carries the sum that was begun in `phase`."""
+        return "unmask"
+
+    def plan(self, gathering: Gathering) -> Plan:
+        """Who is whose neighbour, and how many shares a secret takes.
+
+        Raises:
+            GradwireError: a threshold that the number of clients does not allow.
+        """
+        n = len(gathering.parties)
+        if not n < 2 * self.threshold <= 2 * n:
+            raise GradwireError(f"threshold is {self.threshold}; of {n} clients it must be {n // 2 + 1} to {n}")
+        if not self.sparse:
+            return Plan(neighbourhoods(n, n - 1, torch.Generator()), self.threshold, self.threshold)
+        degree = sufficient(n, self.assumed)
+        public = generator("graph", gathering.seed, gathering.round, gathering.prefix)
+        return Plan(neighbourhoods(n, degree.neighbours, public), degree.threshold, self.threshold)
+
+    def _enough(self, gathering: Gathering, plan: Plan, seat: int, phase: str, peers: int) -> None:
+        if peers + 1 < plan.needed:
+            where = gathering.where(phase, gathering.parties[seat])
+            raise WireError(
+                f"{where}: hears of {peers} neighbours; with fewer than {plan.needed - 1} it does not go on"
+            )
+
+    def _lock(self, gathering: Gathering, channel: bytes, peer: Commitments, sender: int, receiver: int) -> bytes:
+        """The key of the one message from `sender` to `receiver`, one of which is this client."""
+        shared = keys.agree(gathering.curve, channel, peer.channel_key, "a neighbour")
+        return derive(shared, "share", *self._words(gathering, sender, receiver))
+
+    def _context(self, gathering: Gathering, sender: int, receiver: int) -> bytes:
+        return b"\n".join(self._words(gathering, sender, receiver))
+
+    def _words(self, gathering: Gathering, sender: int, receiver: int) -> tuple[bytes, ...]:
+        return gathering.context("share", gathering.parties[sender], gathering.parties[receiver])
