@@ -68,6 +68,27 @@ def test_the_round_is_algorithm_1(clients, name, mask, variant):
             torch.testing.assert_close(state["residual"], r)
 
 
+@given(st.integers(2, 5), st.sampled_from(["", "threshold=T"]), st.booleans())
+@settings(max_examples=20)
+def test_the_anonymous_union_is_the_union_but_for_marks_that_cancel(clients, variant, adaptive):
+    updates = [random_update(i) for i in range(clients)]
+    maximum = "adaptive" if adaptive else 9.0
+    spec = spec_of("ssga", variant, clients, compression=4, union="anonymous", max=maximum)
+    cluster = Cluster.of(spec, updates)
+    aggregate, seen = cluster.play(updates)
+    share = cluster.layout.size // 4 // clients
+    chosen = [largest(flat(u), share) for u in updates]
+    sent = flat(aggregate).nonzero()[:, 0]
+    assert set(sent.tolist()) <= set(torch.cat(chosen).tolist())
+    alone = torch.cat(chosen).unique(return_counts=True)
+    assert set(alone[0][alone[1] == 1].tolist()) <= set(sent.tolist())
+    mean = sum(map(flat, updates)) / clients
+    assert (flat(aggregate) - mean)[sent].abs().max() < 1e-4
+    assert torch.equal(flat(cluster.scheme.decode(seen)), flat(aggregate))
+    told = {name for tensors in seen.uploads.values() for name in tensors}
+    assert "indices" not in told
+
+
 def test_without_residual_nothing_is_carried_over():
     updates = [random_update(i) for i in range(2)]
     cluster = Cluster.of("ssga:compression=20,residual=false", updates)

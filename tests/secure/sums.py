@@ -7,8 +7,8 @@ import numpy as np
 from gradwire.secure import identity
 from gradwire.secure.identity import Gathering
 from gradwire.secure.masks import Codes
+from gradwire.secure.protocol import Total
 from gradwire.secure.ring import Ring
-from gradwire.secure.total import Total
 from gradwire.wire import InProcess, Send, client, drop_out
 
 

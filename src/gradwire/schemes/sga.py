@@ -21,9 +21,9 @@ from gradwire.secure import identity
 from gradwire.secure.identity import Gathering
 from gradwire.secure.keys import Curve
 from gradwire.secure.pairwise import Pairwise
+from gradwire.secure.protocol import SecureSum, Total, Uploads
 from gradwire.secure.ring import BITS, Ring
 from gradwire.secure.robust import Robust
-from gradwire.secure.total import Total, Uploads
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
@@ -118,13 +118,13 @@ class SGA(Scheme):
         return reply
 
     @property
-    def protocol(self) -> Pairwise | Robust:
+    def protocol(self) -> SecureSum:
         """How the sum is kept secret."""
         return Pairwise() if self.threshold is None else Robust(self.threshold, self.neighbours == "few")
 
-    def gathering(self, round: Round) -> Gathering:
-        """Who adds up, and in which round."""
-        return Gathering(round.clients, round.index, round.seed, self.curve)
+    def gathering(self, round: Round, prefix: str = "") -> Gathering:
+        """Who adds up, in which round, and in which of its sums."""
+        return Gathering(round.clients, round.index, round.seed, self.curve, prefix)
 
     def ring(self, round: Round) -> Ring:
         """Z_R, divided among the round's clients."""

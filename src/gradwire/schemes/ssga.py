@@ -21,8 +21,12 @@ from gradwire.schemes.sga import SGA
 from gradwire.schemes.sparse import Sparse, supports
 from gradwire.schemes.topk import largest
 from gradwire.secure.identity import Gathering
-from gradwire.secure.total import Uploads
+from gradwire.secure.protocol import Hosting, Member, Uploads
+from gradwire.secure.union import MARKS, mark, marked
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, indices
+
+VOTE = "union "
+"""Before the names of the phases in which the union is found anonymously."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class SSGA(SGA):
         compression: N / K: the union of what the clients choose has at most K = N / compression entries.
         mask: the union of every client's ⌊K/|C|⌋ largest entries ("topk"), or K entries at public random.
         residual: what was not sent is added to the next update.
+        union: clients tell their entries in the "open", or the union is itself a secure sum ("anonymous"), at a byte
+            for each of the model's entries.
     """
 
     name: ClassVar[str] = "ssga"
@@ -40,6 +46,7 @@ class SSGA(SGA):
     compression: float = 200.0
     mask: Literal["topk", "random"] = "topk"
     residual: bool = True
+    union: Literal["open", "anonymous"] = "open"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,8 +63,9 @@ class SSGA(SGA):
         ring, gathering = self.ring(round), self.gathering(round)
         member = yield from self.protocol.join(gathering, private, public)  # 2, and 11: fresh seeds
         summed, accumulated = self.accumulate(round.layout.flatten(update), private)  # 6 to 8
+        reply = (yield from self.vote(summed, member, round)) if self.votes else {}  # 9, anonymously
         offer = self.offer(summed, round)
-        reply = (yield Send("offer", offer)) if offer else {}  # 9
+        reply = {**reply, **((yield Send("offer", offer)) if offer else {})}  # 9
         union, maximum = self.agreed(reply, round)  # 10
         codes = ring.encode(summed[union], maximum, member.seat, self.randomness(round, member.seat))
         total = yield from member.add(codes, ring, "masked")  # 12 and 13
@@ -73,14 +81,42 @@ class SSGA(SGA):
         uploads = yield None
         uploads = yield from host.open(uploads)
         reply: Tensors = {}
-        if self.mask == "topk" or self.max == "adaptive":
-            reply = self.answer(uploads, round, gathering)
-            uploads = yield Send("offer", reply)
+        if self.votes:
+            uploads, reply = yield from self.count_votes(uploads, round)
+        if self.asks:
+            answer = self.answer(uploads, round, gathering)
+            uploads = yield Send("offer", answer)
+            reply = {**reply, **answer}
         union, maximum = self.agreed(reply, round)
         total = yield from host.total(uploads, self.ring(round), len(union), "masked")
         yield Send(self.protocol.closing("masked"), total.tensors())
         aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size).dense()
         return Outcome(round.layout.unflatten(aggregate), self.protocol.public(gathering), {})
+
+    @property
+    def votes(self) -> bool:
+        """Whether the union is found by a secure sum."""
+        return self.mask == "topk" and self.union == "anonymous"
+
+    @property
+    def asks(self) -> bool:
+        """Whether clients tell anything in the clear."""
+        return self.max == "adaptive" or (self.mask == "topk" and not self.votes)
+
+    def vote(self, summed: Tensor, member: Member, round: Round) -> ClientHalf[Tensors]:
+        """A client's part in finding the union anonymously."""
+        voter = yield from self.protocol.beside(member, self.gathering(round, VOTE))
+        return (yield from voter.contribute(mark(largest(summed, self.share(round)), round.layout.size), "masked"))
+
+    def count_votes(self, uploads: Uploads, round: Round) -> Hosting[tuple[Uploads, Tensors]]:
+        """The server's part in finding the union anonymously."""
+        gathering = self.gathering(round, VOTE)
+        host = self.protocol.host_beside(gathering)
+        uploads = yield from host.open(uploads)
+        total = yield from host.total(uploads, MARKS, round.layout.size, "masked")
+        reply = told(marked(total.codes), round)
+        uploads = yield Send(gathering.phase(self.protocol.closing("masked")), reply)
+        return uploads, reply
 
     def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
         """What is to be sent some day, R_t = R_{t−1} + ∇_t (line 6, eq. 3), and what changes beside it in the state."""
@@ -88,20 +124,19 @@ class SSGA(SGA):
 
     def offer(self, summed: Tensor, round: Round) -> dict[str, Tensor]:
         """What a client tells in the clear: its largest entries' places and its largest magnitude, where needed."""
-        told = {}
-        if self.mask == "topk":
-            told["indices"] = indices.encode(largest(summed, self.share(round)), round.layout.size)
+        offer = {}
+        if self.mask == "topk" and not self.votes:
+            offer["indices"] = indices.encode(largest(summed, self.share(round)), round.layout.size)
         if self.max == "adaptive":
-            told["maximum"] = summed.abs().max()
-        return told
+            offer["maximum"] = summed.abs().max()
+        return offer
 
     def answer(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
         """What the server makes of the offers: the union I = ∪ i_k, and R_max."""
         reply = {}
-        if self.mask == "topk":
+        if self.mask == "topk" and not self.votes:
             chosen = [self.places(tensors, round, gathering.where("offer", p)) for p, tensors in uploads.items()]
-            union = torch.cat(chosen).unique()
-            reply = {"indices": indices.encode(union, round.layout.size), "count": torch.tensor(len(union))}
+            reply = told(torch.cat(chosen).unique(), round)
         if self.max == "adaptive":
             reply["maximum"] = torch.tensor(self.largest(uploads, gathering))
         return reply
@@ -150,8 +185,16 @@ class SSGA(SGA):
     def observed(self, sight: Sight) -> Sparse:
         """The mean that everybody sees, on the union."""
         total, _ = self.seen(sight)
-        union, maximum = self.agreed(sight.replies.get("offer", {}), sight.round)
+        heard = sight.replies.get("offer", {})
+        if self.votes:
+            heard = {**heard, **sight.replies[VOTE + self.protocol.closing("masked")]}
+        union, maximum = self.agreed(heard, sight.round)
         return Sparse(union, self.mean(total, maximum, sight.round), sight.round.layout.size)
+
+
+def told(union: Tensor, round: Round) -> dict[str, Tensor]:
+    """The union as the server tells it."""
+    return {"indices": indices.encode(union, round.layout.size), "count": torch.tensor(len(union))}
 
 
 @dataclass(frozen=True)

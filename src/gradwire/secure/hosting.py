@@ -13,9 +13,9 @@ from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import KEY_BYTES, derive
 from gradwire.secure.masks import blend
 from gradwire.secure.octets import rows, table, to_bytes
+from gradwire.secure.protocol import Host, Hosting, Total, Uploads
 from gradwire.secure.ring import Ring
 from gradwire.secure.shares import SECRET_BYTES, TAG_BYTES
-from gradwire.secure.total import Hosting, Total, Uploads
 from gradwire.wire import Deal, Send, Tensors
 
 SEALED_BYTES = 2 * SECRET_BYTES + TAG_BYTES
@@ -85,14 +85,12 @@ class Commitments:
         return cls(content[:width], content[width : 2 * width], content[2 * width :])
 
 
-@dataclass
-class RobustHost:
-    """The server's part in one round's sum. What it knows of the clients lives in `published`, for this round only."""
+@dataclass(frozen=True)
+class RobustHost(Host):
+    """The server's part in one round's sum. What clients that dealt shares have published is kept for this round."""
 
-    gathering: Gathering
     plan: Plan
     published: dict[int, Commitments] = field(default_factory=dict)
-    dealers: set[int] = field(default_factory=set)
 
     def open(self, uploads: Uploads) -> Hosting[Uploads]:
         """Phases keys and shares; return the uploads of the phase that follows."""
@@ -102,13 +100,10 @@ class RobustHost:
             party: directory.hand_on(self.gathering, uploads, self.plan.neighbours[place], width)
             for place, party in present.items()
         }
-        self.published = {
-            place: Commitments.parse(self.gathering, to_bytes(uploads[party]["keys"]))
-            for place, party in present.items()
-        }
+        keys_of = {place: to_bytes(uploads[party]["keys"]) for place, party in present.items()}
         uploads = yield Deal(self.gathering.phase("keys"), hands)
         present = self._present(uploads, "shares")
-        self.dealers = set(present)
+        self.published.update({place: Commitments.parse(self.gathering, keys_of[place]) for place in present})
         boxes = {place: self._table(uploads[party], "sealed", SEALED_BYTES, party) for place, party in present.items()}
         dealt: dict[str, Tensors] = {}
         for place, party in present.items():
@@ -131,7 +126,7 @@ class RobustHost:
         helpers = self._present(revealed, "unmask")
         found = {i: self._table(revealed[party], "shares", SECRET_BYTES, party) for i, party in helpers.items()}
         known: list[tuple[bytes, int]] = []
-        for place in sorted(self.dealers):
+        for place in sorted(self.published):
             secret = self._restore(place, found)
             if place in stayed:
                 known += [(self._own_mask(place, secret), -1)]

@@ -10,7 +10,7 @@ cancel in the sum (eq. 6).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,39 +23,32 @@ from gradwire.secure.identity import Gathering, State
 from gradwire.secure.kdf import KEY_BYTES, derive, ratchet
 from gradwire.secure.masks import Codes, blend
 from gradwire.secure.octets import rows, table, to_bytes, to_tensor
+from gradwire.secure.protocol import Host, Hosting, Member, SecureSum, Total, Uploads
 from gradwire.secure.ring import Ring
-from gradwire.secure.total import Hosting, Total, Uploads
-from gradwire.wire import ClientHalf, Send
+from gradwire.wire import ClientHalf, Send, Tensors
 
 
 @dataclass(frozen=True)
-class PairwiseMember:
+class PairwiseMember(Member):
     """A client's part in the sums of one round.
 
     Attributes:
-        seat: its place among the clients.
         seeds: this round's seed with each peer, by place.
-        state: its private state to go into the next round with.
     """
 
-    gathering: Gathering
-    seat: int
     seeds: Mapping[int, bytes] = field(repr=False)
-    state: State = field(repr=False)
 
-    def add(self, codes: Codes, ring: Ring, phase: str) -> ClientHalf[Total]:
-        """Contribute codes (shape (K,)) to the sum of a phase; no two sums of a round have the same masks."""
-        masked = codes.copy()
-        blend(masked, [(derive(s, "mask", phase.encode()), 1 if self.seat < i else -1) for i, s in self.seeds.items()])
-        reply = yield Send(self.gathering.phase(phase), {"masked": torch.from_numpy(masked)})
-        return Total.of(reply, ring, len(codes))
+    def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
+        """Send masked codes (shape (K,)) in a phase; what the server makes of the sum. No two phases share masks."""
+        masked, name = codes.copy(), self.gathering.phase(phase)
+        blend(masked, [(derive(s, "mask", name.encode()), 1 if self.seat < i else -1) for i, s in self.seeds.items()])
+        return (yield Send(name, {"masked": torch.from_numpy(masked)}))
 
 
 @dataclass(frozen=True)
-class PairwiseHost:
+class PairwiseHost(Host):
     """The server's part in the sums of one round."""
 
-    gathering: Gathering
     agreed: bool
 
     def open(self, uploads: Uploads) -> Hosting[Uploads]:
@@ -84,7 +77,7 @@ class PairwiseHost:
 
 
 @dataclass(frozen=True)
-class Pairwise:
+class Pairwise(SecureSum):
     """The secure sum with pairwise masks only."""
 
     def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[PairwiseMember]:
@@ -108,11 +101,21 @@ class Pairwise:
             chains = {place: chain for place, (_, chain) in turned.items()}
         after = [chains.get(place, bytes(KEY_BYTES)) for place in range(len(gathering.parties))]
         state = {**private, "chain": table(after, KEY_BYTES), "turn": torch.tensor(gathering.round + 1)}
-        return PairwiseMember(gathering, seat, seeds, state)
+        return PairwiseMember(gathering, seat, state, seeds)
 
     def host(self, gathering: Gathering, public: State) -> PairwiseHost:
         """The server's part in a round."""
         return PairwiseHost(gathering, self._agreed(gathering, public))
+
+    def beside(self, member: Member, gathering: Gathering) -> ClientHalf[PairwiseMember]:
+        """The client's part in another sum of the same round: the same seeds give other masks in other phases."""
+        yield from ()
+        assert isinstance(member, PairwiseMember)
+        return replace(member, gathering=gathering)
+
+    def host_beside(self, gathering: Gathering) -> PairwiseHost:
+        """The server's part in another sum of a round whose keys have been agreed on."""
+        return PairwiseHost(gathering, agreed=True)
 
     def public(self, gathering: Gathering) -> dict[str, Tensor]:
         """The public state after a round."""

@@ -28,38 +28,32 @@ from gradwire.secure.identity import Gathering, State
 from gradwire.secure.kdf import KEY_BYTES, derive
 from gradwire.secure.masks import Codes, blend
 from gradwire.secure.octets import rows, table
-from gradwire.secure.ring import Ring
+from gradwire.secure.protocol import Member, SecureSum
 from gradwire.secure.shares import SECRET_BYTES, TAG_BYTES
-from gradwire.secure.total import Total
 from gradwire.seeds import generator
-from gradwire.wire import ClientHalf, Send
+from gradwire.wire import ClientHalf, Send, Tensors
 
 BOTH = 2 * SECRET_BYTES
 
 
 @dataclass(frozen=True)
-class RobustMember:
+class RobustMember(Member):
     """A client's part in the one sum that its secrets of this round are good for.
 
     Attributes:
-        seat: its place among the clients.
         seed: of its own mask.
         pairs: the seed with each neighbour that has dealt shares, by place.
         held: by place, the share of that client's seed and the share of its key that this client keeps.
-        state: its private state to go into the next round with.
     """
 
-    gathering: Gathering
-    plan: Plan
-    seat: int
+    plan: Plan = field(repr=False)
     seed: bytes = field(repr=False)
     pairs: Mapping[int, bytes] = field(repr=False)
     held: Mapping[int, bytes] = field(repr=False)
-    state: State = field(repr=False)
     spent: list[str] = field(default_factory=list, repr=False)
 
-    def add(self, codes: Codes, ring: Ring, phase: str) -> ClientHalf[Total]:
-        """Contribute codes (shape (K,)) to the sum of a phase, then help to unmask the sum of those that stayed.
+    def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
+        """Send masked codes (shape (K,)), help to unmask the sum of those that stayed; what the server makes of it.
 
         Raises:
             GradwireError: a second sum under the same masks; WireError: too few have stayed, or this client has not.
@@ -73,8 +67,7 @@ class RobustMember:
         stayed = self._stayed(reply["places"], phase)
         revealed = [part[:SECRET_BYTES] if i in stayed else part[SECRET_BYTES:] for i, part in self.held.items()]
         places = torch.tensor(list(self.held), dtype=torch.int32)
-        reply = yield Send(self.gathering.phase("unmask"), {"places": places, "shares": table(revealed, SECRET_BYTES)})
-        return Total.of(reply, ring, len(codes))
+        return (yield Send(self.gathering.phase("unmask"), {"places": places, "shares": table(revealed, SECRET_BYTES)}))
 
     def _stayed(self, places: Tensor, phase: str) -> set[int]:
         """The clients whose codes arrived, as the server says."""
@@ -89,7 +82,7 @@ class RobustMember:
 
 
 @dataclass(frozen=True)
-class Robust:
+class Robust(SecureSum):
     """The secure sum with double masks.
 
     Attributes:
@@ -145,10 +138,18 @@ class Robust:
             held[i] = shares.unseal(lock, box, self._context(gathering, i, seat), f"{party}: its share")
             pairs[i] = plan.pair(gathering, secret, published[i].mask_key, seat, i)
         self._enough(gathering, plan, seat, "shares", len(pairs))
-        return RobustMember(gathering, plan, seat, plan.own(gathering, seed, seat), pairs, held, private)
+        return RobustMember(gathering, seat, private, plan, plan.own(gathering, seed, seat), pairs, held)
 
     def host(self, gathering: Gathering, public: State) -> RobustHost:
         """The server's part in a round."""
+        return RobustHost(gathering, self.plan(gathering))
+
+    def beside(self, member: Member, gathering: Gathering) -> ClientHalf[RobustMember]:
+        """The client's part in another sum of the same round: with secrets of its own, since these get known."""
+        return (yield from self.join(gathering, member.state, {}))
+
+    def host_beside(self, gathering: Gathering) -> RobustHost:
+        """The server's part in another sum of a round."""
         return RobustHost(gathering, self.plan(gathering))
 
     def public(self, gathering: Gathering) -> dict[str, Tensor]:
