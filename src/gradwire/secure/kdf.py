@@ -24,4 +24,5 @@ def ratchet(chain: bytes) -> tuple[bytes, bytes]:
 
     Both are one-way: who learns a later chain learns no earlier seed (the paper's "refreshed every round by hashing").
     """
-    return derive(chain, "seed"), derive(chain, "chain")
+    both = derive(chain, "ratchet", length=2 * KEY_BYTES)
+    return both[:KEY_BYTES], both[KEY_BYTES:]

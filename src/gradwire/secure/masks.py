@@ -15,6 +15,7 @@ Codes = NDArray[np.unsignedinteger]
 """Elements of Z_R in an unsigned integer type of just as many bits: its arithmetic wraps as Z_R's does."""
 
 TILE_BYTES = 1 << 16
+_COUNTER = modes.CTR(bytes(16))
 _ZEROS = memoryview(bytes(TILE_BYTES))
 
 
@@ -25,7 +26,7 @@ def blend(codes: Codes, keys: Iterable[tuple[bytes, int]]) -> None:
         codes: contiguous, little endian, shape (K,).
         keys: 32 bytes each, never used for another vector.
     """
-    streams = [(Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor(), sign) for key, sign in keys]
+    streams = [(Cipher(algorithms.AES(key), _COUNTER).encryptor(), sign) for key, sign in keys]
     # The cipher asks for room of a block beyond what it writes.
     room = bytearray(TILE_BYTES + 15)
     tile = TILE_BYTES // codes.itemsize

@@ -13,7 +13,7 @@ would learn its codes. A holder reveals one or the other, and 2t > holders: not 
 another story can gather t shares of both. Keys last one round, since a dropout's key is known afterwards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -21,19 +21,18 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.secure import directory, keys, shares
+from gradwire.secure.channels import Channels
 from gradwire.secure.entropy import random_bytes
 from gradwire.secure.graph import STATED, Assumptions, neighbourhoods, sufficient
-from gradwire.secure.hosting import Commitments, Plan, RobustHost
+from gradwire.secure.hosting import SEALED_BYTES, Commitments, Plan, RobustHost
 from gradwire.secure.identity import Gathering, State
-from gradwire.secure.kdf import KEY_BYTES, derive
+from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.masks import Codes, blend
 from gradwire.secure.octets import rows, table
 from gradwire.secure.protocol import Member, SecureSum
-from gradwire.secure.shares import SECRET_BYTES, TAG_BYTES
+from gradwire.secure.shares import SECRET_BYTES
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, Tensors
-
-BOTH = 2 * SECRET_BYTES
 
 
 @dataclass(frozen=True)
@@ -111,32 +110,14 @@ class Robust(SecureSum):
             for place, content in directory.read(gathering, private, reply, peers, len(own.content)).items()
         }
         self._enough(gathering, plan, seat, "keys", len(published))
-        holders = plan.holders(seat)
-        parts = zip(
-            shares.split(seed, plan.needed, len(holders)),
-            shares.split(key_seed, plan.needed, len(holders)),
-            strict=True,
-        )
-        dealt = {holder: a + b for holder, (a, b) in zip(holders, parts, strict=True)}
-        sealed = [
-            shares.seal(
-                self._lock(gathering, channel, published[i], seat, i), dealt[i], self._context(gathering, seat, i)
-            )
-            for i in published
-        ]
+        channels = Channels.to(gathering, seat, channel, {i: peer.channel_key for i, peer in published.items()})
+        dealt = self._split(plan, seat, seed, key_seed)
+        sealed = [channels.seal(dealt[i], i) for i in published]
         places = torch.tensor(list(published), dtype=torch.int32)
-        reply = yield Send(gathering.phase("shares"), {"places": places, "sealed": table(sealed, BOTH + TAG_BYTES)})
-        held, pairs = {seat: dealt[seat]}, {}
-        arrived = reply["places"].tolist()
-        if len(set(arrived)) != len(arrived) or not set(arrived) <= set(published):
-            raise WireError(f"{gathering.where('shares', gathering.parties[seat])}: shares of places {arrived}")
-        where = gathering.where("shares", gathering.parties[seat])
-        boxes = rows(reply["sealed"], len(arrived), BOTH + TAG_BYTES, f"{where}: shares")
-        for i, box in zip(arrived, boxes, strict=True):
-            party = gathering.where("shares", gathering.parties[i])
-            lock = self._lock(gathering, channel, published[i], i, seat)
-            held[i] = shares.unseal(lock, box, self._context(gathering, i, seat), f"{party}: its share")
-            pairs[i] = plan.pair(gathering, secret, published[i].mask_key, seat, i)
+        reply = yield Send(gathering.phase("shares"), {"places": places, "sealed": table(sealed, SEALED_BYTES)})
+        boxes = self._boxes(gathering, seat, reply, published)
+        held = {seat: dealt[seat], **{i: channels.unseal(box, i) for i, box in boxes.items()}}
+        pairs = {i: plan.pair(gathering, secret, published[i].mask_key, seat, i) for i in boxes}
         self._enough(gathering, plan, seat, "shares", len(pairs))
         return RobustMember(gathering, seat, private, plan, plan.own(gathering, seed, seat), pairs, held)
 
@@ -182,13 +163,16 @@ class Robust(SecureSum):
                 f"{where}: hears of {peers} neighbours; with fewer than {plan.needed - 1} it does not go on"
             )
 
-    def _lock(self, gathering: Gathering, channel: bytes, peer: Commitments, sender: int, receiver: int) -> bytes:
-        """The key of the one message from `sender` to `receiver`, one of which is this client."""
-        shared = keys.agree(gathering.curve, channel, peer.channel_key, "a neighbour")
-        return derive(shared, "share", *self._words(gathering, sender, receiver))
+    def _split(self, plan: Plan, seat: int, seed: bytes, key_seed: bytes) -> dict[int, bytes]:
+        """Each holder's share of the seed and, behind it, of the key, by place."""
+        holders = plan.holders(seat)
+        halves = (shares.split(secret, plan.needed, len(holders)) for secret in (seed, key_seed))
+        return {holder: first + second for holder, first, second in zip(holders, *halves, strict=True)}
 
-    def _context(self, gathering: Gathering, sender: int, receiver: int) -> bytes:
-        return b"\n".join(self._words(gathering, sender, receiver))
-
-    def _words(self, gathering: Gathering, sender: int, receiver: int) -> tuple[bytes, ...]:
-        return gathering.context("share", gathering.parties[sender], gathering.parties[receiver])
+    def _boxes(self, gathering: Gathering, seat: int, reply: Tensors, published: Container[int]) -> dict[int, bytes]:
+        """The sealed shares that arrived, by sender."""
+        where = gathering.where("shares", gathering.parties[seat])
+        places = reply["places"].tolist()
+        if len(set(places)) != len(places) or not all(place in published for place in places):
+            raise WireError(f"{where}: got shares of places {places}; it knows no keys of some, or they come twice")
+        return dict(zip(places, rows(reply["sealed"], len(places), SEALED_BYTES, f"{where}: shares"), strict=True))
