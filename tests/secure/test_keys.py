@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +49,9 @@ def test_derivation_is_stable_and_is_hkdf(case):
 
 
 @pytest.mark.parametrize("case", VECTORS["mask"], ids=lambda case: case["source"])
-def test_masks_are_stable_and_are_aes_256_ctr(case):
+def test_masks_are_stable_and_are_aes_256_in_counter_mode(case):
+    counter = Cipher(algorithms.AES(bytes.fromhex(case["key"])), modes.CTR(bytes(15) + b"\x02")).encryptor()
+    assert counter.update(bytes(48)).hex() == case["stream"]
     for bits in (8, 16, 32):
         data = bytes.fromhex(case["stream"])
         codes = expand(bytes.fromhex(case["key"]), 8 * len(data) // bits, np.dtype(f"<u{bits // 8}"))

@@ -1,4 +1,4 @@
-"""Sealed channels: what one client tells another through the server, which can neither read nor change nor replay it."""
+"""Sealed channels: what clients tell each other through the server, which can neither read, change nor replay it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

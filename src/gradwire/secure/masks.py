@@ -1,5 +1,8 @@
 """Masks: uniform vectors over Z_R, expanded from 32-byte keys by AES-256 in counter mode.
 
+The counter mode is the one inside GCM (zero nonce, counter from 2; the tag is never made): OpenSSL runs it
+twice as fast as plain CTR where the processor has vector AES. A key serves one vector, of 64 GiB at most.
+
 Only the entries that are summed are expanded, so a mask costs in proportion to what is sent. The work goes tile by
 tile, each tile small enough to stay in the processor's cache while the masks of all peers are added to it: what is
 left to pay is the cipher.
@@ -14,8 +17,8 @@ from numpy.typing import NDArray
 Codes = NDArray[np.unsignedinteger]
 """Elements of Z_R in an unsigned integer type of just as many bits: its arithmetic wraps as Z_R's does."""
 
-TILE_BYTES = 1 << 16
-_COUNTER = modes.CTR(bytes(16))
+TILE_BYTES = 1 << 17
+_COUNTER = modes.GCM(bytes(12))
 _ZEROS = memoryview(bytes(TILE_BYTES))
 
 
