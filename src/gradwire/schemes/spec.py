@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import reduce
 from typing import get_args, get_type_hints
 
 from gradwire.errors import GradwireError, unknown
+from gradwire.schemes.composed import compose
 from gradwire.schemes.none import Plain
 from gradwire.schemes.powersgd import PowerSGD
 from gradwire.schemes.scheme import Scheme
@@ -16,11 +18,17 @@ SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain,
 
 
 def parse(spec: str) -> Scheme:
-    """The scheme with this spec, such as `powersgd:rank=4` or `topk:ratio=0.01,per=model`.
+    """The scheme with this spec, such as `powersgd:rank=4`, `topk:ratio=0.01,per=model` or `powersgd:rank=4+sga`.
 
     Raises:
-        GradwireError: an unknown scheme or parameter, or a value that does not fit.
+        GradwireError: an unknown scheme or parameter, a value that does not fit, or schemes that do not compose.
     """
+    first, *rest = spec.split("+")
+    return reduce(compose, map(_one, rest), _one(first))
+
+
+def _one(spec: str) -> Scheme:
+    """A scheme without a plus."""
     name, _, rest = spec.strip().partition(":")
     if name not in SCHEMES:
         raise unknown("scheme", name, SCHEMES)
