@@ -89,6 +89,28 @@ def test_the_anonymous_union_is_the_union_but_for_marks_that_cancel(clients, var
     assert "indices" not in told
 
 
+@given(st.integers(2, 5), st.integers(2, 4), st.sampled_from(["", "threshold=T"]))
+@settings(max_examples=20)
+def test_with_anonymity_m_just_those_entries_are_sent_that_m_clients_chose(clients, least, variant):
+    shared = flat(random_update(99))
+    updates = [random_update(i) for i in range(clients)]
+    updates = [{name: t + u[name] for name, t in random_update(99).items()} for u in updates]
+    spec = spec_of("ssga", variant, clients, compression=4, union="anonymous", anonymity=least)
+    cluster = Cluster.of(spec, updates)
+    aggregate, seen = cluster.play(updates)
+    share = len(shared) // 4 // clients
+    chosen, votes = torch.cat([largest(flat(u), share) for u in updates]).unique(return_counts=True)
+    assert torch.equal(cluster.scheme.observed(seen).indices, chosen[votes >= least])
+    mean = sum(map(flat, updates)) / clients
+    sent = flat(aggregate)
+    assert (sent - torch.where(sent != 0, mean, 0.0)).abs().max() < 1e-4
+    told = cluster.scheme.agreed(
+        {**seen.replies["union " + cluster.scheme.protocol.closing("masked")], **{"maximum": torch.tensor(1.0)}},
+        seen.round,
+    )[0]
+    assert len(told) == int((votes >= least).sum())
+
+
 def test_without_residual_nothing_is_carried_over():
     updates = [random_update(i) for i in range(2)]
     cluster = Cluster.of("ssga:compression=20,residual=false", updates)
@@ -217,6 +239,8 @@ def test_without_a_threshold_a_dropout_ends_the_round_and_no_sum_is_released():
         ("sga:curve=p256", "it must be one of x25519, brainpoolP256r1"),
         ("ssga:compression=0.5", "ssga: compression is 0.5; it must be at least 1"),
         ("ssga:compression=nan", "ssga: compression is nan; it must be at least 1"),
+        ("ssga:anonymity=0", "ssga: anonymity is 0; it must be at least 1"),
+        ("ssga:anonymity=2", "ssga: anonymity is 2; it needs union=anonymous and mask=topk"),
         ("ssga-dgc:momentum=1", r"ssga-dgc: momentum is 1.0; it must be in \[0, 1\)"),
     ],
 )

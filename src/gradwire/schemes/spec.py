@@ -11,7 +11,8 @@ from gradwire.schemes.none import Plain
 from gradwire.schemes.powersgd import PowerSGD
 from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.sga import SGA
-from gradwire.schemes.ssga import SSGA, SSGADGC
+from gradwire.schemes.ssga import SSGA
+from gradwire.schemes.ssga_dgc import SSGADGC
 from gradwire.schemes.topk import TopK
 
 SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, TopK, PowerSGD, SGA, SSGA, SSGADGC)}

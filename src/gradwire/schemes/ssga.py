@@ -1,10 +1,9 @@
-"""SSGA and SSGA-DGC: all clients send the same few entries, chosen by all of them together, under masks that cancel.
+"""SSGA: all clients send the same few entries, chosen by all of them together, under masks that cancel.
 
 M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
 Algorithm 1 and eq. 3 to 9. Line numbers below are those of Algorithm 1. Two things differ from its letter: the
-aggregate is the mean over clients, not the sum (a factor in the learning rate), and the server's momentum of SSGA
-(lines 17 and 18) is that of the optimiser that receives the aggregate. SSGA-DGC is to be run with no other momentum
-than its own (line 19).
+aggregate is the mean over clients, not the sum (a factor in the learning rate), and the server's momentum (lines 17
+and 18) is that of the optimiser that receives the aggregate.
 """
 
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from torch import Tensor
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.scheme import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Outcome, Round, Sight, State, check_positive
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.sparse import Sparse, supports
 from gradwire.schemes.topk import largest
 from gradwire.secure.identity import Gathering
 from gradwire.secure.protocol import Hosting, Member, Uploads
 from gradwire.secure.union import MARKS, mark, marked
+from gradwire.secure.veil import draw, hand_out
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, indices
 
 VOTE = "union "
@@ -39,6 +39,7 @@ class SSGA(SGA):
         residual: what was not sent is added to the next update.
         union: clients tell their entries in the "open", or the union is itself a secure sum ("anonymous"), at a byte
             for each of the model's entries.
+        anonymity: with the anonymous union, entries that fewer clients than this chose are not sent, nor told.
     """
 
     name: ClassVar[str] = "ssga"
@@ -47,11 +48,15 @@ class SSGA(SGA):
     mask: Literal["topk", "random"] = "topk"
     residual: bool = True
     union: Literal["open", "anonymous"] = "open"
+    anonymity: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.compression < float("inf"):
             raise GradwireError(f"{self.name}: compression is {self.compression}; it must be at least 1")
+        check_positive(self.name, "anonymity", self.anonymity)
+        if self.anonymity > 1 and not self.votes:
+            raise GradwireError(f"{self.name}: anonymity is {self.anonymity}; it needs union=anonymous and mask=topk")
 
     def private_state(self, layout: Layout) -> State:
         """A signing key, and R ← 0, flat."""
@@ -64,7 +69,7 @@ class SSGA(SGA):
         member = yield from self.protocol.join(gathering, private, public)  # 2, and 11: fresh seeds
         summed, accumulated = self.accumulate(round.layout.flatten(update), private)  # 6 to 8
         reply = (yield from self.vote(summed, member, round)) if self.votes else {}  # 9, anonymously
-        offer = self.offer(summed, round)
+        offer = self.offer(summed, reply, round)
         reply = {**reply, **((yield Send("offer", offer)) if offer else {})}  # 9
         union, maximum = self.agreed(reply, round)  # 10
         codes = ring.encode(summed[union], maximum, member.seat, self.randomness(round, member.seat))
@@ -101,20 +106,27 @@ class SSGA(SGA):
     @property
     def asks(self) -> bool:
         """Whether clients tell anything in the clear."""
-        return self.max == "adaptive" or (self.mask == "topk" and not self.votes)
+        return self.max == "adaptive" or self.anonymity > 1 or (self.mask == "topk" and not self.votes)
 
     def vote(self, summed: Tensor, member: Member, round: Round) -> ClientHalf[Tensors]:
         """A client's part in finding the union anonymously."""
+        size, chosen = round.layout.size, largest(summed, self.share(round))
         voter = yield from self.protocol.beside(member, self.gathering(round, VOTE))
-        return (yield from voter.contribute(mark(largest(summed, self.share(round)), round.layout.size), "masked"))
+        if self.anonymity == 1:
+            return (yield from voter.contribute(mark(chosen, size), "masked"))
+        veil = yield from draw(voter, size)
+        reply = yield from voter.contribute(veil.ballot(chosen), "masked")
+        return told(veil.lift(heard(reply, round)), round)
 
     def count_votes(self, uploads: Uploads, round: Round) -> Hosting[tuple[Uploads, Tensors]]:
         """The server's part in finding the union anonymously."""
         gathering = self.gathering(round, VOTE)
         host = self.protocol.host_beside(gathering)
         uploads = yield from host.open(uploads)
+        if self.anonymity > 1:
+            uploads = yield hand_out(gathering, uploads)
         total = yield from host.total(uploads, MARKS, round.layout.size, "masked")
-        reply = told(marked(total.codes), round)
+        reply = told(marked(total.codes, self.anonymity), round)
         uploads = yield Send(gathering.phase(self.protocol.closing("masked")), reply)
         return uploads, reply
 
@@ -122,9 +134,12 @@ class SSGA(SGA):
         """What is to be sent some day, R_t = R_{t−1} + ∇_t (line 6, eq. 3), and what changes beside it in the state."""
         return (private["residual"] + gradient if self.residual else gradient), {}
 
-    def offer(self, summed: Tensor, round: Round) -> dict[str, Tensor]:
-        """What a client tells in the clear: its largest entries' places and its largest magnitude, where needed."""
-        offer = {}
+    def offer(self, summed: Tensor, voted: Tensors, round: Round) -> dict[str, Tensor]:
+        """What a client tells in the clear: its largest entries' places and its largest magnitude, where needed.
+
+        Of entries found under a veil, which only the clients can lift, all of them tell the server alike.
+        """
+        offer = dict(voted) if self.anonymity > 1 else {}
         if self.mask == "topk" and not self.votes:
             offer["indices"] = indices.encode(largest(summed, self.share(round)), round.layout.size)
         if self.max == "adaptive":
@@ -137,9 +152,25 @@ class SSGA(SGA):
         if self.mask == "topk" and not self.votes:
             chosen = [self.places(tensors, round, gathering.where("offer", p)) for p, tensors in uploads.items()]
             reply = told(torch.cat(chosen).unique(), round)
+        if self.anonymity > 1:
+            reply = self.unveiled(uploads, round, gathering)
         if self.max == "adaptive":
             reply["maximum"] = torch.tensor(self.largest(uploads, gathering))
         return reply
+
+    def unveiled(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
+        """The entries that all clients say were found under the veil.
+
+        Raises:
+            WireError: one of them says otherwise.
+        """
+        unions = {party: heard(tensors, round) for party, tensors in uploads.items()}
+        first = next(iter(unions.values()))
+        for party, union in unions.items():
+            if not torch.equal(union, first):
+                where = gathering.where("offer", party)
+                raise WireError(f"{where}: lifts the veil from other entries than {next(iter(unions))} does")
+        return told(first, round)
 
     def places(self, offered: Tensors, round: Round, where: str) -> Tensor:
         """The entries that a client has chosen, ascending.
@@ -159,7 +190,7 @@ class SSGA(SGA):
         maximum = float(reply["maximum"]) if self.max == "adaptive" else self.max
         size = round.layout.size
         if self.mask == "topk":
-            return indices.decode(reply["indices"], int(reply["count"]), size), maximum
+            return heard(reply, round), maximum
         count = self.share(round) * len(round.clients)
         return torch.randperm(size, generator=round.generator())[:count].sort().values, maximum
 
@@ -185,10 +216,9 @@ class SSGA(SGA):
     def observed(self, sight: Sight) -> Sparse:
         """The mean that everybody sees, on the union."""
         total, _ = self.seen(sight)
-        heard = sight.replies.get("offer", {})
-        if self.votes:
-            heard = {**heard, **sight.replies[VOTE + self.protocol.closing("masked")]}
-        union, maximum = self.agreed(heard, sight.round)
+        offered = sight.replies.get("offer", {})
+        voted = sight.replies[VOTE + self.protocol.closing("masked")] if self.votes else {}
+        union, maximum = self.agreed({**voted, **offered}, sight.round)
         return Sparse(union, self.mean(total, maximum, sight.round), sight.round.layout.size)
 
 
@@ -197,29 +227,8 @@ def told(union: Tensor, round: Round) -> dict[str, Tensor]:
     return {"indices": indices.encode(union, round.layout.size), "count": torch.tensor(len(union))}
 
 
-@dataclass(frozen=True)
-class SSGADGC(SSGA):
-    """SSGA with local momentum, as in deep gradient compression.
-
-    Attributes:
-        momentum: γ of the local momentum.
-    """
-
-    name: ClassVar[str] = "ssga-dgc"
-
-    momentum: float = 0.9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
-
-    def private_state(self, layout: Layout) -> State:
-        """As SSGA, and u ← 0."""
-        return {**super().private_state(layout), "momentum": torch.zeros(layout.size)}
-
-    def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
-        """u_t = γ·u_{t−1} + ∇_t (line 7), then R_t = R_{t−1} + u_t (line 8)."""
-        velocity = self.momentum * private["momentum"] + gradient
-        summed, _ = super().accumulate(velocity, private)
-        return summed, {"momentum": velocity}
+def heard(tensors: Tensors, round: Round) -> Tensor:
+    """The union that `told` put on the wire."""
+    if not {"indices", "count"} <= set(tensors):
+        raise WireError(f"union message holds {sorted(tensors)}; it must hold 'count' and 'indices'")
+    return indices.decode(tensors["indices"], int(tensors["count"]), round.layout.size)

@@ -44,6 +44,10 @@ class PairwiseMember(Member):
         blend(masked, [(derive(s, "mask", name.encode()), 1 if self.seat < i else -1) for i, s in self.seeds.items()])
         return (yield Send(name, {"masked": torch.from_numpy(masked)}))
 
+    def shared(self, place: int) -> bytes:
+        """This round's seed with a peer."""
+        return self.seeds[place]
+
 
 @dataclass(frozen=True)
 class PairwiseHost(Host):

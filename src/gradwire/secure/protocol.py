@@ -66,6 +66,10 @@ class Member(ABC):
     def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
         """Send masked codes (shape (K,)) in a phase; return what the server makes of the sum."""
 
+    @abstractmethod
+    def shared(self, place: int) -> bytes:
+        """A secret of this round that only this client and the one at `place` know: to be derived from, not used."""
+
     def add(self, codes: Codes, ring: Ring, phase: str) -> ClientHalf[Total]:
         """Contribute to a sum that the server releases to all."""
         return Total.of((yield from self.contribute(codes, phase)), ring, len(codes))

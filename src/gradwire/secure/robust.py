@@ -43,12 +43,14 @@ class RobustMember(Member):
         seed: of its own mask.
         pairs: the seed with each neighbour that has dealt shares, by place.
         held: by place, the share of that client's seed and the share of its key that this client keeps.
+        channels: to the neighbours that have published keys.
     """
 
     plan: Plan = field(repr=False)
     seed: bytes = field(repr=False)
     pairs: Mapping[int, bytes] = field(repr=False)
     held: Mapping[int, bytes] = field(repr=False)
+    channels: Channels = field(repr=False)
     spent: list[str] = field(default_factory=list, repr=False)
 
     def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
@@ -67,6 +69,13 @@ class RobustMember(Member):
         revealed = [part[:SECRET_BYTES] if i in stayed else part[SECRET_BYTES:] for i, part in self.held.items()]
         places = torch.tensor(list(self.held), dtype=torch.int32)
         return (yield Send(self.gathering.phase("unmask"), {"places": places, "shares": table(revealed, SECRET_BYTES)}))
+
+    def shared(self, place: int) -> bytes:
+        """Derived from what this client's channel shares with a peer; not from the mask key, which may get known."""
+        if place not in self.channels.secrets:
+            me, other = self.gathering.parties[self.seat], self.gathering.parties[place]
+            raise GradwireError(f"{me} shares no secret with {other}: not a neighbour, or it has dropped out")
+        return self.channels.secrets[place]
 
     def _stayed(self, places: Tensor, phase: str) -> set[int]:
         """The clients whose codes arrived, as the server says."""
@@ -119,7 +128,7 @@ class Robust(SecureSum):
         held = {seat: dealt[seat], **{i: channels.unseal(box, i) for i, box in boxes.items()}}
         pairs = {i: plan.pair(gathering, secret, published[i].mask_key, seat, i) for i in boxes}
         self._enough(gathering, plan, seat, "shares", len(pairs))
-        return RobustMember(gathering, seat, private, plan, plan.own(gathering, seed, seat), pairs, held)
+        return RobustMember(gathering, seat, private, plan, plan.own(gathering, seed, seat), pairs, held, channels)
 
     def host(self, gathering: Gathering, public: State) -> RobustHost:
         """The server's part in a round."""

@@ -28,6 +28,6 @@ def mark(indices: Tensor, size: int) -> Codes:
     return marks
 
 
-def marked(total: Codes) -> Tensor:
-    """The entries that were chosen, int64, ascending."""
-    return torch.from_numpy(np.flatnonzero(total))
+def marked(total: Codes, least: int = 1) -> Tensor:
+    """Where the sum is at least this, int64, ascending: by default, the entries that were chosen."""
+    return torch.from_numpy(np.flatnonzero(total >= least))
