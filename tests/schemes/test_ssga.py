@@ -92,23 +92,17 @@ def test_the_anonymous_union_is_the_union_but_for_marks_that_cancel(clients, var
 @given(st.integers(2, 5), st.integers(2, 4), st.sampled_from(["", "threshold=T"]))
 @settings(max_examples=20)
 def test_with_anonymity_m_just_those_entries_are_sent_that_m_clients_chose(clients, least, variant):
-    shared = flat(random_update(99))
     updates = [random_update(i) for i in range(clients)]
     updates = [{name: t + u[name] for name, t in random_update(99).items()} for u in updates]
     spec = spec_of("ssga", variant, clients, compression=4, union="anonymous", anonymity=least)
     cluster = Cluster.of(spec, updates)
     aggregate, seen = cluster.play(updates)
-    share = len(shared) // 4 // clients
+    share = cluster.layout.size // 4 // clients
     chosen, votes = torch.cat([largest(flat(u), share) for u in updates]).unique(return_counts=True)
     assert torch.equal(cluster.scheme.observed(seen).indices, chosen[votes >= least])
     mean = sum(map(flat, updates)) / clients
     sent = flat(aggregate)
     assert (sent - torch.where(sent != 0, mean, 0.0)).abs().max() < 1e-4
-    told = cluster.scheme.agreed(
-        {**seen.replies["union " + cluster.scheme.protocol.closing("masked")], **{"maximum": torch.tensor(1.0)}},
-        seen.round,
-    )[0]
-    assert len(told) == int((votes >= least).sum())
 
 
 def test_without_residual_nothing_is_carried_over():
