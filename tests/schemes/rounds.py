@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gradwire.schemes import Layout, Round, Scheme, Sight, parse
+from gradwire.schemes import Layout, Round, Scheme, Sight, introduce, parse
 from gradwire.wire import SERVER, InProcess, client
 
 
@@ -22,7 +22,7 @@ class Cluster:
     @classmethod
     def of(cls, spec: str, updates: list[dict[str, torch.Tensor]]) -> "Cluster":
         scheme, layout = parse(spec), Layout.of(updates[0])
-        private = {client(i): scheme.private_state(layout) for i in range(len(updates))}
+        private = introduce(scheme, {client(i): scheme.private_state(layout) for i in range(len(updates))})
         return cls(scheme, layout, len(updates), 0, scheme.public_state(layout), private)
 
     def play(self, updates: list[dict[str, torch.Tensor]]):

@@ -27,7 +27,7 @@ def test_the_shortest_spec():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("powersdg", "unknown scheme 'powersdg'; known: none, topk, powersgd"),
+        ("powersdg", "unknown scheme 'powersdg'; known: none, topk, powersgd, sga, ssga, ssga-dgc"),
         ("powersgd:ranks=2", "cannot read 'ranks=2'; powersgd takes rank, error_feedback, warm_start, as key=value"),
         ("none:x=1", "none takes no parameters"),
         ("powersgd:rank", "cannot read 'rank'"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gradwire.errors import WireError
-from gradwire.wire import InProcess, Message, Send, Transcript
+from gradwire.wire import Deal, InProcess, Message, Send, Transcript, drop_out
 
 
 def ask(value, phases=("a", "b")):
@@ -99,3 +99,38 @@ def test_parties_get_what_was_decoded_not_one_anothers_tensors():
     got = Message.decode(Message("a", "b", 0, "x", {"t": tensor}).encode()).tensors["t"]
     tensor.zero_()
     assert torch.equal(got, torch.ones(3))
+
+
+def deal_each_its_own(phases=("a", "b")):
+    uploads = yield None
+    for phase in phases:
+        uploads = yield Deal(phase, {party: {"x": 10 * tensors["x"]} for party, tensors in uploads.items()})
+
+
+def test_a_dealt_reply_reaches_one_party_and_no_other():
+    transport = InProcess()
+    outcomes, _ = transport.exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, deal_each_its_own(), round=0)
+    assert outcomes == {"client:0": 20.0, "client:1": 40.0}
+    mine = transport.transcript.seen_by("client:1")
+    assert {(m.sender, m.receiver) for m in mine} == {("client:1", "server"), ("server", "client:1")}
+    replies = [len(m.encode()) for m in mine if m.sender == "server"]
+    assert transport.transcript.bytes_down("client:1") == sum(replies)
+
+
+def test_a_deal_must_reach_everybody_who_waits():
+    def one_alone():
+        uploads = yield None
+        yield Deal("a", {"client:0": uploads["client:0"]})
+
+    with pytest.raises(WireError, match=r"replies to \['client:0'\], not to \['client:0', 'client:1'\]"):
+        InProcess().exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, one_alone(), 0)
+
+
+def test_the_others_go_on_without_a_client_that_drops_out():
+    transport = InProcess()
+    clients = {"client:0": ask(1.0), "client:1": drop_out(ask(2.0), "b"), "client:2": drop_out(ask(4.0), "never")}
+    outcomes, served = transport.exchange(clients, add(), round=0)
+    assert outcomes == {"client:0": 12.0, "client:2": 12.0}
+    assert served == [["client:0", "client:1", "client:2"], ["client:0", "client:2"]]
+    with pytest.raises(WireError, match="every client has dropped out"):
+        InProcess().exchange({"client:0": drop_out(ask(1.0), "a")}, add(), round=0)

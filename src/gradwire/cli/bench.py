@@ -6,6 +6,7 @@ from rich.table import Table
 
 from gradwire.bench.inversion import inversion_speeds
 from gradwire.bench.wire import index_costs, message_speeds
+from gradwire.cli.bench_secure import secure
 from gradwire.studies.run import machine
 from gradwire.wire.view import Mode
 
@@ -46,3 +47,6 @@ def inversion(model: str, data: str, victims: tuple[int, ...], iterations: int, 
         figures = (f"{speed.milliseconds:.3f}", f"{speed.ratio:.1f}", f"{speed.objective:.4f}")
         table.add_row(str(speed.victims), speed.way, *figures)
     Console().print(table)
+
+
+bench.add_command(secure)

@@ -2,7 +2,7 @@
 
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, Stack, dense
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, introduce
 from gradwire.schemes.sight import sight
 from gradwire.schemes.spec import SCHEMES, parse
 
@@ -18,6 +18,7 @@ __all__ = [
     "State",
     "Update",
     "dense",
+    "introduce",
     "parse",
     "sight",
 ]

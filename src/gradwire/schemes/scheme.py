@@ -88,6 +88,14 @@ class Scheme(ABC):
         """A client's private state before its first round."""
         return {}
 
+    def identity(self, private: State) -> State:
+        """The public part of a client's private state that the others must know before the first round."""
+        return {}
+
+    def acquaint(self, private: State, party: str, identities: Mapping[str, State]) -> State:
+        """A client's private state once it knows its own name and, from a source it trusts, everybody's identity."""
+        return private
+
     @abstractmethod
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """The client's half of a round: what it sends of `update`, and what it makes of the replies."""
@@ -104,6 +112,10 @@ class Scheme(ABC):
     def measure(self, sight: Sight) -> Measurement:
         """What was sent, as a map of the update that an adaptive adversary can fit."""
 
+    def pooled(self, round: Round) -> int:
+        """How many clients' updates one observation is the mean of: all of them where only sums are seen."""
+        return 1
+
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
         """What a fellow client works out of a phase: the mean upload of the others, by taking its own out.
 
@@ -111,6 +123,15 @@ class Scheme(ABC):
         """
         n = len(round.clients)
         return {name: (n * reply[name] - own[name]) / (n - 1) for name in own}
+
+
+def introduce(scheme: Scheme, private: Mapping[str, State]) -> dict[str, State]:
+    """The parties' states once they have been introduced to one another, out of band: not over the wire they audit.
+
+    Who runs all parties in one process does it by this function; elsewhere it is the business of whoever enrols them.
+    """
+    identities = {party: scheme.identity(state) for party, state in private.items()}
+    return {party: scheme.acquaint(state, party, identities) for party, state in private.items()}
 
 
 def check_positive(scheme: str, name: str, value: float | None) -> None:

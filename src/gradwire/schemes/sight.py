@@ -4,7 +4,7 @@ from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout
 from gradwire.schemes.scheme import Round, Scheme, Sight
 from gradwire.schemes.spec import parse
-from gradwire.wire import SERVER, View
+from gradwire.wire import EVERYONE, SERVER, View
 
 
 def sight(view: View) -> tuple[Scheme, Sight]:
@@ -19,7 +19,8 @@ def sight(view: View) -> tuple[Scheme, Sight]:
     """
     scheme = parse(view.scheme)
     round = Round(view.round, view.clients, view.seed, Layout.of_model(view.model))
-    replies = {m.phase: m.tensors for m in view.messages if m.sender == SERVER}
+    reached = (EVERYONE, view.victim if view.adversary in (SERVER, "eavesdropper") else view.adversary)
+    replies = {m.phase: m.tensors for m in view.messages if m.sender == SERVER and m.receiver in reached}
     if view.adversary in (SERVER, "eavesdropper"):
         uploads = {m.phase: m.tensors for m in view.messages if m.sender == view.victim}
     else:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
+from gradwire.schemes.layout import Layout
+from gradwire.schemes.measurement import Support, Term
 from gradwire.wire import Tensors, indices
 
 
@@ -48,6 +50,17 @@ class Sparse:
     def dense(self) -> Tensor:
         """The whole vector, shape (size,), zero where nothing was kept."""
         return torch.zeros(self.size, dtype=self.values.dtype).index_put((self.indices,), self.values)
+
+
+def supports(sent: Sparse, layout: Layout) -> dict[str, list[Term]]:
+    """The measurement of an update of which just these entries are known."""
+    terms: dict[str, list[Term]] = {}
+    for name, size in layout.sizes.items():
+        begin = layout.offsets[name]
+        first, last = torch.searchsorted(sent.indices, torch.tensor([begin, begin + size])).tolist()
+        if last > first:
+            terms[name] = [Support.at(sent.indices[first:last] - begin, sent.values[first:last])]
+    return terms
 
 
 def merge(parts: Sequence[Sparse]) -> Sparse:

@@ -2,23 +2,34 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import reduce
 from typing import get_args, get_type_hints
 
 from gradwire.errors import GradwireError, unknown
+from gradwire.schemes.composed import compose
 from gradwire.schemes.none import Plain
 from gradwire.schemes.powersgd import PowerSGD
 from gradwire.schemes.scheme import Scheme
+from gradwire.schemes.sga import SGA
+from gradwire.schemes.ssga import SSGA
+from gradwire.schemes.ssga_dgc import SSGADGC
 from gradwire.schemes.topk import TopK
 
-SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, TopK, PowerSGD)}
+SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, TopK, PowerSGD, SGA, SSGA, SSGADGC)}
 
 
 def parse(spec: str) -> Scheme:
-    """The scheme with this spec, such as `powersgd:rank=4` or `topk:ratio=0.01,per=model`.
+    """The scheme with this spec, such as `powersgd:rank=4`, `topk:ratio=0.01,per=model` or `powersgd:rank=4+sga`.
 
     Raises:
-        GradwireError: an unknown scheme or parameter, or a value that does not fit.
+        GradwireError: an unknown scheme or parameter, a value that does not fit, or schemes that do not compose.
     """
+    first, *rest = spec.split("+")
+    return reduce(compose, map(_one, rest), _one(first))
+
+
+def _one(spec: str) -> Scheme:
+    """A scheme without a plus."""
     name, _, rest = spec.strip().partition(":")
     if name not in SCHEMES:
         raise unknown("scheme", name, SCHEMES)
@@ -37,11 +48,13 @@ def parse(spec: str) -> Scheme:
 
 def _read(what: str, text: str, hint: object) -> object:
     """The value of `text` as an int, float, bool or one of some words, whichever `hint` says."""
-    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
-    if all(isinstance(kind, str) for kind in kinds):
-        if text in kinds:
-            return text
-        raise GradwireError(f"{what} is {text!r}; it must be one of {', '.join(map(str, kinds))}")
+    union = [get_args(part) or (part,) for part in (get_args(hint) or (hint,)) if part is not type(None)]
+    words = [kind for part in union for kind in part if isinstance(kind, str)]
+    kinds = [kind for part in union for kind in part if not isinstance(kind, str)]
+    if text in words:
+        return text
+    if not kinds:
+        raise GradwireError(f"{what} is {text!r}; it must be one of {', '.join(words)}")
     if kinds[0] is bool:
         if text in ("true", "false"):
             return text == "true"
@@ -49,5 +62,5 @@ def _read(what: str, text: str, hint: object) -> object:
     try:
         return int(text) if kinds[0] is int else float(text)
     except ValueError:
-        wanted = "a whole number" if kinds[0] is int else "a number"
+        wanted = " or ".join([*words, "a whole number" if kinds[0] is int else "a number"])
         raise GradwireError(f"{what} is {text!r}; it must be {wanted}") from None

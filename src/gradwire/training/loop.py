@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
-from gradwire.schemes import Layout, Round, parse
+from gradwire.schemes import Layout, Round, introduce, parse
 from gradwire.training.batches import batch_indices
 from gradwire.training.buffers import average, running_statistics, share
 from gradwire.training.gradient import gradient, in_mode
@@ -26,7 +26,7 @@ def begin(settings: TrainSettings, model: nn.Module) -> TrainingState:
     optimizer = torch.optim.SGD(
         trainable, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    private = {client(i): scheme.private_state(layout) for i in range(settings.clients)}
+    private = introduce(scheme, {client(i): scheme.private_state(layout) for i in range(settings.clients)})
     return TrainingState(model, optimizer, scheme.public_state(layout), private)
 
 

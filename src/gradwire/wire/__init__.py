@@ -1,7 +1,7 @@
 """The wire: messages, the transports that carry them, the transcript of what was carried, and who saw what."""
 
 from gradwire.wire.message import EVERYONE, SERVER, Message, client
-from gradwire.wire.protocol import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors, drop_out
 from gradwire.wire.transcript import Record, Transcript
 from gradwire.wire.transport import InProcess
 from gradwire.wire.view import View
@@ -10,6 +10,8 @@ __all__ = [
     "EVERYONE",
     "SERVER",
     "ClientHalf",
+    "Deal",
+    "Dropped",
     "InProcess",
     "Message",
     "Record",
@@ -19,4 +21,5 @@ __all__ = [
     "Transcript",
     "View",
     "client",
+    "drop_out",
 ]

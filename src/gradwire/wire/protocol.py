@@ -28,8 +28,38 @@ class Send:
     mean: bool = False
 
 
+@dataclass(frozen=True)
+class Deal:
+    """A server's reply that differs from client to client: each gets its own tensors, unseen by the others.
+
+    Every client that has sent in the phase must be dealt something.
+    """
+
+    phase: str
+    tensors: Mapping[str, Tensors]
+
+
+class Dropped(Exception):
+    """Raised in a client half whose party is gone: from then on it sends nothing, and the others go on without it."""
+
+
 ClientHalf = Generator[Send, Tensors, T]
 """Yields uploads, receives the replies to them, returns its outcome."""
 
-ServerHalf = Generator[Send | None, Mapping[str, Tensors], T]
-"""Yields None once to begin, then a reply to each phase's uploads (party → tensors); returns its outcome."""
+ServerHalf = Generator[Send | Deal | None, Mapping[str, Tensors], T]
+"""Yields None once to begin, then a reply to each phase's uploads (party → tensors); returns its outcome.
+
+The uploads of clients that have dropped out are missing from the mapping: a half that needs all of them says so.
+"""
+
+
+def drop_out(half: ClientHalf[T], before: str) -> ClientHalf[T]:
+    """The same half of a client that is gone just before it would send in phase `before`."""
+    try:
+        send = next(half)
+        while send.phase != before:
+            send = half.send((yield send))
+    except StopIteration as stop:
+        return stop.value
+    half.close()
+    raise Dropped(before)

@@ -1,0 +1,216 @@
+"""Two schemes in a row, such as `powersgd:rank=4+sga`: the second takes the means of the first, as secure sums.
+
+The algebra that this needs: whatever the first scheme's clients send must be averaged entry by entry (`Send.mean`).
+Where each client sends other entries, or integers in units of its own, their sum over Z_R means nothing.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.sga import SGA
+from gradwire.schemes.ssga import SSGA
+from gradwire.schemes.topk import TopK
+from gradwire.secure.protocol import Host, Hosting, Member, Total, Uploads
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+
+INNER, OUTER = "first/", "sum/"
+"""Before the names of the two schemes' states."""
+
+
+@dataclass(frozen=True)
+class Composed(Scheme):
+    """The scheme `first` with every mean as a secure sum, as `outer` has it."""
+
+    name: ClassVar[str] = "composed"
+
+    first: Scheme
+    outer: SGA
+
+    def __post_init__(self) -> None:
+        toy = Layout({"w": (2, 2)})
+        alone = Round(0, ("client:0",), 0, toy)
+        send = next(self.first.client(toy.zeros(), self.first.private_state(toy), self.first.public_state(toy), alone))
+        _must_be_mean(self.first, send)
+
+    @property
+    def spec(self) -> str:
+        """Both specs, with a plus between."""
+        return f"{self.first.spec}+{self.outer.spec}"
+
+    def public_state(self, layout: Layout) -> State:
+        """That of both."""
+        return _joined(self.first.public_state(layout), self.outer.public_state(layout))
+
+    def private_state(self, layout: Layout) -> State:
+        """That of both."""
+        return _joined(self.first.private_state(layout), self.outer.private_state(layout))
+
+    def identity(self, private: State) -> State:
+        """That of the secure sum."""
+        return self.outer.identity(_part(private, OUTER))
+
+    def acquaint(self, private: State, party: str, identities: Mapping[str, State]) -> State:
+        """As the secure sum has it."""
+        return _joined(_part(private, INNER), self.outer.acquaint(_part(private, OUTER), party, identities))
+
+    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
+        """Run the first scheme's client half, and put a secure mean in the place of each of its exchanges."""
+        member = yield from self.outer.protocol.join(
+            self.outer.gathering(round), _part(private, OUTER), _part(public, OUTER)
+        )
+        half = self.first.client(update, _part(private, INNER), _part(public, INNER), round)
+        reply: Tensors | None = None
+        while True:
+            try:
+                send = half.send(reply)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                return self._outcome(stop.value, member.state, round)
+            _must_be_mean(self.first, send)
+            reply = yield from self._mean(send, member, round)
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Run the first scheme's server half as if there were one client, whose uploads are the means.
+
+        What to expect of a phase the server learns by a client half of its own, with nothing to send.
+        """
+        uploads = yield None
+        host = self.outer.protocol.host(self.outer.gathering(round), _part(public, OUTER))
+        uploads = yield from host.open(uploads)
+        idle = self.first.client(
+            round.layout.zeros(), self.first.private_state(round.layout), _part(public, INNER), round
+        )
+        served = self.first.server(_part(public, INNER), round)
+        next(served)
+        expected: Send | None = next(idle)
+        while expected is not None:
+            shapes = Layout.of(expected.tensors)
+            mean, closing = yield from self._host_mean(expected.phase, shapes, uploads, round)
+            served.send({"everybody": mean})
+            uploads = yield closing
+            expected = _next(idle, mean)
+        return self._outcome(_end(served), {}, round)
+
+    def _mean(self, send: Send, member: Member, round: Round) -> ClientHalf[Tensors]:
+        """A client's part in one secure mean."""
+        shapes, gathering = Layout.of(send.tensors), self.outer.gathering(round, f"{send.phase} ")
+        values = shapes.flatten(send.tensors)
+        beside = yield from self.outer.protocol.beside(member, gathering)
+        maximum = self.outer.max
+        if maximum == "adaptive":
+            reply = yield Send(gathering.phase("offer"), {"maximum": values.abs().max()})
+            maximum = float(reply["maximum"])
+        codes = self.outer.ring(round).encode(values, maximum, member.seat, self.outer.randomness(round, member.seat))
+        total = yield from beside.add(codes, self.outer.ring(round), "masked")
+        return shapes.unflatten(self.outer.mean(total, maximum, round))
+
+    def _host_mean(
+        self, phase: str, shapes: Layout, uploads: Uploads, round: Round
+    ) -> Hosting[tuple[dict[str, Tensor], Send]]:
+        """The server's part in one secure mean, and the reply that closes it."""
+        gathering = self.outer.gathering(round, f"{phase} ")
+        host: Host = self.outer.protocol.host_beside(gathering)
+        uploads = yield from host.open(uploads)
+        maximum = self.outer.max
+        if maximum == "adaptive":
+            maximum = self.outer.largest(uploads, gathering)
+            uploads = yield Send(gathering.phase("offer"), {"maximum": torch.tensor(maximum)})
+        total = yield from host.total(uploads, self.outer.ring(round), shapes.size, "masked")
+        closing = Send(gathering.phase(self.outer.protocol.closing("masked")), total.tensors())
+        return shapes.unflatten(self.outer.mean(total, maximum, round)), closing
+
+    def _outcome(self, inner: Outcome, private: State, round: Round) -> Outcome:
+        after = self.outer.protocol.public(self.outer.gathering(round))
+        return Outcome(inner.aggregate, _joined(inner.public, after), _joined(inner.private, private))
+
+    def decode(self, sight: Sight) -> Update:
+        """The mean of all clients, decoded by the first scheme."""
+        return self.first.decode(self._inner(sight))
+
+    def measure(self, sight: Sight) -> Measurement:
+        """What the first scheme's measurement is of the mean of all clients."""
+        return self.first.measure(self._inner(sight))
+
+    def pooled(self, round: Round) -> int:
+        """All of the round's."""
+        return len(round.clients)
+
+    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+        """A fellow client sees what the server says to all."""
+        return reply
+
+    def _inner(self, sight: Sight) -> Sight:
+        """The first scheme's view of the round, in which the means stand for what was sent."""
+        round, public = sight.round, _part(sight.public, INNER)
+        idle = self.first.client(round.layout.zeros(), self.first.private_state(round.layout), public, round)
+        means: dict[str, Tensors] = {}
+        expected: Send | None = next(idle)
+        while expected is not None:
+            gathering = self.outer.gathering(round, f"{expected.phase} ")
+            shapes = Layout.of(expected.tensors)
+            reply = sight.replies[gathering.phase(self.outer.protocol.closing("masked"))]
+            total = Total.of(reply, self.outer.ring(round), shapes.size)
+            maximum = self.outer.max
+            if maximum == "adaptive":
+                maximum = float(sight.replies[gathering.phase("offer")]["maximum"])
+            means[expected.phase] = shapes.unflatten(self.outer.mean(total, maximum, round))
+            expected = _next(idle, means[expected.phase])
+        return Sight(means, means, public, round)
+
+
+def compose(first: Scheme, outer: Scheme) -> Scheme:
+    """The scheme `first+outer`.
+
+    Top-K is composed by agreeing on the entries first, which is SSGA: `topk:ratio=0.01+sga` is `ssga:compression=100`.
+
+    Raises:
+        GradwireError: where the algebra does not allow it, with the reason.
+    """
+    if type(outer) is not SGA:
+        raise GradwireError(f"{first.name}+{outer.name}: only sga can stand behind a plus")
+    if isinstance(first, SGA | Composed):
+        raise GradwireError(f"{first.name}+sga: {first.name} is a secure sum already")
+    if isinstance(first, TopK):
+        if first.ratio is None:
+            raise GradwireError("topk+sga: the union needs a ratio, not match_rank: topk:ratio=0.01+sga")
+        same = {field.name: getattr(outer, field.name) for field in fields(outer)}
+        return SSGA(compression=1 / first.ratio, residual=first.error_feedback, **same)
+    return Composed(first, outer)
+
+
+def _must_be_mean(first: Scheme, send: Send) -> None:
+    if not send.mean:
+        why = f"in phase {send.phase!r} of {first.name} clients send entries or units of their own, so that no sum of"
+        raise GradwireError(f"{first.name}+sga: {why} masked integers is their mean; sga:bits=8 compresses under masks")
+
+
+def _next(half: ClientHalf[Outcome], reply: Tensors) -> Send | None:
+    """What a client half sends next; None at its end."""
+    try:
+        return half.send(reply)
+    except StopIteration:
+        return None
+
+
+def _end(half: Generator[object, Uploads, Outcome]) -> Outcome:
+    """What a server half returns."""
+    try:
+        half.send({})
+    except StopIteration as stop:
+        return stop.value
+    raise GradwireError("a server half waits for a phase that its own clients do not send")
+
+
+def _joined(first: State, second: State) -> dict[str, Tensor]:
+    return {f"{INNER}{k}": v for k, v in first.items()} | {f"{OUTER}{k}": v for k, v in second.items()}
+
+
+def _part(state: State, prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,0 +1,161 @@
+"""SGA: every client's update, as integers under pairwise masks; the server learns their sum and nothing else.
+
+M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
+section II-B and eq. 4 to 6; K. Bonawitz et al., "Practical secure aggregation for privacy-preserving machine
+learning", CCS 2017.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError, WireError
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement, dense
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.secure import identity
+from gradwire.secure.identity import Gathering
+from gradwire.secure.keys import Curve
+from gradwire.secure.pairwise import Pairwise
+from gradwire.secure.protocol import SecureSum, Total, Uploads
+from gradwire.secure.ring import BITS, Ring
+from gradwire.secure.robust import Robust
+from gradwire.seeds import generator
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+
+
+@dataclass(frozen=True)
+class SGA(Scheme):
+    """Secure gradient aggregation: distributed SGD whose server sees the sum alone.
+
+    Attributes:
+        bits: of an integer on the wire: 32, 16 or 8.
+        max: R_max, the largest magnitude that can be sent: "adaptive" (the largest of all clients, told in the clear
+            each round), or a fixed number beyond which values are clipped.
+        rounding: to the nearest integer, or stochastically.
+        threshold: so many clients must stay to the end (the others may drop out); by default all of them, and
+            no shares need be dealt.
+        neighbours: with a threshold, share masks with "all" clients or with a "few", as many as are needed if 5 % of
+            them side with the server and 10 % drop out (secure.graph).
+        curve: of the key agreement.
+    """
+
+    name: ClassVar[str] = "sga"
+
+    bits: int = 32
+    max: Literal["adaptive"] | float = "adaptive"
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    threshold: int | None = None
+    neighbours: Literal["all", "few"] = "all"
+    curve: Curve = "x25519"
+
+    def __post_init__(self) -> None:
+        if self.bits not in BITS:
+            raise GradwireError(f"{self.name}: bits is {self.bits}; it must be one of {', '.join(map(str, BITS))}")
+        if self.max != "adaptive" and not 0 < self.max < inf:
+            raise GradwireError(f"{self.name}: max is {self.max}; it must be adaptive or a positive number")
+        if self.threshold is not None and self.threshold < 2:
+            raise GradwireError(f"{self.name}: threshold is {self.threshold}; it must be at least 2")
+
+    def private_state(self, layout: Layout) -> State:
+        """A signing key."""
+        return identity.fresh()
+
+    def identity(self, private: State) -> State:
+        """The verification key to the signing key."""
+        return identity.published(private)
+
+    def acquaint(self, private: State, party: str, identities: Mapping[str, State]) -> State:
+        """Everybody's verification key."""
+        return identity.acquainted(private, party, identities)
+
+    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
+        """Tell the largest magnitude, send the update as masked integers, read the sum back."""
+        ring, gathering = self.ring(round), self.gathering(round)
+        member = yield from self.protocol.join(gathering, private, public)
+        values = round.layout.flatten(update)
+        maximum = self.max
+        if maximum == "adaptive":
+            reply = yield Send("offer", {"maximum": values.abs().max()})
+            maximum = float(reply["maximum"])
+        codes = ring.encode(values, maximum, member.seat, self.randomness(round, member.seat))
+        total = yield from member.add(codes, ring, "masked")
+        return Outcome(self.aggregate(total, maximum, round), self.protocol.public(gathering), member.state)
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Reply with the largest magnitude of all, then with the sum."""
+        gathering = self.gathering(round)
+        host = self.protocol.host(gathering, public)
+        uploads = yield None
+        uploads = yield from host.open(uploads)
+        maximum = self.max
+        if maximum == "adaptive":
+            maximum = self.largest(uploads, gathering)
+            uploads = yield Send("offer", {"maximum": torch.tensor(maximum)})
+        total = yield from host.total(uploads, self.ring(round), round.layout.size, "masked")
+        yield Send(self.protocol.closing("masked"), total.tensors())
+        return Outcome(self.aggregate(total, maximum, round), self.protocol.public(gathering), {})
+
+    def decode(self, sight: Sight) -> Update:
+        """The mean of all clients, which is all there is to see: the naive adversary takes it for the victim's."""
+        total, maximum = self.seen(sight)
+        return self.aggregate(total, maximum, sight.round)
+
+    def measure(self, sight: Sight) -> Measurement:
+        """The mean of all clients, in every entry."""
+        return dense(self.decode(sight))
+
+    def pooled(self, round: Round) -> int:
+        """All of the round's."""
+        return len(round.clients)
+
+    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+        """A fellow client's own upload is masked as well: of the others it sees what the server says to all."""
+        return reply
+
+    @property
+    def protocol(self) -> SecureSum:
+        """How the sum is kept secret."""
+        return Pairwise() if self.threshold is None else Robust(self.threshold, self.neighbours == "few")
+
+    def gathering(self, round: Round, prefix: str = "") -> Gathering:
+        """Who adds up, in which round, and in which of its sums."""
+        return Gathering(round.clients, round.index, round.seed, self.curve, prefix)
+
+    def ring(self, round: Round) -> Ring:
+        """Z_R, divided among the round's clients."""
+        return Ring(self.bits, len(round.clients))
+
+    def randomness(self, round: Round, seat: int) -> torch.Generator | None:
+        """What stochastic rounding draws from. It need not be secret: rounding is no protection."""
+        return generator("rounding", round.seed, round.index, seat) if self.rounding == "stochastic" else None
+
+    def largest(self, uploads: Uploads, gathering: Gathering) -> float:
+        """R_max, the largest of the magnitudes that the clients tell.
+
+        Raises:
+            WireError: one is missing, or is no magnitude.
+        """
+        for party, tensors in uploads.items():
+            told = tensors.get("maximum")
+            if told is None or told.numel() != 1 or not 0 <= float(told) < inf:
+                found = "missing" if told is None else told.tolist()
+                raise WireError(f"{gathering.where('offer', party)}: maximum is {found}; it must be a finite magnitude")
+        return max((float(tensors["maximum"]) for tensors in uploads.values()), default=0.0)
+
+    def mean(self, total: Total, maximum: float, round: Round) -> Tensor:
+        """The mean of the real numbers behind a sum of codes, shape (K,)."""
+        return self.ring(round).decode(total.codes, total.contributors, maximum) / total.contributors
+
+    def aggregate(self, total: Total, maximum: float, round: Round) -> Update:
+        """The mean update behind a sum."""
+        return round.layout.unflatten(self.mean(total, maximum, round))
+
+    def seen(self, sight: Sight) -> tuple[Total, float]:
+        """The sum and R_max, as everybody sees them."""
+        total = Total.of(sight.replies[self.protocol.closing("masked")], self.ring(sight.round))
+        return total, float(sight.replies["offer"]["maximum"]) if self.max == "adaptive" else self.max

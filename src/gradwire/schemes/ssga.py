@@ -1,0 +1,234 @@
+"""SSGA: all clients send the same few entries, chosen by all of them together, under masks that cancel.
+
+M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
+Algorithm 1 and eq. 3 to 9. Line numbers below are those of Algorithm 1. Two things differ from its letter: the
+aggregate is the mean over clients, not the sum (a factor in the learning rate), and the server's momentum (lines 17
+and 18) is that of the optimiser that receives the aggregate.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError, WireError
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement
+from gradwire.schemes.scheme import Outcome, Round, Sight, State, check_positive
+from gradwire.schemes.sga import SGA
+from gradwire.schemes.sparse import Sparse, supports
+from gradwire.schemes.topk import largest
+from gradwire.secure.identity import Gathering
+from gradwire.secure.protocol import Hosting, Member, Uploads
+from gradwire.secure.union import MARKS, mark, marked
+from gradwire.secure.veil import draw, hand_out
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, indices
+
+VOTE = "union "
+"""Before the names of the phases in which the union is found anonymously."""
+
+
+@dataclass(frozen=True)
+class SSGA(SGA):
+    """Secure sparse gradient aggregation.
+
+    Attributes:
+        compression: N / K: the union of what the clients choose has at most K = N / compression entries.
+        mask: the union of every client's ⌊K/|C|⌋ largest entries ("topk"), or K entries at public random.
+        residual: what was not sent is added to the next update.
+        union: clients tell their entries in the "open", or the union is itself a secure sum ("anonymous"), at a byte
+            for each of the model's entries.
+        anonymity: with the anonymous union, entries that fewer clients than this chose are not sent, nor told.
+    """
+
+    name: ClassVar[str] = "ssga"
+
+    compression: float = 200.0
+    mask: Literal["topk", "random"] = "topk"
+    residual: bool = True
+    union: Literal["open", "anonymous"] = "open"
+    anonymity: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.compression < float("inf"):
+            raise GradwireError(f"{self.name}: compression is {self.compression}; it must be at least 1")
+        check_positive(self.name, "anonymity", self.anonymity)
+        if self.anonymity > 1 and not self.votes:
+            raise GradwireError(f"{self.name}: anonymity is {self.anonymity}; it needs union=anonymous and mask=topk")
+
+    def private_state(self, layout: Layout) -> State:
+        """A signing key, and R ← 0, flat."""
+        zero = {"residual": torch.zeros(layout.size)} if self.residual else {}
+        return {**super().private_state(layout), **zero}
+
+    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
+        """Lines 5 to 14 of Algorithm 1."""
+        ring, gathering = self.ring(round), self.gathering(round)
+        member = yield from self.protocol.join(gathering, private, public)  # 2, and 11: fresh seeds
+        summed, accumulated = self.accumulate(round.layout.flatten(update), private)  # 6 to 8
+        reply = (yield from self.vote(summed, member, round)) if self.votes else {}  # 9, anonymously
+        offer = self.offer(summed, reply, round)
+        reply = {**reply, **((yield Send("offer", offer)) if offer else {})}  # 9
+        union, maximum = self.agreed(reply, round)  # 10
+        codes = ring.encode(summed[union], maximum, member.seat, self.randomness(round, member.seat))
+        total = yield from member.add(codes, ring, "masked")  # 12 and 13
+        kept = {"residual": summed.index_fill(0, union, 0)} if self.residual else {}  # 14
+        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size).dense()
+        state = {**member.state, **accumulated, **kept}
+        return Outcome(round.layout.unflatten(aggregate), self.protocol.public(gathering), state)
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Lines 9 to 13: the union and R_max, then the sum."""
+        gathering = self.gathering(round)
+        host = self.protocol.host(gathering, public)
+        uploads = yield None
+        uploads = yield from host.open(uploads)
+        reply: Tensors = {}
+        if self.votes:
+            uploads, reply = yield from self.count_votes(uploads, round)
+        if self.asks:
+            answer = self.answer(uploads, round, gathering)
+            uploads = yield Send("offer", answer)
+            reply = {**reply, **answer}
+        union, maximum = self.agreed(reply, round)
+        total = yield from host.total(uploads, self.ring(round), len(union), "masked")
+        yield Send(self.protocol.closing("masked"), total.tensors())
+        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size).dense()
+        return Outcome(round.layout.unflatten(aggregate), self.protocol.public(gathering), {})
+
+    @property
+    def votes(self) -> bool:
+        """Whether the union is found by a secure sum."""
+        return self.mask == "topk" and self.union == "anonymous"
+
+    @property
+    def asks(self) -> bool:
+        """Whether clients tell anything in the clear."""
+        return self.max == "adaptive" or self.anonymity > 1 or (self.mask == "topk" and not self.votes)
+
+    def vote(self, summed: Tensor, member: Member, round: Round) -> ClientHalf[Tensors]:
+        """A client's part in finding the union anonymously."""
+        size, chosen = round.layout.size, largest(summed, self.share(round))
+        voter = yield from self.protocol.beside(member, self.gathering(round, VOTE))
+        if self.anonymity == 1:
+            return (yield from voter.contribute(mark(chosen, size), "masked"))
+        veil = yield from draw(voter, size)
+        reply = yield from voter.contribute(veil.ballot(chosen), "masked")
+        return told(veil.lift(heard(reply, round)), round)
+
+    def count_votes(self, uploads: Uploads, round: Round) -> Hosting[tuple[Uploads, Tensors]]:
+        """The server's part in finding the union anonymously."""
+        gathering = self.gathering(round, VOTE)
+        host = self.protocol.host_beside(gathering)
+        uploads = yield from host.open(uploads)
+        if self.anonymity > 1:
+            uploads = yield hand_out(gathering, uploads)
+        total = yield from host.total(uploads, MARKS, round.layout.size, "masked")
+        reply = told(marked(total.codes, self.anonymity), round)
+        uploads = yield Send(gathering.phase(self.protocol.closing("masked")), reply)
+        return uploads, reply
+
+    def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
+        """What is to be sent some day, R_t = R_{t−1} + ∇_t (line 6, eq. 3), and what changes beside it in the state."""
+        return (private["residual"] + gradient if self.residual else gradient), {}
+
+    def offer(self, summed: Tensor, voted: Tensors, round: Round) -> dict[str, Tensor]:
+        """What a client tells in the clear: its largest entries' places and its largest magnitude, where needed.
+
+        Of entries found under a veil, which only the clients can lift, all of them tell the server alike.
+        """
+        offer = dict(voted) if self.anonymity > 1 else {}
+        if self.mask == "topk" and not self.votes:
+            offer["indices"] = indices.encode(largest(summed, self.share(round)), round.layout.size)
+        if self.max == "adaptive":
+            offer["maximum"] = summed.abs().max()
+        return offer
+
+    def answer(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
+        """What the server makes of the offers: the union I = ∪ i_k, and R_max."""
+        reply = {}
+        if self.mask == "topk" and not self.votes:
+            chosen = [self.places(tensors, round, gathering.where("offer", p)) for p, tensors in uploads.items()]
+            reply = told(torch.cat(chosen).unique(), round)
+        if self.anonymity > 1:
+            reply = self.unveiled(uploads, round, gathering)
+        if self.max == "adaptive":
+            reply["maximum"] = torch.tensor(self.largest(uploads, gathering))
+        return reply
+
+    def unveiled(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
+        """The entries that all clients say were found under the veil.
+
+        Raises:
+            WireError: one of them says otherwise.
+        """
+        unions = {party: heard(tensors, round) for party, tensors in uploads.items()}
+        first = next(iter(unions.values()))
+        for party, union in unions.items():
+            if not torch.equal(union, first):
+                where = gathering.where("offer", party)
+                raise WireError(f"{where}: lifts the veil from other entries than {next(iter(unions))} does")
+        return told(first, round)
+
+    def places(self, offered: Tensors, round: Round, where: str) -> Tensor:
+        """The entries that a client has chosen, ascending.
+
+        Raises:
+            WireError: they are missing, or not just ⌊K/|C|⌋ of the model's entries.
+        """
+        if "indices" not in offered:
+            raise WireError(f"{where}: no indices; {self.share(round)} were to be offered")
+        try:
+            return indices.decode(offered["indices"], self.share(round), round.layout.size)
+        except WireError as error:
+            raise WireError(f"{where}: {error}") from None
+
+    def agreed(self, reply: Tensors, round: Round) -> tuple[Tensor, float]:
+        """The entries that all clients send, ascending, and R_max: as the server's reply to the offers says."""
+        maximum = float(reply["maximum"]) if self.max == "adaptive" else self.max
+        size = round.layout.size
+        if self.mask == "topk":
+            return heard(reply, round), maximum
+        count = self.share(round) * len(round.clients)
+        return torch.randperm(size, generator=round.generator())[:count].sort().values, maximum
+
+    def share(self, round: Round) -> int:
+        """⌊K/|C|⌋, the entries that each client may choose."""
+        n, entries = len(round.clients), int(round.layout.size / self.compression)
+        if entries < n:
+            size = round.layout.size
+            wrong = (
+                f"leaves K = {entries} of {size} entries, fewer than the {n} clients; it must be at most {size // n}"
+            )
+            raise GradwireError(f"{self.name}: compression is {self.compression:g}, which {wrong}")
+        return entries // n
+
+    def decode(self, sight: Sight) -> Update:
+        """The mean on the union, zero elsewhere."""
+        return sight.round.layout.unflatten(self.observed(sight).dense())
+
+    def measure(self, sight: Sight) -> Measurement:
+        """The mean on the union alone: of the other entries nothing is known."""
+        return supports(self.observed(sight), sight.round.layout)
+
+    def observed(self, sight: Sight) -> Sparse:
+        """The mean that everybody sees, on the union."""
+        total, _ = self.seen(sight)
+        offered = sight.replies.get("offer", {})
+        voted = sight.replies[VOTE + self.protocol.closing("masked")] if self.votes else {}
+        union, maximum = self.agreed({**voted, **offered}, sight.round)
+        return Sparse(union, self.mean(total, maximum, sight.round), sight.round.layout.size)
+
+
+def told(union: Tensor, round: Round) -> dict[str, Tensor]:
+    """The union as the server tells it."""
+    return {"indices": indices.encode(union, round.layout.size), "count": torch.tensor(len(union))}
+
+
+def heard(tensors: Tensors, round: Round) -> Tensor:
+    """The union that `told` put on the wire."""
+    if not {"indices", "count"} <= set(tensors):
+        raise WireError(f"union message holds {sorted(tensors)}; it must hold 'count' and 'indices'")
+    return indices.decode(tensors["indices"], int(tensors["count"]), round.layout.size)

@@ -1,0 +1,46 @@
+"""SSGA-DGC: SSGA whose clients add up their momentum, as in deep gradient compression.
+
+M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
+Algorithm 1, lines 7, 8 and 19; Y. Lin, S. Han, H. Mao, Y. Wang, W. Dally, "Deep gradient compression", ICLR 2018,
+whose momentum factor masking is not in Algorithm 1. It is to be run with no other momentum than its own: the optimiser
+that receives the aggregate has none.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError
+from gradwire.schemes.layout import Layout
+from gradwire.schemes.scheme import State
+from gradwire.schemes.ssga import SSGA
+
+
+@dataclass(frozen=True)
+class SSGADGC(SSGA):
+    """SSGA with local momentum, as in deep gradient compression.
+
+    Attributes:
+        momentum: γ of the local momentum.
+    """
+
+    name: ClassVar[str] = "ssga-dgc"
+
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
+
+    def private_state(self, layout: Layout) -> State:
+        """As SSGA, and u ← 0."""
+        return {**super().private_state(layout), "momentum": torch.zeros(layout.size)}
+
+    def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
+        """u_t = γ·u_{t−1} + ∇_t (line 7), then R_t = R_{t−1} + u_t (line 8)."""
+        velocity = self.momentum * private["momentum"] + gradient
+        summed, _ = super().accumulate(velocity, private)
+        return summed, {"momentum": velocity}

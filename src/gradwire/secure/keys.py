@@ -1,0 +1,77 @@
+"""Key agreement and signatures. Keys are bytes, so that they can lie in states and cross wires.
+
+Agreement is elliptic-curve Diffie–Hellman, on X25519 (RFC 7748) or on brainpoolP256r1 (RFC 5639, the curve of the
+SSGA paper); signatures are Ed25519 (RFC 8032).
+"""
+
+from typing import Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from gradwire.errors import WireError
+from gradwire.secure.kdf import derive
+
+Curve = Literal["x25519", "brainpoolP256r1"]
+PUBLIC_BYTES = {"x25519": 32, "brainpoolP256r1": 33}
+SIGNATURE_BYTES = 64
+
+# The order of brainpoolP256r1's group (RFC 5639, section 3.4).
+_ORDER = 0xA9FB57DBA1EEA9BC3E660A909D838D718C397AA3B561A6F7901E0E82974856A7
+
+
+def secret_key(curve: Curve, seed: bytes) -> bytes:
+    """The agreement key that `seed` stands for: 32 bytes; the seed must hold at least 16 bytes of entropy."""
+    if curve == "x25519":
+        return derive(seed, "x25519 key")
+    # 48 bytes modulo a 32-byte order: the bias is below 2⁻¹²⁸.
+    number = int.from_bytes(derive(seed, "brainpoolP256r1 key", length=48), "big") % (_ORDER - 1) + 1
+    return number.to_bytes(32, "big")
+
+
+def public_key(curve: Curve, secret: bytes) -> bytes:
+    """The public half of an agreement key."""
+    if curve == "x25519":
+        return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+    return _brainpool(secret).public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+
+
+def agree(curve: Curve, secret: bytes, peer: bytes, whose: str) -> bytes:
+    """The secret shared with the party `whose` that holds the other half of `peer`: to be derived from, not used.
+
+    Raises:
+        WireError: `peer` is no point of the curve, or one of small order.
+    """
+    try:
+        if curve == "x25519":
+            return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(peer))
+        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.BrainpoolP256R1(), peer)
+        return _brainpool(secret).exchange(ec.ECDH(), point)
+    except ValueError:
+        raise WireError(f"public key {peer.hex()[:16]}… of {whose} is no usable point of {curve}") from None
+
+
+def verification_key(identity: bytes) -> bytes:
+    """The public half of an identity (32 secret bytes)."""
+    return Ed25519PrivateKey.from_private_bytes(identity).public_key().public_bytes_raw()
+
+
+def sign(identity: bytes, statement: bytes) -> bytes:
+    """The signature of whoever holds `identity`, 64 bytes."""
+    return Ed25519PrivateKey.from_private_bytes(identity).sign(statement)
+
+
+def verify(verification: bytes, signature: bytes, statement: bytes) -> bool:
+    """Whether the holder of the identity behind `verification` signed just this statement."""
+    try:
+        Ed25519PublicKey.from_public_bytes(verification).verify(signature, statement)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _brainpool(secret: bytes) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(int.from_bytes(secret, "big"), ec.BrainpoolP256R1())

@@ -1,0 +1,161 @@
+"""Pairwise masks: the secure sum of the SSGA paper. It costs one phase a round, and needs every client to the end.
+
+Each pair of clients agrees on a key once; a ratchet makes a fresh seed of it for every round. Client k adds the masks
+it shares with the clients after it and subtracts those it shares with the clients before it (eq. 5), so that they
+cancel in the sum (eq. 6).
+
+    private state   chain   uint8 (|C|, 32)   the ratchet with each client, by place (its own row is unused)
+                    turn    int64 ()          the round that the chain stands at
+    public state    agreed  uint8             the clients that have agreed on keys
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError, WireError
+from gradwire.secure import directory, keys
+from gradwire.secure.entropy import random_bytes
+from gradwire.secure.identity import Gathering, State
+from gradwire.secure.kdf import KEY_BYTES, derive, ratchet
+from gradwire.secure.masks import Codes, blend
+from gradwire.secure.octets import rows, table, to_bytes, to_tensor
+from gradwire.secure.protocol import Host, Hosting, Member, SecureSum, Total, Uploads
+from gradwire.secure.ring import Ring
+from gradwire.wire import ClientHalf, Send, Tensors
+
+
+@dataclass(frozen=True)
+class PairwiseMember(Member):
+    """A client's part in the sums of one round.
+
+    Attributes:
+        seeds: this round's seed with each peer, by place.
+    """
+
+    seeds: Mapping[int, bytes] = field(repr=False)
+
+    def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
+        """Send masked codes (shape (K,)) in a phase; what the server makes of the sum. No two phases share masks."""
+        masked, name = codes.copy(), self.gathering.phase(phase)
+        blend(masked, [(derive(s, "mask", name.encode()), 1 if self.seat < i else -1) for i, s in self.seeds.items()])
+        return (yield Send(name, {"masked": torch.from_numpy(masked)}))
+
+    def shared(self, place: int) -> bytes:
+        """This round's seed with a peer."""
+        return self.seeds[place]
+
+
+@dataclass(frozen=True)
+class PairwiseHost(Host):
+    """The server's part in the sums of one round."""
+
+    agreed: bool
+
+    def open(self, uploads: Uploads) -> Hosting[Uploads]:
+        """Pass public keys on, where the clients have not agreed yet; return the uploads of the phase that follows."""
+        if self.agreed:
+            return uploads
+        self._need_all(uploads, "keys")
+        everybody = range(len(self.gathering.parties))
+        width = keys.PUBLIC_BYTES[self.gathering.curve]
+        return (yield Send(self.gathering.phase("keys"), directory.hand_on(self.gathering, uploads, everybody, width)))
+
+    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Hosting[Total]:
+        """The sum of what the clients uploaded in this phase. Nothing else is to be said to them before."""
+        self._need_all(uploads, phase)
+        codes = np.zeros(count, dtype=ring.dtype)
+        for party, tensors in uploads.items():
+            codes += ring.check(tensors["masked"], count, self.gathering.where(phase, party))
+        yield from ()
+        return Total(codes, len(uploads))
+
+    def _need_all(self, uploads: Uploads, phase: str) -> None:
+        missing = [party for party in self.gathering.parties if party not in uploads]
+        if missing:
+            wrong = "is missing, and pairwise masks cancel only if all clients send; no sum (threshold allows dropouts)"
+            raise WireError(f"{self.gathering.where(phase, missing[0])}: {wrong}")
+
+
+@dataclass(frozen=True)
+class Pairwise(SecureSum):
+    """The secure sum with pairwise masks only."""
+
+    def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[PairwiseMember]:
+        """A client's way into a round: agree on keys where that has not been done, turn the ratchet on.
+
+        Raises:
+            GradwireError: a round that has been played already; WireError: keys that are not those of the parties.
+        """
+        seat = gathering.seat(private)
+        if self._agreed(gathering, public):
+            chains, turn = self._stored(gathering, private), int(private["turn"])
+        else:
+            chains, turn = (yield from self._agree(gathering, private, seat)), gathering.round
+        if turn > gathering.round:
+            me, last = gathering.parties[seat], turn - 1
+            raise GradwireError(f"{me} has played round {last}; masks of round {gathering.round} must not serve twice")
+        seeds: dict[int, bytes] = {}
+        for _ in range(turn, gathering.round + 1):
+            turned = {place: ratchet(chain) for place, chain in chains.items()}
+            seeds = {place: seed for place, (seed, _) in turned.items()}
+            chains = {place: chain for place, (_, chain) in turned.items()}
+        after = [chains.get(place, bytes(KEY_BYTES)) for place in range(len(gathering.parties))]
+        state = {**private, "chain": table(after, KEY_BYTES), "turn": torch.tensor(gathering.round + 1)}
+        return PairwiseMember(gathering, seat, state, seeds)
+
+    def host(self, gathering: Gathering, public: State) -> PairwiseHost:
+        """The server's part in a round."""
+        return PairwiseHost(gathering, self._agreed(gathering, public))
+
+    def beside(self, member: Member, gathering: Gathering) -> ClientHalf[PairwiseMember]:
+        """The client's part in another sum of the same round: the same seeds give other masks in other phases."""
+        yield from ()
+        assert isinstance(member, PairwiseMember)
+        return replace(member, gathering=gathering)
+
+    def host_beside(self, gathering: Gathering) -> PairwiseHost:
+        """The server's part in another sum of a round whose keys have been agreed on."""
+        return PairwiseHost(gathering, agreed=True)
+
+    def public(self, gathering: Gathering) -> dict[str, Tensor]:
+        """The public state after a round."""
+        return {"agreed": to_tensor("\n".join(gathering.parties).encode())}
+
+    def closing(self, phase: str) -> str:
+        """The phase whose reply carries the sum that was begun in `phase`."""
+        return phase
+
+    def _agreed(self, gathering: Gathering, public: State) -> bool:
+        return "agreed" in public and to_bytes(public["agreed"]) == "\n".join(gathering.parties).encode()
+
+    def _stored(self, gathering: Gathering, private: State) -> dict[int, bytes]:
+        seat = gathering.seat(private)
+        if "chain" not in private:
+            raise GradwireError(f"{gathering.parties[seat]} holds no keys of the clients that it has agreed with")
+        n = len(gathering.parties)
+        chains = rows(private["chain"], n, KEY_BYTES, f"keys of {gathering.parties[seat]}")
+        return {place: chain for place, chain in enumerate(chains) if place != seat}
+
+    def _agree(self, gathering: Gathering, private: State, seat: int) -> ClientHalf[dict[int, bytes]]:
+        """Line 2 of Algorithm 1: common keys s_{k,i}. The agreement key itself is forgotten at once."""
+        curve, everybody = gathering.curve, range(len(gathering.parties))
+        secret = keys.secret_key(curve, random_bytes(KEY_BYTES))
+        own = keys.public_key(curve, secret)
+        reply = yield Send(gathering.phase("keys"), directory.publish(gathering, private, own))
+        published = directory.read(gathering, private, reply, everybody, len(own))
+        missing = [gathering.parties[place] for place in everybody if place not in published]
+        if missing or published[seat] != own:
+            party = missing[0] if missing else gathering.parties[seat]
+            raise WireError(f"{gathering.where('keys', party)}: its key is not among those that the server passed on")
+        chains = {}
+        for place, peer in published.items():
+            if place != seat:
+                first, second = sorted((seat, place))
+                shared = keys.agree(curve, secret, peer, gathering.where("keys", gathering.parties[place]))
+                context = gathering.context(gathering.parties[first], gathering.parties[second])
+                chains[place] = derive(shared, "pair", *context, published[first], published[second])
+        return chains

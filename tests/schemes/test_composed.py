@@ -1,0 +1,70 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradwire.errors import GradwireError
+from gradwire.schemes import Stack, parse
+from gradwire.schemes.composed import Composed
+from gradwire.schemes.sga import SGA
+from gradwire.schemes.topk import TopK
+from tests.schemes.rounds import Cluster, flat, random_update
+
+
+@given(st.integers(2, 4), st.sampled_from(["none", "powersgd:rank=2"]), st.sampled_from(["sga", "sga:threshold=T"]))
+@settings(max_examples=20)
+def test_composed_with_a_secure_sum_a_scheme_gives_what_it_gives_alone(clients, first, outer):
+    outer = outer.replace("T", str(clients // 2 + 1))
+    updates = [random_update(i) for i in range(clients)]
+    alone, composed = Cluster.of(first, updates), Cluster.of(f"{first}+{outer}", updates)
+    for turn in range(3):
+        updates = [random_update(10 * turn + i) for i in range(clients)]
+        expected, seen_alone = alone.play(updates)
+        aggregate, seen = composed.play(updates)
+        torch.testing.assert_close(flat(aggregate), flat(expected), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(flat(composed.scheme.decode(seen)), flat(aggregate))
+    assert not set(seen.uploads) & set(seen_alone.uploads)
+
+
+def test_the_measurement_fits_the_mean():
+    updates = [random_update(i) for i in range(3)]
+    cluster = Cluster.of("powersgd:rank=2,error_feedback=false+sga", updates)
+    _, seen = cluster.play(updates)
+    mean = {name: sum(u[name] for u in updates)[None] / 3 for name in updates[0]}
+    stack = Stack.of([cluster.scheme.measure(seen)], torch.zeros(1))
+    inner, square = stack.moments(mean)
+    torch.testing.assert_close(inner, stack.energy, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(square, stack.energy, rtol=1e-3, atol=1e-3)
+
+
+def test_top_k_composed_is_ssga():
+    assert parse("topk:ratio=0.01+sga:bits=16") == parse("ssga:compression=100,bits=16")
+    assert parse("topk:ratio=0.01,error_feedback=false+sga").residual is False
+
+
+def test_a_composed_spec_reads_back():
+    assert parse("powersgd:rank=4+sga:bits=16").spec == "powersgd:rank=4+sga:bits=16"
+    assert parse(parse("none+sga").spec) == parse("none+sga")
+
+
+def test_a_scheme_whose_clients_send_units_of_their_own_is_refused():
+    class Units(TopK):
+        name = "units"
+
+    with pytest.raises(GradwireError, match="in phase 'entries' of units clients send entries or units of their own"):
+        Composed(Units(ratio=0.5), SGA())
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("sga+sga", r"sga\+sga: sga is a secure sum already"),
+        ("none+sga+sga", r"composed\+sga: composed is a secure sum already"),
+        ("none+topk:ratio=0.1", r"none\+topk: only sga can stand behind a plus"),
+        ("topk:match_rank=2+sga", "the union needs a ratio, not match_rank"),
+        ("none+", "unknown scheme ''"),
+    ],
+)
+def test_what_does_not_compose_is_refused_with_the_reason(spec, message):
+    with pytest.raises(GradwireError, match=message):
+        parse(spec)

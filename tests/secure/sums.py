@@ -1,0 +1,71 @@
+"""Playing secure sums in tests: clients with integer vectors, some of which drop out, and a server."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from gradwire.secure import identity
+from gradwire.secure.identity import Gathering
+from gradwire.secure.masks import Codes
+from gradwire.secure.protocol import Total
+from gradwire.secure.ring import Ring
+from gradwire.wire import InProcess, Send, client, drop_out
+
+
+def states(clients: int) -> dict[str, dict]:
+    """Private states of clients that have been introduced."""
+    fresh = {client(i): identity.fresh() for i in range(clients)}
+    public = {party: identity.published(state) for party, state in fresh.items()}
+    return {party: identity.acquainted(state, party, public) for party, state in fresh.items()}
+
+
+def contributing(protocol, gathering, private, public, codes, ring):
+    member = yield from protocol.join(gathering, private, public)
+    total = yield from member.add(codes, ring, "masked")
+    return total, member.state
+
+
+def hosting(protocol, gathering, public, ring, count):
+    host = protocol.host(gathering, public)
+    uploads = yield None
+    uploads = yield from host.open(uploads)
+    total = yield from host.total(uploads, ring, count, "masked")
+    yield Send(gathering.phase(protocol.closing("masked")), total.tensors())
+    return total
+
+
+def play(
+    protocol,
+    private: Mapping[str, dict],
+    vectors: list[Codes],
+    ring: Ring,
+    *,
+    round: int = 0,
+    public: Mapping | None = None,
+    drops: Mapping[str, str] | None = None,
+    curve: str = "x25519",
+    transport: InProcess | None = None,
+    tamper: Callable | None = None,
+) -> tuple[Total, dict[str, dict], InProcess]:
+    """One round: the sum, the states of those who stayed, and the transport with its transcript."""
+    gathering = Gathering(tuple(private), round, 0, curve)
+    halves = {
+        party: contributing(protocol, gathering, state, public or {}, codes, ring)
+        for (party, state), codes in zip(private.items(), vectors, strict=True)
+    }
+    for party, phase in (drops or {}).items():
+        halves[party] = drop_out(halves[party], phase)
+    transport = transport or InProcess()
+    server = hosting(protocol, gathering, public or {}, ring, len(vectors[0]))
+    outcomes, total = transport.exchange(halves, tamper(server) if tamper else server, round)
+    for seen, _ in outcomes.values():
+        assert np.array_equal(seen.codes, total.codes)
+        assert seen.contributors == total.contributors
+    return total, {party: state for party, (_, state) in outcomes.items()}, transport
+
+
+def random_codes(ring: Ring, count: int, seed: int) -> list[Codes]:
+    generator = np.random.default_rng(seed)
+    edges = [np.zeros(count, ring.dtype), np.full(count, ring.ceiling, ring.dtype)]
+    drawn = [generator.integers(0, ring.ceiling, count, ring.dtype, endpoint=True) for _ in range(ring.clients)]
+    return [*edges, *drawn][: ring.clients]

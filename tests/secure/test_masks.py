@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2
+
+from gradwire.secure.masks import TILE_BYTES, blend, expand
+from gradwire.secure.ring import BITS
+
+KEYS = [bytes([i]) * 32 for i in range(4)]
+
+
+def p_uniform(codes):
+    """The chi-square p-value of the leading bytes being uniform."""
+    counts = np.bincount((codes >> (8 * codes.itemsize - 8)).astype(np.int64), minlength=256)
+    expected = len(codes) / 256
+    return chi2.sf(((counts - expected) ** 2 / expected).sum(), 255)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_mask_is_uniform(bits):
+    for key in KEYS:
+        assert p_uniform(expand(key, 1_000_000, np.dtype(f"<u{bits // 8}"))) > 1e-3
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_masks_of_two_keys_are_independent(bits):
+    dtype = np.dtype(f"<u{bits // 8}")
+    first, second = (expand(key, 1_000_000, dtype).astype(np.float64) for key in KEYS[:2])
+    assert abs(np.corrcoef(first, second)[0, 1]) < 5e-3
+    assert p_uniform(expand(KEYS[0], 1_000_000, dtype) - expand(KEYS[1], 1_000_000, dtype)) > 1e-3
+
+
+@given(st.integers(0, 3 * TILE_BYTES), st.sampled_from(BITS), st.integers(0, 3))
+def test_a_shorter_mask_is_the_beginning_of_a_longer_one(count, bits, key):
+    dtype = np.dtype(f"<u{bits // 8}")
+    assert np.array_equal(expand(KEYS[key], count, dtype), expand(KEYS[key], 3 * TILE_BYTES, dtype)[:count])
+
+
+@given(st.integers(0, 2 * TILE_BYTES), st.sampled_from(BITS))
+def test_what_is_added_and_taken_away_leaves_the_codes(count, bits):
+    codes = np.arange(count).astype(f"<u{bits // 8}")
+    masked = codes.copy()
+    blend(masked, [(key, 1) for key in KEYS])
+    if count > 100:
+        assert not np.array_equal(masked, codes)
+    blend(masked, [(key, -1) for key in KEYS])
+    assert np.array_equal(masked, codes)

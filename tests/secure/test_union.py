@@ -1,0 +1,29 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2
+
+from gradwire.secure.union import mark, marked
+
+choices = st.lists(st.sets(st.integers(0, 99), max_size=20).map(sorted), min_size=1, max_size=5)
+
+
+@given(choices)
+def test_what_one_client_marks_is_found_and_what_none_does_is_not(chosen):
+    total = sum((mark(torch.tensor(c, dtype=torch.int64), 100) for c in chosen), np.zeros(100, np.uint8))
+    found = set(marked(total).tolist())
+    everything = [i for c in chosen for i in c]
+    assert found <= set(everything)
+    assert {i for i in everything if everything.count(i) == 1} <= found
+
+
+def test_sums_of_marks_do_not_tell_how_many_made_them():
+    """Given that it is not zero, a sum of marks is uniform over 1 … 255, however many it is of."""
+    everywhere = torch.arange(200_000)
+    for clients in (1, 2, 3):
+        total = sum((mark(everywhere, 200_000) for _ in range(clients)), np.zeros(200_000, np.uint8))
+        counts = np.bincount(total, minlength=256)[1:]
+        expected = counts.sum() / 255
+        assert chi2.sf(((counts - expected) ** 2 / expected).sum(), 254) > 1e-3
+        assert (total == 0).mean() < 0.006
