@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from gradwire.errors import GradwireError
 from gradwire.schemes import Stack, parse
 from gradwire.schemes.composed import Composed
+from gradwire.schemes.gradients import Full
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.topk import TopK
 from tests.schemes.rounds import Cluster, flat, random_update
@@ -30,7 +31,7 @@ def test_the_measurement_fits_the_mean():
     updates = [random_update(i) for i in range(3)]
     cluster = Cluster.of("powersgd:rank=2,error_feedback=false+sga", updates)
     _, seen = cluster.play(updates)
-    mean = {name: sum(u[name] for u in updates)[None] / 3 for name in updates[0]}
+    mean = {name: Full(sum(u[name] for u in updates)[None] / 3) for name in updates[0]}
     stack = Stack.of([cluster.scheme.measure(seen)], torch.zeros(1))
     inner, square = stack.moments(mean)
     torch.testing.assert_close(inner, stack.energy, rtol=1e-3, atol=1e-3)

@@ -7,6 +7,7 @@ import gradwire
 from gradwire import models
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import Round, Stack, parse, sight
+from gradwire.schemes.gradients import Full
 from gradwire.schemes.topk import largest
 from gradwire.wire import SERVER, InProcess, drop_out
 from tests.schemes.rounds import Cluster, flat, random_update
@@ -169,7 +170,7 @@ def test_the_server_sees_the_mean_of_all_and_the_measurement_fits_it(spec):
         for (name, _), g in zip(model.named_parameters(), torch.autograd.grad(loss, model.parameters()), strict=True):
             mean[name] += g / 3
     stack = Stack.of([scheme.measure(seen)], torch.zeros(1))
-    inner, square = stack.moments({name: tensor[None] for name, tensor in mean.items()})
+    inner, square = stack.moments({name: Full(tensor[None]) for name, tensor in mean.items()})
     torch.testing.assert_close(inner, stack.energy, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(square, stack.energy, rtol=1e-3, atol=1e-6)
 
