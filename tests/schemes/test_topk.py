@@ -7,7 +7,7 @@ from gradwire import models
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Stack, parse
 from gradwire.schemes.powersgd import Plan
-from gradwire.schemes.topk import largest
+from gradwire.schemes.selection import largest
 from tests.schemes.rounds import Cluster, flat, random_update
 
 # Few distinct values, so that ties and zeros are the rule.

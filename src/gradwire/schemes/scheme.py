@@ -24,12 +24,17 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Round:
-    """What is public about a round: its number, the parties in it, the run's seed, the model's layout."""
+    """What is public about a round: its number, the parties in it, the run's seed, the model's layout.
+
+    Attributes:
+        epoch: passes over the data before it, for schemes that change as training goes on.
+    """
 
     index: int
     clients: tuple[str, ...]
     seed: int
     layout: Layout
+    epoch: int = 0
 
     def generator(self) -> torch.Generator:
         """Public randomness: every party that makes this generator draws the same numbers from it."""
@@ -84,9 +89,14 @@ class Scheme(ABC):
         """The public state before the first round."""
         return {}
 
-    def private_state(self, layout: Layout) -> State:
-        """A client's private state before its first round."""
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
+        """A client's private state before its first round; `secret` is what its own random numbers come from."""
         return {}
+
+    @property
+    def local_momentum(self) -> float:
+        """The momentum that clients keep themselves: where there is any, the optimiser must not add its own."""
+        return 0.0
 
     @abstractmethod
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
