@@ -1,15 +1,17 @@
 """The wire: messages, the transports that carry them, the transcript of what was carried, and who saw what."""
 
+from gradwire.wire.collective import Collective
 from gradwire.wire.message import EVERYONE, SERVER, Message, client
 from gradwire.wire.protocol import ClientHalf, Send, ServerHalf, Tensors
 from gradwire.wire.transcript import Record, Transcript
-from gradwire.wire.transport import InProcess
+from gradwire.wire.transport import InProcess, Transport
 from gradwire.wire.view import View
 
 __all__ = [
     "EVERYONE",
     "SERVER",
     "ClientHalf",
+    "Collective",
     "InProcess",
     "Message",
     "Record",
@@ -17,6 +19,7 @@ __all__ = [
     "ServerHalf",
     "Tensors",
     "Transcript",
+    "Transport",
     "View",
     "client",
 ]
