@@ -1,10 +1,12 @@
 """The command line. No logic of its own: it reads options, calls a study, and shows what came of it."""
 
 import sys
+from collections.abc import Sequence
 
 import click
 
 from gradwire.cli.audit import audit
+from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
 from gradwire.cli.report import report
 from gradwire.cli.train import train
@@ -17,14 +19,14 @@ def gradwire() -> None:
     """Train models together over a wire, and see what that wire gives away."""
 
 
-for command in (audit, train, report, catalogue):
+for command in (audit, train, report, bench, catalogue):
     gradwire.add_command(command)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; whatever the user can put right is one line and exit status 2."""
     try:
-        gradwire(standalone_mode=False)
+        gradwire(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:

@@ -1,8 +1,10 @@
 """What decides an audit."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack
+from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
 from gradwire.wire.view import Mode
@@ -42,6 +44,9 @@ class AuditSettings:
     iterations: int = 300
     restarts: int = 1
     tv: float = 1e-4
+    step: float = 0.1
+    signed: bool = True
+    decay: Literal["steps", "cosine"] = "steps"
     trained_rounds: int = 0
     split: str = "test"
     chunk: int = 0
@@ -68,6 +73,7 @@ class AuditSettings:
             raise GradwireError("an audit needs at least one scheme and one attack")
         if self.adversary == "client" and self.clients == 1:
             raise GradwireError("clients is 1; adversary 'client' needs at least 2 in the round")
+        check_device(self.device)
         for spec in self.schemes:
             parse(spec)
         for name in self.attacks:
@@ -75,7 +81,8 @@ class AuditSettings:
 
     def attack(self, name: str) -> Attack:
         """The attack with this name and these settings."""
-        return attack(name, iterations=self.iterations, restarts=self.restarts, tv=self.tv)
+        options = ("iterations", "restarts", "tv", "step", "signed", "decay")
+        return attack(name, **{option: getattr(self, option) for option in options})
 
     @property
     def parties(self) -> int:

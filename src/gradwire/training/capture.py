@@ -10,7 +10,6 @@ from gradwire import seeds
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State, parse
 from gradwire.training.gradient import Loss, gradient
-from gradwire.training.halves import client_half, server_half
 from gradwire.wire import InProcess, Transcript, View, client
 from gradwire.wire.view import Mode
 
@@ -72,9 +71,9 @@ def capture(
     for party, (x, y) in zip(parties, [(inputs, labels), *fellows], strict=True):
         _, update, _ = gradient(model, x, y, mode, loss)
         update = {name: g.cpu() for name, g in update.items()}
-        halves[party] = client_half(chosen, update, {}, before[party], public, context)
+        halves[party] = chosen.client(update, before[party], public, context)
     transcript = Transcript()
-    InProcess(transcript).exchange(halves, server_half(chosen, public, context, buffers=False), round)
+    InProcess(transcript).exchange(halves, chosen.server(public, context), round)
     return View(
         adversary=adversary,
         victim=parties[0],

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
+from math import isfinite, nan
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Update, parse
 from gradwire.training import optimizer
 from gradwire.training.batches import batch_indices
+from gradwire.training.buffers import Buffers, average, running_statistics, share
 from gradwire.training.gradient import gradient, in_mode
-from gradwire.training.halves import client_half, server_half
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
 from gradwire.wire import InProcess, Transcript, Transport, client
@@ -62,57 +62,61 @@ def play_round(
     state: TrainingState, settings: TrainSettings, dataset: Dataset, shards: Sequence[Tensor], transport: Transport
 ) -> float:
     """One round; the mean of the clients' losses (of those that are finite)."""
-    scheme, index = parse(settings.scheme), state.round
     parties = tuple(client(i) for i in range(settings.clients))
-    epoch = index * settings.clients * settings.batch_size // len(dataset)
-    context = Round(index, parties, settings.seed, Layout.of_model(state.model), epoch)
-    local = transport.local(parties)
-    carried = _running_statistics(state.model)
+    epoch = state.round * settings.clients * settings.batch_size // len(dataset)
+    round = Round(state.round, parties, settings.seed, Layout.of_model(state.model), epoch)
+    carried = running_statistics(state.model)
     updates, statistics, told = {}, {}, {}
-    for party in local:
-        chosen = batch_indices(shards[parties.index(party)], party, index, settings.batch_size, settings.seed)
+    for party in transport.local(parties):
+        chosen = batch_indices(shards[parties.index(party)], party, round.index, settings.batch_size, settings.seed)
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(chosen))
-        loss, update, buffers = gradient(state.model, images, labels)
+        loss, update, buffers = gradient(state.model, images, labels, finite=False)
         updates[party] = {name: g.cpu() for name, g in update.items()}
         statistics[party] = {name: buffers[name].cpu() for name in carried}
-        fine = all(bool(torch.isfinite(g).all()) for g in updates[party].values())
-        told[party] = {"loss": torch.tensor(loss, dtype=torch.float64), "finite": torch.tensor(fine)}
+        finite = all(bool(torch.isfinite(g).all()) for g in update.values())
+        told[party] = {"loss": torch.tensor(loss, dtype=torch.float64), "finite": torch.tensor(finite)}
     reports = transport.share(told)
-    losses = [loss for report in reports.values() if isfinite(loss := float(report["loss"]))]
-    state.round += 1
     broken = [party for party, report in reports.items() if not report["finite"]]
     if broken and settings.on_nan == "stop":
-        _stop(broken, updates, context)
+        _stop(broken, updates, round)
     if broken:
         state.skipped += 1
     else:
-        halves = {
-            party: client_half(scheme, updates[party], statistics[party], state.private[party], state.public, context)
-            for party in local
-        }
-        up, down = transport.transcript.bytes_up, transport.transcript.bytes_down
-        before = up(round=index), down(round=index)
-        outcomes, _ = transport.exchange(halves, server_half(scheme, state.public, context, bool(carried)), index)
-        state.bytes_up += up(round=index) - before[0]
-        state.bytes_down += down(round=index) - before[1]
-        state.private = {party: outcome.private for party, (outcome, _) in outcomes.items()}
-        outcome, averaged = outcomes[local[0]]
-        state.public = outcome.public
-        _apply(state, settings, outcome.aggregate, averaged, index)
-    return sum(losses) / len(losses) if losses else float("nan")
+        _exchange(state, settings, updates, statistics, round, transport)
+    state.round += 1
+    losses = [loss for report in reports.values() if isfinite(loss := float(report["loss"]))]
+    return sum(losses) / len(losses) if losses else nan
 
 
-def _apply(
-    state: TrainingState, settings: TrainSettings, aggregate: Update, statistics: Mapping[str, Tensor], round: int
+def _exchange(
+    state: TrainingState,
+    settings: TrainSettings,
+    updates: Mapping[str, Update],
+    statistics: Mapping[str, Buffers],
+    round: Round,
+    transport: Transport,
 ) -> None:
-    """One optimiser step with the aggregated update, and the averaged statistics into their buffers."""
+    """Updates through the scheme into one optimiser step, and the buffers' means into the buffers."""
+    scheme, first = parse(settings.scheme), next(iter(updates))
+    up, down = transport.transcript.bytes_up, transport.transcript.bytes_down
+    before = up(round=round.index), down(round=round.index)
+    halves = {party: scheme.client(g, state.private[party], state.public, round) for party, g in updates.items()}
+    outcomes, _ = transport.exchange(halves, scheme.server(state.public, round), round.index)
+    averaged: Buffers = {}
+    if statistics[first]:
+        shares = {party: share(buffers) for party, buffers in statistics.items()}
+        averaged = transport.exchange(shares, average(), round.index)[0][first]
+    state.bytes_up += up(round=round.index) - before[0]
+    state.bytes_down += down(round=round.index) - before[1]
+    state.public = outcomes[first].public
+    state.private = {party: outcome.private for party, outcome in outcomes.items()}
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad:
-            parameter.grad = aggregate[name].to(parameter.device)
-    optimizer.step(state.optimizer, settings, round)
+            parameter.grad = outcomes[first].aggregate[name].to(parameter.device)
+    optimizer.step(state.optimizer, settings, round.index)
     with torch.no_grad():
-        for name, averaged in statistics.items():
-            state.model.get_buffer(name).copy_(averaged)
+        for name, value in averaged.items():
+            state.model.get_buffer(name).copy_(value)
 
 
 def _stop(broken: Sequence[str], updates: Mapping[str, Update], round: Round) -> None:
@@ -133,9 +137,3 @@ def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int
             loss += float(cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
     return loss / len(dataset), right / len(dataset)
-
-
-def _running_statistics(model: nn.Module) -> list[str]:
-    """Names of the floating-point buffers that a state dict carries: what batch norm learns without a gradient."""
-    kept = model.state_dict().keys()
-    return [name for name, buffer in model.named_buffers() if name in kept and buffer.is_floating_point()]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 
 OPTIMIZERS = ("sgd", "adam")
@@ -60,3 +61,4 @@ class TrainSettings:
             raise GradwireError(f"weight_decay is {self.weight_decay}; it must not be negative")
         if self.seed < 0:
             raise GradwireError(f"seed is {self.seed}; it must not be negative")
+        check_device(self.device)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from gradwire.wire.message import Message
@@ -46,3 +47,12 @@ class View:
     bytes_up: int
     bytes_down: int
     labels: Tensor | None = None
+
+    def shares_model(self, other: "View") -> bool:
+        """Whether both victims ran one network, with equal parameters, in one mode, on batches of one shape."""
+        if (self.mode, self.shape, self.loss) != (other.mode, other.shape, other.loss):
+            return False
+        if self.model is other.model:
+            return True
+        mine, theirs = self.model.state_dict(), other.model.state_dict()
+        return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)

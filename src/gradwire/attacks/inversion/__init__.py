@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
-from gradwire.errors import unknown
+from gradwire.errors import GradwireError, unknown
 from gradwire.wire import View
 
 
@@ -61,6 +61,10 @@ def invert(
             cannot be inferred.
     """
     views = [view] if isinstance(view, View) else list(view)
+    if not views:
+        raise GradwireError("there is no view to attack")
+    if not all(views[0].shares_model(each) for each in views):
+        raise GradwireError("views that are attacked together must share a model, a mode and a shape")
     problems = [pose(each, knowledge, number) for number, each in enumerate(views)]
     return _attack(attack, **options).run(problems, seed=seed, device=device)
 

@@ -1,0 +1,118 @@
+import dataclasses
+
+import pytest
+import torch
+
+import gradwire
+from gradwire import data, models
+from gradwire.attacks.inversion import IGA, pose
+from gradwire.errors import GradwireError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+
+
+def capture(model, digits, index=0, scheme="none", **options):
+    return gradwire.capture(model, *digits.batch([index]), scheme, **options)
+
+
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=1", "topk:match_rank=1"])
+@pytest.mark.parametrize("adversary", ["server", "eavesdropper", "client"])
+def test_whoever_knows_the_scheme_sees_the_image(model, digits, scheme, adversary):
+    fellows = [digits.batch([50])] if adversary == "client" else []
+    view = capture(model, digits, 0, scheme, adversary=adversary, fellows=fellows)
+    guess = gradwire.invert(view, knowledge="adaptive", iterations=150)
+    score = gradwire.score(guess.images, digits.batch([0])[0])
+    assert float(score.ssim) > 0.95
+    assert bool(score.success)
+
+
+def test_adaptive_beats_naive(model, digits):
+    views = [capture(model, digits, i, "powersgd:rank=1") for i in range(4)]
+    truth = digits.batch(range(4))[0][:, None]
+    naive, adaptive = (gradwire.invert(views, knowledge=k, iterations=150) for k in ("naive", "adaptive"))
+    assert (gradwire.score(adaptive.images, truth).ssim > gradwire.score(naive.images, truth).ssim).all()
+
+
+def test_victims_do_not_mix(model, digits):
+    views = [capture(model, digits, i) for i in range(3)]
+    together = gradwire.invert(views, iterations=30)
+    poses = [pose(view, "adaptive", salt) for salt, view in enumerate(views)]
+    for i, problem in enumerate(poses):
+        alone = IGA(iterations=30).run([problem])
+        torch.testing.assert_close(alone.images[0], together.images[i], atol=1e-3, rtol=0)
+
+
+def test_the_truth_does_not_reach_the_attack(model, digits):
+    images, labels = (tensor.clone() for tensor in digits.batch([0]))
+    view = gradwire.capture(model, images, labels, "powersgd:rank=2")
+    before = gradwire.invert(view, iterations=20)
+    images.zero_()
+    labels.fill_(9)
+    after = gradwire.invert(view, iterations=20)
+    assert torch.equal(before.images, after.images)
+    assert torch.equal(before.objective, after.objective)
+
+
+def test_restarts_are_ranked_by_the_objective(model, digits):
+    problem = pose(capture(model, digits), "adaptive")
+    several = IGA(iterations=15, restarts=4).run([problem])
+    first = IGA(iterations=15, restarts=1).run([problem])
+    assert float(several.objective) <= float(first.objective)
+
+
+def test_the_same_seed_gives_the_same_guess_and_another_seed_another(model, digits):
+    view = capture(model, digits)
+    guesses = [gradwire.invert(view, iterations=5, seed=seed).images for seed in (0, 0, 1)]
+    assert torch.equal(guesses[0], guesses[1])
+    assert not torch.equal(guesses[0], guesses[2])
+
+
+def test_a_restart_that_is_not_finite_is_lost_alone(model, digits):
+    views = [capture(model, digits, i) for i in range(2)]
+    problems = [pose(view, "adaptive", salt) for salt, view in enumerate(views)]
+    broken = {
+        name: [dataclasses.replace(t, observed=t.observed * float("nan")) for t in terms]
+        for name, terms in problems[0].measurement.items()
+    }
+    guess = IGA(iterations=20).run([dataclasses.replace(problems[0], measurement=broken), problems[1]])
+    assert guess.lost == 1
+    assert guess.objective[0] == float("inf")
+    assert guess.objective[1] < 0.5
+    assert guess.images.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet", "convnet"])
+def test_labels_of_a_hundred_single_images_are_inferred_exactly(digits, name):
+    network = models.build(name, digits.shape, digits.num_classes, digits.mean, digits.std, seed=1)
+    for index in range(100):
+        view = capture(network, digits, index, labels_known=False, freeze=False)
+        assert pose(view, "adaptive").labels == digits.labels[index]
+
+
+def test_bad_input(model, digits):
+    view = capture(model, digits)
+    with pytest.raises(GradwireError, match="unknown attack 'magic'; known: iga"):
+        gradwire.invert(view, attack="magic")
+    with pytest.raises(GradwireError, match="unknown knowledge 'some'; known: naive, adaptive"):
+        gradwire.invert(view, knowledge="some")
+    with pytest.raises(GradwireError, match="iterations is 0"):
+        gradwire.invert(view, iterations=0)
+    with pytest.raises(GradwireError, match="tv is -1"):
+        gradwire.invert(view, tv=-1)
+    with pytest.raises(GradwireError, match="holds no message"):
+        gradwire.invert(dataclasses.replace(view, messages=()))
+    with pytest.raises(GradwireError, match="no view"):
+        gradwire.invert([])
+    several = gradwire.capture(model, *digits.batch([0, 1]), labels_known=False)
+    with pytest.raises(GradwireError, match="labels of a batch of 2 images cannot be inferred"):
+        gradwire.invert(several)
+    with pytest.raises(GradwireError, match="share a model, a mode and a shape"):
+        gradwire.invert([view, gradwire.capture(model, *digits.batch([0, 1]))])

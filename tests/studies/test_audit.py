@@ -1,0 +1,116 @@
+import csv
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gradwire.errors import GradwireError
+from gradwire.studies import AuditSettings, audit
+
+QUICK = {"samples": 2, "iterations": 5, "schemes": ("none", "powersgd:rank=1", "topk:match_rank=1")}
+
+
+def rows(folder):
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_same_seed_writes_the_same_table(tmp_path):
+    tables = []
+    for name in ("a", "b"):
+        table = rows(audit(AuditSettings(**QUICK), tmp_path / name))
+        tables.append([{key: value for key, value in row.items() if key != "seconds"} for row in table])
+    assert tables[0] == tables[1]
+    other = rows(audit(AuditSettings(**QUICK, seed=1), tmp_path / "c"))
+    assert [row["ssim"] for row in other] != [row["ssim"] for row in tables[0]]
+
+
+def test_one_row_a_victim_scheme_and_knowledge(tmp_path):
+    folder = audit(AuditSettings(**QUICK), tmp_path / "run")
+    found = rows(folder)
+    assert len(found) == 2 * 3 * 2
+    assert {(r["scheme"], r["knowledge"], r["victim"]) for r in found} == {
+        (s, k, v) for s in QUICK["schemes"] for k in ("naive", "adaptive") for v in "01"
+    }
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"]["schemes"] == list(QUICK["schemes"])
+    pictures = load_file(folder / "reconstructions.safetensors")
+    assert pictures["originals"].shape == pictures["powersgd:rank=1|iga|naive"].shape == (2, 1, 1, 8, 8)
+
+
+def test_small_chunks_change_nothing_but_rounding(tmp_path):
+    whole = rows(audit(AuditSettings(**QUICK), tmp_path / "whole"))
+    parts = rows(audit(AuditSettings(**QUICK, chunk=5), tmp_path / "parts"))
+    assert len(whole) == len(parts)
+    for a, b in zip(whole, parts, strict=True):
+        assert float(a["ssim"]) == pytest.approx(float(b["ssim"]), abs=0.02)
+
+
+def test_progress_ends_at_its_total(tmp_path):
+    seen = []
+    settings = AuditSettings(**QUICK, trained_rounds=2, chunk=3)
+    audit(settings, tmp_path / "run", lambda *step: seen.append(step))
+    assert [s for s in seen if s[0] == "training"][-1] == ("training", 6, 6)
+    assert seen[-1][1] == seen[-1][2]
+
+
+@pytest.mark.parametrize("adversary", ["server", "eavesdropper", "client"])
+def test_attacks_in_the_middle_of_training_with_the_residual_as_it_then_is(tmp_path, adversary):
+    settings = AuditSettings(**QUICK, trained_rounds=3, adversary=adversary, clients=2)
+    assert len(rows(audit(settings, tmp_path / "run"))) == 12
+
+
+@pytest.mark.slow
+def test_the_residual_makes_the_trained_audit_harder_than_a_fresh_one(tmp_path):
+    quick = QUICK | {"iterations": 150, "knowledge": "adaptive", "schemes": ("topk:match_rank=1",)}
+    off = quick | {"schemes": ("topk:match_rank=1,error_feedback=false",)}
+    carried, fresh = (
+        sum(float(r["ssim"]) for r in rows(audit(AuditSettings(**how, trained_rounds=20), tmp_path / name)))
+        for name, how in (("carried", quick), ("fresh", off))
+    )
+    assert carried < fresh
+
+
+def test_labels_can_be_inferred_and_batches_attacked(tmp_path):
+    audit(AuditSettings(**QUICK, labels="inferred"), tmp_path / "inferred")
+    found = rows(audit(AuditSettings(**QUICK, batch=2), tmp_path / "batch"))
+    assert {row["batch"] for row in found} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"samples": 0}, "samples is 0; it must be at least 1"),
+        ({"batch": 0}, "batch is 0"),
+        ({"chunk": -1}, "chunk is -1"),
+        ({"knowledge": "some"}, "unknown knowledge 'some'; known: naive, adaptive, both"),
+        ({"adversary": "god"}, "unknown adversary"),
+        ({"mode": "test"}, "unknown mode"),
+        ({"labels": "maybe"}, "unknown labels"),
+        ({"split": "valid"}, "unknown split"),
+        ({"adversary": "client", "clients": 1}, "needs at least 2"),
+        ({"schemes": ("powersdg",)}, "unknown scheme"),
+        ({"schemes": ()}, "at least one scheme"),
+        ({"attacks": ("magic",)}, "unknown attack"),
+        ({"iterations": 0}, "iterations is 0"),
+        ({"device": "toaster"}, "device 'toaster' cannot be used"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(GradwireError, match=message):
+        AuditSettings(**settings)
+
+
+def test_more_victims_than_images_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(GradwireError, match="digits has 359 test images; this audit needs 1000"):
+        audit(AuditSettings(samples=1000), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_hold_what_the_rows_were_scored_on(tmp_path):
+    folder = audit(AuditSettings(**QUICK), tmp_path / "run")
+    pictures = load_file(folder / "reconstructions.safetensors")
+    error = (pictures["none|iga|naive"] - pictures["originals"]).square().flatten(1).mean(1)
+    expected = [float(r["mse"]) for r in rows(folder) if r["scheme"] == "none" and r["knowledge"] == "naive"]
+    torch.testing.assert_close(error, torch.tensor(expected), atol=1e-6, rtol=1e-4)
