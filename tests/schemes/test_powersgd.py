@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Stack, parse
+from gradwire.schemes.gradients import Full
 from gradwire.schemes.powersgd import orthonormal
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
@@ -86,7 +87,7 @@ def test_both_sketches_hold_for_the_true_update():
         _, sight = cluster.play(updates)
         for name, terms in cluster.scheme.measure(sight).items():
             for term in terms:
-                torch.testing.assert_close(term.apply(updates[0][name][None]), term.observed)
+                torch.testing.assert_close(term.apply(Full(updates[0][name][None])), term.observed)
 
 
 def test_measurement_counts_what_was_sent():

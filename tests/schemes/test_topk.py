@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from gradwire import models
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Stack, parse
+from gradwire.schemes.gradients import Full
 from gradwire.schemes.powersgd import Plan
 from gradwire.schemes.selection import largest
 from tests.schemes.rounds import Cluster, flat, random_update
@@ -95,7 +96,7 @@ def test_measurement_is_exact_on_the_kept_entries_and_silent_elsewhere():
     decoded = cluster.scheme.decode(sight)
     elsewhere = {name: torch.where(decoded[name] == 0, noise[name], update[name]) for name in update}
     stack = Stack.of([measurement], torch.zeros(1))
-    inner, square = stack.moments({name: tensor[None] for name, tensor in elsewhere.items()})
+    inner, square = stack.moments({name: Full(tensor[None]) for name, tensor in elsewhere.items()})
     torch.testing.assert_close(inner, stack.energy)
     torch.testing.assert_close(square, stack.energy)
 

@@ -8,6 +8,7 @@ Every term holds a stack of victims in its leading dimension V; a scheme makes t
 those of many victims, of whatever schemes, so that they are attacked as one batch.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from gradwire.schemes.gradients import Gradient
+
 Moments = tuple[Tensor, Tensor]
 """⟨A(G), y⟩ and ‖A(G)‖², each of shape (V,)."""
 
 
 @dataclass(frozen=True)
-class Term:
+class Term(ABC):
     """A linear map of one parameter's gradient and what was observed of it.
 
     Attributes:
@@ -30,12 +33,12 @@ class Term:
 
     observed: Tensor
 
-    def apply(self, gradient: Tensor) -> Tensor:
-        """A(G) for gradients of shape (V, *parameter), of the shape of `observed`."""
-        raise NotImplementedError
+    @abstractmethod
+    def apply(self, gradient: Gradient) -> Tensor:
+        """A(G), of the shape of `observed`."""
 
-    def moments(self, gradient: Tensor) -> Moments:
-        """⟨A(G), y⟩ and ‖A(G)‖² for gradients of shape (V, *parameter)."""
+    def moments(self, gradient: Gradient) -> Moments:
+        """⟨A(G), y⟩ and ‖A(G)‖²."""
         measured = self.apply(gradient).flatten(1)
         return (measured * self.observed.flatten(1)).sum(1), measured.square().sum(1)
 
@@ -62,9 +65,13 @@ class Term:
 class Dense(Term):
     """The gradient itself: A(G) = G."""
 
-    def apply(self, gradient: Tensor) -> Tensor:
+    def apply(self, gradient: Gradient) -> Tensor:
         """G."""
-        return gradient
+        return gradient.full()
+
+    def moments(self, gradient: Gradient) -> Moments:
+        """⟨G, y⟩ and ‖G‖², for which G itself need not be formed."""
+        return gradient.inner(self.observed), gradient.square()
 
 
 @dataclass(frozen=True)
@@ -85,9 +92,9 @@ class Support(Term):
         """The term of one victim: `values` (K,) were observed at `indices` (K,)."""
         return cls(values[None], indices[None], torch.ones_like(values)[None])
 
-    def apply(self, gradient: Tensor) -> Tensor:
+    def apply(self, gradient: Gradient) -> Tensor:
         """G at the indices; zero where padded."""
-        return gradient.flatten(1).gather(1, self.indices) * self.weight
+        return gradient.entries(self.indices) * self.weight
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -113,9 +120,9 @@ class RightSketch(Term):
 
     right: Tensor
 
-    def apply(self, gradient: Tensor) -> Tensor:
+    def apply(self, gradient: Gradient) -> Tensor:
         """G·Q."""
-        return gradient.flatten(2) @ self.right
+        return gradient.right(self.right)
 
 
 @dataclass(frozen=True)
@@ -129,9 +136,9 @@ class LeftSketch(Term):
 
     left: Tensor
 
-    def apply(self, gradient: Tensor) -> Tensor:
+    def apply(self, gradient: Gradient) -> Tensor:
         """Gᵀ·P."""
-        return gradient.flatten(2).mT @ self.left
+        return gradient.left(self.left)
 
 
 Measurement = Mapping[str, Sequence[Term]]
@@ -139,15 +146,38 @@ Measurement = Mapping[str, Sequence[Term]]
 
 
 @dataclass(frozen=True)
+class Part:
+    """One term and whose it is.
+
+    Attributes:
+        rows: numbers of the victims, int64, ascending; `where`: the same as a slice where they are in a row, for
+            then their gradients are taken without a copy.
+    """
+
+    term: Term
+    rows: Tensor
+    where: slice | Tensor
+
+    @classmethod
+    def of(cls, group: Iterable[tuple[int, Term]], like: Tensor) -> "Part":
+        """Join the terms of (victim, term) pairs, with the dtype and device of `like`."""
+        numbers, terms = zip(*group, strict=True)
+        rows = torch.tensor(numbers, device=like.device)
+        adjacent = numbers[-1] - numbers[0] == len(numbers) - 1
+        joined = type(terms[0]).stack(terms).to(like.device, like.dtype)
+        return cls(joined, rows, slice(numbers[0], numbers[-1] + 1) if adjacent else rows)
+
+
+@dataclass(frozen=True)
 class Stack:
     """The measurements of V victims, terms of a kind joined, ready to be held against V gradients at once.
 
     Attributes:
-        terms: parameter name → (rows, term): `term` belongs to the victims number `rows` (int64, ascending).
+        parts: parameter name → terms of a kind, with the victims that they belong to.
         energy: ‖y‖² of each victim's observations, shape (V,).
     """
 
-    terms: Mapping[str, Sequence[tuple[Tensor, Term]]]
+    parts: Mapping[str, Sequence[Part]]
     energy: Tensor
 
     @classmethod
@@ -159,37 +189,28 @@ class Stack:
             for name, terms in measurement.items():
                 for position, term in enumerate(terms):
                     found.setdefault(name, {}).setdefault((position, *term.key), []).append((row, term))
-        joined = {name: [_join(group, like) for group in groups.values()] for name, groups in found.items()}
-        for parts in joined.values():
-            for rows, term in parts:
-                energy.index_add_(0, rows, term.observed.flatten(1).square().sum(1))
-        return cls(joined, energy)
+        parts = {name: [Part.of(group, like) for group in groups.values()] for name, groups in found.items()}
+        for part in (part for several in parts.values() for part in several):
+            energy.index_add_(0, part.rows, part.term.observed.flatten(1).square().sum(1))
+        return cls(parts, energy)
 
-    def moments(self, gradients: Mapping[str, Tensor]) -> Moments:
+    def moments(self, gradients: Mapping[str, Gradient]) -> Moments:
         """⟨A(G), y⟩ and ‖A(G)‖² over all of each victim's terms.
 
         Args:
-            gradients: parameter name → shape (V, *parameter).
+            gradients: parameter name → gradients of V victims.
 
         Returns:
             two tensors of shape (V,).
         """
         inner, square = torch.zeros_like(self.energy), torch.zeros_like(self.energy)
-        for name, parts in self.terms.items():
-            for rows, term in parts:
-                gradient = gradients[name]
-                chosen = gradient if len(rows) == len(gradient) else gradient[rows]
-                along, norm = term.moments(chosen)
-                inner, square = inner.index_add(0, rows, along), square.index_add(0, rows, norm)
+        for name, parts in self.parts.items():
+            for part in parts:
+                along, norm = part.term.moments(gradients[name].rows(part.where))
+                inner, square = inner.index_add(0, part.rows, along), square.index_add(0, part.rows, norm)
         return inner, square
 
 
 def dense(update: Mapping[str, Tensor]) -> dict[str, list[Term]]:
     """The measurement of somebody who takes `update` for the gradient itself."""
     return {name: [Dense(tensor[None])] for name, tensor in update.items()}
-
-
-def _join(group: Iterable[tuple[int, Term]], like: Tensor) -> tuple[Tensor, Term]:
-    rows, terms = zip(*group, strict=True)
-    joined = type(terms[0]).stack(terms)
-    return torch.tensor(rows, device=like.device), joined.to(like.device, like.dtype)

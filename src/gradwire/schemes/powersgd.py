@@ -50,7 +50,7 @@ class PowerSGD(Scheme):
         plan = self.plan(round.layout)
         matrices = plan.matrices(delta)
         q = self.start(public, round)
-        p = {name: m @ q[name] for name, m in matrices.items()}
+        p = {name: m @ q[name].to(m.dtype) for name, m in matrices.items()}
         reply = yield Send("P", {"P": plan.pack(p), "dense": plan.rest(delta)}, mean=True)
         rest = reply["dense"]
         p = orthonormal(plan.unpack_p(reply["P"]))

@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy
 from gradwire import seeds
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State, parse
-from gradwire.training.gradient import Loss, gradient
+from gradwire.training.gradient import gradient
 from gradwire.wire import InProcess, Transcript, View, client
-from gradwire.wire.view import Mode
+from gradwire.wire.view import Loss, Mode
 
 Batch = tuple[Tensor, Tensor]
 

@@ -1,7 +1,5 @@
 """One client's gradient of one batch, as training makes it."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -9,9 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout
-from gradwire.wire.view import Mode
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+from gradwire.wire.view import Loss, Mode
 
 
 def gradient(

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gradwire.wire.message import Message
 
 Mode = Literal["train", "eval"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of logits (B, classes) and labels (B,): a scalar."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class View:
     seed: int
     model: nn.Module = field(repr=False)
     mode: Mode
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     shape: tuple[int, ...]
     bytes_up: int
     bytes_down: int

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.gradients import VictimGradients
+from gradwire.attacks.inversion.engine import engine
 from gradwire.attacks.inversion.objective import cosine, total_variation
 from gradwire.attacks.inversion.problem import Guess, Problem
 from gradwire.errors import GradwireError, unknown
@@ -64,7 +64,7 @@ class IGA:
         """Attack all problems as one batch: they share a model, a mode and a shape, not a scheme."""
         first = problems[0].view
         rows = [problem for problem in problems for _ in range(self.restarts)]
-        gradients = VictimGradients(first.model, first.mode, first.loss, device)
+        gradients = engine(first.model, first.mode, first.loss, first.shape, device).gradients
         labels = torch.stack([problem.labels for problem in rows]).to(device)
         images = torch.stack([self._start(p, r, seed) for p in problems for r in range(self.restarts)]).to(device)
         stack = Stack.of([problem.measurement for problem in rows], images)

@@ -1,0 +1,91 @@
+"""Which path computes the gradients: the fastest one that is right, which is tried before it is trusted."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gradwire.attacks.inversion.engine.batched import Batched, Unsupported
+from gradwire.attacks.inversion.engine.functional import Functional
+from gradwire.attacks.inversion.engine.plain import Plain
+from gradwire.schemes.gradients import Gradient
+from gradwire.wire.view import Loss, Mode
+
+Path = Callable[[Tensor, Tensor], dict[str, Gradient]]
+"""(images (V, B, C, H, W), labels (V, B)) → parameter name → gradients of V victims."""
+PATHS: Mapping[str, Callable[[nn.Module, Mode, Loss], Path]] = {
+    "batched": Batched,
+    "functional": Functional,
+    "plain": Plain,
+}
+"""The fastest first; the last one is what the others are compared with."""
+TOLERANCE = 1e-6
+"""Relative difference, in float64, beyond which two paths are held to disagree."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A path, what it is called, and why each faster one was not taken."""
+
+    gradients: Path
+    path: str
+    reasons: tuple[str, ...] = ()
+
+
+def engine(model: nn.Module, mode: Mode, loss: Loss, shape: tuple[int, ...], device: str = "cpu") -> Engine:
+    """The path to attack a model with.
+
+    Each path is compared with plain autograd first, gradients and slopes of two victims' random batches in float64:
+    a model that uses a parameter outside its layer, mixes examples in a way of its own, or meets a fault of PyTorch's
+    is caught there. Dropout is left out of the comparison, for it draws its masks anew each time.
+
+    Args:
+        model: the network; it is copied.
+        mode: how victims ran it.
+        loss: of logits and labels.
+        shape: (B, C, H, W) of a victim's batch.
+    """
+    network = copy.deepcopy(model).to(device)
+    reasons: list[str] = []
+    for name, path in PATHS.items():
+        reason = None if path is Plain else _fault(path, model, mode, loss, shape)
+        if reason is None:
+            return Engine(path(network, mode, loss), name, tuple(reasons))
+        reasons.append(f"not {name}: {reason}")
+    raise AssertionError("the plain path is always taken")
+
+
+def _fault(
+    path: Callable[[nn.Module, Mode, Loss], Path], model: nn.Module, mode: Mode, loss: Loss, shape: tuple[int, ...]
+) -> str | None:
+    """What is wrong with a path for this model, or None."""
+    exact = copy.deepcopy(model).to("cpu", torch.float64)
+    for module in exact.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(2, *shape, generator=random, dtype=torch.float64)
+    labels = torch.randint(2, (2, shape[0]), generator=random)
+    try:
+        found = _probe(path(exact, mode, loss), images, labels)
+    except Unsupported as reason:
+        return str(reason)
+    except (RuntimeError, ValueError) as error:
+        return f"it fails: {str(error).splitlines()[0]}"
+    for name, right in _probe(Plain(exact, mode, loss), images, labels).items():
+        off = float((found[name] - right).norm())
+        if not off <= TOLERANCE * float(right.norm()) + 1e-12:
+            return f"it is wrong for {name}, by {off:.2g} in {float(right.norm()):.2g}"
+    return None
+
+
+def _probe(path: Path, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Gradients, and the slope of a fixed projection of them all in the images."""
+    candidates = images.clone().requires_grad_()
+    gradients = {name: gradient.full() for name, gradient in path(candidates, labels).items()}
+    random = torch.Generator().manual_seed(1)
+    projected = sum((g * torch.randn(g.shape, generator=random, dtype=g.dtype)).sum() for g in gradients.values())
+    (slope,) = torch.autograd.grad(projected, candidates)  # type: ignore[arg-type]
+    return {name: g.detach() for name, g in gradients.items()} | {"the slope in the images": slope}
