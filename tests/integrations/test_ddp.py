@@ -15,6 +15,7 @@ from gradwire.integrations.memory import gather, split
 from gradwire.integrations.recording import Recording
 from gradwire.schemes import Layout, Round, parse, sight
 from gradwire.schemes.buckets import Bucketed
+from gradwire.schemes.gradients import Full
 from gradwire.seeds import number
 from gradwire.wire import InProcess, Transcript, client
 from tests.distributed import workers
@@ -241,9 +242,9 @@ def test_a_recorded_step_is_a_view_of_it(tmp_path, spec):
             truth = view.model.get_parameter(name).grad[None]
             for term in terms:
                 if hasattr(term, "violation"):
-                    assert float(term.violation(truth)) < 1e-6
+                    assert float(term.violation(Full(truth))) < 1e-6
                 else:
-                    torch.testing.assert_close(term.apply(truth), term.observed, atol=1e-6, rtol=1e-4)
+                    torch.testing.assert_close(term.apply(Full(truth)), term.observed, atol=1e-6, rtol=1e-4)
         guess = gradwire.invert(view, iterations=2)
         assert guess.images.shape == (1, *inputs.shape)
 

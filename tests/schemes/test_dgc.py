@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, parse
+from gradwire.schemes.gradients import Full
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
 LAYOUT = Layout(SHAPES)
@@ -113,7 +114,7 @@ def test_in_a_first_round_the_measurement_is_of_the_gradient():
     _, sight = cluster.play(updates)
     for name, terms in cluster.scheme.measure(sight).items():
         for term in terms:
-            assert torch.equal(term.apply(updates[0][name][None]), term.observed)
+            assert torch.equal(term.apply(Full(updates[0][name][None])), term.observed)
 
 
 @pytest.mark.parametrize(

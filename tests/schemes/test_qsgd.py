@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import parse
 from gradwire.schemes.constraints import Cells
+from gradwire.schemes.gradients import Full
 from tests.schemes.rounds import Cluster, flat, random_update
 
 
@@ -77,9 +78,9 @@ def test_measurement_is_a_cell_around_the_truth():
     _, sight = cluster.play(updates)
     for name, (term,) in cluster.scheme.measure(sight).items():
         assert isinstance(term, Cells)
-        assert term.violation(updates[0][name][None]).tolist() == [0]
-        assert (term.violation(3 * updates[0][name][None]) > 0).all()
-        assert (term.violation(updates[1][name][None]) > 0).all()
+        assert term.violation(Full(updates[0][name][None])).tolist() == [0]
+        assert (term.violation(Full(3 * updates[0][name][None])) > 0).all()
+        assert (term.violation(Full(updates[1][name][None])) > 0).all()
         assert torch.equal(term.observed[0], cluster.scheme.decode(sight)[name])
 
 

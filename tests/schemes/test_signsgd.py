@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from gradwire.errors import WireError
 from gradwire.schemes import Layout, parse
 from gradwire.schemes.constraints import Signs
+from gradwire.schemes.gradients import Full
 from gradwire.schemes.signsgd import coins, signs
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
@@ -71,10 +72,12 @@ def test_the_truth_violates_no_sign_whatever_its_scale(spec):
     for name, (term,) in cluster.scheme.measure(sight).items():
         truth = updates[0][name][None]
         assert isinstance(term, Signs)
-        assert term.violation(1e-6 * truth).tolist() == [0]
-        assert term.violation(torch.zeros_like(truth)).tolist() == [0]
-        assert term.violation(-truth).tolist() == pytest.approx([1])
-        torch.testing.assert_close(term.violation(updates[1][name][None]), term.violation(9 * updates[1][name][None]))
+        assert term.violation(Full(1e-6 * truth)).tolist() == [0]
+        assert term.violation(Full(torch.zeros_like(truth))).tolist() == [0]
+        assert term.violation(Full(-truth)).tolist() == pytest.approx([1])
+        torch.testing.assert_close(
+            term.violation(Full(updates[1][name][None])), term.violation(Full(9 * updates[1][name][None]))
+        )
 
 
 @pytest.mark.parametrize("clients", [2, 3, 4])
@@ -91,7 +94,7 @@ def test_what_a_fellow_says_it_knows_is_the_others_majority(clients):
     if clients == 2:
         assert torch.equal(told[told != 0], votes[told != 0])
         (term,) = cluster.scheme.measure(sight)["head.bias"]
-        assert term.violation(updates[1]["head.bias"][None]).tolist() == [0]
+        assert term.violation(Full(updates[1]["head.bias"][None])).tolist() == [0]
 
 
 def test_a_fellow_gets_the_scaled_signs_of_the_one_other():

@@ -4,11 +4,13 @@ Towards the usual objectives such a term looks like the decoded gradient. Beyond
 candidate breaks what was sent, its *violation*: zero if and only if the candidate could have been sent as this.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from gradwire.schemes.measurement import Term
+from gradwire.schemes.gradients import Gradient
+from gradwire.schemes.measurement import Moments, Term
 
 EPSILON = 1e-30
 
@@ -17,9 +19,9 @@ EPSILON = 1e-30
 class Constraint(Term):
     """A term that also knows which gradients it excludes."""
 
-    def violation(self, gradient: Tensor) -> Tensor:
-        """How far gradients of shape (V, *parameter) are from what is possible: shape (V,), zero where consistent."""
-        raise NotImplementedError
+    @abstractmethod
+    def violation(self, gradient: Gradient) -> Tensor:
+        """How far gradients are from what is possible: shape (V,), zero where consistent."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,15 @@ class Signs(Constraint):
         observed: the decoded gradient, shape (V, *parameter): its sign is what was sent; 0 where it is not known.
     """
 
-    def apply(self, gradient: Tensor) -> Tensor:
+    def apply(self, gradient: Gradient) -> Tensor:
         """G, zero where the sign is not known."""
-        return gradient * (self.observed != 0)
+        return gradient.full() * (self.observed != 0)
 
-    def violation(self, gradient: Tensor) -> Tensor:
+    def violation(self, gradient: Gradient) -> Tensor:
         """The share of ‖G‖₁ that has the wrong sign, in [0, 1]; the scale of G does not matter."""
-        wrong = (-gradient * self.observed.sign()).clamp_min(0).flatten(1).sum(1)
-        return wrong / self.apply(gradient).abs().flatten(1).sum(1).clamp_min(EPSILON)
+        known = self.apply(gradient)
+        wrong = (-known * self.observed.sign()).clamp_min(0).flatten(1).sum(1)
+        return wrong / known.abs().flatten(1).sum(1).clamp_min(EPSILON)
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,15 @@ class Cells(Constraint):
 
     width: Tensor
 
-    def apply(self, gradient: Tensor) -> Tensor:
+    def apply(self, gradient: Gradient) -> Tensor:
         """G."""
-        return gradient
+        return gradient.full()
 
-    def violation(self, gradient: Tensor) -> Tensor:
+    def moments(self, gradient: Gradient) -> Moments:
+        """⟨G, y⟩ and ‖G‖², for which G itself need not be formed."""
+        return gradient.inner(self.observed), gradient.square()
+
+    def violation(self, gradient: Gradient) -> Tensor:
         """What sticks out of the cells, over the cells' outer edges |y| + width; common scales cancel."""
-        excess = ((gradient - self.observed).abs() - self.width).clamp_min(0).flatten(1).sum(1)
+        excess = ((gradient.full() - self.observed).abs() - self.width).clamp_min(0).flatten(1).sum(1)
         return excess / (self.observed.abs() + self.width).flatten(1).sum(1).clamp_min(EPSILON)
