@@ -1,11 +1,17 @@
 """gradwire bench: speed, side by side with what is installed."""
 
+import csv
+
 import click
 from rich.console import Console
 from rich.table import Table
 
+from gradwire.bench.training import hooks, selection
 from gradwire.bench.wire import index_costs, message_speeds
+from gradwire.schemes import parse
 from gradwire.studies.run import machine
+
+DDP_SCHEMES = ("none", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "qsgd", "signsgd")
 
 
 @click.group()
@@ -26,3 +32,33 @@ def wire() -> None:
     console.print(table)
     encode, decode = message_speeds()
     console.print(f"a message of 44.7 MB: encode {encode:.2f} GB/s, decode {decode:.2f} GB/s")
+
+
+@bench.command()
+@click.option("--scheme", "schemes", multiple=True, default=DDP_SCHEMES, show_default=True, metavar="SPEC")
+@click.option("--steps", default=15, show_default=True, help="Timed steps of two processes.")
+@click.option("--out", metavar="FILE", help="Write the figures to this CSV file as well.")
+def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
+    """What compression costs in a step: selection, messages, and DDP's hooks beside PyTorch's own."""
+    for spec in schemes:
+        parse(spec)
+    figures = [*selection(), *hooks(schemes, steps=steps)]
+    table = Table(title=f"ResNet-18 gradients, medians, {machine('cpu')}")
+    for heading in ("measured", "ms", "beside", "ms", "ratio"):
+        table.add_column(heading, justify="left" if heading in ("measured", "beside") else "right")
+    for figure in figures:
+        ours, theirs = (f"{1e3 * seconds:.1f}" for seconds in (figure.seconds, figure.reference_seconds))
+        table.add_row(figure.what, ours, figure.reference, theirs, f"{figure.ratio:.2f}")
+    console = Console()
+    console.print(table)
+    speeds = dict(zip(("encode", "decode"), message_speeds(), strict=True))
+    console.print(", ".join(f"{name} {speed:.2f} GB/s" for name, speed in speeds.items()) + " (a message of 44.7 MB)")
+    if out is not None:
+        rows: list[tuple[object, ...]] = [
+            (f.what, f.seconds, f.reference, f.reference_seconds, f.ratio) for f in figures
+        ]
+        rows += [(f"{name} a message, GB/s", speed, "", "", "") for name, speed in speeds.items()]
+        with open(out, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("measured", "seconds", "beside", "beside_seconds", "ratio"))
+            writer.writerows(rows)

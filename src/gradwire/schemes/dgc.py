@@ -64,7 +64,7 @@ class DGC(Scheme):
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """u ← m·u + g, v ← v + u; send the largest entries of v; clear u and v where they were sent."""
         g = self.clipped(round.layout.flatten(update), len(round.clients))
-        u = g.add(private["momentum"], alpha=self.momentum)
+        u = g.add_(private["momentum"], alpha=self.momentum)
         v = private["velocity"] + u
         counts = budget.shares(round.layout, self.ratio_at(round.epoch))
         sent = choose(v, round.layout, counts, "tensor")

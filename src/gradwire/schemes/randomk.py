@@ -55,7 +55,7 @@ class RandomK(Scheme):
         positions = self.positions(round)
         reply = yield Send("entries", {"values": delta[positions]}, mean=True)
         aggregate = Sparse(positions, reply["values"], round.layout.size).dense()
-        residual = {"residual": delta.index_fill(0, positions, 0)} if private else {}
+        residual = {"residual": delta.index_fill_(0, positions, 0)} if private else {}
         return Outcome(round.layout.unflatten(aggregate), public, {**private, **residual})
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:

@@ -52,7 +52,7 @@ class TopK(Scheme):
         kept = self.choose(delta, round.layout)
         reply = yield Send("entries", kept.tensors())
         aggregate = Sparse.of(reply, round.layout.size).dense()
-        residual = {"residual": delta.index_fill(0, kept.indices, 0)} if private else {}
+        residual = {"residual": delta.index_fill_(0, kept.indices, 0)} if private else {}
         return Outcome(round.layout.unflatten(aggregate), public, {**private, **residual})
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
