@@ -59,6 +59,7 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
     images, _ = victims.batch(range(settings.samples * settings.batch))
     truth = images.view(settings.samples, settings.batch, *victims.shape)
     pictures, lost = {"originals": truth}, 0
+    notes: dict[str, None] = {}
     chunks = [chunk for lot in _situations(settings, model, progress) for chunk in _chunks(settings, lot, victims)]
     total, done = settings.iterations * sum(map(len, chunks)) * len(settings.attacks), 0
     for name in settings.attacks:
@@ -74,6 +75,7 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
             guess = settings.attack(name).run(problems, settings.seed, settings.device, tick)
             each = (time.perf_counter() - started) / len(chunk)
             lost += guess.lost
+            notes |= dict.fromkeys(guess.notes)
             # Only here, when the attack has chosen, does the truth come in.
             true = truth[[cell.victim for cell in chunk]]
             found = metrics.match(guess.images, true)
@@ -82,7 +84,8 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
                 pictures.setdefault(key, torch.zeros_like(truth))[cell.victim] = picture
     run.save(pictures)
-    notes = [f"{lost} restarts ended in a value that was not finite and were given up."] if lost else []
+    if lost:
+        notes[f"{lost} restarts ended in a value that was not finite and were given up"] = None
     run.configure("audit", asdict(settings), notes)
     return run.path
 

@@ -1,10 +1,8 @@
 """What an inversion attack works on: views, each with a measurement to fit, and the labels to fit it under."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.labels import infer
@@ -61,6 +59,7 @@ class Guess:
         objective: what the attack minimised, at the images; shape (V,). Infinite where every restart was lost.
         iterations: how many there were.
         lost: restarts that ended in a value that was not finite.
+        notes: what a report has to say of how it was found.
     """
 
     images: Tensor
@@ -68,14 +67,4 @@ class Guess:
     objective: Tensor
     iterations: int
     lost: int = 0
-
-    @staticmethod
-    def cat(guesses: Sequence["Guess"]) -> "Guess":
-        """The guesses for several lots of victims as one."""
-        return Guess(
-            torch.cat([g.images for g in guesses]),
-            torch.cat([g.labels for g in guesses]),
-            torch.cat([g.objective for g in guesses]),
-            guesses[0].iterations,
-            sum(g.lost for g in guesses),
-        )
+    notes: tuple[str, ...] = ()

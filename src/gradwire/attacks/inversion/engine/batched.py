@@ -68,7 +68,7 @@ class Batched:
         """Gradients for images (V, B, C, H, W) and labels (V, B), differentiable in the images."""
         self._victims, self._calls = len(images), []
         logits = self._network(images.flatten(0, 1))
-        losses = self._loss(logits.unflatten(0, labels.shape), labels)
+        losses = self._loss(logits.unflatten(0, labels.shape[:2]), labels)
         calls, self._calls = self._calls, []
         slopes = torch.autograd.grad(losses.sum(), [call.output for call in calls], create_graph=True)
         found: dict[str, Gradient] = {}

@@ -33,6 +33,11 @@ class Engine:
     path: str
     reasons: tuple[str, ...] = ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report has to say of it."""
+        return (f"gradients by the {self.path} path" + "".join(f"; {reason}" for reason in self.reasons),)
+
 
 def engine(model: nn.Module, mode: Mode, loss: Loss, shape: tuple[int, ...], device: str = "cpu") -> Engine:
     """The path to attack a model with.

@@ -1,0 +1,44 @@
+"""Many problems as one: one engine for their shared model, their measurements in one stack, labels side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradwire.attacks.inversion.engine import Engine, engine
+from gradwire.attacks.inversion.problem import Problem
+from gradwire.schemes import Stack
+
+
+@dataclass(frozen=True)
+class Match:
+    """What candidates of V rows (a victim and restart each) are held against.
+
+    Attributes:
+        problems: one a row; rows of one victim follow one another.
+        labels: int64, shape (V, B).
+    """
+
+    problems: tuple[Problem, ...]
+    engine: Engine
+    stack: Stack
+    labels: Tensor
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem], device: str) -> "Match":
+        """Join problems that share a model, a mode and a shape."""
+        view = problems[0].view
+        labels = torch.stack([problem.labels for problem in problems]).to(device)
+        stack = Stack.of([problem.measurement for problem in problems], torch.empty(0, device=device))
+        return cls(tuple(problems), engine(view.model, view.mode, view.loss, view.shape, device), stack, labels)
+
+    def moments(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """⟨A(G), y⟩, ‖A(G)‖² and ‖y‖² of candidates, each of shape (V,): what every objective takes.
+
+        Args:
+            images: shape (V, B, C, H, W).
+            labels: instead of the problems' own: int64 (V, B), or probabilities (V, B, classes).
+        """
+        gradients = self.engine.gradients(images, self.labels if labels is None else labels)
+        return *self.stack.moments(gradients), self.stack.energy
