@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from gradwire.bench.network import RATES, measure
 from gradwire.bench.training import hooks, selection
 from gradwire.bench.wire import index_costs, message_speeds
 from gradwire.schemes import parse
@@ -62,3 +63,24 @@ def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
             writer = csv.writer(file)
             writer.writerow(("measured", "seconds", "beside", "beside_seconds", "ratio"))
             writer.writerows(rows)
+
+
+@bench.command()
+@click.option("--scheme", "schemes", multiple=True, default=DDP_SCHEMES[1:], show_default=True, metavar="SPEC")
+@click.option("--model", default="resnet18", show_default=True, help="On images of CIFAR-10's shape.")
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--latency", default=0.1, show_default=True, help="Milliseconds a message takes beside its bytes.")
+def network(schemes: tuple[str, ...], model: str, batch_size: int, latency: float) -> None:
+    """A step's time against the link's speed: compute, coding and bytes measured, the link modelled."""
+    plain, *steps = measure(("none", *schemes), model, batch_size)
+    table = Table(title=f"Modelled step of {model}, batch {batch_size}, {latency:g} ms a message, {machine('cpu')}")
+    for heading in ("scheme", "compute ms", "coding ms", "MB", *RATES, "beats none below"):
+        table.add_column(heading, justify="left" if heading == "scheme" else "right")
+    for step in (plain, *steps):
+        figures = [f"{1e3 * step.compute:.0f}", f"{1e3 * step.coding:.0f}", f"{step.bytes / 1e6:.2f}"]
+        figures += [f"{step.seconds(rate, latency / 1e3):.2f} s" for rate in RATES.values()]
+        crossing = step.beats(plain, latency / 1e3)
+        table.add_row(step.scheme, *figures, "" if step is plain else f"{crossing / 1e9:.2f} Gbps")
+    console = Console()
+    console.print(table)
+    console.print("Two network namespaces with a shaped link were not measured: this version models the link only.")

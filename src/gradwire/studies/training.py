@@ -6,12 +6,15 @@ from pathlib import Path
 
 from gradwire import data, models
 from gradwire.errors import GradwireError
+from gradwire.metrics.energy import Meter
 from gradwire.report import TRAIN_COLUMNS
 from gradwire.schemes import Layout, parse
 from gradwire.studies.run import CHECKPOINT, Progress, RunFolder, silent
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.wire import Collective, InProcess, Transcript, Transport
 from gradwire.wire.rendezvous import agree
+
+COLUMNS = (*TRAIN_COLUMNS, "energy_kwh")
 
 
 def run_training(
@@ -58,6 +61,7 @@ def run_training(
     run = _folder(out, resume, state.round) if transport.leads else None
     if run:
         run.configure("train", options, _notes(settings, state))
+    meter, before = Meter(settings.device), state.energy_kwh
     dense = 4 * Layout.of_model(model).size * settings.clients
     losses: list[float] = []
     parties = tuple(state.private)
@@ -71,6 +75,8 @@ def run_training(
         private = transport.share({party: state.private[party] for party in transport.local(parties)})
         if run is None:
             return
+        used = meter.kwh()
+        state.energy_kwh = None if used is None or before is None else before + used
         test_loss, accuracy = evaluate(state.model, held_out, settings.device)
         row = {
             "data": data_name,
@@ -87,6 +93,7 @@ def run_training(
             "train_loss": sum(losses) / len(losses) if losses else float("nan"),
             "test_loss": test_loss,
             "test_accuracy": accuracy,
+            "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }
         losses.clear()
         state.save(run.path / CHECKPOINT, settings, private)
@@ -102,8 +109,8 @@ def run_training(
 def _folder(out: str | Path | None, resume: str | Path | None, round: int) -> RunFolder:
     """A new folder, or that of the run to go on with, cut back to the rows before `round`."""
     if resume:
-        return RunFolder.reopen(resume, TRAIN_COLUMNS, keep=round)
-    return RunFolder.create(out, "train", TRAIN_COLUMNS)
+        return RunFolder.reopen(resume, COLUMNS, keep=round)
+    return RunFolder.create(out, "train", COLUMNS)
 
 
 def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:

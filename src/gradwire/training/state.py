@@ -29,6 +29,7 @@ class TrainingState:
         bytes_up: sent by all clients so far; `bytes_down`, received by all of them.
         seconds: spent in training so far.
         skipped: rounds that were given up because a gradient was not finite.
+        energy_kwh: used by the device so far; None where the machine does not tell.
     """
 
     model: nn.Module
@@ -40,7 +41,10 @@ class TrainingState:
     bytes_down: int = 0
     seconds: float = 0.0
     skipped: int = 0
-    _COUNTERS: tuple[str, ...] = field(default=("round", "bytes_up", "bytes_down", "seconds", "skipped"), repr=False)
+    energy_kwh: float | None = 0.0
+    _COUNTERS: tuple[str, ...] = field(
+        default=("round", "bytes_up", "bytes_down", "seconds", "skipped", "energy_kwh"), repr=False
+    )
 
     def save(self, path: Path, settings: TrainSettings, private: Mapping[str, State] | None = None) -> None:
         """Write the state; an interrupted write leaves the file that was there.
