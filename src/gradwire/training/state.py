@@ -96,6 +96,8 @@ class TrainingState:
         self.public = _under(tensors, "public")
         self.private = {party: _under(tensors, f"private/{party}") for party in self.private}
         for name in self._COUNTERS:
+            if name not in header:
+                raise GradwireError(f"checkpoint {path} lacks {name}; another version of gradwire wrote it")
             setattr(self, name, header[name])
 
 
