@@ -1,13 +1,12 @@
 """The benchmark of training runs and tells what it says it tells; how fast this machine is, is not its business."""
 
 import csv
-import sys
 
 import pytest
 
 from gradwire.bench import training
 from gradwire.bench.training import Figure, hooks, selection
-from gradwire.cli import main
+from gradwire.cli import bench_training, main
 from tests.schemes.rounds import random_update
 
 
@@ -38,10 +37,9 @@ def test_hooks_are_measured_in_two_processes():
 
 def test_the_command_shows_and_writes_its_figures(monkeypatch, tmp_path, capsys):
     figures = [Figure("ours", 0.001, "theirs", 0.002)]
-    command = sys.modules["gradwire.cli.bench"]  # in the package the command itself has this name
-    monkeypatch.setattr(command, "selection", lambda: figures)
-    monkeypatch.setattr(command, "hooks", lambda schemes, steps: figures)
-    monkeypatch.setattr(command, "message_speeds", lambda: (1.5, 9.0))
+    monkeypatch.setattr(bench_training, "selection", lambda: figures)
+    monkeypatch.setattr(bench_training, "hooks", lambda schemes, steps: figures)
+    monkeypatch.setattr(bench_training, "message_speeds", lambda: (1.5, 9.0))
     main(["bench", "training", "--out", str(tmp_path / "figures.csv")])
     assert "encode 1.50 GB/s" in capsys.readouterr().out
     with (tmp_path / "figures.csv").open(newline="") as file:

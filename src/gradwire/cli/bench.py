@@ -1,23 +1,23 @@
 """gradwire bench: speed, side by side with what is installed."""
 
-import csv
-
 import click
 from rich.console import Console
 from rich.table import Table
 
-from gradwire.bench.network import RATES, measure
-from gradwire.bench.training import hooks, selection
+from gradwire.bench.inversion import inversion_speeds
 from gradwire.bench.wire import index_costs, message_speeds
-from gradwire.schemes import parse
+from gradwire.cli.bench_training import network, training
 from gradwire.studies.run import machine
-
-DDP_SCHEMES = ("none", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "qsgd", "signsgd")
+from gradwire.wire.view import Mode
 
 
 @click.group()
 def bench() -> None:
     """Measure speed and sizes on this machine."""
+
+
+bench.add_command(training)
+bench.add_command(network)
 
 
 @bench.command()
@@ -36,51 +36,18 @@ def wire() -> None:
 
 
 @bench.command()
-@click.option("--scheme", "schemes", multiple=True, default=DDP_SCHEMES, show_default=True, metavar="SPEC")
-@click.option("--steps", default=15, show_default=True, help="Timed steps of two processes.")
-@click.option("--out", metavar="FILE", help="Write the figures to this CSV file as well.")
-def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
-    """What compression costs in a step: selection, messages, and DDP's hooks beside PyTorch's own."""
-    for spec in schemes:
-        parse(spec)
-    figures = [*selection(), *hooks(schemes, steps=steps)]
-    table = Table(title=f"ResNet-18 gradients, medians, {machine('cpu')}")
-    for heading in ("measured", "ms", "beside", "ms", "ratio"):
-        table.add_column(heading, justify="left" if heading in ("measured", "beside") else "right")
-    for figure in figures:
-        ours, theirs = (f"{1e3 * seconds:.1f}" for seconds in (figure.seconds, figure.reference_seconds))
-        table.add_row(figure.what, ours, figure.reference, theirs, f"{figure.ratio:.2f}")
-    console = Console()
-    console.print(table)
-    speeds = dict(zip(("encode", "decode"), message_speeds(), strict=True))
-    console.print(", ".join(f"{name} {speed:.2f} GB/s" for name, speed in speeds.items()) + " (a message of 44.7 MB)")
-    if out is not None:
-        rows: list[tuple[object, ...]] = [
-            (f.what, f.seconds, f.reference, f.reference_seconds, f.ratio) for f in figures
-        ]
-        rows += [(f"{name} a message, GB/s", speed, "", "", "") for name, speed in speeds.items()]
-        with open(out, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("measured", "seconds", "beside", "beside_seconds", "ratio"))
-            writer.writerows(rows)
-
-
-@bench.command()
-@click.option("--scheme", "schemes", multiple=True, default=DDP_SCHEMES[1:], show_default=True, metavar="SPEC")
-@click.option("--model", default="resnet18", show_default=True, help="On images of CIFAR-10's shape.")
-@click.option("--batch-size", default=32, show_default=True)
-@click.option("--latency", default=0.1, show_default=True, help="Milliseconds a message takes beside its bytes.")
-def network(schemes: tuple[str, ...], model: str, batch_size: int, latency: float) -> None:
-    """A step's time against the link's speed: compute, coding and bytes measured, the link modelled."""
-    plain, *steps = measure(("none", *schemes), model, batch_size)
-    table = Table(title=f"Modelled step of {model}, batch {batch_size}, {latency:g} ms a message, {machine('cpu')}")
-    for heading in ("scheme", "compute ms", "coding ms", "MB", *RATES, "beats none below"):
-        table.add_column(heading, justify="left" if heading == "scheme" else "right")
-    for step in (plain, *steps):
-        figures = [f"{1e3 * step.compute:.0f}", f"{1e3 * step.coding:.0f}", f"{step.bytes / 1e6:.2f}"]
-        figures += [f"{step.seconds(rate, latency / 1e3):.2f} s" for rate in RATES.values()]
-        crossing = step.beats(plain, latency / 1e3)
-        table.add_row(step.scheme, *figures, "" if step is plain else f"{crossing / 1e9:.2f} Gbps")
-    console = Console()
-    console.print(table)
-    console.print("Two network namespaces with a shaped link were not measured: this version models the link only.")
+@click.option("--model", default="lenet", show_default=True)
+@click.option("--data", default="cifar10", show_default=True)
+@click.option("--victims", multiple=True, type=int, default=(8, 64, 256), show_default=True, help="Repeatable.")
+@click.option("--iterations", default=7, show_default=True, help="The median over these is shown.")
+@click.option("--mode", type=click.Choice(["train", "eval"]), default="eval", show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+def inversion(model: str, data: str, victims: tuple[int, ...], iterations: int, mode: Mode, device: str) -> None:
+    """The inversion engine against the field's loop over images, in one process."""
+    table = Table(title=f"{model} on {data}, {mode} mode, {machine(device)}")
+    for heading in ("victims", "way", "ms an image and iteration", "× the loop", "objective reached"):
+        table.add_column(heading, justify="right")
+    for speed in inversion_speeds(model, data, victims, iterations, mode, device):
+        figures = (f"{speed.milliseconds:.3f}", f"{speed.ratio:.1f}", f"{speed.objective:.4f}")
+        table.add_row(str(speed.victims), speed.way, *figures)
+    Console().print(table)
