@@ -69,8 +69,8 @@ class QSGD(Scheme):
         size = vector.numel()
         parts = torch.nn.functional.pad(vector, (0, -size % self.bucket)).view(-1, self.bucket).float()
         norms = parts.norm(dim=1)
-        scaled = parts.abs() / norms.clamp_min(torch.finfo(torch.float32).tiny)[:, None] * self.levels
-        level = (scaled + torch.rand(scaled.shape, generator=rounding)).floor_().clamp_(max=self.levels)
+        scaled = parts.abs().div_(norms.clamp_min(torch.finfo(torch.float32).tiny)[:, None]).mul_(self.levels)
+        level = scaled.add_(torch.rand(scaled.shape, generator=rounding)).floor_().clamp_(max=self.levels)
         # What rounds to zero has no sign: to send one would give away more than the algorithm does.
         sign = (parts < 0) & (level > 0)
         code = level.to(torch.uint8) | (sign.to(torch.uint8) << (self.bits - 1))
@@ -83,8 +83,8 @@ class QSGD(Scheme):
             WireError: a tensor is missing or of the wrong size.
         """
         code, norms = self._read(tensors, size)
-        level = (code & self.levels).float()
-        signed = torch.where(code > self.levels, -level, level)
+        sign = 1 - 2 * (code >> (self.bits - 1)).to(torch.int8)
+        signed = sign.mul_((code & self.levels).to(torch.int8)).float()
         return self._spread(norms / self.levels, signed)
 
     def decode(self, sight: Sight) -> Update:

@@ -59,7 +59,8 @@ class SignSGD(Scheme):
             aggregate = total / len(uploads)
             yield Send("signs", {"dense": aggregate})
         else:
-            aggregate = torch.where(total == 0, coins(round), total.sign())
+            tied = total == 0
+            aggregate = torch.where(tied, coins(round), total.sign()) if tied.any() else total.sign_()
             yield Send("signs", {"signs": encode(aggregate)})
         return Outcome(layout.unflatten(aggregate), public, {})
 
@@ -107,7 +108,7 @@ def signs(tensors: Tensors, size: int) -> Tensor:
     """
     if "signs" not in tensors:
         raise WireError(f"signsgd message holds {sorted(tensors)}; it must hold 'signs'")
-    return 1 - 2 * bits.unpack(tensors["signs"], size, 1).float()
+    return bits.unpack(tensors["signs"], size, 1).float().mul_(-2).add_(1)
 
 
 def scaled(tensors: Tensors, layout: Layout) -> Tensor:
@@ -128,4 +129,6 @@ def parts(vector: Tensor, layout: Layout) -> tuple[Tensor, ...]:
 
 def coins(round: Round) -> Tensor:
     """±1 for each entry, from the round's public seed: how a tied vote is decided, known to all beforehand."""
-    return 2 * torch.randint(2, (round.layout.size,), generator=round.generator()).float() - 1
+    size = round.layout.size
+    drawn = torch.randint(256, (bits.packed_size(size, 1),), generator=round.generator(), dtype=torch.uint8)
+    return bits.unpack(drawn, size, 1).float().mul_(2).sub_(1)
