@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from gradwire import data, metrics, models
 from gradwire.attacks.inversion import Guess, Knowledge, Problem, pose
+from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.report import AUDIT_COLUMNS
@@ -17,8 +19,7 @@ from gradwire.schemes import Layout, State
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.run import Progress, RunFolder, silent
 from gradwire.training import TrainingState, TrainSettings, begin, capture, train
-
-CHUNK_BYTES = 4 << 30
+from gradwire.wire import View
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,18 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
     run.configure("audit", asdict(settings))
     images, _ = victims.batch(range(settings.samples * settings.batch))
     truth = images.view(settings.samples, settings.batch, *victims.shape)
-    pictures, lost = {"originals": truth}, 0
+    pictures = {"originals": truth}
     notes: dict[str, None] = {}
-    chunks = [chunk for lot in _situations(settings, model, progress) for chunk in _chunks(settings, lot, victims)]
-    total, done = settings.iterations * sum(map(len, chunks)) * len(settings.attacks), 0
-    for name in settings.attacks:
-        for chunk in chunks:
+    lost, done = 0, 0
+    total = settings.cells * settings.iterations * len(settings.attacks)
 
-            def tick(victims: int) -> None:
-                nonlocal done
-                done += victims
-                progress("attacking", done, total)
+    def tick(victims: int) -> None:
+        nonlocal done
+        done += victims
+        progress("attacking", done, total)
 
+    for chunk in _chunks(settings, victims, model, progress):
+        for name in settings.attacks:
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]
             guess = settings.attack(name).run(problems, settings.seed, settings.device, tick)
@@ -120,37 +121,42 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
         yield [Situation(spec, state.model, state.public, state.private)]
 
 
-def _chunks(settings: AuditSettings, lot: list[Situation], victims: Dataset) -> Iterator[list[Cell]]:
-    """The problems of a lot, in chunks that are attacked as one batch each."""
-    cells = [cell for situation in lot for cell in _cells(settings, situation, victims)]
-    parameters = models.parameter_count(lot[0].model)
-    # A restart holds its gradient, what it is compared with, and the graph through both.
-    automatic = max(1, CHUNK_BYTES // (32 * parameters * settings.restarts))
-    size = settings.chunk or automatic
-    for begin_at in range(0, len(cells), size):
-        yield cells[begin_at : begin_at + size]
+def _chunks(settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress) -> Iterator[list[Cell]]:
+    """The cells of the audit in chunks that are attacked as one batch each: cells that share a model."""
+    size = settings.chunk
+    for lot in _situations(settings, model, progress):
+        if not size:
+            shape = (settings.batch, *victims.shape)
+            size = max(1, rows_that_fit(lot[0].model, shape, settings.device) // settings.restarts)
+        cells = (cell for situation in lot for cell in _cells(settings, situation, victims))
+        yield from iter(lambda cells=cells, size=size: list(islice(cells, size)), [])  # type: ignore[misc]
 
 
 def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[Cell]:
     """Capture each victim's round under one scheme, and pose the problem for each kind of knowledge."""
-    for victim in range(settings.samples):
-        batches = [_batch(settings, victims, victim, party) for party in range(settings.parties)]
-        view = capture(
-            situation.model,
-            *batches[0],
-            situation.scheme,
-            adversary=settings.adversary,
-            fellows=batches[1:],
-            mode=settings.mode,
-            labels_known=settings.labels == "known",
-            public=situation.public,
-            private=situation.private,
-            round=settings.trained_rounds,
-            seed=settings.seed,
-            freeze=False,
-        )
-        for knowledge in settings.knows:
+    views = [_view(settings, situation, victims, victim) for victim in range(settings.samples)]
+    for knowledge in settings.knows:
+        for victim, view in enumerate(views):
             yield Cell(situation.scheme, knowledge, victim, pose(view, knowledge, salt=victim))
+
+
+def _view(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> View:
+    """What the adversary sees of one victim's round."""
+    batches = [_batch(settings, victims, victim, party) for party in range(settings.parties)]
+    return capture(
+        situation.model,
+        *batches[0],
+        situation.scheme,
+        adversary=settings.adversary,
+        fellows=batches[1:],
+        mode=settings.mode,
+        labels_known=settings.labels == "known",
+        public=situation.public,
+        private=situation.private,
+        round=settings.trained_rounds,
+        seed=settings.seed,
+        freeze=False,
+    )
 
 
 def _batch(settings: AuditSettings, victims: Dataset, victim: int, party: int) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """What decides an audit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
-from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack
+from gradwire.attacks.inversion import ATTACKS, KNOWLEDGE, Attack, Knowledge, attack
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
@@ -80,9 +80,16 @@ class AuditSettings:
             self.attack(name)
 
     def attack(self, name: str) -> Attack:
-        """The attack with this name and these settings."""
-        options = ("iterations", "restarts", "tv", "step", "signed", "decay")
-        return attack(name, **{option: getattr(self, option) for option in options})
+        """The attack with this name, and those of these settings that it takes."""
+        if name not in ATTACKS:
+            raise unknown("attack", name, ATTACKS)
+        options = [field.name for field in fields(ATTACKS[name])]
+        return attack(name, **{option: getattr(self, option) for option in options if hasattr(self, option)})
+
+    @property
+    def cells(self) -> int:
+        """Problems that each attack is given: victims × schemes × kinds of knowledge."""
+        return self.samples * len(self.schemes) * len(self.knows)
 
     @property
     def parties(self) -> int:

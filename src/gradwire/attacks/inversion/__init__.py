@@ -22,7 +22,7 @@ class Attack(Protocol):
         """Attack problems that share a model, a mode and a shape, as one batch."""
 
 
-ATTACKS: Mapping[str, Callable[..., Attack]] = {"iga": IGA}
+ATTACKS: Mapping[str, type] = {"iga": IGA}
 
 
 def attack(name: str, **options: object) -> Attack:
