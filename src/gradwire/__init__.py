@@ -7,8 +7,9 @@
 
 from gradwire.attacks.inversion import Guess, invert
 from gradwire.errors import GradwireError, WireError
+from gradwire.integrations import ddp_hook
 from gradwire.metrics import Score, score
 from gradwire.training import capture
 from gradwire.wire import View
 
-__all__ = ["GradwireError", "Guess", "Score", "View", "WireError", "capture", "invert", "score"]
+__all__ = ["GradwireError", "Guess", "Score", "View", "WireError", "capture", "ddp_hook", "invert", "score"]

@@ -8,7 +8,7 @@ from gradwire import models
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import Round, Stack, parse, sight
 from gradwire.schemes.gradients import Full
-from gradwire.schemes.topk import largest
+from gradwire.schemes.selection import largest
 from gradwire.wire import SERVER, InProcess, drop_out
 from tests.schemes.rounds import Cluster, flat, random_update
 

@@ -8,7 +8,7 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Stack, parse
 from gradwire.schemes.gradients import Full
 from gradwire.schemes.powersgd import Plan
-from gradwire.schemes.topk import largest
+from gradwire.schemes.selection import largest
 from tests.schemes.rounds import Cluster, flat, random_update
 
 # Few distinct values, so that ties and zeros are the rule.

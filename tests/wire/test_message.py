@@ -1,14 +1,26 @@
 import struct
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire.errors import WireError
 from gradwire.wire import Message
+from gradwire.wire.body import parts, read
 
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
+DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.bool,
+)
 
 
 @st.composite
@@ -16,7 +28,7 @@ def tensors(draw):
     shape = draw(st.lists(st.integers(0, 4), max_size=3))
     dtype = draw(st.sampled_from(DTYPES))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
-    return (torch.randn(shape, generator=generator) * 10).to(dtype)
+    return (torch.randn(shape, generator=generator) * 10).abs().to(dtype)
 
 
 messages = st.builds(
@@ -47,6 +59,16 @@ def test_message_to_bytes_to_message_is_the_identity(message):
         assert again.tensors[name].dtype == tensor.dtype
         assert torch.equal(again.tensors[name], tensor)
     assert again.encode() == message.encode()
+
+
+def test_tensors_of_none_or_one_entry_with_odd_strides_arrive():
+    sent = {
+        "none": torch.arange(6).view(2, 3)[:0, 1],
+        "one": torch.arange(6).view(2, 3)[:1, 1],
+        "same": torch.ones(1).expand(3),
+    }
+    got = Message.decode(Message("a", "b", 0, "x", sent).encode()).tensors
+    assert all(torch.equal(got[name], sent[name]) for name in sent)
 
 
 def test_views_of_one_storage_and_transposes_arrive_whole():
@@ -91,3 +113,45 @@ def test_unknown_version_and_foreign_bytes_are_refused():
         Message.decode(bytes(data))
     with pytest.raises(WireError, match="not a gradwire message"):
         Message.decode(b"PK\x03\x04" + bytes(60))
+
+
+@given(messages)
+def test_its_size_is_the_length_of_its_serialised_form(message):
+    assert message.size == len(message.encode())
+
+
+@given(messages)
+def test_the_body_is_a_safetensors_file(message):
+    body = b"".join(parts(message.tensors))
+    theirs = safetensors.torch.load(body)
+    assert set(theirs) == set(message.tensors)
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in message.tensors.items())
+    ours = read(memoryview(safetensors.torch.save(dict(message.tensors))))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in message.tensors.items())
+
+
+def body_of(header: str, data: bytes) -> memoryview:
+    return memoryview(struct.pack("<Q", len(header)) + header.encode() + data)
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "message"),
+    [
+        ('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', bytes(4), "its tensors take 8 of 4 bytes"),
+        ('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}', bytes(4), r"shape \[2\] does not fit bytes 0 to 4"),
+        ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', bytes(8), r"shape \[1\] does not fit bytes 4 to 8"),
+        ('{"a":{"dtype":"U8","shape":[-1,-4],"data_offsets":[0,4]}}', bytes(4), "does not fit"),
+        ('{"a":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}}', bytes(4), "unknown type 'X9'"),
+        ('{"a":{"dtype":"F32"}}', b"", "no readable header"),
+        ("[1, 2]", b"", "no readable header"),
+        ("{}", bytes(3), "its tensors take 0 of 3 bytes"),
+    ],
+)
+def test_bodies_that_do_not_add_up_are_refused(header, data, message):
+    with pytest.raises(WireError, match=message):
+        read(body_of(header, data))
+
+
+def test_a_dtype_that_no_message_carries_is_refused():
+    with pytest.raises(WireError, match=r"tensor 'z' is of torch\.complex64; a message carries F64, F32"):
+        Message("a", "b", 0, "x", {"z": torch.zeros(2, dtype=torch.complex64)}).encode()

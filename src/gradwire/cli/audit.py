@@ -3,8 +3,8 @@
 import click
 
 from gradwire.cli.options import shared
-from gradwire.cli.show import outcome, progress_bar
-from gradwire.studies import AuditSettings
+from gradwire.cli.show import outcome, progress_bar, recorded
+from gradwire.studies import AuditSettings, audit_recording
 from gradwire.studies import audit as run_audit
 
 DEFAULT = AuditSettings()
@@ -38,9 +38,18 @@ CLIENTS = "Parties in the attacked round. [default: 1, or 2 for adversary client
 @click.option("--trained-rounds", default=DEFAULT.trained_rounds, show_default=True, help="Training before it.")
 @click.option("--split", default=DEFAULT.split, show_default=True, help="Where victims come from: train or test.")
 @click.option("--chunk", default=DEFAULT.chunk, help="Victims attacked at a time. [default: chosen by memory]")
-def audit(out: str | None, schemes: tuple[str, ...], **options: object) -> None:
+@click.option("--transcript", metavar="FILE", help="Attack a step that a DDP hook recorded, not one made for it.")
+@click.option("--label", "known", type=int, multiple=True, help="With --transcript: of each image. [default: inferred]")
+def audit(
+    out: str | None, schemes: tuple[str, ...], transcript: str | None, known: tuple[int, ...], **options: object
+) -> None:
     """Attack one round's updates, for each scheme, and report what leaked beside what it cost in bytes."""
     settings = AuditSettings(schemes=schemes or DEFAULT.schemes, **options)  # type: ignore[arg-type]
+    if transcript:
+        with progress_bar() as progress:
+            folder = audit_recording(transcript, settings, known, out, progress)
+        recorded(folder)
+        return
     with progress_bar() as progress:
         folder = run_audit(settings, out, progress)
     outcome(folder)

@@ -7,6 +7,7 @@ from rich.table import Table
 from gradwire.bench.inversion import inversion_speeds
 from gradwire.bench.wire import index_costs, message_speeds
 from gradwire.cli.bench_secure import secure
+from gradwire.cli.bench_training import network, training
 from gradwire.studies.run import machine
 from gradwire.wire.view import Mode
 
@@ -14,6 +15,10 @@ from gradwire.wire.view import Mode
 @click.group()
 def bench() -> None:
     """Measure speed and sizes on this machine."""
+
+
+bench.add_command(training)
+bench.add_command(network)
 
 
 @bench.command()

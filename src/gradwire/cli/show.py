@@ -1,5 +1,6 @@
 """What commands show while they work, and when they are done."""
 
+import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from gradwire import report
 
@@ -46,3 +48,17 @@ def outcome(folder: Path) -> None:
     written = report.write(folder)
     Console().print(report.table(folder))
     click.echo(f"report: {written}")
+
+
+def recorded(folder: Path) -> None:
+    """Show what an attack on a recorded step came to: there is no truth to score it by, but pictures to look at."""
+    table = Table(box=None)
+    columns = ("scheme", "knowledge", "victim", "bytes_up", "ratio", "objective", "labels")
+    for name in columns:
+        table.add_column(name.replace("_", " "))
+    with (folder / "results.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            table.add_row(*(row[name] for name in columns))
+    Console().print(table)
+    for picture in sorted(folder.glob("*.png")):
+        click.echo(f"picture: {picture}")

@@ -1,11 +1,17 @@
 """gradwire train: train, and write what it cost and how well it went."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import click
 
 from gradwire.cli.options import shared
 from gradwire.cli.show import outcome, progress_bar
+from gradwire.errors import GradwireError
 from gradwire.studies import run_training
+from gradwire.studies.run import Progress, silent
 from gradwire.training import TrainSettings
+from gradwire.wire import Transcript
+from gradwire.wire.rendezvous import joined, launched, world_size
 
 DEFAULT = TrainSettings()
 
@@ -13,18 +19,63 @@ DEFAULT = TrainSettings()
 @click.command()
 @shared
 @click.option("--scheme", default=DEFAULT.scheme, show_default=True, metavar="SPEC")
-@click.option("--clients", default=DEFAULT.clients, show_default=True)
+@click.option("--clients", type=int, help=f"[default: {DEFAULT.clients}; under torchrun one a process]")
 @click.option("--partition", default=DEFAULT.partition, show_default=True, help="iid, shards:2 or dirichlet:0.5.")
 @click.option("--rounds", default=DEFAULT.rounds, show_default=True)
 @click.option("--batch-size", default=DEFAULT.batch_size, show_default=True, help="Examples a client and round.")
 @click.option("--lr", default=DEFAULT.lr, show_default=True)
 @click.option("--momentum", default=DEFAULT.momentum, show_default=True)
 @click.option("--weight-decay", default=DEFAULT.weight_decay, show_default=True)
+@click.option("--optimizer", default=DEFAULT.optimizer, show_default=True, help="sgd or adam.")
+@click.option("--nesterov", is_flag=True, help="Nesterov's momentum.")
+@click.option("--schedule", default=DEFAULT.schedule, show_default=True, help="constant or cosine.")
+@click.option("--on-nan", default=DEFAULT.on_nan, show_default=True, help="stop, or skip the round and count it.")
+@click.option("--timeout", default=300.0, show_default=True, help="Seconds until a silent worker counts as gone.")
 @click.option("--eval-every", default=20, show_default=True, help="Rounds between two rows and checkpoints.")
 @click.option("--resume", metavar="DIR", help="Go on with the run in this folder, from its last checkpoint.")
-def train(data: str, model: str, eval_every: int, out: str | None, resume: str | None, **options: object) -> None:
-    """Train with a scheme, one gradient a client and round, and write what it cost and how well it went."""
-    settings = TrainSettings(**options)  # type: ignore[arg-type]
-    with progress_bar() as progress:
-        folder = run_training(data, model, settings, eval_every=eval_every, out=out, resume=resume, progress=progress)
-    outcome(folder)
+def train(
+    data: str,
+    model: str,
+    eval_every: int,
+    out: str | None,
+    resume: str | None,
+    clients: int | None,
+    timeout: float,
+    **options: object,
+) -> None:
+    """Train with a scheme, one gradient a client and round, and write what it cost and how well it went.
+
+    \b
+    Started by torchrun, each process is one client, and they train together:
+      torchrun --nproc-per-node 2 -m gradwire train --scheme powersgd:rank=4
+      torchrun --nnodes 2 --node-rank 0 --master-addr HOST --master-port 29500 --nproc-per-node 4 -m gradwire train
+    """
+    if launched():
+        if clients not in (None, world_size()):
+            raise GradwireError(f"clients is {clients}; torchrun started {world_size()} processes, one client each")
+        clients = world_size()
+    settings = TrainSettings(clients=DEFAULT.clients if clients is None else clients, **options)  # type: ignore[arg-type]
+    if not launched():
+        with progress_bar() as progress:
+            folder = run_training(
+                data, model, settings, eval_every=eval_every, out=out, resume=resume, progress=progress
+            )
+    else:
+        with joined(settings.device, timeout, Transcript(keep=0)) as transport, _bar(transport.leads) as progress:
+            folder = run_training(
+                data,
+                model,
+                settings,
+                eval_every=eval_every,
+                out=out,
+                resume=resume,
+                transport=transport,
+                progress=progress,
+            )
+    if folder is not None:
+        outcome(folder)
+
+
+def _bar(leads: bool) -> AbstractContextManager[Progress]:
+    """A bar for the process that leads; the others keep still."""
+    return progress_bar() if leads else nullcontext(silent)

@@ -84,6 +84,11 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def contact_sheet(images: Tensor) -> bytes:
+    """The PNG file of images N×C×H×W in [0, 1], side by side."""
+    return png(_montage(_pixels(images)))
+
+
 def reconstructions_figure(truth: Sequence[NDArray[np.uint8]], shown: Sequence[Shown]) -> Figure:
     """Naive reconstructions on the left, adaptive ones on the right, one row a scheme, under the originals."""
     count, told = len(truth), labels(row.pair.setting for row in shown)

@@ -2,7 +2,7 @@
 
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, Stack, dense
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, introduce
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_collective, enrol, introduce
 from gradwire.schemes.sight import sight
 from gradwire.schemes.spec import SCHEMES, parse
 
@@ -17,7 +17,9 @@ __all__ = [
     "Stack",
     "State",
     "Update",
+    "check_collective",
     "dense",
+    "enrol",
     "introduce",
     "parse",
     "sight",

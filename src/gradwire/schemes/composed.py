@@ -30,6 +30,7 @@ class Composed(Scheme):
     """The scheme `first` with every mean as a secure sum, as `outer` has it."""
 
     name: ClassVar[str] = "composed"
+    hosted: ClassVar[bool] = True
 
     first: Scheme
     outer: SGA
@@ -49,9 +50,9 @@ class Composed(Scheme):
         """That of both."""
         return _joined(self.first.public_state(layout), self.outer.public_state(layout))
 
-    def private_state(self, layout: Layout) -> State:
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
         """That of both."""
-        return _joined(self.first.private_state(layout), self.outer.private_state(layout))
+        return _joined(self.first.private_state(layout, secret), self.outer.private_state(layout, secret))
 
     def identity(self, private: State) -> State:
         """That of the secure sum."""

@@ -6,13 +6,14 @@ anything that stores tensors. No scheme opens a socket, reads a clock or keeps a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from gradwire import seeds
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
@@ -24,12 +25,17 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Round:
-    """What is public about a round: its number, the parties in it, the run's seed, the model's layout."""
+    """What is public about a round: its number, the parties in it, the run's seed, the model's layout.
+
+    Attributes:
+        epoch: passes over the data before it, for schemes that change as training goes on.
+    """
 
     index: int
     clients: tuple[str, ...]
     seed: int
     layout: Layout
+    epoch: int = 0
 
     def generator(self) -> torch.Generator:
         """Public randomness: every party that makes this generator draws the same numbers from it."""
@@ -72,6 +78,8 @@ class Scheme(ABC):
     """What is done to updates between the parties. Subclasses are frozen dataclasses of hyper-parameters."""
 
     name: ClassVar[str]
+    hosted: ClassVar[bool] = False
+    """Whether its server must be a party of its own, apart from the clients: collectives have none."""
 
     @property
     def spec(self) -> str:
@@ -84,9 +92,14 @@ class Scheme(ABC):
         """The public state before the first round."""
         return {}
 
-    def private_state(self, layout: Layout) -> State:
-        """A client's private state before its first round."""
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
+        """A client's private state before its first round; `secret` is what its own random numbers come from."""
         return {}
+
+    @property
+    def local_momentum(self) -> float:
+        """The momentum that clients keep themselves: where there is any, the optimiser must not add its own."""
+        return 0.0
 
     def identity(self, private: State) -> State:
         """The public part of a client's private state that the others must know before the first round."""
@@ -125,6 +138,11 @@ class Scheme(ABC):
         return {name: (n * reply[name] - own[name]) / (n - 1) for name in own}
 
 
+def enrol(scheme: Scheme, layout: Layout, parties: Sequence[str], seed: int) -> dict[str, State]:
+    """The parties' private states before the first round, with secrets of their own, introduced to one another."""
+    return introduce(scheme, {p: scheme.private_state(layout, seeds.number("private", seed, p)) for p in parties})
+
+
 def introduce(scheme: Scheme, private: Mapping[str, State]) -> dict[str, State]:
     """The parties' states once they have been introduced to one another, out of band: not over the wire they audit.
 
@@ -132,6 +150,12 @@ def introduce(scheme: Scheme, private: Mapping[str, State]) -> dict[str, State]:
     """
     identities = {party: scheme.identity(state) for party, state in private.items()}
     return {party: scheme.acquaint(state, party, identities) for party, state in private.items()}
+
+
+def check_collective(scheme: Scheme) -> None:
+    """Refuse a scheme that cannot run where the clients are on their own, as over torch.distributed."""
+    if scheme.hosted:
+        raise GradwireError(f"scheme {scheme.spec!r} needs a server apart from the clients; torch.distributed has none")
 
 
 def check_positive(scheme: str, name: str, value: float | None) -> None:

@@ -45,6 +45,7 @@ class SGA(Scheme):
     """
 
     name: ClassVar[str] = "sga"
+    hosted: ClassVar[bool] = True
 
     bits: int = 32
     max: Literal["adaptive"] | float = "adaptive"
@@ -61,7 +62,7 @@ class SGA(Scheme):
         if self.threshold is not None and self.threshold < 2:
             raise GradwireError(f"{self.name}: threshold is {self.threshold}; it must be at least 2")
 
-    def private_state(self, layout: Layout) -> State:
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
         """A signing key."""
         return identity.fresh()
 

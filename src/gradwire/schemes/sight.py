@@ -1,6 +1,7 @@
 """From a view to what it says of the victim's uploads, whoever the adversary is."""
 
 from gradwire.errors import GradwireError
+from gradwire.schemes.buckets import Bucketed
 from gradwire.schemes.layout import Layout
 from gradwire.schemes.scheme import Round, Scheme, Sight
 from gradwire.schemes.spec import parse
@@ -18,6 +19,8 @@ def sight(view: View) -> tuple[Scheme, Sight]:
         GradwireError: the view holds no message of the victim, or too few to tell.
     """
     scheme = parse(view.scheme)
+    if view.buckets:
+        scheme = Bucketed(scheme, view.buckets)
     round = Round(view.round, view.clients, view.seed, Layout.of_model(view.model))
     reached = (EVERYONE, view.victim if view.adversary in (SERVER, "eavesdropper") else view.adversary)
     replies = {m.phase: m.tensors for m in view.messages if m.sender == SERVER and m.receiver in reached}

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gradwire.errors import WireError
 from gradwire.schemes.layout import Layout
-from gradwire.schemes.measurement import Support, Term
+from gradwire.schemes.measurement import Measurement, Support
+from gradwire.schemes.scheme import Round
 from gradwire.wire import Tensors, indices
 
 
@@ -52,20 +53,27 @@ class Sparse:
         return torch.zeros(self.size, dtype=self.values.dtype).index_put((self.indices,), self.values)
 
 
-def supports(sent: Sparse, layout: Layout) -> dict[str, list[Term]]:
-    """The measurement of an update of which just these entries are known."""
-    terms: dict[str, list[Term]] = {}
-    for name, size in layout.sizes.items():
-        begin = layout.offsets[name]
-        first, last = torch.searchsorted(sent.indices, torch.tensor([begin, begin + size])).tolist()
-        if last > first:
-            terms[name] = [Support.at(sent.indices[first:last] - begin, sent.values[first:last])]
-    return terms
-
-
 def merge(parts: Sequence[Sparse]) -> Sparse:
     """The mean of several sparse vectors, on the union of their positions."""
     union, place = torch.cat([part.indices for part in parts]).unique(return_inverse=True)
     values = torch.cat([part.values for part in parts])
     total = torch.zeros(len(union), dtype=values.dtype).index_add(0, place, values)
     return Sparse(union, total / len(parts), parts[0].size)
+
+
+def rest(reply: Tensors, own: Tensors, round: Round) -> dict[str, Tensor]:
+    """The mean of what the other clients kept: the reply less one's own part, where anything is left."""
+    n, size = len(round.clients), round.layout.size
+    others = (n * Sparse.of(reply, size).dense() - Sparse.of(own, size).dense()) / (n - 1)
+    return Sparse.pick(others, others.nonzero()[:, 0]).tensors()
+
+
+def supports(sent: Sparse, layout: Layout) -> Measurement:
+    """The measurement of entries of a flat update: each parameter's own, and nothing where none were sent."""
+    terms = {}
+    for name, size in layout.sizes.items():
+        begin = layout.offsets[name]
+        first, last = torch.searchsorted(sent.indices, torch.tensor([begin, begin + size])).tolist()
+        if last > first:
+            terms[name] = [Support.at(sent.indices[first:last] - begin, sent.values[first:last])]
+    return terms

@@ -7,15 +7,21 @@ from typing import get_args, get_type_hints
 
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes.composed import compose
+from gradwire.schemes.dgc import DGC
 from gradwire.schemes.none import Plain
 from gradwire.schemes.powersgd import PowerSGD
+from gradwire.schemes.qsgd import QSGD
+from gradwire.schemes.randomk import RandomK
 from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.sga import SGA
+from gradwire.schemes.signsgd import SignSGD
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.ssga_dgc import SSGADGC
 from gradwire.schemes.topk import TopK
 
-SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, TopK, PowerSGD, SGA, SSGA, SSGADGC)}
+SCHEMES: Mapping[str, type[Scheme]] = {
+    scheme.name: scheme for scheme in (Plain, TopK, RandomK, PowerSGD, DGC, QSGD, SignSGD, SGA, SSGA, SSGADGC)
+}
 
 
 def parse(spec: str) -> Scheme:

@@ -16,9 +16,9 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.scheme import Outcome, Round, Sight, State, check_positive
+from gradwire.schemes.selection import largest
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.sparse import Sparse, supports
-from gradwire.schemes.topk import largest
 from gradwire.secure.identity import Gathering
 from gradwire.secure.protocol import Hosting, Member, Uploads
 from gradwire.secure.union import MARKS, mark, marked
@@ -58,10 +58,10 @@ class SSGA(SGA):
         if self.anonymity > 1 and not self.votes:
             raise GradwireError(f"{self.name}: anonymity is {self.anonymity}; it needs union=anonymous and mask=topk")
 
-    def private_state(self, layout: Layout) -> State:
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
         """A signing key, and R ← 0, flat."""
         zero = {"residual": torch.zeros(layout.size)} if self.residual else {}
-        return {**super().private_state(layout), **zero}
+        return {**super().private_state(layout, secret), **zero}
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Lines 5 to 14 of Algorithm 1."""

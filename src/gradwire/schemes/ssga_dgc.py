@@ -35,9 +35,9 @@ class SSGADGC(SSGA):
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
 
-    def private_state(self, layout: Layout) -> State:
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
         """As SSGA, and u ← 0."""
-        return {**super().private_state(layout), "momentum": torch.zeros(layout.size)}
+        return {**super().private_state(layout, secret), "momentum": torch.zeros(layout.size)}
 
     def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
         """u_t = γ·u_{t−1} + ∇_t (line 7), then R_t = R_{t−1} + u_t (line 8)."""

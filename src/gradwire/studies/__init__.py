@@ -2,6 +2,7 @@
 
 from gradwire.studies.audit import audit
 from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.recorded import audit_recording
 from gradwire.studies.training import run_training
 
-__all__ = ["AuditSettings", "audit", "run_training"]
+__all__ = ["AuditSettings", "audit", "audit_recording", "run_training"]

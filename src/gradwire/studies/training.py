@@ -1,14 +1,20 @@
 """The train command's run: rounds of training, a row every so often, a checkpoint beside each row."""
 
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 
 from gradwire import data, models
 from gradwire.errors import GradwireError
+from gradwire.metrics.energy import Meter
 from gradwire.report import TRAIN_COLUMNS
-from gradwire.schemes import Layout
+from gradwire.schemes import Layout, check_collective, parse
 from gradwire.studies.run import CHECKPOINT, Progress, RunFolder, silent
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
+from gradwire.wire import Collective, InProcess, Transcript, Transport
+from gradwire.wire.rendezvous import agree
+
+COLUMNS = (*TRAIN_COLUMNS, "energy_kwh")
 
 
 def run_training(
@@ -19,9 +25,12 @@ def run_training(
     eval_every: int = 20,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    transport: Transport | None = None,
     progress: Progress = silent,
-) -> Path:
+) -> Path | None:
     """Train and return the folder that it wrote: results.csv, config.json, checkpoint.
+
+    Of several processes that train together, only the one that leads writes; the others return None.
 
     A row holds the mean training loss since the last row, and bytes and seconds from the start.
 
@@ -31,6 +40,7 @@ def run_training(
         settings: of the training.
         eval_every: rounds between two rows.
         out: the folder to write; `resume`: the folder of an earlier run to go on with instead.
+        transport: between the clients; by default they all live in this process.
 
     Raises:
         GradwireError: settings that cannot be met, a folder that cannot be written or does not hold this run.
@@ -41,22 +51,33 @@ def run_training(
         raise GradwireError("--out and --resume exclude each other: a resumed run writes where it wrote before")
     dataset, held_out = data.load(data_name, "train"), data.load(data_name, "test")
     model = models.build(model_name, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, settings.seed)
-    state = begin(settings, model)
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
+    transport = transport or InProcess(Transcript(keep=1))
+    if isinstance(transport, Collective):
+        check_collective(parse(settings.scheme))
+        agree(transport, options | {"examples": len(dataset), "resume": bool(resume)})
+    state = begin(settings, model)
     if resume:
         state.restore(Path(resume) / CHECKPOINT, settings)
-        run = RunFolder.reopen(resume, TRAIN_COLUMNS, keep=state.round)
-    else:
-        run = RunFolder.create(out, "train", TRAIN_COLUMNS)
-    run.configure("train", options)
+    run = _folder(out, resume, state.round) if transport.leads else None
+    if run:
+        run.configure("train", options, _notes(settings, state))
+    meter, before = Meter(settings.device), state.energy_kwh
     dense = 4 * Layout.of_model(model).size * settings.clients
     losses: list[float] = []
+    parties = tuple(state.private)
 
     def after_round(state: TrainingState, loss: float) -> None:
-        losses.append(loss)
+        if isfinite(loss):
+            losses.append(loss)
         progress("training", state.round, settings.rounds)
         if state.round % eval_every and state.round != settings.rounds:
             return
+        private = transport.share({party: state.private[party] for party in transport.local(parties)})
+        if run is None:
+            return
+        used = meter.kwh()
+        state.energy_kwh = None if used is None or before is None else before + used
         test_loss, accuracy = evaluate(state.model, held_out, settings.device)
         row = {
             "data": data_name,
@@ -67,16 +88,38 @@ def run_training(
             "seconds": round(state.seconds, 3),
             "bytes_up": state.bytes_up,
             "bytes_down": state.bytes_down,
-            "ratio": dense * state.round / state.bytes_up,
+            "ratio": dense * (state.round - state.skipped) / state.bytes_up if state.bytes_up else float("nan"),
             "round": state.round,
             "epoch": state.round * settings.clients * settings.batch_size / len(dataset),
-            "train_loss": sum(losses) / len(losses),
+            "train_loss": sum(losses) / len(losses) if losses else float("nan"),
             "test_loss": test_loss,
             "test_accuracy": accuracy,
+            "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }
         losses.clear()
-        state.save(run.path / CHECKPOINT, settings)
+        state.save(run.path / CHECKPOINT, settings, private)
         run.append([row])
 
-    train(state, settings, dataset, after_round=after_round)
+    train(state, settings, dataset, transport, after_round)
+    if run is None:
+        return None
+    run.configure("train", options, _notes(settings, state))
     return run.path
+
+
+def _folder(out: str | Path | None, resume: str | Path | None, round: int) -> RunFolder:
+    """A new folder, or that of the run to go on with, cut back to the rows before `round`."""
+    if resume:
+        return RunFolder.reopen(resume, COLUMNS, keep=round)
+    return RunFolder.create(out, "train", COLUMNS)
+
+
+def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
+    """What has to be said beside the table."""
+    notes = []
+    local = parse(settings.scheme).local_momentum
+    if local and settings.optimizer == "sgd":
+        notes.append(f"{settings.scheme}: clients keep a momentum of {local:g} themselves; the optimiser adds none.")
+    if state.skipped:
+        notes.append(f"{state.skipped} rounds were skipped, for a gradient was not finite.")
+    return notes

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, Scheme, State, introduce, parse
+from gradwire.schemes import Layout, Round, Scheme, State, enrol, parse
 from gradwire.training.gradient import gradient
 from gradwire.wire import InProcess, Transcript, View, client
 from gradwire.wire.view import Loss, Mode
@@ -64,9 +64,7 @@ def capture(
     layout = Layout.of_model(model)
     context = Round(round, parties, seed, layout)
     public = chosen.public_state(layout) if public is None else public
-    before = private
-    if before is None:
-        before = introduce(chosen, {party: chosen.private_state(layout) for party in parties})
+    before = enrol(chosen, layout, parties, seed) if private is None else private
     halves = {}
     for party, (x, y) in zip(parties, [(inputs, labels), *fellows], strict=True):
         _, update, _ = gradient(model, x, y, mode, loss)

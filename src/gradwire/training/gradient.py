@@ -11,7 +11,12 @@ from gradwire.wire.view import Loss, Mode
 
 
 def gradient(
-    model: nn.Module, inputs: Tensor, labels: Tensor, mode: Mode = "train", loss: Loss = cross_entropy
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    mode: Mode = "train",
+    loss: Loss = cross_entropy,
+    finite: bool = True,
 ) -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
     """The loss of a batch, its gradient, and the buffers that the forward pass leaves behind.
 
@@ -22,6 +27,7 @@ def gradient(
         inputs: shape (B, C, H, W).
         labels: int64, shape (B,).
         mode: "train" (batch norm uses the batch's own statistics, dropout drops) or "eval".
+        finite: whether to insist that the gradient is.
 
     Raises:
         GradwireError: images outside [0, 1], labels out of range, a model without trainable parameters, or a
@@ -47,7 +53,8 @@ def gradient(
     update = {
         name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(parameters.items(), found, strict=True)
     }
-    Layout.of(update).check(update)
+    if finite:
+        Layout.of(update).check(update)
     return value.item(), update, buffers
 
 

@@ -1,20 +1,23 @@
 """The round loop: every client's gradient, through the scheme and the wire, into one optimiser step."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, nan
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
-from gradwire.schemes import Layout, Round, introduce, parse
+from gradwire.errors import GradwireError
+from gradwire.schemes import Layout, Round, Update, enrol, parse
+from gradwire.training import optimizer
 from gradwire.training.batches import batch_indices
-from gradwire.training.buffers import average, running_statistics, share
+from gradwire.training.buffers import Buffers, average, running_statistics, share
 from gradwire.training.gradient import gradient, in_mode
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
-from gradwire.wire import InProcess, Transcript, client
+from gradwire.wire import InProcess, Transcript, Transport, client
 
 
 def begin(settings: TrainSettings, model: nn.Module) -> TrainingState:
@@ -22,19 +25,16 @@ def begin(settings: TrainSettings, model: nn.Module) -> TrainingState:
     scheme = parse(settings.scheme)
     layout = Layout.of_model(model)
     model.to(settings.device)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(
-        trainable, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
-    private = introduce(scheme, {client(i): scheme.private_state(layout) for i in range(settings.clients)})
-    return TrainingState(model, optimizer, scheme.public_state(layout), private)
+    chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])
+    private = enrol(scheme, layout, [client(i) for i in range(settings.clients)], settings.seed)
+    return TrainingState(model, chosen, scheme.public_state(layout), private)
 
 
 def train(
     state: TrainingState,
     settings: TrainSettings,
     dataset: Dataset,
-    transcript: Transcript | None = None,
+    transport: Transport | None = None,
     after_round: Callable[[TrainingState, float], None] | None = None,
 ) -> None:
     """Run `state` on to `settings.rounds`.
@@ -42,11 +42,12 @@ def train(
     Args:
         state: changed in place, round by round.
         dataset: the training split, dealt out to the clients as `settings.partition` says.
-        transcript: where messages are recorded; by default only the last round's are kept.
+        transport: between the clients; by default they all live in this process, and only the last round's messages
+            are kept. A process trains the clients that live in it, and has their part of the private state.
         after_round: called with the state and the round's mean training loss.
     """
     shards = partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
-    transport = InProcess(Transcript(keep=1) if transcript is None else transcript)
+    transport = transport or InProcess(Transcript(keep=1))
     while state.round < settings.rounds:
         started = time.perf_counter()
         loss = play_round(state, settings, dataset, shards, transport)
@@ -56,37 +57,72 @@ def train(
 
 
 def play_round(
-    state: TrainingState, settings: TrainSettings, dataset: Dataset, shards: Sequence[Tensor], transport: InProcess
+    state: TrainingState, settings: TrainSettings, dataset: Dataset, shards: Sequence[Tensor], transport: Transport
 ) -> float:
-    """One round; the mean of the clients' losses."""
-    scheme, index, parties = parse(settings.scheme), state.round, tuple(state.private)
-    context = Round(index, parties, settings.seed, Layout.of_model(state.model))
+    """One round; the mean of the clients' losses (of those that are finite)."""
+    parties = tuple(client(i) for i in range(settings.clients))
+    epoch = state.round * settings.clients * settings.batch_size // len(dataset)
+    round = Round(state.round, parties, settings.seed, Layout.of_model(state.model), epoch)
     carried = running_statistics(state.model)
-    halves, statistics, losses = {}, {}, []
-    for party, shard in zip(parties, shards, strict=True):
-        chosen = batch_indices(shard, party, index, settings.batch_size, settings.seed)
+    updates, statistics, told = {}, {}, {}
+    for party in transport.local(parties):
+        chosen = batch_indices(shards[parties.index(party)], party, round.index, settings.batch_size, settings.seed)
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(chosen))
-        loss, update, buffers = gradient(state.model, images, labels)
-        losses.append(loss)
-        statistics[party] = share({name: buffers[name].cpu() for name in carried})
-        update = {name: g.cpu() for name, g in update.items()}
-        halves[party] = scheme.client(update, state.private[party], state.public, context)
-    before = (transport.transcript.bytes_up(), transport.transcript.bytes_down())
-    outcomes, served = transport.exchange(halves, scheme.server(state.public, context), index)
-    averaged = transport.exchange(statistics, average(), index)[1] if carried else {}
-    state.bytes_up += transport.transcript.bytes_up() - before[0]
-    state.bytes_down += transport.transcript.bytes_down() - before[1]
-    state.public = served.public
-    state.private = {party: outcomes[party].private for party in parties}
+        loss, update, buffers = gradient(state.model, images, labels, finite=False)
+        updates[party] = {name: g.cpu() for name, g in update.items()}
+        statistics[party] = {name: buffers[name].cpu() for name in carried}
+        finite = all(bool(torch.isfinite(g).all()) for g in update.values())
+        told[party] = {"loss": torch.tensor(loss, dtype=torch.float64), "finite": torch.tensor(finite)}
+    reports = transport.share(told)
+    broken = [party for party, report in reports.items() if not report["finite"]]
+    if broken and settings.on_nan == "stop":
+        _stop(broken, updates, round)
+    if broken:
+        state.skipped += 1
+    else:
+        _exchange(state, settings, updates, statistics, round, transport)
+    state.round += 1
+    losses = [loss for report in reports.values() if isfinite(loss := float(report["loss"]))]
+    return sum(losses) / len(losses) if losses else nan
+
+
+def _exchange(
+    state: TrainingState,
+    settings: TrainSettings,
+    updates: Mapping[str, Update],
+    statistics: Mapping[str, Buffers],
+    round: Round,
+    transport: Transport,
+) -> None:
+    """Updates through the scheme into one optimiser step, and the buffers' means into the buffers."""
+    scheme, first = parse(settings.scheme), next(iter(updates))
+    up, down = transport.transcript.bytes_up, transport.transcript.bytes_down
+    before = up(round=round.index), down(round=round.index)
+    halves = {party: scheme.client(g, state.private[party], state.public, round) for party, g in updates.items()}
+    outcomes, _ = transport.exchange(halves, scheme.server(state.public, round), round.index)
+    averaged: Buffers = {}
+    if statistics[first]:
+        shares = {party: share(buffers) for party, buffers in statistics.items()}
+        averaged = transport.exchange(shares, average(), round.index)[0][first]
+    state.bytes_up += up(round=round.index) - before[0]
+    state.bytes_down += down(round=round.index) - before[1]
+    state.public = outcomes[first].public
+    state.private = {party: outcome.private for party, outcome in outcomes.items()}
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad:
-            parameter.grad = served.aggregate[name].to(parameter.device)
-    state.optimizer.step()
+            parameter.grad = outcomes[first].aggregate[name].to(parameter.device)
+    optimizer.step(state.optimizer, settings, round.index)
     with torch.no_grad():
         for name, value in averaged.items():
             state.model.get_buffer(name).copy_(value)
-    state.round += 1
-    return sum(losses) / len(losses)
+
+
+def _stop(broken: Sequence[str], updates: Mapping[str, Update], round: Round) -> None:
+    """Refuse a gradient that is not finite, naming the parameter where it is one of this process's clients."""
+    for party in broken:
+        if party in updates:
+            round.layout.check(updates[party])
+    raise GradwireError(f"round {round.index}: the gradient of {broken[0]} is not finite")
 
 
 def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int = 1000) -> tuple[float, float]:

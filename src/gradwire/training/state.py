@@ -23,11 +23,13 @@ class TrainingState:
 
     Attributes:
         model: the parameters and buffers that every party holds.
-        optimizer: SGD's momentum.
+        optimizer: with its moments.
         public: the scheme's public state; `private`: each client's own, party → state.
         round: the number of the next round.
         bytes_up: sent by all clients so far; `bytes_down`, received by all of them.
         seconds: spent in training so far.
+        skipped: rounds that were given up because a gradient was not finite.
+        energy_kwh: used by the device so far; None where the machine does not tell.
     """
 
     model: nn.Module
@@ -38,17 +40,25 @@ class TrainingState:
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: float = 0.0
-    _COUNTERS: tuple[str, ...] = field(default=("round", "bytes_up", "bytes_down", "seconds"), repr=False)
+    skipped: int = 0
+    energy_kwh: float | None = 0.0
+    _COUNTERS: tuple[str, ...] = field(
+        default=("round", "bytes_up", "bytes_down", "seconds", "skipped", "energy_kwh"), repr=False
+    )
 
-    def save(self, path: Path, settings: TrainSettings) -> None:
-        """Write the state; an interrupted write leaves the file that was there."""
+    def save(self, path: Path, settings: TrainSettings, private: Mapping[str, State] | None = None) -> None:
+        """Write the state; an interrupted write leaves the file that was there.
+
+        Args:
+            private: all clients' states, where this process has only its own.
+        """
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 if value is not None:
                     tensors[f"optimizer/{name}/{key}"] = value
         tensors |= {f"public/{name}": tensor for name, tensor in self.public.items()}
-        for party, state in self.private.items():
+        for party, state in (self.private if private is None else private).items():
             tensors |= {f"private/{party}/{name}": tensor for name, tensor in state.items()}
         header = {name: getattr(self, name) for name in self._COUNTERS} | {"settings": asdict(settings)}
         temporary = path.with_suffix(".tmp")
@@ -57,7 +67,9 @@ class TrainingState:
         os.replace(temporary, path)
 
     def restore(self, path: Path, settings: TrainSettings) -> None:
-        """Take over the state that `save` wrote for the same settings (rounds may differ).
+        """Take over the state that `save` wrote for the same settings.
+
+        Rounds may differ, but not under a schedule that is spread over them; the device may.
 
         Raises:
             GradwireError: no such file, not a checkpoint, or one of another run (naming what differs).
@@ -65,7 +77,8 @@ class TrainingState:
         header, tensors = _read(path)
         before, now = header["settings"], asdict(settings)
         for name in now:
-            if name not in ("rounds", "device") and before.get(name) != now[name]:
+            free = ("device",) if now["schedule"] != "constant" else ("device", "rounds")
+            if name not in free and before.get(name) != now[name]:
                 raise GradwireError(f"checkpoint {path} has {name}={before.get(name)}; this run has {name}={now[name]}")
         try:
             self.model.load_state_dict(_under(tensors, "model"))
@@ -75,10 +88,16 @@ class TrainingState:
         for name, parameter in self.model.named_parameters():
             kept = _under(tensors, f"optimizer/{name}")
             if kept:
-                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in kept.items()}
+                # Moments live where their parameter does; a step count stays on the CPU, where Adam wants it.
+                self.optimizer.state[parameter] = {
+                    key: value.to(parameter.device) if value.shape == parameter.shape else value
+                    for key, value in kept.items()
+                }
         self.public = _under(tensors, "public")
         self.private = {party: _under(tensors, f"private/{party}") for party in self.private}
         for name in self._COUNTERS:
+            if name not in header:
+                raise GradwireError(f"checkpoint {path} lacks {name}; another version of gradwire wrote it")
             setattr(self, name, header[name])
 
 

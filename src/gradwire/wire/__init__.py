@@ -1,15 +1,17 @@
 """The wire: messages, the transports that carry them, the transcript of what was carried, and who saw what."""
 
+from gradwire.wire.collective import Collective
 from gradwire.wire.message import EVERYONE, SERVER, Message, client
 from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors, drop_out
 from gradwire.wire.transcript import Record, Transcript
-from gradwire.wire.transport import InProcess
+from gradwire.wire.transport import InProcess, Transport
 from gradwire.wire.view import View
 
 __all__ = [
     "EVERYONE",
     "SERVER",
     "ClientHalf",
+    "Collective",
     "Deal",
     "Dropped",
     "InProcess",
@@ -19,6 +21,7 @@ __all__ = [
     "ServerHalf",
     "Tensors",
     "Transcript",
+    "Transport",
     "View",
     "client",
     "drop_out",

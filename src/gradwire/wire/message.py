@@ -2,7 +2,7 @@
 
     magic 4 | version 2 | header length 4 | body length 8 | checksum 8 | header | body
 
-All integers are little endian. The header is compact JSON, the body is a safetensors file, the checksum is XXH3-64
+All integers are little endian. The header is compact JSON, the body a safetensors file, the checksum is XXH3-64
 of header and body: it finds accidents, not adversaries (signatures are the business of secure schemes). The size
 of a message in bytes is the length of this form and of nothing else.
 """
@@ -12,12 +12,11 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import safetensors.torch
 import xxhash
-from safetensors import SafetensorError
 from torch import Tensor
 
 from gradwire.errors import WireError
+from gradwire.wire import body
 
 MAGIC = b"GWIR"
 VERSION = 1
@@ -46,17 +45,28 @@ class Message:
         """How errors and reports call this message."""
         return f"{self.phase!r} of round {self.round} from {self.sender} to {self.receiver}"
 
-    def encode(self) -> bytes:
+    def encode(self) -> bytearray:
         """The serialised form. Tensors may be of any shape, layout (dense) and device; they arrive on the CPU."""
-        body = safetensors.torch.save(_unshared(self.tensors))
+        header, *parts = self._parts()
+        length = sum(map(len, parts))
+        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), length, _checksum((header, *parts)))
+        return bytearray().join((prefix, header, *parts))
+
+    @property
+    def size(self) -> int:
+        """The length of the serialised form, without putting it together."""
+        return _PREFIX.size + sum(map(len, self._parts()))
+
+    def _parts(self) -> list[bytes | memoryview]:
+        """The header, and the body's pieces."""
         fields = {"from": self.sender, "to": self.receiver, "round": self.round, "phase": self.phase}
         header = json.dumps(fields, separators=(",", ":")).encode()
-        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), len(body), _checksum((header, body)))
-        return b"".join((prefix, header, body))
+        # Padded, so that tensors stand at multiples of 8 bytes and can be used where they are.
+        return [header + b" " * (-(_PREFIX.size + len(header)) % 8), *body.parts(self.tensors)]
 
     @classmethod
-    def decode(cls, data: bytes) -> "Message":
-        """The message with this serialised form.
+    def decode(cls, data: bytes | bytearray | memoryview) -> "Message":
+        """The message with this serialised form. Its tensors share the memory of `data` where that can be written.
 
         Raises:
             WireError: not a message, an unknown version, truncated, over-long or corrupted bytes.
@@ -76,14 +86,13 @@ class Message:
         if len(data) != expected:
             fault = "truncated" if len(data) < expected else "too long"
             raise WireError(f"message {name} is {fault}: {len(data)} bytes, its prefix says {expected}")
-        body = view[start:]
-        if _checksum((header, body)) != checksum:
+        rest = view[start:]
+        if _checksum((header, rest)) != checksum:
             raise WireError(f"message {name} is corrupted: its checksum does not match")
         try:
             fields = json.loads(header)
-            tensors = safetensors.torch.load(bytes(body))
-            return cls(fields["from"], fields["to"], fields["round"], fields["phase"], tensors)
-        except (KeyError, ValueError, SafetensorError) as error:
+            return cls(fields["from"], fields["to"], fields["round"], fields["phase"], body.read(rest))
+        except (KeyError, TypeError, ValueError) as error:
             raise WireError(f"message {name} cannot be read: {error}") from error
 
 
@@ -101,17 +110,3 @@ def _claimed_name(header: bytes) -> str:
         return f"{fields['phase']!r} of round {fields['round']} from {fields['from']} to {fields['to']}"
     except (KeyError, TypeError, ValueError):
         return "with an unreadable header"
-
-
-def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors no two of which share memory, as safetensors wants them."""
-    seen: set[int] = set()
-    unshared = {}
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        storage = plain.untyped_storage()
-        if storage.nbytes() != plain.nbytes or storage.data_ptr() in seen:
-            plain = plain.clone()
-        seen.add(plain.untyped_storage().data_ptr())
-        unshared[name] = plain
-    return unshared

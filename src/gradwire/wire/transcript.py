@@ -1,7 +1,8 @@
 """The transcript: every message of a run in order, with its size, recorded at the transport's one door."""
 
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,26 +27,30 @@ class Transcript:
     """Messages in the order in which they were carried, and the bytes that each party sent and received.
 
     Long runs keep counting bytes but forget messages: `keep` is the number of latest rounds whose messages stay
-    (None: all of them).
+    (None: all of them; 0: none).
     """
 
     keep: int | None = None
     records: list[Record] = field(default_factory=list)
-    _up: dict[tuple[str, int], int] = field(default_factory=dict)
-    _down: dict[tuple[str, int], int] = field(default_factory=dict)
+    _up: dict[int, Counter[str]] = field(default_factory=dict)
+    _down: dict[int, Counter[str]] = field(default_factory=dict)
 
     def record(self, message: Message, size: int, receivers: tuple[str, ...]) -> None:
         """Take down a message of `size` bytes that reached `receivers`."""
-        if message.sender != SERVER:
-            key = (message.sender, message.round)
-            self._up[key] = self._up.get(key, 0) + size
-        for party in receivers:
-            if party != SERVER:
-                key = (party, message.round)
-                self._down[key] = self._down.get(key, 0) + size
+        self.count(message.sender, message.round, size, receivers)
+        if self.keep == 0:
+            return
         self.records.append(Record(message, size, receivers))
         if self.keep is not None and self.records[0].message.round <= message.round - self.keep:
             self.records = [r for r in self.records if r.message.round > message.round - self.keep]
+
+    def count(self, sender: str, round: int, size: int, receivers: tuple[str, ...]) -> None:
+        """Count a message of `size` bytes without taking it down."""
+        if sender != SERVER:
+            self._up.setdefault(round, Counter())[sender] += size
+        for party in receivers:
+            if party != SERVER:
+                self._down.setdefault(round, Counter())[party] += size
 
     def bytes_up(self, party: str | None = None, round: int | None = None) -> int:
         """Bytes that `party` (all clients, if None) sent in `round` (in all rounds, if None)."""
@@ -96,5 +101,6 @@ class Transcript:
         return tuple(messages)
 
 
-def _total(counts: dict[tuple[str, int], int], party: str | None, round: int | None) -> int:
-    return sum(size for (p, r), size in counts.items() if party in (None, p) and round in (None, r))
+def _total(counts: Mapping[int, Counter[str]], party: str | None, round: int | None) -> int:
+    rounds = counts.values() if round is None else [counts.get(round, Counter())]
+    return sum(each.total() if party is None else each[party] for each in rounds)

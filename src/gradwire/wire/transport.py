@@ -1,7 +1,7 @@
-"""The transport of a simulation: every party in this process, every message in its serialised form all the same."""
+"""What a transport does, and that of a simulation: every party in this process, every message serialised even so."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from gradwire.errors import WireError
 from gradwire.wire.message import EVERYONE, SERVER, Message
@@ -12,6 +12,27 @@ C = TypeVar("C")
 S = TypeVar("S")
 
 
+class Transport(Protocol):
+    """Carries the messages of a round between the parties, some or all of which live in this process."""
+
+    transcript: Transcript
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes down what comes of a run."""
+
+    def local(self, parties: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of a round's parties that live in this process."""
+
+    def exchange(
+        self, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int
+    ) -> tuple[dict[str, C], S | None]:
+        """Drive one round's halves, those of the local clients; what each returned, and the server (if it lives)."""
+
+    def share(self, tensors: Mapping[str, Tensors]) -> Mapping[str, Tensors]:
+        """From what each local party tells to what all parties told: book-keeping beside the protocol, not counted."""
+
+
 class InProcess:
     """Carries the messages of clients and a server that live in this process, and takes them down.
 
@@ -20,6 +41,19 @@ class InProcess:
 
     def __init__(self, transcript: Transcript | None = None):
         self.transcript = Transcript() if transcript is None else transcript
+
+    @property
+    def leads(self) -> bool:
+        """This process is the only one."""
+        return True
+
+    def local(self, parties: tuple[str, ...]) -> tuple[str, ...]:
+        """All of them."""
+        return parties
+
+    def share(self, tensors: Mapping[str, Tensors]) -> Mapping[str, Tensors]:
+        """Everything is here already."""
+        return tensors
 
     def exchange(
         self, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int

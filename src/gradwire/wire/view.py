@@ -32,6 +32,7 @@ class View:
         shape: (B, C, H, W) of the victim's batch; its images lie in [0, 1].
         bytes_up: bytes that the victim sent in the round, and `bytes_down` that reached it.
         labels: int64, shape (B,), where they are assumed known; None where the attack has to infer them.
+        buckets: parameter names, where the scheme was applied to one group of parameters after the other (DDP).
     """
 
     adversary: str
@@ -49,6 +50,7 @@ class View:
     bytes_up: int
     bytes_down: int
     labels: Tensor | None = None
+    buckets: tuple[tuple[str, ...], ...] = ()
 
     def shares_model(self, other: "View") -> bool:
         """Whether both victims ran one network, with equal parameters, in one mode, on batches of one shape."""

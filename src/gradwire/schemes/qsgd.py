@@ -1,0 +1,121 @@
+"""QSGD: round every entry to one of s levels of its bucket's norm, at random, so that the mean is kept.
+
+D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, "QSGD: Communication-efficient SGD via gradient quantization
+and encoding", NeurIPS 2017, section 3.1 (the quantiser Q_s) and section 4 (buckets). The message is bit-packed: one
+sign and bits − 1 of level an entry, one float32 a bucket; the paper's Elias code is left out.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError, WireError
+from gradwire.schemes.constraints import Cells
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement, dense
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_positive
+from gradwire.seeds import generator
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
+
+
+@dataclass(frozen=True)
+class QSGD(Scheme):
+    """Unbiased stochastic quantisation of the flat update, bucket by bucket.
+
+    Attributes:
+        bits: an entry's, its sign among them: 2 to 8. There are s = 2^(bits − 1) − 1 levels above zero.
+        bucket: entries that share a norm.
+    """
+
+    name: ClassVar[str] = "qsgd"
+
+    bits: int = 4
+    bucket: int = 512
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= bits.MAX_BITS:
+            raise GradwireError(f"qsgd: bits is {self.bits}; it must be in 2 to {bits.MAX_BITS}")
+        check_positive("qsgd", "bucket", self.bucket)
+
+    @property
+    def levels(self) -> int:
+        """s, the number of levels above zero."""
+        return (1 << (self.bits - 1)) - 1
+
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
+        """The key of the client's own rounding: who knew it could tell more of a value than its cell."""
+        return {"key": torch.tensor([secret], dtype=torch.int64)}
+
+    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
+        """Send Q_s(g); receive the mean of what all clients' messages decode to."""
+        rounding = generator("rounding", int(private["key"]), round.index)
+        reply = yield Send("levels", self.quantise(round.layout.flatten(update), rounding))
+        return Outcome(round.layout.unflatten(reply["dense"]), public, private)
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Decode, and reply with the mean."""
+        uploads = yield None
+        total = torch.zeros(round.layout.size)
+        for tensors in uploads.values():
+            total += self.dequantise(tensors, round.layout.size)
+        average = total / len(uploads)
+        yield Send("levels", {"dense": average})
+        return Outcome(round.layout.unflatten(average), public, {})
+
+    def quantise(self, vector: Tensor, rounding: torch.Generator) -> dict[str, Tensor]:
+        """Q_s(v)ᵢ = ‖v‖₂·sgn(vᵢ)·ξᵢ: ξᵢ is one of the two levels l/s around |vᵢ|/‖v‖₂, and that in the mean."""
+        size = vector.numel()
+        parts = torch.nn.functional.pad(vector, (0, -size % self.bucket)).view(-1, self.bucket).float()
+        norms = parts.norm(dim=1)
+        scaled = parts.abs().div_(norms.clamp_min(torch.finfo(torch.float32).tiny)[:, None]).mul_(self.levels)
+        level = scaled.add_(torch.rand(scaled.shape, generator=rounding)).floor_().clamp_(max=self.levels)
+        # What rounds to zero has no sign: to send one would give away more than the algorithm does.
+        sign = (parts < 0) & (level > 0)
+        code = level.to(torch.uint8) | (sign.to(torch.uint8) << (self.bits - 1))
+        return {"norms": norms, "codes": bits.pack(code.view(-1)[:size], self.bits)}
+
+    def dequantise(self, tensors: Tensors, size: int) -> Tensor:
+        """The vector that a message of `quantise` stands for, shape (size,).
+
+        Raises:
+            WireError: a tensor is missing or of the wrong size.
+        """
+        code, norms = self._read(tensors, size)
+        sign = 1 - 2 * (code >> (self.bits - 1)).to(torch.int8)
+        signed = sign.mul_((code & self.levels).to(torch.int8)).float()
+        return self._spread(norms / self.levels, signed)
+
+    def decode(self, sight: Sight) -> Update:
+        """The levels times the norms."""
+        tensors, layout = sight.uploads["levels"], sight.round.layout
+        return layout.unflatten(tensors["dense"] if "dense" in tensors else self.dequantise(tensors, layout.size))
+
+    def measure(self, sight: Sight) -> Measurement:
+        """Every entry lies less than one level from the one it was rounded to, up or down."""
+        tensors, layout = sight.uploads["levels"], sight.round.layout
+        decoded = self.decode(sight)
+        if "dense" in tensors:
+            return dense(decoded)
+        _, norms = self._read(tensors, layout.size)
+        width = layout.unflatten(self._spread(norms / self.levels, torch.ones(layout.size)))
+        return {name: [Cells(decoded[name][None], width[name][None])] for name in decoded}
+
+    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+        """The mean of the others' decoded updates: their levels and norms are not to be had."""
+        n = len(round.clients)
+        return {"dense": (n * reply["dense"] - self.dequantise(own, round.layout.size)) / (n - 1)}
+
+    def _read(self, tensors: Tensors, size: int) -> tuple[Tensor, Tensor]:
+        buckets = -(-size // self.bucket)
+        if set(tensors) != {"norms", "codes"} or tensors["norms"].shape != (buckets,):
+            held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            raise WireError(f"qsgd message holds {held}; it must hold 'codes' and {buckets} 'norms'")
+        return bits.unpack(tensors["codes"], size, self.bits), tensors["norms"]
+
+    def _spread(self, per_bucket: Tensor, entries: Tensor) -> Tensor:
+        """Entries, each times its bucket's number."""
+        size = entries.numel()
+        padded = torch.nn.functional.pad(entries, (0, -size % self.bucket)).view(-1, self.bucket)
+        return (padded * per_bucket[:, None]).view(-1)[:size]

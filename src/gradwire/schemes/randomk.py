@@ -1,0 +1,111 @@
+"""Random-K: send K entries at positions that everybody draws alike, so that positions cost nothing.
+
+S. U. Stich, J.-B. Cordonnier, M. Jaggi, "Sparsified SGD with memory", NeurIPS 2018: definition 2.1 (rand_k is a
+k-contraction: E‖x − rand_k(x)‖² = (1 − k/d)·‖x‖²) and algorithm 1 (memory). Positions are drawn from the round's
+public seed, the same for all clients, as in J. Konečný et al., "Federated learning: Strategies for improving
+communication efficiency", 2016, section 3 (random mask): what is sent can then be summed entry by entry.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradwire.schemes import budget
+from gradwire.schemes.aggregate import mean
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.selection import Per
+from gradwire.schemes.sparse import Sparse, supports
+from gradwire.wire import ClientHalf, Send, ServerHalf
+
+
+@dataclass(frozen=True)
+class RandomK(Scheme):
+    """Sparsification at random. What is kept is sent as it is: the expectation is K/n of the update.
+
+    Attributes:
+        ratio: the share of entries to keep, in (0, 1].
+        match_rank: instead of a ratio, keep as many bytes as PowerSGD of this rank would send.
+        per: draw K entries within each "tensor", or over the whole "model".
+        error_feedback: what was not sent is added to the next update.
+    """
+
+    name: ClassVar[str] = "randomk"
+
+    ratio: float | None = None
+    match_rank: int | None = None
+    per: Per = "tensor"
+    error_feedback: bool = True
+
+    def __post_init__(self) -> None:
+        budget.check("randomk", self.ratio, self.match_rank)
+
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
+        """The residual e ← 0, as one flat vector."""
+        return {"residual": torch.zeros(layout.size)} if self.error_feedback else {}
+
+    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
+        """Send g + e at the round's positions; e ← what was left out."""
+        delta = round.layout.flatten(update)
+        if private:
+            delta = delta + private["residual"]
+        positions = self.positions(round)
+        reply = yield Send("entries", {"values": delta[positions]}, mean=True)
+        aggregate = Sparse(positions, reply["values"], round.layout.size).dense()
+        residual = {"residual": delta.index_fill_(0, positions, 0)} if private else {}
+        return Outcome(round.layout.unflatten(aggregate), public, {**private, **residual})
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Reply with the mean."""
+        uploads = yield None
+        average = mean(uploads)
+        yield Send("entries", average)
+        aggregate = Sparse(self.positions(round), average["values"], round.layout.size).dense()
+        return Outcome(round.layout.unflatten(aggregate), public, {})
+
+    def decode(self, sight: Sight) -> Update:
+        """The kept entries, and zero elsewhere."""
+        return sight.round.layout.unflatten(self._sent(sight).dense())
+
+    def measure(self, sight: Sight) -> Measurement:
+        """The kept entries alone."""
+        return supports(self._sent(sight), sight.round.layout)
+
+    def positions(self, round: Round) -> Tensor:
+        """Where the round's K entries stand in the flat update: int64, ascending."""
+        layout, generator = round.layout, round.generator()
+        if self.match_rank is not None:
+            counts = budget.match(layout, self.match_rank, budget.without_positions)
+        else:
+            assert self.ratio is not None
+            counts = budget.shares(layout, self.ratio)
+        if self.per == "model":
+            return draw(layout.size, sum(counts.values()), generator)
+        drawn = (draw(layout.sizes[name], count, generator) + layout.offsets[name] for name, count in counts.items())
+        return torch.cat(list(drawn))
+
+    def _sent(self, sight: Sight) -> Sparse:
+        return Sparse(self.positions(sight.round), sight.uploads["entries"]["values"], sight.round.layout.size)
+
+
+def draw(size: int, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of the positions below `size`, every set of them as likely as any other: int64, ascending.
+
+    Few are drawn one by one, repeats dropped, until there are enough: a whole permutation of millions takes far
+    longer. More than a quarter are the head of such a permutation.
+    """
+    if 4 * count > size:
+        return torch.randperm(size, generator=generator)[:count].sort().values
+    found = torch.empty(0, dtype=torch.int64)
+    while len(found) < count:
+        more = torch.randint(size, (count + count // 4 + 8,), generator=generator)
+        drawn = torch.cat((found, more))
+        # A stable order among equals: each position is kept where it was drawn first, so the first K are K fair draws.
+        order = drawn.argsort(stable=True)
+        first = torch.ones(len(drawn), dtype=torch.bool)
+        first[order[1:]] = drawn[order].diff() != 0
+        found = drawn[first]
+    return found[:count].sort().values

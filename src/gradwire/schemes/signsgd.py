@@ -1,0 +1,134 @@
+"""signSGD: one bit an entry. A majority vote without memory, EF-signSGD with it.
+
+J. Bernstein, Y.-X. Wang, K. Azizzadenesheli, A. Anandkumar, "signSGD: Compressed optimisation for non-convex
+problems", ICML 2018, algorithm 3 (distributed training by majority vote: one bit up, one bit down).
+S. P. Karimireddy, Q. Rebjock, S. U. Stich, M. Jaggi, "Error feedback fixes SignSGD and other gradient compression
+schemes", ICML 2019, algorithm 1: p = g + e, Δ = (‖p‖₁/d)·sign(p), e ← p − Δ (here in units of the gradient, the
+learning rate applied afterwards), tensor by tensor as in its section 6.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import WireError
+from gradwire.schemes.constraints import Signs
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement, dense
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
+
+
+@dataclass(frozen=True)
+class SignSGD(Scheme):
+    """The sign of every entry; zero counts as positive, for one bit has no third value.
+
+    Attributes:
+        error_feedback: send a scale a tensor as well, and add what the signs left out to the next update.
+    """
+
+    name: ClassVar[str] = "signsgd"
+
+    error_feedback: bool = False
+
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
+        """The residual e ← 0, as one flat vector."""
+        return {"residual": torch.zeros(layout.size)} if self.error_feedback else {}
+
+    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
+        """Send sign(g) and receive the vote; or send sign(p) and ‖p‖₁/d and receive the mean."""
+        layout = round.layout
+        if not self.error_feedback:
+            reply = yield Send("signs", {"signs": encode(layout.flatten(update))})
+            return Outcome(layout.unflatten(signs(reply, layout.size)), public, private)
+        p = layout.flatten(update) + private["residual"]
+        sent = {"signs": encode(p), "scales": torch.stack([part.abs().mean() for part in parts(p, layout)])}
+        reply = yield Send("signs", sent)
+        residual = p - scaled(sent, layout)
+        return Outcome(layout.unflatten(reply["dense"]), public, {**private, "residual": residual})
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Reply with the majority's signs, or with the mean of the scaled ones."""
+        uploads = yield None
+        layout, total = round.layout, torch.zeros(round.layout.size)
+        for tensors in uploads.values():
+            total += scaled(tensors, layout) if self.error_feedback else signs(tensors, layout.size)
+        if self.error_feedback:
+            aggregate = total / len(uploads)
+            yield Send("signs", {"dense": aggregate})
+        else:
+            tied = total == 0
+            aggregate = torch.where(tied, coins(round), total.sign()) if tied.any() else total.sign_()
+            yield Send("signs", {"signs": encode(aggregate)})
+        return Outcome(layout.unflatten(aggregate), public, {})
+
+    def decode(self, sight: Sight) -> Update:
+        """±1 an entry, or ± the tensor's scale; 0 where a fellow client cannot tell."""
+        tensors, layout = sight.uploads["signs"], sight.round.layout
+        if "dense" in tensors:
+            return layout.unflatten(tensors["dense"])
+        decoded = scaled(tensors, layout) if self.error_feedback else signs(tensors, layout.size)
+        if "known" in tensors:
+            decoded = decoded * bits.unpack(tensors["known"], layout.size, 1)
+        return layout.unflatten(decoded)
+
+    def measure(self, sight: Sight) -> Measurement:
+        """The signs, as constraints."""
+        decoded = self.decode(sight)
+        if "dense" in sight.uploads["signs"]:
+            return dense(decoded)
+        return {name: [Signs(tensor[None])] for name, tensor in decoded.items()}
+
+    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+        """With error feedback the others' mean; of a vote, what their majority was, wherever it can be told.
+
+        A reply unlike one's own vote was the others' doing. A reply like one's own, where the coin would have
+        decided a tie the other way, was no tie: the others did not outvote it.
+        """
+        n, layout = len(round.clients), round.layout
+        if self.error_feedback:
+            return {"dense": (n * reply["dense"] - scaled(own, layout)) / (n - 1)}
+        vote, mine = signs(reply, layout.size), signs(own, layout.size)
+        known = (vote != mine) | (coins(round) != mine)
+        return {"signs": reply["signs"], "known": bits.pack(known.to(torch.uint8), 1)}
+
+
+def encode(vector: Tensor) -> Tensor:
+    """One bit an entry: set where it is negative."""
+    return bits.pack((vector < 0).to(torch.uint8), 1)
+
+
+def signs(tensors: Tensors, size: int) -> Tensor:
+    """±1 for each of `size` entries.
+
+    Raises:
+        WireError: there are none, or more or fewer.
+    """
+    if "signs" not in tensors:
+        raise WireError(f"signsgd message holds {sorted(tensors)}; it must hold 'signs'")
+    return bits.unpack(tensors["signs"], size, 1).float().mul_(-2).add_(1)
+
+
+def scaled(tensors: Tensors, layout: Layout) -> Tensor:
+    """(‖p‖₁/d)·sign(p), tensor by tensor, flat."""
+    scales = tensors.get("scales", torch.empty(0))
+    if scales.shape != (len(layout.shapes),):
+        raise WireError(f"signsgd message has scales of shape {tuple(scales.shape)}; there are {len(layout.shapes)}")
+    vector = signs(tensors, layout.size)
+    for part, scale in zip(parts(vector, layout), scales, strict=True):
+        part *= scale
+    return vector
+
+
+def parts(vector: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+    """A flat vector's parameters, views of it."""
+    return vector.split(list(layout.sizes.values()))
+
+
+def coins(round: Round) -> Tensor:
+    """±1 for each entry, from the round's public seed: how a tied vote is decided, known to all beforehand."""
+    size = round.layout.size
+    drawn = torch.randint(256, (bits.packed_size(size, 1),), generator=round.generator(), dtype=torch.uint8)
+    return bits.unpack(drawn, size, 1).float().mul_(2).sub_(1)

@@ -1,0 +1,87 @@
+"""The attack on a recorded step of somebody's real training: pictures and objectives, and no truth to score them by."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from gradwire import data, models
+from gradwire.attacks.inversion import pose
+from gradwire.errors import GradwireError
+from gradwire.integrations.recording import Recording
+from gradwire.report.pictures import contact_sheet
+from gradwire.schemes import Layout
+from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.run import Progress, RunFolder, silent
+
+COLUMNS = (
+    *("data", "model", "scheme", "seed", "device", "bytes_up", "bytes_down", "ratio"),
+    *("mode", "attack", "knowledge", "adversary", "victim", "batch", "iterations", "objective", "labels"),
+)
+
+
+def audit_recording(
+    path: str | Path,
+    settings: AuditSettings,
+    labels: Sequence[int] = (),
+    out: str | Path | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Attack the worker that recorded a step and return the folder that holds what came of it.
+
+    Args:
+        path: of the transcript, which names the scheme; the settings' own schemes are left aside.
+        settings: data (for the images' shape and normalisation), model, batch, attacks, knowledge and their options.
+        labels: of the batch, where they are known. None: they are inferred, which one image's can be.
+
+    Raises:
+        GradwireError: a transcript of another model, labels that are not one an image, settings that cannot be met.
+    """
+    recording = Recording.load(path)
+    dataset = data.load(settings.data, settings.split)
+    if labels and len(labels) != settings.batch:
+        raise GradwireError(f"{len(labels)} labels for a batch of {settings.batch}; give --label once an image")
+    shape, classes = dataset.shape, dataset.num_classes
+    model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
+    known = torch.tensor(labels) if labels else None
+    view = recording.view(model.to(settings.device), (settings.batch, *shape), known, mode=settings.mode)
+    problems = {knowledge: pose(view, knowledge) for knowledge in settings.knows}
+    run = RunFolder.create(out, "audit", COLUMNS)
+    note = f"Attacked: worker {recording.victim} in step {recording.round}, recorded in {path}."
+    run.configure("audit", asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}, [note])
+    pictures, done = {}, 0
+    total = settings.iterations * len(problems) * len(settings.attacks)
+
+    def tick(victims: int) -> None:
+        nonlocal done
+        done += victims
+        progress("attacking", done, total)
+
+    for name in settings.attacks:
+        guess = settings.attack(name).run(list(problems.values()), settings.seed, settings.device, tick)
+        for i, knowledge in enumerate(problems):
+            pictures[f"{recording.scheme}|{name}|{knowledge}"] = guess.images[i]
+            (run.path / f"{name}-{knowledge}.png").write_bytes(contact_sheet(guess.images[i]))
+            row = {
+                "data": settings.data,
+                "model": settings.model,
+                "scheme": recording.scheme,
+                "seed": settings.seed,
+                "device": settings.device,
+                "bytes_up": view.bytes_up,
+                "bytes_down": view.bytes_down,
+                "ratio": 4 * Layout.of_model(view.model).size / view.bytes_up,
+                "mode": settings.mode,
+                "attack": name,
+                "knowledge": knowledge,
+                "adversary": view.adversary,
+                "victim": recording.victim,
+                "batch": settings.batch,
+                "iterations": guess.iterations,
+                "objective": float(guess.objective[i]),
+                "labels": " ".join(map(str, guess.labels[i].tolist())),
+            }
+            run.append([row])
+    run.save(pictures)
+    return run.path

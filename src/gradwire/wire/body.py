@@ -1,0 +1,100 @@
+"""A message's body: a safetensors file, written with one copy of the tensors' bytes and read with none.
+
+    header length 8 | header (JSON, padded to a multiple of 8) | the tensors' bytes, little endian, one after another
+
+The safetensors library writes and reads the same format with three copies and two; on a wire that is the price of
+the network over again. https://github.com/huggingface/safetensors (format).
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from math import prod
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import WireError
+
+NAMES: Mapping[torch.dtype, str] = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+DTYPES = {name: dtype for dtype, name in NAMES.items()}
+_LENGTH = struct.Struct("<Q")
+
+
+def parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
+    """The body in pieces: its header, and every tensor's bytes where they are.
+
+    Args:
+        tensors: of any shape, (dense) layout and device, and of a dtype in `NAMES`.
+    """
+    # The widest first, as the format's alignment wants it; within a width by name, so that equal messages are equal.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    fields: dict[str, object] = {}
+    data: list[bytes | memoryview] = []
+    position = 0
+    for name in order:
+        tensor = tensors[name].detach()
+        if tensor.dtype not in NAMES:
+            raise WireError(f"tensor {name!r} is of {tensor.dtype}; a message carries {', '.join(DTYPES)}")
+        end = position + tensor.nbytes
+        fields[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
+        data.append(_bytes(tensor))
+        position = end
+    header = json.dumps(fields, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return [_LENGTH.pack(len(header)) + header, *data]
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """A tensor's bytes, where they are if they can be seen there."""
+    flat = tensor.cpu().contiguous().reshape(-1)
+    if flat.stride() != (1,):
+        # Of none or one entry, any stride counts as contiguous, but not as bytes in a row.
+        flat = torch.empty(len(flat), dtype=flat.dtype).copy_(flat)
+    return flat.view(torch.uint8).numpy().data
+
+
+def read(body: memoryview) -> dict[str, Tensor]:
+    """The tensors of a body, in its own memory where that can be written, in a copy otherwise.
+
+    Raises:
+        WireError: not a body; tensors that overlap, leave gaps or do not have the size that their shape says.
+    """
+    if len(body) < _LENGTH.size:
+        raise WireError("its body is too short")
+    start = _LENGTH.size + _LENGTH.unpack_from(body)[0]
+    try:
+        fields = json.loads(bytes(body[_LENGTH.size : start]))
+        rows = sorted((*field["data_offsets"], name, field["dtype"], field["shape"]) for name, field in fields.items())
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise WireError("its body has no readable header") from None
+    taken = max((row[1] for row in rows), default=0)
+    if start + taken != len(body):
+        raise WireError(f"its tensors take {taken} of {len(body) - start} bytes")
+    data = bytearray(body[start:]) if body.readonly else body[start:]
+    storage = torch.frombuffer(data, dtype=torch.uint8) if len(data) else torch.empty(0)
+    tensors: dict[str, Tensor] = {}
+    position = 0
+    for begin, end, name, kind, shape in rows:
+        if kind not in DTYPES:
+            raise WireError(f"tensor {name!r} is of unknown type {kind!r}")
+        dtype = DTYPES[kind]
+        if begin != position or end - begin != prod(shape) * dtype.itemsize or not all(n >= 0 for n in shape):
+            raise WireError(f"tensor {name!r} of shape {shape} does not fit bytes {begin} to {end}")
+        flat = storage[begin:end].view(dtype) if end > begin else torch.empty(0, dtype=dtype)
+        tensors[name] = flat.view(shape)
+        position = end
+    return tensors

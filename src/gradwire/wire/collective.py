@@ -1,0 +1,153 @@
+"""The transport over torch.distributed: one client a process, and no server anywhere.
+
+Where the server would reply with a mean, the processes all-reduce. Everything else they all-gather in serialised
+form, and each of them runs the server's half on what came together: it is deterministic, so they all get one reply.
+Bytes are counted as if that server stood there, by the lengths of the same messages: the figures are those of any
+other transport, whatever tree or ring the collectives build underneath.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gradwire.errors import WireError
+from gradwire.wire.message import EVERYONE, SERVER, Message, client
+from gradwire.wire.protocol import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire.transcript import Transcript
+
+C = TypeVar("C")
+S = TypeVar("S")
+LIMIT = 4 << 30
+"""Bytes of the largest message that is received, so that a broken length does not take all memory."""
+
+
+class Collective:
+    """This process's place among the others of a process group: client number `rank`."""
+
+    def __init__(
+        self, transcript: Transcript | None = None, group: dist.ProcessGroup | None = None, limit: int = LIMIT
+    ):
+        self.transcript = Transcript() if transcript is None else transcript
+        self.group = group
+        self.limit = limit
+        self.parties = tuple(client(i) for i in range(dist.get_world_size(group)))
+        self.party = self.parties[dist.get_rank(group)]
+        nccl = dist.get_backend(group) == "nccl"
+        self.device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is process 0."""
+        return self.party == self.parties[0]
+
+    def local(self, parties: tuple[str, ...]) -> tuple[str, ...]:
+        """This process's own client.
+
+        Raises:
+            WireError: the round is not made for as many clients as there are processes.
+        """
+        if parties != self.parties:
+            raise WireError(f"the round has {len(parties)} clients; there are {len(self.parties)} processes")
+        return (self.party,)
+
+    def exchange(
+        self, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int
+    ) -> tuple[dict[str, C], S | None]:
+        """Drive this process's client to its end, beside the clients of the other processes.
+
+        The server's half is not driven beyond its last reply: nobody here needs what it would return.
+
+        Raises:
+            WireError: the halves do not follow one protocol, a message is damaged or too large, a process is gone.
+        """
+        ((party, half),) = clients.items()
+        next(server)
+        send = next(half)
+        while True:
+            uploads = {EVERYONE: self._mean(send, round)} if send.mean else self._gather(send, round)
+            reply = server.send(uploads)
+            if not isinstance(reply, Send):
+                fault = "did not reply" if reply is None else "would reply to each client apart"
+                raise WireError(f"round {round}: the server {fault} in phase {send.phase!r}")
+            message = Message(SERVER, EVERYONE, round, reply.phase, reply.tensors)
+            self.transcript.record(message, message.size, self.parties)
+            try:
+                send = half.send(reply.tensors)
+            except StopIteration as stop:
+                server.close()
+                return {party: stop.value}, None
+
+    def share(self, tensors: Mapping[str, Tensors]) -> dict[str, Tensors]:
+        """What every party told, this process's own among it. Not counted: it is no part of what a scheme sends."""
+        message = Message(self.party, EVERYONE, 0, "share", tensors[self.party])
+        told = self._all_gather(message.encode(), "what the workers share")
+        return {party: Message.decode(data).tensors for party, data in told.items()}
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        total = torch.tensor([float(flag)], device=self.device)
+        _call("a flag", lambda: dist.all_reduce(total, op=dist.ReduceOp.MAX, group=self.group))
+        return bool(total)
+
+    def _mean(self, send: Send, round: int) -> dict[str, Tensor]:
+        """The entry-wise mean over all processes, by one all-reduce for each dtype among the tensors."""
+        for party in self.parties:
+            message = Message(party, SERVER, round, send.phase, send.tensors)
+            if party == self.party:
+                self.transcript.record(message, message.size, (SERVER,))
+            else:
+                self.transcript.count(party, round, message.size, (SERVER,))
+        means: dict[str, Tensor] = {}
+        for dtype in {tensor.dtype for tensor in send.tensors.values()}:
+            layout = {name: tensor.shape for name, tensor in send.tensors.items() if tensor.dtype == dtype}
+            flat = torch.cat([send.tensors[name].reshape(-1).to(self.device) for name in layout])
+            self._sum(flat, f"{send.phase!r} of round {round}")
+            pieces = flat.div_(len(self.parties)).split([shape.numel() for shape in layout.values()])
+            for (name, shape), piece in zip(layout.items(), pieces, strict=True):
+                means[name] = piece.view(shape).to(send.tensors[name].device)
+        return means
+
+    def _sum(self, flat: Tensor, what: str) -> None:
+        _call(what, lambda: dist.all_reduce(flat, group=self.group))
+
+    def _gather(self, send: Send, round: int) -> dict[str, Tensors]:
+        """What every process sends in this phase, decoded from the bytes that came."""
+        data = Message(self.party, SERVER, round, send.phase, send.tensors).encode()
+        uploads: dict[str, Tensors] = {}
+        for party, received in self._all_gather(data, f"{send.phase!r} of round {round}").items():
+            message = Message.decode(received)
+            if (message.sender, message.round, message.phase) != (party, round, send.phase):
+                raise WireError(f"got {message.name}; {send.phase!r} of round {round} from {party} was due")
+            self.transcript.record(message, len(received), (SERVER,))
+            uploads[party] = message.tensors
+        return uploads
+
+    def _all_gather(self, data: bytearray, what: str) -> dict[str, memoryview]:
+        """Every process's bytes. Lengths go first, for the collective moves blocks of one size."""
+        own = torch.tensor([len(data)], device=self.device)
+        every = [torch.empty_like(own) for _ in self.parties]
+        _call(what, lambda: dist.all_gather(every, own, group=self.group))
+        lengths = dict(zip(self.parties, map(int, every), strict=True))
+        for party, length in lengths.items():
+            if not 0 < length <= self.limit:
+                raise WireError(f"{what}: {party} announces {length} bytes; a message takes 1 to {self.limit}")
+        longest = max(lengths.values())
+        block = torch.empty(longest, dtype=torch.uint8)
+        block[: len(data)] = torch.frombuffer(data, dtype=torch.uint8)
+        block = block.to(self.device)
+        blocks = [torch.empty_like(block) for _ in self.parties]
+        _call(what, lambda: dist.all_gather(blocks, block, group=self.group))
+        received = zip(lengths.items(), blocks, strict=True)
+        return {party: tensor.cpu().numpy().data[:length] for (party, length), tensor in received}
+
+
+def _call(what: str, collective: Callable[[], object]) -> None:
+    """Run a collective; a process that died or hangs is an error of one line."""
+    try:
+        collective()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WireError(f"lost contact with another worker during {what}: {reason}") from error

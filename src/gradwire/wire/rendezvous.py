@@ -1,0 +1,70 @@
+"""How the processes that torchrun started find one another, and make sure that they are of one mind."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.metadata import version
+
+import torch
+import torch.distributed as dist
+
+from gradwire.errors import GradwireError, WireError
+from gradwire.wire.collective import Collective
+from gradwire.wire.transcript import Transcript
+
+
+def launched() -> bool:
+    """Whether torchrun, or something like it, started this process as one of several."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+
+
+def world_size() -> int:
+    """How many processes were started together."""
+    try:
+        return int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        raise GradwireError(f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')!r}; it must be a whole number") from None
+
+
+@contextmanager
+def joined(device: str = "cpu", timeout: float = 300, transcript: Transcript | None = None) -> Iterator[Collective]:
+    """The transport to the other processes: over nccl for CUDA devices, over gloo otherwise.
+
+    Args:
+        timeout: seconds after which a process that does not answer counts as gone.
+
+    Raises:
+        WireError: they do not come together in this time.
+    """
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(seconds=timeout))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WireError(f"the {world_size()} workers did not come together in {timeout:g} s: {reason}") from error
+    try:
+        yield Collective(transcript)
+    finally:
+        dist.destroy_process_group()
+
+
+def agree(transport: Collective, facts: Mapping[str, object]) -> None:
+    """Make sure that all processes hold the same facts and run the same version.
+
+    Raises:
+        GradwireError: in every process, naming the first fact that differs, and whose.
+    """
+    own = {"gradwire": version("gradwire"), "torch": torch.__version__, **facts}
+    text = torch.frombuffer(bytearray(json.dumps(own, default=str).encode()), dtype=torch.uint8)
+    told = transport.share({transport.party: {"facts": text}})
+    held = {party: json.loads(tensors["facts"].numpy().tobytes()) for party, tensors in told.items()}
+    first, *rest = held
+    for party in rest:
+        for name in held[first] | held[party]:
+            here, there = held[first].get(name), held[party].get(name)
+            if here != there:
+                raise GradwireError(f"worker {party} has {name}={there}; worker {first} has {name}={here}")

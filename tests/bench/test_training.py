@@ -1,0 +1,60 @@
+"""The benchmark of training runs and tells what it says it tells; how fast this machine is, is not its business."""
+
+import csv
+
+import pytest
+
+from gradwire.bench import training
+from gradwire.bench.training import Figure, hooks, selection
+from gradwire.cli import bench_training, main
+from tests.schemes.rounds import random_update
+
+
+def small(seed: int = 0):
+
+    return random_update(seed, {"w": (300, 400), "b": (300,)})
+
+
+def test_a_ratio_is_of_what_stands_beside_it():
+    assert Figure("a", 3.0, "b", 2.0).ratio == 1.5
+
+
+def test_selection_is_measured_beside_pytorchs(monkeypatch):
+    monkeypatch.setattr(training, "resnet18_gradient", small)
+    largest, dgc = selection(repeats=1)
+    assert (largest.reference, dgc.reference) == ("torch.topk", "topk:ratio=0.01")
+    assert all(figure.seconds > 0 and figure.reference_seconds > 0 for figure in (largest, dgc))
+
+
+@pytest.mark.slow
+def test_hooks_are_measured_in_two_processes():
+    plain, ours = hooks(("powersgd:rank=4",), steps=2)
+    assert plain.what == "PyTorch's all-reduce hook"
+    assert ours.what == "gradwire's hook, powersgd:rank=4"
+    assert ours.reference == plain.reference == "PyTorch's PowerSGD hook, rank 4"
+    assert ours.reference_seconds == plain.reference_seconds > 0
+
+
+def test_the_command_shows_and_writes_its_figures(monkeypatch, tmp_path, capsys):
+    figures = [Figure("ours", 0.001, "theirs", 0.002)]
+    monkeypatch.setattr(bench_training, "selection", lambda: figures)
+    monkeypatch.setattr(bench_training, "hooks", lambda schemes, steps: figures)
+    monkeypatch.setattr(bench_training, "message_speeds", lambda: (1.5, 9.0))
+    main(["bench", "training", "--out", str(tmp_path / "figures.csv")])
+    assert "encode 1.50 GB/s" in capsys.readouterr().out
+    with (tmp_path / "figures.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == {
+        "measured": "ours",
+        "seconds": "0.001",
+        "beside": "theirs",
+        "beside_seconds": "0.002",
+        "ratio": "0.5",
+    }
+
+
+def test_a_scheme_that_there_is_not_is_refused_before_anything_is_measured(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "training", "--scheme", "gzip"])
+    assert stop.value.code == 2
+    assert "unknown scheme 'gzip'" in capsys.readouterr().err

@@ -1,0 +1,287 @@
+"""The DDP hook, in real processes, against the same scheme in a simulation."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+import gradwire
+from gradwire.errors import GradwireError
+from gradwire.integrations import ddp_hook
+from gradwire.integrations.memory import gather, split
+from gradwire.integrations.recording import Recording
+from gradwire.schemes import Layout, Round, parse, sight
+from gradwire.schemes.buckets import Bucketed
+from gradwire.schemes.gradients import Full
+from gradwire.seeds import number
+from gradwire.wire import InProcess, Transcript, client
+from tests.distributed import workers
+from tests.distributed.test_collective import SCHEMES
+from tests.schemes.rounds import random_update
+
+STEPS = 6
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 300), nn.Tanh(), nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 10)
+    )
+
+
+def batch(step: int, rank: int):
+    g = torch.Generator().manual_seed(1000 * step + rank)
+    return torch.rand(8, 1, 8, 8, generator=g), torch.randint(10, (8,), generator=g)
+
+
+def wrapped(spec, small: bool = True):
+    """A network under DDP, with buckets of 0.2 MB (two of them) or one for all."""
+    model = DistributedDataParallel(network(), bucket_cap_mb=0.2 if small else 25)
+    state, hook = ddp_hook(spec, model)
+    model.register_comm_hook(state, hook)
+    return model, state
+
+
+def train(model, rank, steps):
+    """Gradients of every step of plain SGD."""
+    found = []
+    for step in steps:
+        model.zero_grad()
+        inputs, labels = batch(step, rank)
+        cross_entropy(model(inputs), labels).backward()
+        found.append({name: p.grad.clone() for name, p in model.module.named_parameters()})
+        with torch.no_grad():
+            for p in model.parameters():
+                p -= 0.05 * p.grad
+    return found
+
+
+def every_scheme(transport):
+    rank = transport.parties.index(transport.party)
+    results = {}
+    for spec in SCHEMES:
+        model, state = wrapped(spec)
+        inputs, labels = batch(0, rank)
+        cross_entropy(model(inputs), labels).backward()
+        state.__init__(state.scheme, model)  # from here on DDP's buckets stay as they are
+        gradients = train(model, rank, range(STEPS))
+        buckets = tuple(state._buckets)
+        results[spec] = gradients, buckets, state.bytes_up, state.step, sorted(state.state_dict()["private"])
+    return results
+
+
+def simulated(spec, buckets):
+    """What each step's gradients are where every bucket goes through the scheme in one process."""
+    model = network()
+    layout = Layout.of_model(model)
+    parties = tuple(client(i) for i in range(2))
+    scheme = Bucketed(parse(spec), buckets)
+    private = {}
+    for party in parties:
+        parts = []
+        for names, part in zip(buckets, scheme.layouts(layout), strict=True):
+            parts.append(scheme.scheme.private_state(part, number("private", 0, party, *names)))
+        private[party] = {f"{i}/{name}": t for i, part in enumerate(parts) for name, t in part.items()}
+    public, found, transport = {}, [], InProcess(Transcript())
+    for step in range(STEPS):
+        updates = {}
+        for rank, party in enumerate(parties):
+            model.zero_grad()
+            inputs, labels = batch(step, rank)
+            cross_entropy(model(inputs), labels).backward()
+            updates[party] = {name: p.grad.clone() for name, p in model.named_parameters()}
+        round = Round(step, parties, 0, layout)
+        halves = {p: scheme.client(updates[p], private[p], public, round) for p in parties}
+        outcomes, served = transport.exchange(halves, scheme.server(public, round), step)
+        private = {p: outcomes[p].private for p in parties}
+        public = served.public
+        found.append(served.aggregate)
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                p -= 0.05 * served.aggregate[name]
+    return found, transport.transcript.bytes_up("client:0")
+
+
+@pytest.mark.slow
+def test_every_scheme_goes_as_it_does_in_a_simulation(tmp_path):
+    first, second = workers.run(every_scheme, tmp_path)
+    for spec in SCHEMES:
+        gradients, buckets, up, steps, private = first[spec]
+        assert len(buckets) == 2
+        assert sorted(name for names in buckets for name in names) == sorted(dict(network().named_parameters()))
+        assert steps == STEPS
+        assert private == second[spec][4]
+        for mine, theirs in zip(gradients, second[spec][0], strict=True):
+            assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+        expected, up_there = simulated(spec, buckets)
+        for mine, theirs in zip(gradients, expected, strict=True):
+            for name in mine:
+                torch.testing.assert_close(mine[name], theirs[name], atol=1e-5, rtol=1e-4)
+        assert up == up_there
+
+
+def accumulating(transport):
+    """Two micro-batches under no_sync, against one batch of both."""
+    rank = transport.parties.index(transport.party)
+    results = []
+    for accumulate in (True, False):
+        model, state = wrapped("powersgd:rank=2")
+        for step in range(3):
+            model.zero_grad()
+            inputs, labels = batch(step, rank)
+            parts = [(inputs[:4], labels[:4]), (inputs[4:], labels[4:])] if accumulate else [(inputs, labels)]
+            for i, (x, y) in enumerate(parts):
+                with nullcontext() if i == len(parts) - 1 else model.no_sync():
+                    (cross_entropy(model(x), y) / len(parts)).backward()
+        results.append(({n: p.grad.clone() for n, p in model.module.named_parameters()}, state.step))
+    return results
+
+
+@pytest.mark.slow
+def test_accumulated_gradients_are_sent_once(tmp_path):
+    for (mine, steps), (theirs, _) in workers.run(accumulating, tmp_path):
+        assert steps == 3
+        for name in mine:
+            torch.testing.assert_close(mine[name], theirs[name], atol=1e-5, rtol=1e-4)
+
+
+def half_precision(transport):
+    """A network in bfloat16, and a step in float32 in which one worker's gradient overflows."""
+    rank = transport.parties.index(transport.party)
+    model = DistributedDataParallel(network().bfloat16())
+    state, hook = ddp_hook("topk:ratio=0.1", model)
+    model.register_comm_hook(state, hook)
+    for step in range(3):
+        model.zero_grad()
+        inputs, labels = batch(step, rank)
+        with torch.autocast("cpu", torch.bfloat16):
+            cross_entropy(model(inputs.bfloat16()), labels).backward()
+    kinds = {p.grad.dtype for p in model.parameters()}
+    finite = all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+    other, other_state = wrapped("topk:ratio=0.1", small=False)
+    other.zero_grad()
+    inputs, labels = batch(0, rank)
+    (cross_entropy(other(inputs), labels) * (float("inf") if rank else 1.0)).backward()
+    overflown = [bool(torch.isfinite(p.grad).any()) for p in other.parameters()]
+    clean = not other_state.state_dict()["private"]
+    train(other, rank, [1])
+    after = all(bool(torch.isfinite(p.grad).all()) for p in other.parameters())
+    return kinds, finite, any(overflown), other_state.skipped, clean, after
+
+
+@pytest.mark.slow
+def test_half_precision_and_overflow(tmp_path):
+    for kinds, finite, overflown, skipped, clean, after in workers.run(half_precision, tmp_path):
+        assert kinds == {torch.bfloat16}
+        assert finite
+        assert not overflown
+        assert skipped == 1
+        assert clean
+        assert after
+
+
+def resuming(transport, spec, path):
+    """Six steps at once, and three, saved, and three more under a new hook; then with other buckets."""
+    rank = transport.parties.index(transport.party)
+    whole, _ = wrapped(spec)
+    expected = train(whole, rank, range(STEPS))
+    part, state = wrapped(spec)
+    train(part, rank, range(3))
+    torch.save(state.state_dict(), f"{path}/{rank}.state")
+    saved = torch.load(f"{path}/{rank}.state", weights_only=True)
+    results = []
+    for small in (True, False):
+        again, restored = wrapped(spec, small)
+        restored.load_state_dict(saved)
+        again.module.load_state_dict(part.module.state_dict())
+        results.append((train(again, rank, range(3, STEPS)), restored.step))
+    return expected[3:], results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["powersgd:rank=2", "topk:ratio=0.05", "dgc:ratio=0.05"])
+def test_a_restored_state_goes_on_as_if_nothing_had_happened(tmp_path, spec):
+    for expected, results in workers.run(resuming, tmp_path, spec, str(tmp_path)):
+        for found, step in results:
+            assert step == STEPS
+            for mine, theirs in zip(found, expected, strict=True):
+                for name in mine:
+                    torch.testing.assert_close(mine[name], theirs[name], atol=1e-5, rtol=1e-4)
+
+
+def recording(transport, spec, path):
+    rank = transport.parties.index(transport.party)
+    model, state = wrapped(spec)
+    train(model, rank, range(2))
+    state.record = True
+    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+    train(model, rank, [2])
+    state.save_transcript(f"{path}/{rank}.transcript")
+    return before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "spec", ["powersgd:rank=2,error_feedback=false", "topk:ratio=0.1,error_feedback=false", "qsgd"]
+)
+def test_a_recorded_step_is_a_view_of_it(tmp_path, spec):
+    states = workers.run(recording, tmp_path, spec, str(tmp_path))
+    for rank, before in enumerate(states):
+        recorded = Recording.load(tmp_path / f"{rank}.transcript")
+        inputs, labels = batch(2, rank)
+        view = recorded.view(network(), tuple(inputs.shape), labels)
+        assert all(torch.equal(view.model.state_dict()[name], tensor) for name, tensor in before.items())
+        cross_entropy(view.model(inputs), labels).backward()
+        scheme, seen = sight(view)
+        measured = scheme.measure(seen)
+        assert set(measured) == set(before)
+        for name, terms in measured.items():
+            truth = view.model.get_parameter(name).grad[None]
+            for term in terms:
+                if hasattr(term, "violation"):
+                    assert float(term.violation(Full(truth))) < 1e-6
+                else:
+                    torch.testing.assert_close(term.apply(Full(truth)), term.observed, atol=1e-6, rtol=1e-4)
+        guess = gradwire.invert(view, iterations=2)
+        assert guess.images.shape == (1, *inputs.shape)
+
+
+def test_state_follows_parameters_into_other_buckets():
+    update = random_update(0)
+    names = list(update)
+    old = [Layout({n: tuple(update[n].shape) for n in part}) for part in (names[:2], names[2:])]
+    new = [Layout({n: tuple(update[n].shape) for n in part}) for part in (names[1:3], [names[3], names[0]])]
+    scheme = parse("dgc")
+    loose = {}
+    for layout in old:
+        loose |= split({"velocity": layout.flatten(update), "key": torch.ones(1)}, layout)
+    for layout in new:
+        state = gather(loose, scheme.private_state(layout), layout)
+        assert torch.equal(state["velocity"], layout.flatten(update))
+        assert not state["momentum"].any()
+    q = {"conv.weight": torch.ones(36, 2)}
+    assert gather(split(q, old[0]), {}, new[1]) == q
+
+
+def test_a_state_of_another_scheme_is_refused():
+    state, _ = ddp_hook("powersgd:rank=2", network())
+    other, _ = ddp_hook("topk:ratio=0.1", network())
+    with pytest.raises(GradwireError, match=r"state is of scheme 'powersgd:rank=2'; this hook's is 'topk:ratio=0.1'"):
+        other.load_state_dict(state.state_dict())
+
+
+def test_without_a_recorded_step_there_is_nothing_to_save(tmp_path):
+    state, _ = ddp_hook("none", network())
+    with pytest.raises(GradwireError, match=r"no step was recorded; set state\.record = True"):
+        state.save_transcript(tmp_path / "x")
+    with pytest.raises(GradwireError, match="there is no transcript"):
+        Recording.load(tmp_path / "x")
+
+
+@pytest.mark.parametrize("spec", ["sga", "ssga:compression=10", "powersgd:rank=2+sga"])
+def test_a_scheme_that_needs_a_server_is_refused(spec):
+    with pytest.raises(GradwireError, match="needs a server apart from the clients"):
+        gradwire.ddp_hook(spec, torch.nn.Linear(2, 2))
