@@ -61,7 +61,8 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
     pictures, lost = {"originals": truth}, 0
     notes: dict[str, None] = {}
     chunks = [chunk for lot in _situations(settings, model, progress) for chunk in _chunks(settings, lot, victims)]
-    total, done = settings.iterations * sum(map(len, chunks)) * len(settings.attacks), 0
+    steps = sum(getattr(settings.attack(name), "iterations", 1) for name in settings.attacks)
+    total, done = steps * sum(map(len, chunks)), 0
     for name in settings.attacks:
         for chunk in chunks:
 

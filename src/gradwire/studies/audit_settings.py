@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack
+from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack, taken_by
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
@@ -82,7 +82,7 @@ class AuditSettings:
     def attack(self, name: str) -> Attack:
         """The attack with this name and these settings."""
         options = ("iterations", "restarts", "tv", "step", "signed", "decay")
-        return attack(name, **{option: getattr(self, option) for option in options})
+        return attack(name, **{option: getattr(self, option) for option in options if option in taken_by(name)})
 
     @property
     def parties(self) -> int:
