@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gradwire.attacks.inversion.analytic import Analytic
+from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
 from gradwire.errors import GradwireError, unknown
@@ -26,6 +27,7 @@ class Attack(Protocol):
 
 ATTACKS: Mapping[str, Callable[..., Attack]] = {
     "analytic": Analytic,
+    "fedavg": FedAvg,
     "iga": IGA,
 }
 
@@ -87,6 +89,7 @@ __all__ = [
     "KNOWLEDGE",
     "Analytic",
     "Attack",
+    "FedAvg",
     "Guess",
     "Knowledge",
     "Problem",
