@@ -5,8 +5,8 @@ algorithm 1 (simulation), section 4.2 (epochs in an unknown order) and 4.3 (the 
 """
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,8 @@ from torch.func import functional_call, grad, vmap
 from gradwire.attacks.inversion.engine.norms import spell_out
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import cosine, total_variation
-from gradwire.attacks.inversion.search import Search
+from gradwire.attacks.inversion.problem import Guess, Problem
+from gradwire.attacks.inversion.search import Progress, Search
 from gradwire.errors import GradwireError
 from gradwire.schemes.gradients import Full, Gradient
 from gradwire.seeds import generator
@@ -50,6 +51,14 @@ class FedAvg(Search):
         for name in ("tv", "tie"):
             if getattr(self, name) < 0:
                 raise GradwireError(f"fedavg: {name} is {getattr(self, name)}; it must not be negative")
+
+    def run(
+        self, problems: Sequence[Problem], seed: int = 0, device: str = "cpu", progress: Progress | None = None
+    ) -> Guess:
+        """See `Search`; the gradients are those of the unrolled steps, not the engine's."""
+        work = work_of(problems[0].view)
+        guess = super().run(problems, seed, device, progress)
+        return replace(guess, notes=(f"{work.steps} local steps unrolled by torch.func",))
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
         """The later epochs' images, from noise: one tensor (V, epochs − 1, B, C, H, W), none if they are shared."""

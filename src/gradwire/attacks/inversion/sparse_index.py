@@ -41,6 +41,9 @@ def labels_from_indices(view: View, batch: int) -> Tensor:
     kept, n_c is expected to be batch·(w·s_c + (1 − w)/classes), w = classes/(classes + batch), rounded by least
     squares: the fuller a batch, the less its positions tell of how often, and the nearer the counts are to equal.
 
+    A row's size is about |1/classes − n_c/batch|, whose sign positions do not show: from batch ≥ classes/2 on, classes
+    that are absent have rows as large as those that occur, and an untrained network's positions tell next to nothing.
+
     Raises:
         GradwireError: the scheme sends no positions, or the model has no linear layer.
     """
