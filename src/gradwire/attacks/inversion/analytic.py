@@ -5,9 +5,9 @@ gave a slope to holds that image: x = ∂W_i / ∂b_i.
 
 - J. Geiping et al., "Inverting gradients – how easy is it to break privacy in federated learning?", NeurIPS 2020,
   proposition 3.1: one image, any row whose bias has a slope.
-- M. Balunović et al., "Bayesian framework for gradient leakage", ICLR 2022, section 5: what comes behind the layer
+- M. Balunović et al., "Bayesian framework for gradient leakage", ICLR 2022: what comes behind the layer
   (PRECODE's bottleneck) changes δ, not the ratio.
-- L. Fowl et al., "Robbing the Fed", ICLR 2022, section 3: in a batch, the rows that one image alone activated.
+- L. Fowl et al., "Robbing the Fed", ICLR 2022: in a batch, the rows that one image alone activated.
 
 What compression leaves is used as far as it goes: a left sketch ∂Wᵀ·P = x·(δᵀP) still holds one image exactly; the
 kept entries of Top-K give x where any row kept its entry, with slopes that were not kept worked out from the entries

@@ -1,7 +1,7 @@
 """Inverting several local steps: the client's training is simulated, and its whole update matched.
 
 D. I. Dimitrov, M. Balunović, N. Konstantinov, M. Vechev, "Data leakage in federated averaging", TMLR 2022:
-algorithm 1 (simulation), section 4.2 (epochs in an unknown order) and 4.3 (the order-invariant prior).
+the simulation of the client, epochs in an unknown order, and the order-invariant prior that ties them.
 """
 
 import copy
@@ -30,10 +30,10 @@ class FedAvg(Search):
     """Minimise 1 − cos(A(old − new), sent) + tv·TV + tie·(epochs' mean images apart)², over every epoch's images.
 
     With free orders each epoch has images of its own, because its order is unknown; they are the same images, so that
-    what does not depend on an order, their mean, must agree (section 4.3 with g the identity), and the answer is the
+    what does not depend on an order, their mean, must agree (the paper's prior with g the identity), and the answer is the
     first epoch's. Otherwise every epoch is taken to use one set of images in one order: wrong where steps are many and
     large, but with as many unknowns fewer as there are epochs. Labels are taken in one order in every epoch: which
-    step they came in is not known either (section 4.1).
+    step they came in is not known either.
 
     Attributes:
         tv: the weight of total variation, and `tie` of the order-invariant prior.
@@ -74,7 +74,7 @@ class FedAvg(Search):
         return (torch.stack(starts).clamp(0, 1).to(match.labels.device),)
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
-        """Eq. 3 and 5."""
+        """The distance of the updates, and the priors."""
         view = match.problems[0].view
         held = torch.cat([images[:, None], *(within(extra) for extra in extras)], 1)
         if not self.free:
