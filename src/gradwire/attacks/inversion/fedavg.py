@@ -30,7 +30,7 @@ class FedAvg(Search):
     """Minimise 1 − cos(A(old − new), sent) + tv·TV + tie·(epochs' mean images apart)², over every epoch's images.
 
     With free orders each epoch has images of its own, because its order is unknown; they are the same images, so that
-    what does not depend on an order, their mean, must agree (the paper's prior with g the identity), and the answer is the
+    what does not depend on an order, their mean, must agree (the paper's prior, g the identity), and the answer is the
     first epoch's. Otherwise every epoch is taken to use one set of images in one order: wrong where steps are many and
     large, but with as many unknowns fewer as there are epochs. Labels are taken in one order in every epoch: which
     step they came in is not known either.
