@@ -55,14 +55,16 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
     if len(victims) < needed:
         raise GradwireError(f"{settings.data} has {len(victims)} {settings.split} images; this audit needs {needed}")
     model = _model(settings, victims)
-    run = RunFolder.create(out, "audit", AUDIT_COLUMNS)
+    run = RunFolder.create(out, "audit", (*AUDIT_COLUMNS, "label_accuracy"))
     run.configure("audit", asdict(settings))
-    images, _ = victims.batch(range(settings.samples * settings.batch))
+    images, labels = victims.batch(range(settings.samples * settings.batch))
+    labels = labels.view(settings.samples, settings.batch)
     truth = images.view(settings.samples, settings.batch, *victims.shape)
     pictures = {"originals": truth}
     notes: dict[str, None] = {}
     lost, done = 0, 0
-    total = settings.cells * settings.iterations * len(settings.attacks)
+    steps = sum(getattr(settings.attack(name), "iterations", 1) for name in settings.attacks)
+    total = settings.cells * steps
 
     def tick(victims: int) -> None:
         nonlocal done
@@ -80,7 +82,8 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
             # Only here, when the attack has chosen, does the truth come in.
             true = truth[[cell.victim for cell in chunk]]
             found = metrics.match(guess.images, true)
-            run.append(_rows(settings, name, chunk, guess, found, true, each))
+            rows = _rows(settings, name, chunk, guess, found, true, each)
+            run.append(_labelled(settings, rows, chunk, guess, labels))
             for cell, picture in zip(chunk, found, strict=True):
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
                 pictures.setdefault(key, torch.zeros_like(truth))[cell.victim] = picture
@@ -196,3 +199,12 @@ def _rows(
             "ssim": float(ssim[i]),
             "success": int(metrics.success(ssim)[i]),
         }
+
+
+def _labelled(
+    settings: AuditSettings, rows: Iterator[dict[str, object]], chunk: list[Cell], guess: Guess, labels: Tensor
+) -> Iterator[dict[str, object]]:
+    """Rows with the share of labels that were found; an empty cell where the adversary was told them."""
+    accuracy = metrics.label_accuracy(guess.labels, labels[[cell.victim for cell in chunk]])
+    for row, found in zip(rows, accuracy, strict=True):
+        yield row | {"label_accuracy": "" if settings.labels == "known" else float(found)}

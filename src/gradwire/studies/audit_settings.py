@@ -1,9 +1,9 @@
 """What decides an audit."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from gradwire.attacks.inversion import ATTACKS, KNOWLEDGE, Attack, Knowledge, attack
+from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack, taken_by
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
@@ -81,10 +81,7 @@ class AuditSettings:
 
     def attack(self, name: str) -> Attack:
         """The attack with this name, and those of these settings that it takes."""
-        if name not in ATTACKS:
-            raise unknown("attack", name, ATTACKS)
-        options = [field.name for field in fields(ATTACKS[name])]
-        return attack(name, **{option: getattr(self, option) for option in options if hasattr(self, option)})
+        return attack(name, **{option: getattr(self, option) for option in taken_by(name) if hasattr(self, option)})
 
     @property
     def cells(self) -> int:

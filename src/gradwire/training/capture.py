@@ -8,7 +8,10 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State, enrol, parse
+from gradwire.seeds import generator
+from gradwire.training.buffers import running_statistics
 from gradwire.training.gradient import gradient
+from gradwire.training.local import local_update, local_work
 from gradwire.wire import InProcess, Transcript, View, client
 from gradwire.wire.view import Loss, Mode
 
@@ -31,6 +34,10 @@ def capture(
     round: int = 0,
     seed: int = 0,
     freeze: bool = True,
+    local_steps: int | None = None,
+    local_batch: int | None = None,
+    lr: float = 1.0,
+    weight_decay: float = 0.0,
 ) -> View:
     """Run one round in which a client sends the gradient of one batch, and keep what `adversary` sees of it.
 
@@ -49,6 +56,9 @@ def capture(
         public: the scheme's public state before the round; by default that of a first round.
         round: the round's number, and `seed`, the run's public seed.
         freeze: copy the model, so that training may go on; False shares it with the view.
+        local_steps: send what so many steps of SGD change (old − new parameters) in place of a gradient, in steps of
+            `local_batch` images (by default all of them) and size `lr`.
+        weight_decay: adds weight_decay·parameter to what each step, or the one gradient, follows.
 
     Raises:
         GradwireError: a batch, a label, a model or a gradient that cannot be, named in the message.
@@ -61,13 +71,17 @@ def capture(
         adversary = parties[1]
     elif adversary not in ("server", "eavesdropper"):
         raise GradwireError(f"unknown adversary {adversary!r}; known: server, eavesdropper, client")
-    layout = Layout.of_model(model)
+    layout, carried = Layout.of_model(model), running_statistics(model)
     context = Round(round, parties, seed, layout)
     public = chosen.public_state(layout) if public is None else public
     before = enrol(chosen, layout, parties, seed) if private is None else private
-    halves = {}
+    work = local_work(local_steps, len(inputs) if local_batch is None else local_batch, lr, weight_decay)
+    halves, buffers = {}, {}
     for party, (x, y) in zip(parties, [(inputs, labels), *fellows], strict=True):
-        _, update, _ = gradient(model, x, y, mode, loss)
+        if work is None:
+            _, update, buffers[party] = gradient(model, x, y, mode, loss)
+        else:
+            update, buffers[party] = local_update(model, x, y, work, mode, loss, generator("local", seed, round, party))
         update = {name: g.cpu() for name, g in update.items()}
         halves[party] = chosen.client(update, before[party], public, context)
     transcript = Transcript()
@@ -88,4 +102,6 @@ def capture(
         loss=loss,
         shape=tuple(inputs.shape),
         labels=labels.detach().clone() if labels_known else None,
+        buffers={name: buffers[parties[0]][name].cpu() for name in carried} if carried and mode == "train" else None,
+        work=work,
     )

@@ -15,6 +15,27 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class LocalWork:
+    """What a client does before it sends: SGD of its own, whose hyper-parameters are public.
+
+    Its update is then (old − new parameters), which points the way a gradient does; for one step it is lr times the
+    gradient, weight decay included.
+
+    Attributes:
+        steps: of SGD, without momentum.
+        batch: images a step; it divides the victim's batch. Each epoch goes through all images in a new order, which
+            the client keeps to itself.
+        lr: the step size.
+        weight_decay: each step follows gradient + weight_decay·parameter.
+    """
+
+    steps: int = 1
+    batch: int = 1
+    lr: float = 1.0
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
 class View:
     """One round of one victim, as one adversary sees it. An attack receives this and nothing else.
 
@@ -33,6 +54,9 @@ class View:
         bytes_up: bytes that the victim sent in the round, and `bytes_down` that reached it.
         labels: int64, shape (B,), where they are assumed known; None where the attack has to infer them.
         buckets: parameter names, where the scheme was applied to one group of parameters after the other (DDP).
+        buffers: what the model's running statistics became at the victim, which training sends beside the update; None
+            where it has none or ran in evaluation mode.
+        work: the victim's local steps; None for a plain gradient.
     """
 
     adversary: str
@@ -51,10 +75,12 @@ class View:
     bytes_down: int
     labels: Tensor | None = None
     buckets: tuple[tuple[str, ...], ...] = ()
+    buffers: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    work: LocalWork | None = None
 
     def shares_model(self, other: "View") -> bool:
         """Whether both victims ran one network, with equal parameters, in one mode, on batches of one shape."""
-        if (self.mode, self.shape, self.loss) != (other.mode, other.shape, other.loss):
+        if (self.mode, self.shape, self.loss, self.work) != (other.mode, other.shape, other.loss, other.work):
             return False
         if self.model is other.model:
             return True

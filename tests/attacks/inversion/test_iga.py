@@ -99,7 +99,7 @@ def test_labels_of_a_hundred_single_images_are_inferred_exactly(digits, name):
 
 def test_bad_input(model, digits):
     view = capture(model, digits)
-    with pytest.raises(GradwireError, match="unknown attack 'magic'; known: iga"):
+    with pytest.raises(GradwireError, match=r"unknown attack 'magic'; known: .*iga"):
         gradwire.invert(view, attack="magic")
     with pytest.raises(GradwireError, match="unknown knowledge 'some'; known: naive, adaptive"):
         gradwire.invert(view, knowledge="some")
@@ -111,8 +111,5 @@ def test_bad_input(model, digits):
         gradwire.invert(dataclasses.replace(view, messages=()))
     with pytest.raises(GradwireError, match="no view"):
         gradwire.invert([])
-    several = gradwire.capture(model, *digits.batch([0, 1]), labels_known=False)
-    with pytest.raises(GradwireError, match="labels of a batch of 2 images cannot be inferred"):
-        gradwire.invert(several)
     with pytest.raises(GradwireError, match="share a model, a mode and a shape"):
         gradwire.invert([view, gradwire.capture(model, *digits.batch([0, 1]))])

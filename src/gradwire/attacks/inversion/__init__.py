@@ -1,8 +1,11 @@
 """Gradient inversion: from a view of one round to the images that the victim held. One file an attack."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from gradwire.attacks.inversion.analytic import Analytic
+from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
 from gradwire.errors import GradwireError, unknown
@@ -22,7 +25,11 @@ class Attack(Protocol):
         """Attack problems that share a model, a mode and a shape, as one batch."""
 
 
-ATTACKS: Mapping[str, type] = {"iga": IGA}
+ATTACKS: Mapping[str, Callable[..., Attack]] = {
+    "analytic": Analytic,
+    "fedavg": FedAvg,
+    "iga": IGA,
+}
 
 
 def attack(name: str, **options: object) -> Attack:
@@ -34,6 +41,11 @@ def attack(name: str, **options: object) -> Attack:
     if name not in ATTACKS:
         raise unknown("attack", name, ATTACKS)
     return ATTACKS[name](**options)
+
+
+def taken_by(name: str) -> frozenset[str]:
+    """The options that the attack with this name has; none, for a name that there is not."""
+    return frozenset(inspect.signature(ATTACKS[name]).parameters) if name in ATTACKS else frozenset()
 
 
 def invert(
@@ -71,4 +83,18 @@ def invert(
 
 _attack = attack
 
-__all__ = ["ATTACKS", "IGA", "KNOWLEDGE", "Attack", "Guess", "Knowledge", "Problem", "attack", "invert", "pose"]
+__all__ = [
+    "ATTACKS",
+    "IGA",
+    "KNOWLEDGE",
+    "Analytic",
+    "Attack",
+    "FedAvg",
+    "Guess",
+    "Knowledge",
+    "Problem",
+    "attack",
+    "invert",
+    "pose",
+    "taken_by",
+]

@@ -1,29 +1,71 @@
 """Labels from the last layer's gradient.
 
-B. Zhao, K. R. Mopuri, H. Bilen, "iDLG: Improved deep leakage from gradients", 2020.
+- B. Zhao, K. R. Mopuri, H. Bilen, "iDLG: Improved deep leakage from gradients", 2020: one image, exactly.
+- H. Yin et al., "See through gradients: Image batch recovery via GradInversion", CVPR 2021, eq. 4: a batch of images
+  of distinct classes: the classes with the most negative gradients.
+- A. Wainakh et al., "User-level label leakage from gradients in federated learning", PoPETs 2022, and J. Geng et al.,
+  "Towards general deep leakage in federated learning", 2021: a batch with repeated classes, by counting.
 """
 
+import copy
+
+import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Update
+from gradwire.wire import View
+
+PROBES = 64
+"""Images of noise from which the network's mean prediction is estimated."""
 
 
-def infer(model: nn.Module, update: Update, batch: int) -> Tensor:
-    """The label of a single image, int64, shape (1,).
+def infer(view: View, update: Update) -> Tensor:
+    """The labels of a victim's batch, int64, shape (B,), ascending: their order leaves no trace in a mean.
 
-    Under cross-entropy the last bias has the gradient softmax − onehot: only the true class's entry is negative
-    (iDLG, eq. 3). Without a bias the same holds for the row sums of the last weight, as far as the layer's inputs
-    are not negative (eq. 5).
+    Under cross-entropy the last bias has the gradient g = mean over the batch of (softmax − onehot), so that class c
+    occurs n_c = Σ p_c − B·g_c times.
+
+    - For one image the class is the only one with a negative gradient (iDLG, eq. 3).
+    - For several, every class with a negative gradient occurs, and Σ p_c is B times the network's mean prediction,
+      which is estimated on noise. The counts are the whole numbers that come nearest.
+
+    Where nothing was sent of a bias, its row of the last weight stands in: Σ δ·h ≈ g_c·h̄, by least squares over what
+    was sent, with the layer's mean inputs h̄ on noise as well. For one image the row's sum is enough (iDLG, eq. 5).
+
+    Args:
+        update: the victim's, as decoded.
 
     Raises:
-        GradwireError: several images, or a model that does not end in a linear layer.
+        GradwireError: the model has no linear layer.
     """
-    if batch != 1:
-        raise GradwireError(f"labels of a batch of {batch} images cannot be inferred; one image's can")
-    weight, bias = last_linear(model)
-    evidence = update[bias] if bias is not None else update[weight].sum(1)
-    return evidence.argmin()[None]
+    weight, bias = last_linear(view.model)
+    batch = view.shape[0]
+    if batch == 1:
+        evidence = update[bias] if bias is not None and update[bias].any() else update[weight].sum(1)
+        return evidence.argmin()[None]
+    prediction, inputs = _on_noise(view, weight.removesuffix("weight").rstrip("."))
+    rows = update[weight].cpu().double()
+    gradient = rows @ inputs / ((rows != 0).double() @ inputs.square()).clamp_min(torch.finfo(torch.float32).tiny)
+    if bias is not None:
+        gradient = torch.where(update[bias].cpu() != 0, update[bias].cpu().double(), gradient)
+    return counts(batch * (prediction - gradient), gradient < 0, batch)
+
+
+def counts(expected: Tensor, present: Tensor, batch: int) -> Tensor:
+    """The multiset of labels, ascending, whose counts are nearest to `expected` (classes,).
+
+    Each class that is `present` counts at least once, the most expected ones first should there be more than `batch`
+    of them. Given that, taking the class that lacks most, one label at a time, is the least-squares solution.
+    """
+    labels: list[int] = []
+    lacking = expected.clone()
+    certain = sorted(present.nonzero()[:, 0].tolist(), key=lambda c: -float(expected[c]))
+    for place in range(batch):
+        chosen = certain[place] if place < len(certain) else int(lacking.argmax())
+        labels.append(chosen)
+        lacking[chosen] -= 1
+    return torch.tensor(sorted(labels))
 
 
 def last_linear(model: nn.Module) -> tuple[str, str | None]:
@@ -38,3 +80,22 @@ def last_linear(model: nn.Module) -> tuple[str, str | None]:
     name, module = linear[-1]
     prefix = f"{name}." if name else ""
     return f"{prefix}weight", None if module.bias is None else f"{prefix}bias"
+
+
+def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
+    """The mean prediction (classes,) and the last layer's mean inputs (features,), on noise; float64."""
+    network = copy.deepcopy(view.model).train(view.mode == "train")
+    like = next(network.parameters())
+    noise = torch.randn(PROBES, *view.shape[1:], generator=torch.Generator().manual_seed(0))
+    images = (0.5 + 0.25 * noise).clamp(0, 1).to(like)
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen.append(arguments[0].mean(0).cpu().double())
+
+    network.get_submodule(layer).register_forward_pre_hook(note)
+    # Dropout must not draw from the generator that others count on.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(0)
+        prediction = network(images).softmax(1).mean(0).cpu().double()
+    return prediction, seen[-1]

@@ -44,7 +44,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
         raise GradwireError(f"unknown knowledge {knowledge!r}; known: {', '.join(KNOWLEDGE)}")
     scheme, seen = sight(view)
     decoded = scheme.decode(seen)
-    labels = infer(view.model, decoded, view.shape[0]) if view.labels is None else view.labels
+    labels = infer(view, decoded) if view.labels is None else view.labels
     measurement = dense(decoded) if knowledge == "naive" else scheme.measure(seen)
     return Problem(view, measurement, labels, salt)
 

@@ -1,0 +1,131 @@
+"""The exact input of a first linear layer, read from its gradient.
+
+A layer y = W·x + b has ∂W = Σ δ·xᵀ and ∂b = Σ δ over the batch, δ being the slope at y. So a row that one image alone
+gave a slope to holds that image: x = ∂W_i / ∂b_i.
+
+- J. Geiping et al., "Inverting gradients – how easy is it to break privacy in federated learning?", NeurIPS 2020,
+  proposition 3.1: one image, any row whose bias has a slope.
+- M. Balunović et al., "Bayesian framework for gradient leakage", ICLR 2022: what comes behind the layer
+  (PRECODE's bottleneck) changes δ, not the ratio.
+- L. Fowl et al., "Robbing the Fed", ICLR 2022: in a batch, the rows that one image alone activated.
+
+What compression leaves is used as far as it goes: a left sketch ∂Wᵀ·P = x·(δᵀP) still holds one image exactly; the
+kept entries of Top-K give x where any row kept its entry, with slopes that were not kept worked out from the entries
+that were (∂W has rank one), and a pixel of which nothing was kept is taken for zero at the layer: it was small.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gradwire.attacks.inversion.first_layer import FirstLayer
+from gradwire.attacks.inversion.problem import Guess, Problem
+from gradwire.attacks.inversion.rows import Entries, read, single_activations
+from gradwire.errors import GradwireError
+from gradwire.schemes.measurement import LeftSketch
+
+Progress = Callable[[int], None]
+GREY = 0.5
+
+
+@dataclass(frozen=True)
+class Analytic:
+    """Solve for the images; nothing is searched for, and no label is needed."""
+
+    name: ClassVar[str] = "analytic"
+
+    def run(
+        self, problems: Sequence[Problem], seed: int = 0, device: str = "cpu", progress: Progress | None = None
+    ) -> Guess:
+        """Attack problems one by one, on the CPU in float64: they take microseconds.
+
+        Returns:
+            images in [0, 1], those with the most evidence first; the objective is the share of the layer's observed
+            gradient, ‖∂W − Δ·X‖² / ‖∂W‖², that they leave unexplained. For one image that is proof; for a batch any
+            mixtures that span the same rows explain as much, and what speaks for an image is that rows agree on it.
+
+        Raises:
+            GradwireError: the model's first layer with parameters is no linear layer that sees the pixels one by one.
+        """
+        view = problems[0].view
+        layer = FirstLayer.of(view.model, view.mode, view.shape)
+        images = torch.full((len(problems), *view.shape), GREY)
+        objective = torch.full((len(problems),), float("inf"))
+        for number, problem in enumerate(problems):
+            found = solve(problem, layer)
+            if found is not None:
+                images[number], objective[number] = found[0].clamp(0, 1).float(), found[1]
+            if progress is not None:
+                progress(1)
+        labels = torch.stack([problem.labels.cpu() for problem in problems])
+        notes = (f"inputs of {layer.weight.removesuffix('.weight')} solved for in closed form",)
+        return Guess(images, labels, objective, 1, int(objective.isinf().sum()), notes)
+
+
+def solve(problem: Problem, layer: FirstLayer) -> tuple[Tensor, float] | None:
+    """Images (B, C, H, W) and the share of ∂W that they leave unexplained; None if no row has a slope."""
+    shape, terms = problem.view.shape, problem.measurement
+    sketches = [term for term in terms.get(layer.weight, ()) if isinstance(term, LeftSketch)]
+    size = dict(problem.view.model.named_parameters())[layer.weight].shape
+    weight, bias = read(terms.get(layer.weight, ()), size), read(terms.get(layer.bias, ()), size[:1])
+    if weight is None or bias is None:
+        raise GradwireError(f"analytic cannot read {layer.weight!r} from what scheme {problem.view.scheme!r} sent")
+    if not (weight.values.isfinite().all() and bias.values.isfinite().all() and bias.values.any()):
+        return None
+    if shape[0] > 1:
+        # A pixel's sign or absence is no help to tell rows of one image from mixtures: absent entries count as zero.
+        ratios, candidates = single_activations(weight.values, bias.values, layer, shape)
+        return candidates, _unexplained(weight.values, bias.values, ratios)
+    if sketches:
+        return _from_sketch(sketches[0], bias.values, layer, shape)
+    if weight.complete and bias.complete:
+        row = bias.values.abs().argmax()
+        inputs, slopes = weight.values[row] / bias.values[row], bias.values
+    else:
+        inputs, slopes = _complete(weight, bias)
+    missing = (weight.values - torch.outer(slopes, inputs)) * weight.known
+    return layer.pixels(inputs[None], shape), float(missing.square().sum() / weight.values.square().sum())
+
+
+def _from_sketch(
+    sketch: LeftSketch, slopes: Tensor, layer: FirstLayer, shape: tuple[int, ...]
+) -> tuple[Tensor, float] | None:
+    """∂Wᵀ·P = x·cᵀ with c = Pᵀδ: least squares for x. The right sketch ∂W·Q tells only r numbers of it."""
+    observed, c = sketch.observed[0].double(), sketch.left[0].double().mT @ slopes
+    if not c.any():
+        return None
+    inputs = observed @ c / c.square().sum()
+    missing = observed - torch.outer(inputs, c)
+    return layer.pixels(inputs[None], shape), float(missing.square().sum() / observed.square().sum())
+
+
+def _complete(weight: Entries, bias: Entries) -> tuple[Tensor, Tensor]:
+    """x (m,) and δ (n,) with ∂W = δ·xᵀ at its known entries, beginning from the known slopes.
+
+    In turns, each by least squares over the entries that are known: every x_j of which a row with a slope kept an
+    entry, then every slope of which a row kept an entry with an x_j. Two sets that grow: it ends when they do not.
+    """
+    slopes, settled = bias.values, bias.known
+    while True:
+        inputs = _quotient(slopes @ weight.values, slopes.square() @ weight.known)
+        estimated = _quotient(weight.values @ inputs, weight.known @ inputs.square())
+        reached = settled | (estimated != 0)
+        slopes = torch.where(bias.known, bias.values, estimated)
+        if torch.equal(reached, settled):
+            return inputs, slopes
+        settled = reached
+
+
+def _quotient(above: Tensor, below: Tensor) -> Tensor:
+    """above / below, and zero where nothing is known."""
+    return torch.where(below > 0, above / below.clamp_min(torch.finfo(below.dtype).tiny), 0)
+
+
+def _unexplained(weight: Tensor, bias: Tensor, inputs: Tensor) -> float:
+    """How much of [∂W ∂b] is no combination of the rows [x 1]."""
+    rows = torch.cat([weight, bias[:, None]], 1)
+    basis = torch.linalg.qr(torch.cat([inputs, torch.ones(len(inputs), 1, dtype=inputs.dtype)], 1).mT)[0]
+    return float((rows - rows @ basis @ basis.mT).square().sum() / rows.square().sum())

@@ -1,0 +1,138 @@
+"""Inverting several local steps: the client's training is simulated, and its whole update matched.
+
+D. I. Dimitrov, M. Balunović, N. Konstantinov, M. Vechev, "Data leakage in federated averaging", TMLR 2022:
+the simulation of the client, epochs in an unknown order, and the order-invariant prior that ties them.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from gradwire.attacks.inversion.engine.norms import spell_out
+from gradwire.attacks.inversion.match import Match
+from gradwire.attacks.inversion.objective import cosine, total_variation
+from gradwire.attacks.inversion.problem import Guess, Problem
+from gradwire.attacks.inversion.search import Progress, Search
+from gradwire.errors import GradwireError
+from gradwire.schemes.gradients import Full, Gradient
+from gradwire.seeds import generator
+from gradwire.wire import View
+from gradwire.wire.view import LocalWork
+
+
+@dataclass(frozen=True)
+class FedAvg(Search):
+    """Minimise 1 − cos(A(old − new), sent) + tv·TV + tie·(epochs' mean images apart)², over every epoch's images.
+
+    With free orders each epoch has images of its own, because its order is unknown; they are the same images, so that
+    what does not depend on an order, their mean, must agree (the paper's prior, g the identity), and the answer is the
+    first epoch's. Otherwise every epoch is taken to use one set of images in one order: wrong where steps are many and
+    large, but with as many unknowns fewer as there are epochs. Labels are taken in one order in every epoch: which
+    step they came in is not known either.
+
+    Attributes:
+        tv: the weight of total variation, and `tie` of the order-invariant prior.
+        free: whether each epoch has images of its own.
+    """
+
+    name: ClassVar[str] = "fedavg"
+
+    tv: float = 1e-4
+    tie: float = 1.0
+    free: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("tv", "tie"):
+            if getattr(self, name) < 0:
+                raise GradwireError(f"fedavg: {name} is {getattr(self, name)}; it must not be negative")
+
+    def run(
+        self, problems: Sequence[Problem], seed: int = 0, device: str = "cpu", progress: Progress | None = None
+    ) -> Guess:
+        """See `Search`; the gradients are those of the unrolled steps, not the engine's."""
+        work = work_of(problems[0].view)
+        guess = super().run(problems, seed, device, progress)
+        return replace(guess, notes=(f"{work.steps} local steps unrolled by torch.func",))
+
+    def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
+        """The later epochs' images, from noise: one tensor (V, epochs − 1, B, C, H, W), none if they are shared."""
+        view = match.problems[0].view
+        later = epochs(view) - 1
+        if not (later and self.free):
+            return ()
+        salts = [problem.salt for problem in match.problems]
+        starts = [
+            0.5 + 0.25 * torch.randn(later, *view.shape, generator=generator("epochs", seed, salt, row))
+            for row, salt in enumerate(salts)
+        ]
+        return (torch.stack(starts).clamp(0, 1).to(match.labels.device),)
+
+    def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
+        """The distance of the updates, and the priors."""
+        view = match.problems[0].view
+        held = torch.cat([images[:, None], *(within(extra) for extra in extras)], 1)
+        if not self.free:
+            held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
+        update = simulate(view, held, match.labels)
+        value = cosine(*match.stack.moments(update), match.stack.energy)
+        means = held.mean(2)
+        apart = (means - means.mean(1, keepdim=True)).square().flatten(1).mean(1)
+        return value + self.tv * total_variation(held if self.free else images) + self.tie * apart
+
+
+def simulate(view: View, images: Tensor, labels: Tensor) -> Mapping[str, Gradient]:
+    """Old − new parameters of V victims after their local work, differentiable in the images.
+
+    Args:
+        images: shape (V, epochs, B, C, H, W), each epoch's in the order in which it used them.
+        labels: int64, shape (V, B), the same for each epoch.
+    """
+    work = work_of(view)
+    network = copy.deepcopy(view.model).to(images.device, images.dtype).train(view.mode == "train")
+    # Plain operations: running statistics are not touched (a step in training mode does not use them either).
+    spell_out(network)
+    parameters = {name: p.detach() for name, p in network.named_parameters()}
+    start = {name: p for name, p in parameters.items() if network.get_parameter(name).requires_grad}
+    fixed = {n: p for n, p in parameters.items() if n not in start} | dict(network.named_buffers())
+
+    def value(varied: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return view.loss(functional_call(network, {**varied, **fixed}, (x,)), y)
+
+    def one(x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        current = start
+        for step in range(work.steps):
+            epoch, place = divmod(step * work.batch, view.shape[0])
+            chosen = slice(place, place + work.batch)
+            slope = grad(value)(current, x[epoch, chosen], y[chosen])
+            current = {n: p - work.lr * (slope[n] + work.weight_decay * p) for n, p in current.items()}
+        return {name: p - current[name] for name, p in start.items()}
+
+    return {name: Full(g) for name, g in vmap(one, randomness="different")(images, labels).items()}
+
+
+def work_of(view: View) -> LocalWork:
+    """The local work that a view tells of.
+
+    Raises:
+        GradwireError: it tells of a plain gradient.
+    """
+    if view.work is None:
+        raise GradwireError("fedavg needs a view of local steps, and this one is of a plain gradient: attack it by iga")
+    return view.work
+
+
+def epochs(view: View) -> int:
+    """How often the victim began to go through its images."""
+    work = work_of(view)
+    return -(-work.steps * work.batch // view.shape[0])
+
+
+def within(images: Tensor) -> Tensor:
+    """Images in [0, 1], with the slope of the unclamped: what steps outside can still find back."""
+    return images + (images.clamp(0, 1) - images).detach()

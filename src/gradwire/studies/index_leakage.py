@@ -1,0 +1,73 @@
+"""How many labels the positions of a sparse message give away, over many victims, against chance."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import nn
+
+from gradwire.attacks.inversion.sparse_index import labels_from_indices
+from gradwire.data import Dataset
+from gradwire.errors import GradwireError
+from gradwire.metrics import label_accuracy
+from gradwire.seeds import generator
+from gradwire.training import capture
+from gradwire.wire.view import Mode
+
+
+@dataclass(frozen=True)
+class IndexLeakage:
+    """The mean share of labels found, its 95 % interval, and what knowing nothing finds.
+
+    Attributes:
+        chance: of guesses that spread the batch evenly over the classes, averaged over all ways to begin.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    chance: float
+    victims: int
+
+
+def index_leakage(
+    model: nn.Module,
+    dataset: Dataset,
+    scheme: str,
+    *,
+    victims: int = 100,
+    batch: int = 1,
+    mode: Mode = "train",
+    seed: int = 0,
+) -> IndexLeakage:
+    """Capture `victims` rounds of random batches, and read the labels from the positions alone.
+
+    Raises:
+        GradwireError: no victims, a batch larger than the data set, or a scheme that sends no positions.
+    """
+    if victims < 1 or not 1 <= batch <= len(dataset):
+        sizes = f"victims is {victims} and batch {batch}"
+        raise GradwireError(f"{sizes}; both must be at least 1, and a batch at most {len(dataset)}")
+    found, true = [], []
+    for victim in range(victims):
+        chosen = torch.randperm(len(dataset), generator=generator("victim", seed, victim))[:batch]
+        images, labels = dataset.batch(chosen)
+        view = capture(model, images, labels, scheme, mode=mode, labels_known=False, seed=seed, freeze=False)
+        found.append(labels_from_indices(view, batch))
+        true.append(labels)
+    truth, classes = torch.stack(true), dataset.num_classes
+    accuracy = float(label_accuracy(torch.stack(found), truth).mean())
+    spread = [((torch.arange(batch) + first) % classes).expand_as(truth) for first in range(classes)]
+    chance = sum(float(label_accuracy(each, truth).mean()) for each in spread) / classes
+    return IndexLeakage(accuracy, *wilson(accuracy, victims), chance, victims)
+
+
+def wilson(share: float, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927).
+
+    It holds for means of values in [0, 1] too, whose variance is at most share·(1 − share): then it is too wide, never
+    too narrow. So a victim is one trial, however many labels it has, for those of one batch are not independent.
+    """
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    reach = z / (1 + z * z / trials) * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return max(0.0, centre - reach), min(1.0, centre + reach)

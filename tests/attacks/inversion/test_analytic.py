@@ -1,0 +1,131 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import gradwire
+from gradwire import data, models
+from gradwire.attacks.inversion.first_layer import FirstLayer
+from gradwire.errors import GradwireError
+from gradwire.studies import AuditSettings
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def mlp(digits):
+    return models.build("mlp", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+
+
+def attacked(model, digits, scheme="none", start=0, batch=1, knowledge="adaptive", **options):
+    images, labels = digits.batch(range(start, start + batch))
+    guess = gradwire.invert(gradwire.capture(model, images, labels, scheme, **options), "analytic", knowledge)
+    return guess, gradwire.score(guess.images, images[None])
+
+
+@pytest.mark.parametrize("knowledge", ["naive", "adaptive"])
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=1", "powersgd:rank=4"])
+def test_the_image_is_exact_through_a_float32_wire(mlp, digits, scheme, knowledge):
+    for start in range(20):
+        guess, score = attacked(mlp, digits, scheme, start, knowledge=knowledge)
+        assert float(score.mse) < 1e-12
+        assert float(guess.objective) < 1e-10
+
+
+def test_in_double_precision_the_image_is_exact_to_rounding(mlp, digits):
+    images, labels = digits.batch([0])
+    view = gradwire.capture(models.build("mlp", digits.shape, 10, seed=0).double(), images.double(), labels)
+    guess = gradwire.invert(view, "analytic")
+    torch.testing.assert_close(guess.images[0], images, atol=1e-7, rtol=0)
+
+
+@given(st.integers(0, 350), st.integers(1, 4))
+@settings(max_examples=20)
+def test_rows_that_one_image_alone_activated_give_a_batch(start, batch):
+    digits = data.load("digits")
+    model = models.build("mlp", digits.shape, 10, digits.mean, digits.std, seed=0)
+    guess, score = attacked(model, digits, start=start, batch=batch)
+    assert float(score.mse) < 1e-10
+    assert float(guess.objective) < 1e-10
+
+
+def test_a_crowded_batch_is_found_in_part(mlp, digits):
+    _, score = attacked(mlp, digits, batch=64)
+    images = digits.batch(range(64))[0]
+    errors = (score.images[0] - images).square().flatten(1).mean(1)
+    assert 0 < int((errors < 1e-10).sum()) < 64
+
+
+class Bottleneck(nn.Module):
+    """PRECODE's idea: what comes behind is drawn anew, so no candidate's gradient can be compared."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.moments, self.last = nn.Linear(64, 100), nn.Linear(100, 32), nn.Linear(16, 10)
+
+    def forward(self, x):
+        mean, spread = self.moments(self.first(x.flatten(1) * 2 - 1).relu()).chunk(2, 1)
+        return self.last(mean + spread.exp() * torch.randn_like(mean))
+
+
+def test_noise_behind_the_layer_does_not_matter(digits):
+    torch.manual_seed(0)
+    assert float(attacked(Bottleneck(), digits)[1].mse) < 1e-10
+
+
+@pytest.mark.parametrize("scheme", ["topk:ratio=0.1", "topk:ratio=0.01", "topk:match_rank=1"])
+def test_kept_entries_are_all_explained_and_give_most_of_the_image(mlp, digits, scheme):
+    for start in range(5):
+        guess, score = attacked(mlp, digits, scheme, start)
+        assert float(guess.objective) < 1e-10
+        assert float(score.mse) < 0.08
+
+
+def test_the_truth_does_not_reach_the_attack(mlp, digits):
+    images, labels = (tensor.clone() for tensor in digits.batch([0, 1]))
+    view = gradwire.capture(mlp, images, labels)
+    before = gradwire.invert(view, "analytic")
+    images.zero_()
+    labels.zero_()
+    assert torch.equal(before.images, gradwire.invert(view, "analytic").images)
+
+
+def test_a_layer_without_any_slope_is_given_up_alone(mlp, digits):
+    dead = models.build("mlp", digits.shape, 10, seed=0)
+    nn.init.constant_(dead.hidden1.bias, -100.0)
+    guess, _ = attacked(dead, digits)
+    assert guess.lost == 1
+    assert guess.objective.isinf().all()
+    assert (guess.images == 0.5).all()
+
+
+def test_the_way_to_the_layer_is_read_off(mlp, digits):
+    layer = FirstLayer.of(mlp, "train", (1, *digits.shape))
+    images = digits.batch([3])[0]
+    assert (layer.weight, layer.bias) == ("hidden1.weight", "hidden1.bias")
+    inputs = mlp.normalize(images).flatten(1).double()
+    torch.testing.assert_close(layer.pixels(inputs, images.shape), images.double(), atol=1e-6, rtol=0)
+
+
+def test_models_that_it_cannot_take(digits):
+    convolutional = models.build("convnet", digits.shape, 10)
+    with pytest.raises(GradwireError, match="'conv1' is Conv2d"):
+        attacked(convolutional, digits)
+    pooled = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+    with pytest.raises(GradwireError, match="every pixel to reach '2' by itself"):
+        attacked(pooled, digits)
+    unbiased = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    with pytest.raises(GradwireError, match="'1' lacks one"):
+        attacked(unbiased, digits)
+
+
+def test_it_takes_no_options_and_an_audit_gives_it_none(mlp, digits):
+    AuditSettings(attacks=("analytic", "iga"))
+    view = gradwire.capture(mlp, *digits.batch([0]))
+    assert gradwire.invert(dataclasses.replace(view, labels=None), "analytic").labels == digits.labels[0]

@@ -1,0 +1,89 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+import gradwire
+from gradwire import data, models
+from gradwire.attacks.inversion.fedavg import epochs, simulate
+from gradwire.errors import GradwireError
+from gradwire.training.local import local_update
+from gradwire.wire.view import LocalWork
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+
+
+def attacked(model, digits, attack, victims=2, iterations=100, batch=4, options=None, **work):
+    images = digits.batch(range(victims * batch))[0].view(victims, batch, *digits.shape)
+    labels = digits.labels[: victims * batch].view(victims, batch)
+    views = [gradwire.capture(model, x, y, freeze=False, **work) for x, y in zip(images, labels, strict=True)]
+    guess = gradwire.invert(views, attack, iterations=iterations, **(options or {}))
+    return guess, gradwire.score(guess.images, images)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("work", [LocalWork(1, 4, 0.1), LocalWork(5, 2, 0.5, 0.1)])
+def test_the_simulation_is_the_clients_training(digits, work, mode):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(144, 10)
+    model = nn.Sequential(*layers).double()
+    images, labels = digits.batch(range(8))
+    images, labels = images.double().view(2, 4, *digits.shape), labels.view(2, 4)
+    view = gradwire.capture(model, images[0], labels[0], mode=mode)
+    view = dataclasses.replace(view, work=work)
+    held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
+    found = simulate(view, held, labels)
+    for victim in range(2):
+        exact, _ = local_update(model, images[victim], labels[victim], work, mode)
+        for name, update in exact.items():
+            torch.testing.assert_close(found[name].full()[victim], update, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [False, True])
+def test_simulating_the_steps_beats_taking_the_update_for_a_gradient(model, digits, free):
+    work = {"local_steps": 5, "local_batch": 1, "lr": 0.5, "batch": 1}
+    taken, plain = attacked(model, digits, "iga", **work)
+    simulated, score = attacked(model, digits, "fedavg", options={"free": free}, **work)
+    assert (simulated.objective < 0.1 * taken.objective).all()
+    assert (score.ssim > plain.ssim).all()
+    assert float(score.ssim.mean()) > 0.99
+
+
+@pytest.mark.slow
+def test_batches_of_several_images(model, digits):
+    work = {"local_steps": 4, "local_batch": 4, "lr": 1.0}
+    plain, score = (attacked(model, digits, attack, **work)[1] for attack in ("iga", "fedavg"))
+    assert float(score.ssim.mean()) > float(plain.ssim.mean()) + 0.1
+
+
+def test_epochs_are_counted_from_their_beginning(model, digits):
+    for steps, expected in ((1, 1), (2, 1), (3, 2), (4, 2), (5, 3)):
+        view = gradwire.capture(model, *digits.batch(range(4)), local_steps=steps, local_batch=2)
+        assert epochs(view) == expected
+
+
+def test_the_truth_does_not_reach_the_attack(model, digits):
+    images, labels = (tensor.clone() for tensor in digits.batch([0, 1]))
+    view = gradwire.capture(model, images, labels, "topk:ratio=0.1", local_steps=2, local_batch=1)
+    before = gradwire.invert(view, "fedavg", iterations=3, free=True)
+    images.zero_()
+    labels.zero_()
+    assert torch.equal(before.images, gradwire.invert(view, "fedavg", iterations=3, free=True).images)
+
+
+def test_bad_input(model, digits):
+    view = gradwire.capture(model, *digits.batch([0]))
+    with pytest.raises(GradwireError, match="fedavg needs a view of local steps"):
+        gradwire.invert(view, "fedavg", iterations=1)
+    with pytest.raises(GradwireError, match="tie is -1"):
+        gradwire.invert(view, "fedavg", tie=-1)

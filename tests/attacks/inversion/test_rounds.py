@@ -1,0 +1,84 @@
+import dataclasses
+
+import pytest
+import torch
+
+import gradwire
+from gradwire import data, models
+from gradwire.attacks.inversion.rounds import invert_rounds, joint
+from gradwire.errors import GradwireError
+from gradwire.schemes.gradients import Full
+from gradwire.training import gradient
+from gradwire.training.rounds import capture_rounds
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+
+
+@pytest.mark.parametrize("lr", [0.0, 0.5])
+@pytest.mark.parametrize("scheme", ["none", "topk:ratio=0.01", "topk:ratio=0.01,per=model", "powersgd:rank=1"])
+def test_the_true_batch_meets_every_rounds_equations(model, digits, scheme, lr):
+    images, labels = digits.batch([0, 1])
+    views = capture_rounds(model, images, labels, scheme, 4, lr=lr)
+    total = {}
+    for view, problem in zip(views, joint(views), strict=True):
+        fresh = gradient(view.model, images, labels)[1]
+        total = {name: g + total.get(name, 0) for name, g in fresh.items()}
+        for name, terms in problem.measurement.items():
+            for term in terms:
+                torch.testing.assert_close(term.apply(Full(total[name][None])), term.observed, atol=1e-5, rtol=1e-3)
+
+
+def test_the_model_moves_between_rounds_only_where_training_moves_it(model, digits):
+    still = capture_rounds(model, *digits.batch([0]), "topk:ratio=0.1", 3)
+    moving = capture_rounds(model, *digits.batch([0]), "topk:ratio=0.1", 3, lr=0.1)
+    assert still[0].shares_model(still[2])
+    assert not moving[0].shares_model(moving[2])
+    assert [view.round for view in moving] == [0, 1, 2]
+
+
+def test_one_round_is_iga(model, digits):
+    views = capture_rounds(model, *digits.batch([0]), "topk:ratio=0.1", 1)
+    together, alone = invert_rounds([views], iterations=10), gradwire.invert(views, iterations=10)
+    torch.testing.assert_close(together.images, alone.images, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 2])
+def test_four_rounds_see_more_than_one(model, digits, batch):
+    chosen = [range(i * batch, (i + 1) * batch) for i in range(4)]
+    truth = torch.stack([digits.batch(each)[0] for each in chosen])
+    views = [capture_rounds(model, *digits.batch(each), "topk:ratio=0.001", 4) for each in chosen]
+    one, four = (
+        gradwire.score(invert_rounds([v[:count] for v in views], iterations=150).images, truth).ssim for count in (1, 4)
+    )
+    assert float(four.mean()) > float(one.mean()) + 0.15
+
+
+def test_the_truth_does_not_reach_the_attack(model, digits):
+    images, labels = (tensor.clone() for tensor in digits.batch([0, 1]))
+    views = capture_rounds(model, images, labels, "topk:ratio=0.01", 2)
+    before = invert_rounds([views], iterations=3)
+    images.zero_()
+    labels.zero_()
+    assert torch.equal(before.images, invert_rounds([views], iterations=3).images)
+
+
+def test_bad_input(model, digits):
+    with pytest.raises(GradwireError, match="rounds is 0; it must be at least 1"):
+        capture_rounds(model, *digits.batch([0]), "none", 0)
+    views = capture_rounds(model, *digits.batch([0]), "topk:ratio=0.1", 3)
+    with pytest.raises(GradwireError, match=r"victims have \[3, 2\] rounds"):
+        invert_rounds([views, views[:2]])
+    with pytest.raises(GradwireError, match=r"rounds are \[0, 2\]; they must be 0, 1"):
+        invert_rounds([[views[0], views[2]]])
+    other = dataclasses.replace(views[0], mode="eval")
+    with pytest.raises(GradwireError, match="must share a model"):
+        invert_rounds([views[:1], [other]])
