@@ -22,7 +22,7 @@ class Cluster:
     @classmethod
     def of(cls, spec: str, updates: list[dict[str, torch.Tensor]]) -> "Cluster":
         scheme, layout = parse(spec), Layout.of(updates[0])
-        private = {client(i): scheme.private_state(layout) for i in range(len(updates))}
+        private = {client(i): scheme.private_state(layout, secret=i) for i in range(len(updates))}
         return cls(scheme, layout, len(updates), 0, scheme.public_state(layout), private)
 
     def play(self, updates: list[dict[str, torch.Tensor]]):

@@ -40,7 +40,7 @@ class PowerSGD(Scheme):
     def __post_init__(self) -> None:
         check_positive("powersgd", "rank", self.rank)
 
-    def private_state(self, layout: Layout) -> State:
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The residual e ← 0, parameter by parameter."""
         return layout.zeros() if self.error_feedback else {}
 

@@ -84,8 +84,8 @@ class Scheme(ABC):
         """The public state before the first round."""
         return {}
 
-    def private_state(self, layout: Layout) -> State:
-        """A client's private state before its first round."""
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
+        """A client's private state before its first round; `secret` is what its own random numbers come from."""
         return {}
 
     @abstractmethod
@@ -103,6 +103,10 @@ class Scheme(ABC):
     @abstractmethod
     def measure(self, sight: Sight) -> Measurement:
         """What was sent, as a map of the update that an adaptive adversary can fit."""
+
+    def deviation(self, round: Round) -> float:
+        """The standard deviation of the noise in every entry of what is sent; 0 where there is none."""
+        return 0.0
 
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
         """What a fellow client works out of a phase: the mean upload of the others, by taking its own out.

@@ -1,16 +1,18 @@
 """Schemes by name: `name:key=value,key=value`."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import get_args, get_type_hints
 
 from gradwire.errors import GradwireError, unknown
+from gradwire.schemes.noise import Noise
 from gradwire.schemes.none import Plain
 from gradwire.schemes.powersgd import PowerSGD
 from gradwire.schemes.scheme import Scheme
+from gradwire.schemes.sparsify import Sparsify
 from gradwire.schemes.topk import TopK
 
-SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, TopK, PowerSGD)}
+SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, TopK, PowerSGD, Noise, Sparsify)}
 
 
 def parse(spec: str) -> Scheme:
@@ -32,6 +34,9 @@ def parse(spec: str) -> Scheme:
             takes = ", ".join(known) or "no parameters"
             raise GradwireError(f"scheme {spec!r}: cannot read {part!r}; {name} takes {takes}, as key=value")
         values[key] = _read(f"scheme {spec!r}: {key}", text, hints[key])
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in values:
+            raise GradwireError(f"scheme {spec!r} lacks {field.name}: {name}:{field.name}=VALUE")
     return kind(**values)
 
 

@@ -47,7 +47,7 @@ class TopK(Scheme):
             raise GradwireError(f"topk: ratio is {self.ratio}; it must be in (0, 1]")
         check_positive("topk", "match_rank", self.match_rank)
 
-    def private_state(self, layout: Layout) -> State:
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The residual e ← 0, as one flat vector."""
         return {"residual": torch.zeros(layout.size)} if self.error_feedback else {}
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gradwire import seeds
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State, parse
 from gradwire.training.gradient import gradient
@@ -64,7 +65,8 @@ def capture(
     layout = Layout.of_model(model)
     context = Round(round, parties, seed, layout)
     public = chosen.public_state(layout) if public is None else public
-    before = {party: chosen.private_state(layout) for party in parties} if private is None else private
+    fresh = {p: chosen.private_state(layout, seeds.number("private", seed, p)) for p in parties}
+    before = fresh if private is None else private
     halves = {}
     for party, (x, y) in zip(parties, [(inputs, labels), *fellows], strict=True):
         _, update, _ = gradient(model, x, y, mode, loss)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gradwire import seeds
 from gradwire.data import Dataset, partition
 from gradwire.schemes import Layout, Round, parse
 from gradwire.training.batches import batch_indices
@@ -26,7 +27,8 @@ def begin(settings: TrainSettings, model: nn.Module) -> TrainingState:
     optimizer = torch.optim.SGD(
         trainable, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    private = {client(i): scheme.private_state(layout) for i in range(settings.clients)}
+    parties = [client(i) for i in range(settings.clients)]
+    private = {p: scheme.private_state(layout, seeds.number("private", settings.seed, p)) for p in parties}
     return TrainingState(model, optimizer, scheme.public_state(layout), private)
 
 
