@@ -1,9 +1,10 @@
 """What decides an audit."""
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Literal
 
-from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack
+from gradwire.attacks.inversion import ATTACKS, KNOWLEDGE, Attack, Knowledge, attack
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
@@ -11,6 +12,7 @@ from gradwire.wire.view import Mode
 
 RANKS = (1, 2, 4, 8)
 DEFAULT_SCHEMES = ("none", *(f"powersgd:rank={r}" for r in RANKS), *(f"topk:match_rank={r}" for r in RANKS))
+ATTACK_OPTIONS = ("iterations", "restarts", "tv", "step", "signed", "decay", "optimizer", "precision")
 ADVERSARIES = ("server", "eavesdropper", "client")
 
 
@@ -26,6 +28,9 @@ class AuditSettings:
         labels: whether the adversary is assumed to know them ("known") or has to infer them ("inferred").
         mode: how victims run the network, "train" or "eval".
         trained_rounds: rounds of training before the attacked one, with each scheme of its own.
+        signed, decay, optimizer: of the search; None leaves each attack to its own. Of these, of `tv` and of `step`,
+            an attack takes what it has a use for.
+        precision: of the search, "fp32", "tf32" or "bf16".
         split: where the victims come from.
         chunk: victims attacked at a time (0: chosen by memory).
     """
@@ -45,8 +50,10 @@ class AuditSettings:
     restarts: int = 1
     tv: float = 1e-4
     step: float = 0.1
-    signed: bool = True
-    decay: Literal["steps", "cosine"] = "steps"
+    signed: bool | None = None
+    decay: Literal["steps", "cosine"] | None = None
+    optimizer: Literal["adam", "lbfgs"] | None = None
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     trained_rounds: int = 0
     split: str = "test"
     chunk: int = 0
@@ -80,9 +87,12 @@ class AuditSettings:
             self.attack(name)
 
     def attack(self, name: str) -> Attack:
-        """The attack with this name and these settings."""
-        options = ("iterations", "restarts", "tv", "step", "signed", "decay")
-        return attack(name, **{option: getattr(self, option) for option in options})
+        """The attack with this name and those of these settings that it takes."""
+        if name not in ATTACKS:
+            raise unknown("attack", name, ATTACKS)
+        takes = [option for option in ATTACK_OPTIONS if option in signature(ATTACKS[name]).parameters]
+        chosen = {option: getattr(self, option) for option in takes}
+        return attack(name, **{option: value for option, value in chosen.items() if value is not None})
 
     @property
     def parties(self) -> int:

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from gradwire.attacks.inversion.bayes import Bayes
+from gradwire.attacks.inversion.dlg import DLG
+from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
 from gradwire.errors import GradwireError, unknown
@@ -22,7 +25,7 @@ class Attack(Protocol):
         """Attack problems that share a model, a mode and a shape, as one batch."""
 
 
-ATTACKS: Mapping[str, Callable[..., Attack]] = {"iga": IGA}
+ATTACKS: Mapping[str, Callable[..., Attack]] = {"iga": IGA, "dlg": DLG, "idlg": IDLG, "bayes": Bayes}
 
 
 def attack(name: str, **options: object) -> Attack:
@@ -71,4 +74,18 @@ def invert(
 
 _attack = attack
 
-__all__ = ["ATTACKS", "IGA", "KNOWLEDGE", "Attack", "Guess", "Knowledge", "Problem", "attack", "invert", "pose"]
+__all__ = [
+    "ATTACKS",
+    "DLG",
+    "IDLG",
+    "IGA",
+    "KNOWLEDGE",
+    "Attack",
+    "Bayes",
+    "Guess",
+    "Knowledge",
+    "Problem",
+    "attack",
+    "invert",
+    "pose",
+]

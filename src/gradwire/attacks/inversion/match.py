@@ -42,3 +42,7 @@ class Match:
         """
         gradients = self.engine.gradients(images, self.labels if labels is None else labels)
         return *self.stack.moments(gradients), self.stack.energy
+
+    def distance(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """‖A(G) − y‖² of candidates, shape (V,), for objectives that must be exact where it is small."""
+        return self.stack.distance(self.engine.gradients(images, self.labels if labels is None else labels))
