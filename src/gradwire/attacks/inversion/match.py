@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.engine import Engine, engine
 from gradwire.attacks.inversion.problem import Problem
+from gradwire.attacks.inversion.statistics import Statistics
 from gradwire.schemes import Stack
 
 
@@ -32,6 +34,12 @@ class Match:
         labels = torch.stack([problem.labels for problem in problems]).to(device)
         stack = Stack.of([problem.measurement for problem in problems], torch.empty(0, device=device))
         return cls(tuple(problems), engine(view.model, view.mode, view.loss, view.shape, device), stack, labels)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """What the model's batch-norm layers remember, for attacks that ask for it."""
+        view = self.problems[0].view
+        return Statistics(view.model, view.mode, str(self.labels.device))
 
     def moments(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """⟨A(G), y⟩, ‖A(G)‖² and ‖y‖² of candidates, each of shape (V,): what every objective takes.
