@@ -219,7 +219,9 @@ class Stack:
         for name, parts in self.parts.items():
             for part in parts:
                 along, norm = part.term.moments(gradients[name].rows(part.where))
-                inner, square = inner.index_add(0, part.rows, along), square.index_add(0, part.rows, norm)
+                # In mixed precision the products come out in half of it.
+                inner = inner.index_add(0, part.rows, along.to(inner.dtype))
+                square = square.index_add(0, part.rows, norm.to(square.dtype))
         return inner, square
 
     def distance(self, gradients: Mapping[str, Gradient]) -> Tensor:
