@@ -27,7 +27,7 @@ class Bayes(Search):
 
     Attributes:
         scale: of the prior. Neighbouring pixels of real images differ by 0.05 to 0.3; but under noise the likeliest
-            image of so narrow a prior is a flat one, far from a typical one, so that a wider prior finds more.
+            image of a narrow prior may be a flat one. Rough small images (digits) under much noise want 1.
         slack: the least σ, in units of the root mean square of what was sent.
     """
 
@@ -35,7 +35,7 @@ class Bayes(Search):
 
     signed: bool = False
     decay: Literal["steps", "cosine"] = "cosine"
-    scale: float = 1.0
+    scale: float = 0.1
     slack: float = 1e-2
 
     def __post_init__(self) -> None:
