@@ -5,11 +5,15 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import SCHEMES, Layout, parse
+from gradwire.schemes.noise import Noise
 from gradwire.schemes.powersgd import PowerSGD
+from gradwire.schemes.sparsify import Sparsify
 from gradwire.schemes.topk import TopK
 
 schemes = st.one_of(
     st.builds(PowerSGD, rank=st.integers(1, 99), error_feedback=st.booleans(), warm_start=st.booleans()),
+    st.builds(Noise, std=st.floats(1e-6, 1e3)),
+    st.builds(Sparsify, drop=st.floats(0, 0.999)),
     st.builds(TopK, ratio=st.floats(1e-4, 1), per=st.sampled_from(["tensor", "model"]), error_feedback=st.booleans()),
 )
 

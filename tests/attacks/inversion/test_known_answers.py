@@ -1,7 +1,7 @@
 """What iterative attacks reconstruct of Fashion-MNIST, where $GRADWIRE_DATA has it: mean SSIM of the first images.
 
-Networks are untrained and in evaluation mode, labels are known, images are not standardised, one is a victim, as in table VIII of the study
-that these figures are compared with ("LMC" below).
+Networks are untrained and in evaluation mode, images are not standardised, labels are known, one image is a victim, as
+in table VIII of the study that these figures are compared with ("LMC" below).
 """
 
 import os
