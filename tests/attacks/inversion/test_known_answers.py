@@ -13,7 +13,7 @@ import gradwire
 from gradwire import data, models
 
 VICTIMS = 4
-SMOOTH = {"signed": False, "decay": "cosine", "iterations": 1500}
+SMOOTH = {"signed": False, "decay": "cosine", "iterations": 1000}
 """Plain Adam with a cosine decay: on small smooth networks it goes much further than signed steps."""
 
 pytestmark = [
@@ -39,8 +39,8 @@ def ssim(model, scheme, attack, knowledge="adaptive", **options):
 
 
 def test_lenet_gives_images_away():
-    assert ssim("lenet", "none", "dlg", optimizer="adam") >= 0.95
-    assert ssim("lenet", "none", "iga", tv=1e-6) >= 0.95
+    assert ssim("lenet", "none", "dlg", optimizer="adam", iterations=3000) >= 0.95
+    assert ssim("lenet", "none", "iga", tv=1e-6, iterations=3000) >= 0.95
 
 
 @pytest.mark.parametrize(("attack", "options"), [("dlg", {"optimizer": "adam"}), ("iga", {"tv": 1e-6})])
@@ -52,12 +52,12 @@ def test_the_mlp_gives_images_away(attack, options):
 def test_a_little_noise_does_not_protect_lenet():
     naive = ssim("lenet", "noise:std=0.01", "iga", "naive", tv=1e-4)
     assert naive >= 0.6
-    assert ssim("lenet", "noise:std=0.01", "bayes", scale=0.1) > naive
+    # Who knows how much noise there is knows how far to trust what was sent.
+    assert ssim("lenet", "noise:std=0.01", "bayes") > naive
 
 
-def test_sparsification_stops_who_does_not_know_of_it_and_not_who_does():
+def test_sparsification_stops_who_takes_zeros_for_gradients_and_not_who_knows_better():
     naive = ssim("lenet", "sparsify:drop=0.9", "iga", "naive", tv=1e-6)
-    adaptive = ssim("lenet", "sparsify:drop=0.9", "iga", "adaptive", tv=1e-6)
-    assert naive <= 0.3
-    assert adaptive >= 0.5
-    assert ssim("lenet", "sparsify:drop=0.9", "bayes", scale=0.1) >= 0.8
+    assert naive <= 0.15
+    assert ssim("lenet", "sparsify:drop=0.9", "iga", "adaptive", tv=1e-6) >= 0.45
+    assert ssim("lenet", "sparsify:drop=0.9", "bayes", "adaptive") >= 0.85
