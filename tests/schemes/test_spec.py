@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 from gradwire.errors import GradwireError
 from gradwire.schemes import SCHEMES, Layout, parse
 from gradwire.schemes.dgc import DGC
+from gradwire.schemes.noise import Noise
 from gradwire.schemes.powersgd import PowerSGD
 from gradwire.schemes.qsgd import QSGD
 from gradwire.schemes.randomk import RandomK
 from gradwire.schemes.signsgd import SignSGD
+from gradwire.schemes.sparsify import Sparsify
 from gradwire.schemes.topk import TopK
 
 schemes = st.one_of(
@@ -18,6 +20,8 @@ schemes = st.one_of(
     st.builds(QSGD, bits=st.integers(2, 8), bucket=st.integers(1, 4096)),
     st.builds(RandomK, match_rank=st.integers(1, 99), per=st.sampled_from(["tensor", "model"])),
     st.builds(SignSGD, error_feedback=st.booleans()),
+    st.builds(Noise, std=st.floats(1e-6, 1e3)),
+    st.builds(Sparsify, drop=st.floats(0, 0.999)),
     st.builds(TopK, ratio=st.floats(1e-4, 1), per=st.sampled_from(["tensor", "model"]), error_feedback=st.booleans()),
 )
 
@@ -35,7 +39,10 @@ def test_the_shortest_spec():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("powersdg", "unknown scheme 'powersdg'; known: none, topk, randomk, powersgd, dgc, qsgd, signsgd, sga, ssga"),
+        (
+            "powersdg",
+            "unknown scheme 'powersdg'; known: none, topk, randomk, powersgd, dgc, qsgd, signsgd, noise, sparsify, sga",
+        ),
         ("powersgd:ranks=2", "cannot read 'ranks=2'; powersgd takes rank, error_feedback, warm_start, as key=value"),
         ("none:x=1", "none takes no parameters"),
         ("powersgd:rank", "cannot read 'rank'"),

@@ -78,9 +78,26 @@ def test_labels_can_be_inferred_and_batches_attacked(tmp_path):
     assert {row["batch"] for row in found} == {"2"}
 
 
+@pytest.mark.parametrize("attack", ["dlg", "idlg", "bayes"])
+def test_every_iterative_attack_takes_what_it_has_a_use_for(tmp_path, attack):
+    settings = AuditSettings(
+        samples=1, iterations=3, schemes=("noise:std=0.01", "sparsify:drop=0.9"), attacks=(attack,)
+    )
+    assert {row["attack"] for row in rows(audit(settings, tmp_path / "run"))} == {attack}
+
+
+def test_an_attack_keeps_its_own_defaults_unless_told_otherwise():
+    assert AuditSettings().attack("iga").signed
+    assert not AuditSettings().attack("dlg").signed
+    assert AuditSettings(signed=True).attack("dlg").signed
+    assert AuditSettings(optimizer="adam").attack("dlg").optimizer == "adam"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"precision": "fp8"}, "unknown precision 'fp8'; known: fp32, tf32, bf16"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: adam, lbfgs"),
         ({"samples": 0}, "samples is 0; it must be at least 1"),
         ({"batch": 0}, "batch is 0"),
         ({"chunk": -1}, "chunk is -1"),

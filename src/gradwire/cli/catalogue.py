@@ -1,6 +1,6 @@
 """gradwire list: what there is to choose from."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import click
 from rich.console import Console
@@ -16,8 +16,8 @@ def catalogue() -> None:
     """List schemes with their parameters, attacks, models and data sets."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, scheme in SCHEMES.items():
-        parameters = ", ".join(f"{field.name}={field.default}" for field in fields(scheme))
-        table.add_row("scheme", name, parameters)
+        known = ((field.name, "?" if field.default is MISSING else field.default) for field in fields(scheme))
+        table.add_row("scheme", name, ", ".join(f"{parameter}={default}" for parameter, default in known))
     for name, attack in ATTACKS.items():
         table.add_row("attack", name, (attack.__doc__ or "").splitlines()[0])
     for name in models.names():

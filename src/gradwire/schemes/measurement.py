@@ -42,6 +42,18 @@ class Term(ABC):
         measured = self.apply(gradient).flatten(1)
         return (measured * self.observed.flatten(1)).sum(1), measured.square().sum(1)
 
+    def distance(self, gradient: Gradient) -> Tensor:
+        """‖A(G) − y‖², shape (V,): by the difference itself, as that of the moments drowns in rounding when small."""
+        return (self.apply(gradient) - self.observed).flatten(1).square().sum(1)
+
+    def counts(self) -> Tensor:
+        """How many numbers y holds of each victim, shape (V,)."""
+        return self.observed.new_full((len(self.observed),), self.observed[0].numel())
+
+    def violation(self, gradient: Gradient) -> Tensor | None:
+        """How far gradients are from what is possible, shape (V,); None where any gradient is, though unlikely."""
+        return None
+
     @property
     def key(self) -> tuple[object, ...]:
         """Terms with equal keys can be stacked."""
@@ -95,6 +107,10 @@ class Support(Term):
     def apply(self, gradient: Gradient) -> Tensor:
         """G at the indices; zero where padded."""
         return gradient.entries(self.indices) * self.weight
+
+    def counts(self) -> Tensor:
+        """Entries that are not padding, shape (V,)."""
+        return self.weight.sum(1)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -207,8 +223,37 @@ class Stack:
         for name, parts in self.parts.items():
             for part in parts:
                 along, norm = part.term.moments(gradients[name].rows(part.where))
-                inner, square = inner.index_add(0, part.rows, along), square.index_add(0, part.rows, norm)
+                # In mixed precision the products come out in half of it.
+                inner = inner.index_add(0, part.rows, along.to(inner.dtype))
+                square = square.index_add(0, part.rows, norm.to(square.dtype))
         return inner, square
+
+    def distance(self, gradients: Mapping[str, Gradient]) -> Tensor:
+        """‖A(G) − y‖² over all of each victim's terms, shape (V,)."""
+        total = torch.zeros_like(self.energy)
+        for name, parts in self.parts.items():
+            for part in parts:
+                off = part.term.distance(gradients[name].rows(part.where))
+                total = total.index_add(0, part.rows, off.to(total.dtype))
+        return total
+
+    def violation(self, gradients: Mapping[str, Gradient]) -> Tensor:
+        """By how much candidates contradict what was sent, the mean over parameters, shape (V,); zero where none do."""
+        total, parameters = torch.zeros_like(self.energy), torch.zeros_like(self.energy)
+        for name, parts in self.parts.items():
+            for part in parts:
+                broken = part.term.violation(gradients[name].rows(part.where))
+                if broken is not None:
+                    total = total.index_add(0, part.rows, broken.to(total.dtype))
+                    parameters[part.rows] += 1
+        return total / parameters.clamp_min(1)
+
+    def counts(self) -> Tensor:
+        """How many numbers were observed of each victim, shape (V,); a padded entry does not count."""
+        total = torch.zeros_like(self.energy)
+        for part in (part for several in self.parts.values() for part in several):
+            total = total.index_add(0, part.rows, part.term.counts().to(total))
+        return total
 
 
 def dense(update: Mapping[str, Tensor]) -> dict[str, list[Term]]:

@@ -129,6 +129,10 @@ class Scheme(ABC):
         """How many clients' updates one observation is the mean of: all of them where only sums are seen."""
         return 1
 
+    def deviation(self, round: Round) -> float:
+        """The standard deviation of the noise in every entry of what is sent; 0 where there is none."""
+        return 0.0
+
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
         """What a fellow client works out of a phase: the mean upload of the others, by taking its own out.
 

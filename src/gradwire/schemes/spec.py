@@ -1,13 +1,14 @@
 """Schemes by name: `name:key=value,key=value`."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import reduce
 from typing import get_args, get_type_hints
 
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes.composed import compose
 from gradwire.schemes.dgc import DGC
+from gradwire.schemes.noise import Noise
 from gradwire.schemes.none import Plain
 from gradwire.schemes.powersgd import PowerSGD
 from gradwire.schemes.qsgd import QSGD
@@ -15,13 +16,13 @@ from gradwire.schemes.randomk import RandomK
 from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.signsgd import SignSGD
+from gradwire.schemes.sparsify import Sparsify
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.ssga_dgc import SSGADGC
 from gradwire.schemes.topk import TopK
 
-SCHEMES: Mapping[str, type[Scheme]] = {
-    scheme.name: scheme for scheme in (Plain, TopK, RandomK, PowerSGD, DGC, QSGD, SignSGD, SGA, SSGA, SSGADGC)
-}
+_ALL = (Plain, TopK, RandomK, PowerSGD, DGC, QSGD, SignSGD, Noise, Sparsify, SGA, SSGA, SSGADGC)
+SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in _ALL}
 
 
 def parse(spec: str) -> Scheme:
@@ -49,6 +50,9 @@ def _one(spec: str) -> Scheme:
             takes = ", ".join(known) or "no parameters"
             raise GradwireError(f"scheme {spec!r}: cannot read {part!r}; {name} takes {takes}, as key=value")
         values[key] = _read(f"scheme {spec!r}: {key}", text, hints[key])
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in values:
+            raise GradwireError(f"scheme {spec!r} lacks {field.name}: {name}:{field.name}=VALUE")
     return kind(**values)
 
 

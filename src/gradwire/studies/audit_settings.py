@@ -26,6 +26,9 @@ class AuditSettings:
         labels: whether the adversary is assumed to know them ("known") or has to infer them ("inferred").
         mode: how victims run the network, "train" or "eval".
         trained_rounds: rounds of training before the attacked one, with each scheme of its own.
+        signed, decay, optimizer: of the search; None leaves each attack to its own. Of these, of `tv` and of `step`,
+            an attack takes what it has a use for.
+        precision: of the search, "fp32", "tf32" or "bf16".
         split: where the victims come from.
         chunk: victims attacked at a time (0: chosen by memory).
     """
@@ -45,8 +48,10 @@ class AuditSettings:
     restarts: int = 1
     tv: float = 1e-4
     step: float = 0.1
-    signed: bool = True
-    decay: Literal["steps", "cosine"] = "steps"
+    signed: bool | None = None
+    decay: Literal["steps", "cosine"] | None = None
+    optimizer: Literal["adam", "lbfgs"] | None = None
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     trained_rounds: int = 0
     split: str = "test"
     chunk: int = 0
@@ -80,8 +85,9 @@ class AuditSettings:
             self.attack(name)
 
     def attack(self, name: str) -> Attack:
-        """The attack with this name, and those of these settings that it takes."""
-        return attack(name, **{option: getattr(self, option) for option in taken_by(name) if hasattr(self, option)})
+        """The attack with this name, and those of these settings that it takes and that are given."""
+        given = {option: getattr(self, option, None) for option in taken_by(name)}
+        return attack(name, **{option: value for option, value in given.items() if value is not None})
 
     @property
     def cells(self) -> int:

@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gradwire.attacks.inversion.analytic import Analytic
+from gradwire.attacks.inversion.bayes import Bayes
+from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.fedavg import FedAvg
+from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
 from gradwire.errors import GradwireError, unknown
@@ -26,9 +29,12 @@ class Attack(Protocol):
 
 
 ATTACKS: Mapping[str, Callable[..., Attack]] = {
+    "iga": IGA,
+    "dlg": DLG,
+    "idlg": IDLG,
+    "bayes": Bayes,
     "analytic": Analytic,
     "fedavg": FedAvg,
-    "iga": IGA,
 }
 
 
@@ -85,10 +91,13 @@ _attack = attack
 
 __all__ = [
     "ATTACKS",
+    "DLG",
+    "IDLG",
     "IGA",
     "KNOWLEDGE",
     "Analytic",
     "Attack",
+    "Bayes",
     "FedAvg",
     "Guess",
     "Knowledge",

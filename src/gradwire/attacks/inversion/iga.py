@@ -1,7 +1,8 @@
 """Inverting gradients: cosine distance and total variation.
 
 J. Geiping, H. Bauermeister, H. Dröge, M. Moeller, "Inverting gradients – how easy is it to break privacy in
-federated learning?", NeurIPS 2020, eq. 4 and section 5.
+federated learning?", NeurIPS 2020, eq. 4 and section 5. Two terms may be added that H. Yin et al., "See through
+gradients: Image batch recovery via GradInversion", CVPR 2021, bring in: eq. 9 and 11.
 """
 
 from dataclasses import dataclass
@@ -19,19 +20,46 @@ from gradwire.errors import GradwireError
 class IGA(Search):
     """Minimise 1 − cos(A(∇L(x, y)), sent) + tv·TV(x) over images x in [0, 1].
 
+    Where what was sent says less than values (signs, quantisation cells), the share of the gradient that contradicts
+    it is added.
+
     Attributes:
         tv: the weight of total variation.
+        bn: the weight of the distance between the images' batch-norm statistics and the model's running ones.
+        group: the weight of the mean squared distance to the mean of the victim's restarts (not registered).
     """
 
     name: ClassVar[str] = "iga"
 
     tv: float = 1e-4
+    bn: float = 0.0
+    group: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tv < 0:
-            raise GradwireError(f"iga: tv is {self.tv}; it must not be negative")
+        for name in ("tv", "bn", "group"):
+            if getattr(self, name) < 0:
+                raise GradwireError(f"iga: {name} is {getattr(self, name)}; it must not be negative")
+        if self.group and self.restarts < 2:
+            raise GradwireError(f"iga: group is {self.group} and restarts {self.restarts}; a group takes at least 2")
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
-        """Eq. 4."""
-        return cosine(*match.moments(images)) + self.tv * total_variation(images)
+        """Eq. 4, and what was asked for beside it."""
+        gradients, stack = match.gradients(images), match.stack
+        value = cosine(*stack.moments(gradients), stack.energy) + stack.violation(gradients)
+        value = value + self.tv * total_variation(images)
+        if self.bn:
+            value = value + self.bn * match.statistics.distance(images)
+        if self.group:
+            value = value + self.group * apart(images, self.restarts)
+        return value
+
+
+def apart(images: Tensor, restarts: int) -> Tensor:
+    """The mean squared distance of each row to the mean of its victim's restarts: (V, …) → (V,).
+
+    The mean is held fast: each restart is drawn to it, and does not draw it along. Yin et al., eq. 11.
+    """
+    groups = images.unflatten(0, (-1, restarts))
+    mean = groups.detach().mean(1, keepdim=True)
+    return (groups - mean).flatten(2).square().mean(2).flatten()

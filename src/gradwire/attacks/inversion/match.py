@@ -1,14 +1,17 @@
 """Many problems as one: one engine for their shared model, their measurements in one stack, labels side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.engine import Engine, engine
 from gradwire.attacks.inversion.problem import Problem
+from gradwire.attacks.inversion.statistics import Statistics
 from gradwire.schemes import Stack
+from gradwire.schemes.gradients import Gradient
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,21 @@ class Match:
         stack = Stack.of([problem.measurement for problem in problems], torch.empty(0, device=device))
         return cls(tuple(problems), engine(view.model, view.mode, view.loss, view.shape, device), stack, labels)
 
-    def moments(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """⟨A(G), y⟩, ‖A(G)‖² and ‖y‖² of candidates, each of shape (V,): what every objective takes.
+    @cached_property
+    def statistics(self) -> Statistics:
+        """What the model's batch-norm layers remember, for attacks that ask for it."""
+        view = self.problems[0].view
+        return Statistics(view.model, view.mode, str(self.labels.device))
+
+    def gradients(self, images: Tensor, labels: Tensor | None = None) -> Mapping[str, Gradient]:
+        """What each row's client would have sent of these candidates.
 
         Args:
             images: shape (V, B, C, H, W).
             labels: instead of the problems' own: int64 (V, B), or probabilities (V, B, classes).
         """
-        gradients = self.engine.gradients(images, self.labels if labels is None else labels)
-        return *self.stack.moments(gradients), self.stack.energy
+        return self.engine.gradients(images, self.labels if labels is None else labels)
+
+    def distance(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """‖A(G) − y‖² of candidates, shape (V,), for objectives that must be exact where it is small."""
+        return self.stack.distance(self.gradients(images, labels))

@@ -23,12 +23,14 @@ class Problem:
         measurement: the terms to match.
         labels: int64, shape (B,): known, or inferred from the view.
         salt: problems with equal salts start from equal noise, so that schemes are compared on equal terms.
+        deviation: the standard deviation of the noise in what was sent, as far as the adversary knows of any.
     """
 
     view: View
     measurement: Measurement
     labels: Tensor
     salt: int = 0
+    deviation: float = 0.0
 
 
 def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
@@ -45,8 +47,9 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     scheme, seen = sight(view)
     decoded = scheme.decode(seen)
     labels = infer(view, decoded) if view.labels is None else view.labels
-    measurement = dense(decoded) if knowledge == "naive" else scheme.measure(seen)
-    return Problem(view, measurement, labels, salt)
+    if knowledge == "naive":
+        return Problem(view, dense(decoded), labels, salt)
+    return Problem(view, scheme.measure(seen), labels, salt, scheme.deviation(seen.round))
 
 
 @dataclass(frozen=True)

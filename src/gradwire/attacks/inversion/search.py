@@ -1,21 +1,27 @@
-"""The search that iterative attacks share: noise, steps of Adam within [0, 1], restarts ranked by what is minimised."""
+"""The search that iterative attacks share: noise, an optimiser within [0, 1], restarts ranked by what is minimised."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from gradwire.attacks.inversion.checkpoint import Checkpoint, fingerprint
 from gradwire.attacks.inversion.match import Match
+from gradwire.attacks.inversion.optimize import DECAYS, LBFGS, Adam, Box, Decay, Optimizer
+from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computing
 from gradwire.attacks.inversion.problem import Guess, Problem
 from gradwire.errors import GradwireError, unknown
 from gradwire.seeds import generator
 
 Progress = Callable[[int], None]
-MILESTONES = (3 / 8, 5 / 8, 7 / 8)
-DECAYS = ("steps", "cosine")
+OPTIMIZERS = ("adam", "lbfgs")
+EVERY = 100
+"""Iterations from one checkpoint to the next."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +29,15 @@ class Search(ABC):
     """Minimise a value over images in [0, 1]. Subclasses say which.
 
     Attributes:
-        iterations: steps of Adam.
+        iterations: evaluations of the value and its slope, each of them a step of Adam or a trial of L-BFGS.
         restarts: independent starts a victim; the one with the lowest value is the answer.
         step: Adam's step size.
-        signed: follow the sign of the slope, as Geiping et al. do for deep networks, or the slope itself, which
+        signed: Adam follows the sign of the slope, as Geiping et al. do for deep networks, or the slope itself, which
             converges much further on small smooth ones (LeNet).
-        decay: of the step size: divided by 10 at 3/8, 5/8 and 7/8 of the iterations ("steps", Geiping et al.), or
+        decay: of Adam's step size: divided by 10 at 3/8, 5/8 and 7/8 of the iterations ("steps", Geiping et al.), or
             along a half cosine to zero.
+        optimizer: "adam" or "lbfgs".
+        precision: of the evaluations, "fp32", "tf32" or "bf16". Restarts are ranked in fp32.
     """
 
     name: ClassVar[str]
@@ -38,7 +46,9 @@ class Search(ABC):
     restarts: int = 1
     step: float = 0.1
     signed: bool = True
-    decay: Literal["steps", "cosine"] = "steps"
+    decay: Decay = "steps"
+    optimizer: Literal["adam", "lbfgs"] = "adam"
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         for name in ("iterations", "restarts"):
@@ -46,56 +56,101 @@ class Search(ABC):
                 raise GradwireError(f"{self.name}: {name} is {getattr(self, name)}; it must be at least 1")
         if not self.step > 0:
             raise GradwireError(f"{self.name}: step is {self.step}; it must be positive")
-        if self.decay not in DECAYS:
-            raise unknown("decay", self.decay, DECAYS)
+        for name, known in (("decay", DECAYS), ("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
 
     @abstractmethod
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """What is minimised, shape (V,), at images (V, B, C, H, W) and the attack's other unknowns."""
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
-        """Where the attack's other unknowns start, each of shape (V, …); none by default."""
+        """Where the attack's other unknowns start, each of shape (V, …); none by default. They have no bounds."""
         return ()
 
+    def labels(self, match: Match, *extras: Tensor) -> Tensor:
+        """The labels that the attack has come to, int64, shape (V, B): by default those that it was given."""
+        return match.labels
+
     def run(
-        self, problems: Sequence[Problem], seed: int = 0, device: str = "cpu", progress: Progress | None = None
+        self,
+        problems: Sequence[Problem],
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress | None = None,
+        checkpoint: Path | None = None,
+        every: int = EVERY,
     ) -> Guess:
-        """Attack all problems as one batch: they share a model, a mode and a shape, not a scheme."""
+        """Attack all problems as one batch: they share a model, a mode and a shape, not a scheme.
+
+        Args:
+            problems: one a victim.
+            seed: decides where the search starts.
+            device: where it runs.
+            progress: called with the number of victims after each iteration.
+            checkpoint: a file that holds the search's state. Where it exists, the search goes on from there, and ends
+                as it would have without the interruption, to the last bit.
+            every: iterations from one writing of the file to the next.
+
+        Raises:
+            GradwireError: a checkpoint of another attack, or one that cannot be read or written.
+        """
         match = Match.of([problem for problem in problems for _ in range(self.restarts)], device)
         images = torch.stack([self._start(p, r, seed) for p in problems for r in range(self.restarts)]).to(device)
-        unknowns = [images.requires_grad_(), *(extra.requires_grad_() for extra in self.extras(match, seed))]
-        adam = torch.optim.Adam(unknowns, lr=self.step)
-        schedule = self._schedule(adam)
-        for _ in range(self.iterations):
-            slopes = torch.autograd.grad(self.value(match, *unknowns).sum(), unknowns)
-            for unknown_, slope in zip(unknowns, slopes, strict=True):
-                # A row that is not finite stays where it is, and is given up at the end.
-                slope = slope.nan_to_num()
-                unknown_.grad = slope.sign() if self.signed else slope
-            adam.step()
-            schedule.step()
-            with torch.no_grad():
-                images.clamp_(0, 1)
+        unknowns = _Unknowns(images, *self.extras(match, seed))
+        optimizer = self._optimizer(unknowns)
+
+        def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
+            points = points.detach().requires_grad_()
+            with computing(self.precision, device):
+                values = self.value(match, *unknowns.split(points))
+                (slopes,) = torch.autograd.grad(values.sum(), points)
+            return values.detach(), slopes
+
+        kept = None if checkpoint is None else Checkpoint(checkpoint, f"{self} seed={seed} of {fingerprint(problems)}")
+        begun = None if kept is None else kept.load()
+        if begun is not None:
+            optimizer.restore(begun[1])
+        for iteration in range(0 if begun is None else begun[0], self.iterations):
+            optimizer.step(evaluate)
+            if kept is not None and ((iteration + 1) % every == 0 or iteration + 1 == self.iterations):
+                kept.save(iteration + 1, optimizer.state)
             if progress is not None:
                 progress(len(problems))
-        final = self.value(match, *unknowns).detach()
-        return self._best(images.detach().cpu(), final.cpu(), match)
+        found = unknowns.split(optimizer.points)
+        with computing("fp32", device):
+            values = self.value(match, *found).detach()
+        return self._best(found[0].cpu(), values.cpu(), self.labels(match, *found[1:]).cpu(), match.engine.notes)
 
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
         """Noise around mid-grey, the same for every scheme that attacks the same victim."""
         noise = torch.randn(problem.view.shape, generator=generator("start", seed, problem.salt, restart))
         return (0.5 + 0.25 * noise).clamp(0, 1)
 
-    def _schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        if self.decay == "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
-        milestones = [int(share * self.iterations) for share in MILESTONES]
-        return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    def _optimizer(self, unknowns: "_Unknowns") -> Optimizer:
+        if self.optimizer == "lbfgs":
+            return LBFGS(unknowns.start, unknowns.box)
+        return Adam(unknowns.start, unknowns.box, self.iterations, self.step, self.signed, self.decay)
 
-    def _best(self, images: Tensor, values: Tensor, match: Match) -> Guess:
+    def _best(self, images: Tensor, values: Tensor, labels: Tensor, notes: tuple[str, ...]) -> Guess:
         """Each victim's restart of lowest value: chosen by what the adversary has, and by nothing else."""
         lost = ~values.isfinite()
         ranked = values.masked_fill(lost, float("inf")).view(-1, self.restarts)
         rows = torch.arange(len(ranked)) * self.restarts + ranked.argmin(1)
-        labels = match.labels.cpu()[rows]
-        return Guess(images[rows], labels, ranked.min(1).values, self.iterations, int(lost.sum()), match.engine.notes)
+        return Guess(images[rows], labels[rows], ranked.min(1).values, self.iterations, int(lost.sum()), notes)
+
+
+class _Unknowns:
+    """Images and whatever else is sought, as one point (R, N) a row: images within [0, 1], the rest anywhere."""
+
+    def __init__(self, *starts: Tensor):
+        self._shapes = [start.shape[1:] for start in starts]
+        self.start = torch.cat([start.flatten(1) for start in starts], 1)
+        everywhere = Box.everywhere(self.start)
+        pixels = torch.arange(self.start.shape[1], device=self.start.device) < prod(self._shapes[0])
+        self.box = Box(everywhere.low.masked_fill(pixels, 0), everywhere.high.masked_fill(pixels, 1))
+
+    def split(self, points: Tensor) -> list[Tensor]:
+        """The unknowns of points, each in its own shape."""
+        parts = points.split([prod(shape) for shape in self._shapes], 1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]

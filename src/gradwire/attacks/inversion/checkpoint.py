@@ -1,0 +1,72 @@
+"""A long attack's state between two iterations, in a file (safetensors, no pickle)."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gradwire.attacks.inversion.problem import Problem
+from gradwire.errors import GradwireError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where an attack keeps its state.
+
+    Attributes:
+        path: of the file. An interrupted write leaves the one that was there.
+        identity: what the attack is: a file of another one is refused.
+    """
+
+    path: Path
+    identity: str
+
+    def load(self) -> tuple[int, dict[str, Tensor]] | None:
+        """The number of the next iteration and the optimiser's state; None if there is no file yet.
+
+        Raises:
+            GradwireError: not a checkpoint, or one of another attack.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, "pt") as file:
+                header = json.loads((file.metadata() or {})["gradwire-attack"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise GradwireError(f"{self.path} is not an attack's checkpoint: {error}") from None
+        if header["identity"] != self.identity:
+            raise GradwireError(f"checkpoint {self.path} is of {header['identity']}; this attack is {self.identity}")
+        return int(header["iteration"]), state
+
+    def save(self, iteration: int, state: Mapping[str, Tensor]) -> None:
+        """Keep the state before an iteration."""
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        owned = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+        header = {"identity": self.identity, "iteration": iteration}
+        try:
+            save_file(owned, temporary, {"gradwire-attack": json.dumps(header)})
+            os.replace(temporary, self.path)
+        except (OSError, SafetensorError) as error:
+            raise GradwireError(f"checkpoint {self.path} cannot be written: {error}") from None
+
+
+def fingerprint(problems: Sequence[Problem]) -> str:
+    """Sixteen hexadecimal digits that depend on what was observed of whom, and on the attacked model."""
+    digest = xxhash.xxh3_64()
+    tensors = list(problems[0].view.model.state_dict().values())
+    for problem in problems:
+        digest.update(repr((problem.salt, problem.view.shape, problem.view.mode)).encode())
+        tensors += [
+            problem.labels,
+            *(t for terms in problem.measurement.values() for term in terms for t in vars(term).values()),
+        ]
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
