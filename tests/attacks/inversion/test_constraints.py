@@ -29,4 +29,4 @@ def test_an_adaptive_attack_on_them_sees_the_image(scheme):
     model = models.build("convnet", digits.shape, digits.num_classes, seed=0)
     view = gradwire.capture(model, *digits.batch([0]), scheme)
     guess = gradwire.invert(view, iterations=200)
-    assert float(gradwire.score(guess.images, digits.batch([0])[0]).ssim) > 0.9
+    assert gradwire.score(guess.images, digits.batch([0])[0]).success.all()
