@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, unfold
+from torch.nn.functional import pad
 
 from gradwire.attacks.inversion.engine.factored import Factored
+from gradwire.attacks.inversion.engine.unfolding import unfold
 from gradwire.schemes.gradients import Full, Gradient
 
 Gradients = dict[str, Gradient]
@@ -115,11 +116,17 @@ def _unfold(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """(N, C, H, W) → (N, C·k·k, positions)."""
     if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding in ((0, 0), "same", "valid"):
         return x.flatten(2)
-    padding = layer.padding
-    if isinstance(padding, str):
-        if padding == "same":
-            # PyTorch puts the odd one at the far side.
-            total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-            x = pad(x, [total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2])
-        padding = (0, 0)
-    return unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
+    return unfold(pad(x, _margins(layer)), layer.kernel_size, layer.dilation, layer.stride)  # type: ignore[arg-type]
+
+
+def _margins(layer: nn.Conv2d) -> list[int]:
+    """What a convolution pads its input with: left, right, top, bottom."""
+    if layer.padding == "valid":
+        return [0, 0, 0, 0]
+    if layer.padding == "same":
+        # PyTorch puts the odd one at the far side.
+        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        return [total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2]
+    assert not isinstance(layer.padding, str)
+    down, across = layer.padding
+    return [across, across, down, down]
