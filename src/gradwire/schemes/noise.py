@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.none import Plain
+from gradwire.schemes.scheme import Outcome, Round, State
 from gradwire.seeds import generator
-from gradwire.wire import ClientHalf, Send, ServerHalf
+from gradwire.wire import ClientHalf
 
 
 @dataclass(frozen=True)
-class Noise(Scheme):
+class Noise(Plain):
     """Send g + n with n ~ N(0, std²·I), drawn anew every round.
 
     Attributes:
@@ -40,25 +39,10 @@ class Noise(Scheme):
         return {"key": torch.tensor([secret], dtype=torch.int64)}
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
-        """Send the update and the noise, as one flat vector."""
+        """Send the update and the noise as plain SGD sends the update; what is known of it is `deviation`."""
         vector = round.layout.flatten(update)
-        reply = yield Send("update", {"dense": vector + self._draw(private, round).to(vector)}, mean=True)
-        return Outcome(round.layout.unflatten(reply["dense"]), public, private)
-
-    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
-        """Reply with the mean."""
-        uploads = yield None
-        average = mean(uploads)
-        yield Send("update", average)
-        return Outcome(round.layout.unflatten(average["dense"]), public, {})
-
-    def decode(self, sight: Sight) -> Update:
-        """The update as it was sent, noise and all."""
-        return sight.round.layout.unflatten(sight.uploads["update"]["dense"])
-
-    def measure(self, sight: Sight) -> Measurement:
-        """Every entry was sent; `deviation` tells how far to trust it."""
-        return dense(self.decode(sight))
+        noisy = round.layout.unflatten(vector + self._draw(private, round).to(vector))
+        return (yield from super().client(noisy, private, public, round))
 
     def deviation(self, round: Round) -> float:
         """The standard deviation of the noise. A mean over clients has less; it is the victim's alone that counts."""

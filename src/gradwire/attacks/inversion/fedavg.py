@@ -5,9 +5,8 @@ the simulation of the client, epochs in an unknown order, and the order-invarian
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -17,8 +16,7 @@ from torch.func import functional_call, grad, vmap
 from gradwire.attacks.inversion.engine.norms import spell_out
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import cosine, total_variation
-from gradwire.attacks.inversion.problem import Guess, Problem
-from gradwire.attacks.inversion.search import EVERY, Progress, Search
+from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError
 from gradwire.schemes.gradients import Full, Gradient
 from gradwire.seeds import generator
@@ -53,19 +51,9 @@ class FedAvg(Search):
             if getattr(self, name) < 0:
                 raise GradwireError(f"fedavg: {name} is {getattr(self, name)}; it must not be negative")
 
-    def run(
-        self,
-        problems: Sequence[Problem],
-        seed: int = 0,
-        device: str = "cpu",
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-        every: int = EVERY,
-    ) -> Guess:
-        """See `Search`; the gradients are those of the unrolled steps, not the engine's."""
-        work = work_of(problems[0].view)
-        guess = super().run(problems, seed, device, progress, checkpoint, every)
-        return replace(guess, notes=(f"{work.steps} local steps unrolled by torch.func",))
+    def notes(self, match: Match) -> tuple[str, ...]:
+        """The gradients are those of the unrolled steps, not the engine's."""
+        return (f"{work_of(match.problems[0].view).steps} local steps unrolled by torch.func",)
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
         """The later epochs' images, from noise: one tensor (V, epochs − 1, B, C, H, W), none if they are shared."""

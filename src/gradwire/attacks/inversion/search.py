@@ -72,6 +72,10 @@ class Search(ABC):
         """The labels that the attack has come to, int64, shape (V, B): by default those that it was given."""
         return match.labels
 
+    def notes(self, match: Match) -> tuple[str, ...]:
+        """What a report has to say of how the answer was found."""
+        return match.engine.notes
+
     def run(
         self,
         problems: Sequence[Problem],
@@ -120,7 +124,7 @@ class Search(ABC):
         found = unknowns.split(optimizer.points)
         with computing("fp32", device):
             values = self.value(match, *found).detach()
-        return self._best(found[0].cpu(), values.cpu(), self.labels(match, *found[1:]).cpu(), match.engine.notes)
+        return self._best(found[0].cpu(), values.cpu(), self.labels(match, *found[1:]).cpu(), self.notes(match))
 
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
         """Noise around mid-grey, the same for every scheme that attacks the same victim."""
