@@ -60,3 +60,13 @@ def test_a_limit_takes_the_first() -> None:
     assert len(few) == 5
     assert len(all_of_them) == 359
     assert torch.equal(few.images, all_of_them.images[:5])
+
+
+def test_a_part_of_a_data_set_by_name():
+    assert len(data.load("digits:train=12,test=7", "test")) == 7
+    assert len(data.load("digits:train=12", "train")) == 12
+    assert len(data.load("digits:train=12", "train", limit=5)) == 5
+    with pytest.raises(GradwireError, match="train is 0; it must be 1 or more"):
+        data.load("digits:train=0", "train")
+    with pytest.raises(GradwireError, match="digits takes train, test, as key=value"):
+        data.load("digits:trian=3", "train")

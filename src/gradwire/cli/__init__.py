@@ -9,6 +9,7 @@ from gradwire.cli.audit import audit
 from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
 from gradwire.cli.report import report
+from gradwire.cli.study import study
 from gradwire.cli.train import train
 from gradwire.errors import GradwireError
 
@@ -19,7 +20,7 @@ def gradwire() -> None:
     """Train models together over a wire, and see what that wire gives away."""
 
 
-for command in (audit, train, report, bench, catalogue):
+for command in (audit, train, study, report, bench, catalogue):
     gradwire.add_command(command)
 
 

@@ -9,15 +9,18 @@ from rich.table import Table
 from gradwire import data, models
 from gradwire.attacks.inversion import ATTACKS
 from gradwire.schemes import SCHEMES
+from gradwire.studies.catalog import STUDIES
 
 
 @click.command(name="list")
 def catalogue() -> None:
-    """List schemes with their parameters, attacks, models and data sets."""
+    """List schemes with their parameters, attacks, models, data sets and studies."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, scheme in SCHEMES.items():
         known = ((field.name, "?" if field.default is MISSING else field.default) for field in fields(scheme))
         table.add_row("scheme", name, ", ".join(f"{parameter}={default}" for parameter, default in known))
+    for name, study in STUDIES.items():
+        table.add_row("study", name, f"{study.title} ({', '.join(f.name for f in fields(study))})")
     for name, attack in ATTACKS.items():
         table.add_row("attack", name, (attack.__doc__ or "").splitlines()[0])
     for name in models.names():

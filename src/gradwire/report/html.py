@@ -12,6 +12,7 @@ from gradwire.metrics import SUCCESS
 from gradwire.report import formats, pictures, words
 from gradwire.report.rows import Row, number, yes
 from gradwire.report.run import Run
+from gradwire.report.study import Part, claims_table
 from gradwire.report.summary import KNOWLEDGE, Summary, labels, pair
 from gradwire.report.tables import Table
 from gradwire.report.training import Series
@@ -63,6 +64,13 @@ def training_page(run: Run, series: Sequence[Series], table: Table, figures: Map
         series=series,
         table=table,
         figures=figures,
+    )
+
+
+def study_page(run: Run, parts: Sequence[Part], claims: Sequence[Mapping[str, str]]) -> str:
+    """The page of a study: what is claimed of it, then a table and a figure for each command it has cells of."""
+    return _page(
+        "study.html.j2", run, headline=run.config.get("title", "A study"), parts=parts, claims=claims_table(claims)
     )
 
 

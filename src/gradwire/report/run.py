@@ -15,7 +15,12 @@ from gradwire.report.rows import AUDIT_COLUMNS, TRAIN_COLUMNS, Row, require
 
 RESULTS, CONFIG, PICTURES = "results.csv", "config.json", "reconstructions.safetensors"
 
-Kind = Literal["audit", "train"]
+Kind = Literal["audit", "train", "study"]
+COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "audit": AUDIT_COLUMNS,
+    "train": TRAIN_COLUMNS,
+    "study": ("command", "label"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        kind: "train" for rows of a training run, "audit" for rows of attacks.
+        kind: "train" for rows of a training run, "audit" for rows of attacks, "study" for rows of several runs.
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
         pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.
@@ -53,8 +58,8 @@ def read(folder: Path) -> Run:
     """
     rows, columns = _results(folder / RESULTS)
     config, notes = _config(folder / CONFIG)
-    kind: Kind = "train" if config.get("command") == "train" or "train_loss" in columns else "audit"
-    require(columns, TRAIN_COLUMNS if kind == "train" else AUDIT_COLUMNS, str(folder / RESULTS))
+    kind = _kind(config, columns)
+    require(columns, COLUMNS[kind], str(folder / RESULTS))
     pictures: dict[str, Tensor] = {}
     if kind == "audit":
         pictures = _pictures(folder / PICTURES)
@@ -62,6 +67,12 @@ def read(folder: Path) -> Run:
             pictures = {}
             notes.append(f"This folder has no {PICTURES} with the original images, so there are no pictures here.")
     return Run(folder, kind, rows, config, pictures, notes)
+
+
+def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
+    if {"command", "label"} <= set(columns):
+        return "study"
+    return "train" if config.get("command") == "train" or "train_loss" in columns else "audit"
 
 
 def _results(path: Path) -> tuple[list[Row], list[str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.table import Table as RichTable
@@ -85,9 +86,8 @@ def to_rich(table: Table) -> RichTable:
         caption_justify="left",
     )
     for column in table.columns:
-        result.add_column(
-            Text(column.title), justify="right" if column.numeric else "left", overflow="fold", no_wrap=column.numeric
-        )
+        side: Any = {"justify": "right", "no_wrap": True} if column.numeric else {"justify": "left", "min_width": 8}
+        result.add_column(Text(column.title), overflow="fold", **side)
     for row in table.rows:
         result.add_row(*map(Text, row))
     return result

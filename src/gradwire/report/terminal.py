@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.table import Table as RichTable
 
+from gradwire.report import study
 from gradwire.report.leakage import leakage_table
 from gradwire.report.run import read
 from gradwire.report.summary import summarise
@@ -18,6 +19,8 @@ def table(folder: Path) -> RichTable:
         GradwireError: as `read`: results.csv is missing, empty or lacks columns.
     """
     run = read(folder)
+    if run.kind == "study":
+        return to_rich(study.shown(run))
     if run.kind == "train":
         return to_rich(training_table(follow(run.rows), brief=True))
     return to_rich(leakage_table(summarise(run.rows), brief=True))

@@ -1,14 +1,15 @@
 """The folder of a run → its report."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from gradwire.errors import GradwireError
-from gradwire.report import html, pictures, words
+from gradwire.report import html, pictures, study, words
 from gradwire.report.curves import leakage_figure
 from gradwire.report.figures import THEMES, render
 from gradwire.report.leakage import leakage_table
 from gradwire.report.progress import training_figure
-from gradwire.report.run import Run, read
+from gradwire.report.run import Kind, Run, read
 from gradwire.report.summary import pair, summarise
 from gradwire.report.tables import Table, to_latex, to_markdown
 from gradwire.report.training import follow, training_table
@@ -18,7 +19,8 @@ def write(folder: Path) -> Path:
     """Write the report of a run beside its results, replacing an earlier one.
 
     Written are report.html (self-contained), summary.md and summary.tex, and the pictures: leakage.svg, leakage.png
-    and, where there are reconstructions, reconstructions.png for an audit; training.svg and training.png for training.
+    and, where there are reconstructions, reconstructions.png for an audit; training.svg and training.png for training;
+    for a study, those of the commands it has cells of.
     The same folder gives the same files, byte for byte.
 
     Args:
@@ -31,7 +33,7 @@ def write(folder: Path) -> Path:
         GradwireError: results.csv is missing, empty or lacks columns; a file cannot be read or written.
     """
     run = read(folder)
-    files = _audit(run) if run.kind == "audit" else _training(run)
+    files = WRITERS[run.kind](run)
     try:
         for name, content in files.items():
             (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -67,6 +69,21 @@ def _training(run: Run) -> dict[str, bytes | str]:
         "report.html": html.training_page(run, series, table, curves),
         **_texts(table, words.training_headline(series)),
     }
+
+
+def _study(run: Run) -> dict[str, bytes | str]:
+    parts, claims = study.parts(run), study.claims(run.folder)
+    figures = {part.name: part.figures for part in parts}
+    tables = [table for table in (study.claims_table(claims), *(part.table for part in parts)) if table.rows]
+    return {
+        **{f"{name}.svg": drawn["light"] for name, drawn in figures.items()},
+        "report.html": html.study_page(run, parts, claims),
+        "summary.md": "\n".join(map(to_markdown, tables)),
+        "summary.tex": "\n".join(map(to_latex, tables)),
+    }
+
+
+WRITERS: dict[Kind, Callable[[Run], dict[str, bytes | str]]] = {"audit": _audit, "train": _training, "study": _study}
 
 
 def _texts(table: Table, *sentences: str | None) -> dict[str, bytes | str]:

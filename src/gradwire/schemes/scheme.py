@@ -7,13 +7,13 @@ anything that stores tensors. No scheme opens a socket, reads a clock or keeps a
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from gradwire import seeds
+from gradwire import seeds, spelling
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
@@ -84,9 +84,7 @@ class Scheme(ABC):
     @property
     def spec(self) -> str:
         """The spelling that `schemes.parse` reads back: the name and what differs from the defaults."""
-        changed = ((f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default)
-        values = ",".join(f"{name}={_spell(value)}" for name, value in changed)
-        return f"{self.name}:{values}" if values else self.name
+        return spelling.write(self.name, self)
 
     def public_state(self, layout: Layout) -> State:
         """The public state before the first round."""
@@ -166,7 +164,3 @@ def check_positive(scheme: str, name: str, value: float | None) -> None:
     """Refuse a hyper-parameter below 1."""
     if value is not None and value < 1:
         raise GradwireError(f"{scheme}: {name} is {value}; it must be at least 1")
-
-
-def _spell(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)

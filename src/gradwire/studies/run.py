@@ -73,10 +73,29 @@ class RunFolder:
                 {name: _text(row[name]) for name in self.columns} for row in rows
             )
 
-    def configure(self, command: str, settings: Mapping[str, object], notes: Iterable[str] = ()) -> None:
+    def check(self, command: str, settings: Mapping[str, object]) -> None:
+        """Refuse to go on in a folder whose config.json is of another run, naming what differs."""
+        try:
+            config = json.loads((self.path / CONFIG).read_text())
+            before = config["settings"]
+        except (OSError, ValueError, KeyError):
+            raise GradwireError(f"--resume {self.path} holds no {CONFIG} of a run to go on with") from None
+        now = json.loads(json.dumps(dict(settings)))
+        if config.get("command") != command:
+            raise GradwireError(f"--resume {self.path} holds a run of {config.get('command')}; this is {command}")
+        for name in now:
+            if before.get(name) != now[name]:
+                raise GradwireError(
+                    f"--resume {self.path} has {name}={before.get(name)}; this run has {name}={now[name]}"
+                )
+
+    def configure(
+        self, command: str, settings: Mapping[str, object], notes: Iterable[str] = (), title: str = ""
+    ) -> None:
         """Write config.json: everything that is needed to run it again, and what has to be said beside it."""
         config = {
             "command": command,
+            **({"title": title} if title else {}),
             "gradwire": version("gradwire"),
             "torch": torch.__version__,
             "python": platform.python_version(),

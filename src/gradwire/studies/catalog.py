@@ -1,0 +1,20 @@
+"""The studies that gradwire knows by name, one file each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gradwire import spelling
+from gradwire.studies import own
+from gradwire.studies.compression import Compression
+from gradwire.studies.grid import Study
+
+STUDIES: Mapping[str, type[Study]] = {study.name: study for study in (Compression,)}
+
+
+def find(spec: str) -> Study:
+    """The study with this spec, such as `compression:epochs=2,seeds=3`, or the one in this TOML file.
+
+    Raises:
+        GradwireError: an unknown study or parameter, or a file that does not hold a grid.
+    """
+    return own.read(Path(spec)) if spec.endswith(".toml") else spelling.read("study", spec, STUDIES)

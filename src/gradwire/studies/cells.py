@@ -1,0 +1,45 @@
+"""How a cell of a study is run: one runner a command, from plain settings to a run's folder."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gradwire.errors import GradwireError
+from gradwire.studies.audit import audit
+from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.grid import Runner, afresh
+from gradwire.studies.run import CHECKPOINT
+from gradwire.studies.training import run_training
+from gradwire.training import TrainSettings
+
+T = TypeVar("T")
+
+
+def train_cell(settings: Mapping[str, Any], folder: Path) -> None:
+    """A training run: `data`, `model` and `eval_every`, and the fields of `TrainSettings`."""
+    own = {"data": "digits", "model": "convnet", "eval_every": 20} | dict(settings)
+    data, model, every = own.pop("data"), own.pop("model"), own.pop("eval_every")
+    begun = (folder / CHECKPOINT).exists()
+    out, resume = (None, folder) if begun else (folder, None)
+    run_training(data, model, _made(TrainSettings, own), eval_every=every, out=out, resume=resume)
+
+
+def audit_cell(settings: Mapping[str, Any], folder: Path) -> None:
+    """An audit: the fields of `AuditSettings`."""
+    audit(_made(AuditSettings, settings), folder)
+
+
+def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
+    """Settings of this kind; lists, which is what files have, become tuples.
+
+    Raises:
+        GradwireError: a setting that this kind does not have, or as the kind itself.
+    """
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if strange := [name for name in settings if name not in known]:
+        raise GradwireError(f"{kind.__name__} has no {strange[0]!r}; known: {', '.join(sorted(known))}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+
+
+RUNNERS: Mapping[str, Runner] = {"train": train_cell, "audit": afresh(audit_cell)}

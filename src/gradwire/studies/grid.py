@@ -1,0 +1,204 @@
+"""A study: a grid of cells, each an ordinary run in a folder of its own, and what is claimed of them together.
+
+A finished cell is never run again, so that an interrupted study goes on where it stopped.
+"""
+
+import csv
+import os
+import re
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from gradwire.errors import GradwireError
+from gradwire.studies.run import RESULTS, Progress, RunFolder, silent
+
+CLAIMS = "claims.csv"
+CELLS = "cells"
+OWN = ("command", "label")
+"""The columns that a study's table has before those of its cells."""
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        label: what its rows are filed under in tables: cells that differ in the seed alone share it.
+        command: which command it is a run of, one of those in `studies.cells`.
+        settings: of that command, in its own words; with "seed".
+    """
+
+    label: str
+    command: str
+    settings: Mapping[str, object] = field(hash=False)
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder, safe in any file system."""
+        return re.sub(r"[^\w=.+-]+", "_", f"{self.command} {self.label} {self.settings.get('seed', 0)}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that is said about a grid, and what was measured.
+
+    Attributes:
+        says: the sentence. `source`, who says it: a paper's table, an expectation.
+        published: the published figure, where there is one. `measured`, ours, with its scale.
+        holds: whether what was measured agrees; None where it cannot tell.
+    """
+
+    says: str
+    source: str
+    published: str
+    measured: str
+    holds: bool | None
+
+
+@dataclass(frozen=True)
+class Study(ABC):
+    """A grid of cells. Subclasses are frozen dataclasses of the scale at which it is run."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    @abstractmethod
+    def cells(self) -> Sequence[Cell]:
+        """What is run."""
+
+    def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
+        """What is said of the finished grid, checked.
+
+        Args:
+            rows: of all cells, with "command" and "label" before the columns of the command.
+        """
+        return ()
+
+
+Runner = Callable[[Mapping[str, object], Path], None]
+"""Runs one cell of some command with these settings into this folder, which may hold an unfinished run of it."""
+
+
+def run_study(
+    study: Study,
+    runners: Mapping[str, Runner],
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    jobs: int = 1,
+    progress: Progress = silent,
+) -> Path:
+    """Run what is not yet finished of a study, and return its folder.
+
+    The folder holds results.csv (the rows of all finished cells), claims.csv once all are, and cells/, a run each.
+
+    Args:
+        runners: command → how a cell of it is run.
+        out: the folder to write; `resume`: the folder of an earlier run of the same study to go on with instead.
+        jobs: cells at a time, each in a process of its own with one thread; 1 runs them in this one.
+
+    Raises:
+        GradwireError: cells that cannot be told apart, a folder that holds another study, or as a cell.
+    """
+    cells = tuple(study.cells())
+    _check(cells, runners, jobs)
+    settings = {"study": study.name, **asdict(study)}
+    if resume:
+        run = RunFolder(Path(resume), ())
+        run.check("study", settings)
+    else:
+        run = RunFolder.create(out, f"study-{study.name}", OWN)
+    run.configure("study", settings, title=study.title)
+    folder = run.path / CELLS
+    waiting = [cell for cell in cells if not (folder / cell.folder).exists()]
+    done = len(cells) - len(waiting)
+    progress("cells", done, len(cells))
+    for _ in _finish(waiting, runners, folder, jobs):
+        done += 1
+        progress("cells", done, len(cells))
+        _write(run.path / RESULTS, _rows(cells, folder))
+    rows = _rows(cells, folder)
+    _write(run.path / RESULTS, rows)
+    _write(run.path / CLAIMS, [{name: str(value) for name, value in asdict(c).items()} for c in study.claims(rows)])
+    return run.path
+
+
+def _check(cells: Sequence[Cell], runners: Mapping[str, Runner], jobs: int) -> None:
+    if jobs < 1:
+        raise GradwireError(f"jobs is {jobs}; it must be at least 1")
+    if not cells:
+        raise GradwireError("a study needs at least one cell; this grid has none")
+    names = [cell.folder for cell in cells]
+    for cell in cells:
+        if cell.command not in runners:
+            raise GradwireError(f"a cell of command {cell.command!r} cannot be run; known: {', '.join(runners)}")
+        if names.count(cell.folder) > 1:
+            raise GradwireError(f"two cells are called {cell.folder!r}; each needs a label or a seed of its own")
+
+
+def _finish(cells: Sequence[Cell], runners: Mapping[str, Runner], folder: Path, jobs: int) -> Iterator[None]:
+    """Run the cells, and say so after each."""
+    if jobs == 1:
+        for cell in cells:
+            _run(runners[cell.command], cell.settings, folder / cell.folder)
+            yield
+        return
+    # Processes are spawned: a fork would share the threads of this one's PyTorch.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        tasks = [pool.submit(_run, runners[c.command], c.settings, folder / c.folder) for c in cells]
+        for task in as_completed(tasks):
+            task.result()
+            yield
+
+
+def _run(runner: Runner, settings: Mapping[str, object], folder: Path) -> None:
+    """One cell. Its folder gets its name when it is finished: what bears another is not."""
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    runner(settings, unfinished)
+    unfinished.rename(folder)
+
+
+def afresh(runner: Runner) -> Runner:
+    """A runner for commands that cannot go on with an unfinished run: it begins again."""
+    return _Afresh(runner)
+
+
+@dataclass(frozen=True)
+class _Afresh:
+    runner: Runner
+
+    def __call__(self, settings: Mapping[str, object], folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self.runner(settings, folder)
+
+
+def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
+    """The rows of all finished cells, in the order of the grid."""
+    rows: list[Row] = []
+    for cell in cells:
+        results = folder / cell.folder / RESULTS
+        if results.exists():
+            with results.open(newline="") as file:
+                rows += [{"command": cell.command, "label": cell.label} | row for row in csv.DictReader(file)]
+    return rows
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    """A table with the columns of all rows; what a row lacks stays empty. An interrupted write leaves the old one."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns) or OWN, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)

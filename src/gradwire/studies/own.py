@@ -1,0 +1,59 @@
+"""A grid of one's own, from a TOML file."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gradwire.errors import GradwireError
+from gradwire.studies.grid import Cell, Study
+
+
+@dataclass(frozen=True)
+class OwnStudy(Study):
+    """Every combination of some settings of one command.
+
+    Attributes:
+        file: where it was read from.
+        command: whose settings they are.
+        fixed: those that all cells share. `varied`: name → the values that it takes.
+    """
+
+    name: ClassVar[str] = "own"
+    title: ClassVar[str] = "A grid of one's own"
+
+    file: str
+    command: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    varied: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def cells(self) -> Sequence[Cell]:
+        """One a combination; the label names what varies, the seed apart."""
+        return [self._cell(dict(zip(self.varied, values, strict=True))) for values in product(*self.varied.values())]
+
+    def _cell(self, chosen: Mapping[str, Any]) -> Cell:
+        named = {name: value for name, value in chosen.items() if name != "seed"}
+        scheme = str(named.pop("scheme", ""))
+        label = " ".join(filter(None, [scheme, *(f"{name}={value}" for name, value in named.items())]))
+        return Cell(label or self.command, self.command, {**self.fixed, **chosen})
+
+
+def read(path: Path) -> OwnStudy:
+    """Read a grid: `command = "train"`, a table [settings] that all cells share, a table [grid] of lists.
+
+    Raises:
+        GradwireError: no such file, or one that does not hold this.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise GradwireError(f"study {path} cannot be read as TOML: {error}") from None
+    fixed, varied = content.get("settings", {}), content.get("grid", {})
+    if not isinstance(content.get("command"), str) or not isinstance(fixed, dict) or not isinstance(varied, dict):
+        raise GradwireError(f'study {path} needs command = "…", a table [settings] and a table [grid]')
+    for name, values in varied.items():
+        if not isinstance(values, list) or not values:
+            raise GradwireError(f"study {path}: grid {name} is {values!r}; it must be a list of values")
+    return OwnStudy(str(path), content["command"], fixed, varied)
