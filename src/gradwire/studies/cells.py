@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 def train_cell(settings: Mapping[str, Any], folder: Path) -> None:
     """A training run: `data`, `model` and `eval_every`, and the fields of `TrainSettings`."""
-    own = {"data": "digits", "model": "convnet", "eval_every": 20} | dict(settings)
+    own: dict[str, Any] = {"data": "digits", "model": "convnet", "eval_every": 20} | dict(settings)
     data, model, every = own.pop("data"), own.pop("model"), own.pop("eval_every")
     begun = (folder / CHECKPOINT).exists()
     out, resume = (None, folder) if begun else (folder, None)
