@@ -1,0 +1,139 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from gradwire import models
+from gradwire.errors import GradwireError
+from gradwire.training.stack import Networks, descend, stack
+from gradwire.training.stack.choice import PATHS
+
+SHAPE = (1, 8, 8)
+
+
+def networks_of(name, count):
+    return [models.build(name, SHAPE, 10, seed=i).double() for i in range(count)]
+
+
+def batches(count, size, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, size, *SHAPE, generator=generator, dtype=torch.float64)
+    return images, torch.randint(10, (count, size), generator=generator)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", ["lenet", "mlp", "convnet", "resnet20"])
+def test_each_network_steps_as_under_torchs_own_sgd(path, name):
+    nets = networks_of(name, 3)
+    stacked, engine = Networks.of(nets), stack(nets[0], SHAPE, path=path)
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01) for net in nets]
+    for step in range(3):
+        images, labels = batches(3, 4, step)
+        slopes = engine.slopes(stacked, images, labels)
+        stacked = descend(stacked, slopes, lr=0.1, momentum=0.9, weight_decay=0.01)
+        for i, (net, optimizer) in enumerate(zip(nets, optimizers, strict=True)):
+            optimizer.zero_grad()
+            loss = cross_entropy(net(images[i]), labels[i])
+            loss.backward()
+            optimizer.step()
+            torch.testing.assert_close(slopes.losses[i], loss.detach())
+    for i, net in enumerate(nets):
+        for key, tensor in stacked.network(i).items():
+            torch.testing.assert_close(tensor, dict(net.state_dict(keep_vars=True))[key].detach(), rtol=1e-6, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any), st.sampled_from(sorted(PATHS)), st.data())
+def test_ragged_batches_are_exact_whatever_fills_them_up(sizes, path, data):
+    name = data.draw(st.sampled_from(["lenet", "mlp"]))
+    nets, width = networks_of(name, len(sizes)), max(sizes)
+    images, labels = batches(len(sizes), width, seed=data.draw(st.integers(0, 99)))
+    weights = (torch.arange(width) < torch.tensor(sizes)[:, None]).double()
+    engine = stack(nets[0], SHAPE, path=path)
+    slopes = engine.slopes(Networks.of(nets), images, labels, weights)
+    for i, (net, size) in enumerate(zip(nets, sizes, strict=True)):
+        if size:
+            cross_entropy(net(images[i, :size]), labels[i, :size]).backward()
+        for key, p in net.named_parameters():
+            due = torch.zeros_like(p) if p.grad is None else p.grad
+            torch.testing.assert_close(slopes.gradients[key][i], due, rtol=1e-6, atol=1e-12)
+
+
+def test_networks_that_do_not_step_stay_as_they_are():
+    nets = networks_of("resnet20", 2)
+    before, engine = Networks.of(nets), stack(nets[0], SHAPE, path="functional")
+    kept = {key: tensor.clone() for key, tensor in before.network(0).items()}
+    slopes = engine.slopes(before, *batches(2, 4))
+    after = descend(before, slopes, lr=0.1, momentum=0.9, weight_decay=0.1, active=torch.tensor([False, True]))
+    for key, tensor in after.network(0).items():
+        assert torch.equal(tensor, kept[key])
+    assert all(not m[0].any() and m[1].any() for m in after.momenta.values())
+    moved = [key for key, tensor in after.network(1).items() if not torch.equal(tensor, nets[1].state_dict()[key])]
+    assert len(moved) == len(kept)
+
+
+def test_what_mixes_examples_runs_alone_where_padding_would_change_it():
+    norm = models.build("resnet20", SHAPE, 10, seed=0)
+    assert stack(norm, SHAPE).path == "functional"
+    assert stack(norm, SHAPE, mode="eval", ragged=True).path == "functional"
+    alone = stack(norm, SHAPE, ragged=True)
+    assert alone.path == "plain"
+    assert "not functional: padding changes the losses" in alone.notes[0]
+
+
+class Branching(nn.Module):
+    """Does not run under vmap: what it computes depends on a value."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.head(x if x.sum() > 0 else -x)
+
+
+def test_a_model_that_vmap_cannot_take_runs_alone():
+    alone = stack(Branching(), SHAPE)
+    assert alone.path == "plain"
+    assert "not functional: it fails" in alone.notes[0]
+
+
+def test_frozen_parameters_are_no_part_of_a_network():
+    model = models.build("mlp", SHAPE, 10, seed=0)
+    model.hidden1.weight.requires_grad_(False)
+    for path in PATHS:
+        stacked = Networks.repeat(model, 2)
+        slopes = stack(model, SHAPE, path=path).slopes(
+            stacked, *(t.float() if t.is_floating_point() else t for t in batches(2, 3))
+        )
+        assert "hidden1.weight" not in slopes.gradients
+        assert "hidden1.bias" in slopes.gradients
+
+
+def test_dropout_draws_for_each_network_its_own():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10)).double()
+    images, labels = batches(1, 4)
+    images, labels = images.expand(3, -1, -1, -1, -1), labels.expand(3, -1)
+    slopes = stack(model, SHAPE).slopes(Networks.repeat(model, 3), images, labels)
+    assert len({float(loss) for loss in slopes.losses}) == 3
+
+
+def test_copies_share_nothing():
+    model = models.build("mlp", SHAPE, 10, seed=0)
+    kept = copy.deepcopy(model.state_dict())
+    stacked = Networks.repeat(model, 2)
+    stacked.parameters["head.bias"][0] += 1
+    assert not torch.equal(stacked.parameters["head.bias"][0], stacked.parameters["head.bias"][1])
+    assert torch.equal(model.head.bias, kept["head.bias"])
+
+
+def test_what_cannot_be_stacked():
+    with pytest.raises(GradwireError, match="at least one"):
+        Networks.of([])
+    with pytest.raises(GradwireError, match="cannot be stacked"):
+        Networks.of([models.build("mlp", SHAPE, 10), models.build("mlp", SHAPE, 9)])
