@@ -1,12 +1,8 @@
 """The DDP hook, in real processes, against the same scheme in a simulation."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.nn.parallel import DistributedDataParallel
 
 import gradwire
 from gradwire.errors import GradwireError
@@ -20,43 +16,8 @@ from gradwire.seeds import number
 from gradwire.wire import InProcess, Transcript, client
 from tests.distributed import workers
 from tests.distributed.test_collective import SCHEMES
+from tests.integrations.steps import STEPS, batch, network, train, wrapped
 from tests.schemes.rounds import random_update
-
-STEPS = 6
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 300), nn.Tanh(), nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 10)
-    )
-
-
-def batch(step: int, rank: int):
-    g = torch.Generator().manual_seed(1000 * step + rank)
-    return torch.rand(8, 1, 8, 8, generator=g), torch.randint(10, (8,), generator=g)
-
-
-def wrapped(spec, small: bool = True):
-    """A network under DDP, with buckets of 0.2 MB (two of them) or one for all."""
-    model = DistributedDataParallel(network(), bucket_cap_mb=0.2 if small else 25)
-    state, hook = ddp_hook(spec, model)
-    model.register_comm_hook(state, hook)
-    return model, state
-
-
-def train(model, rank, steps):
-    """Gradients of every step of plain SGD."""
-    found = []
-    for step in steps:
-        model.zero_grad()
-        inputs, labels = batch(step, rank)
-        cross_entropy(model(inputs), labels).backward()
-        found.append({name: p.grad.clone() for name, p in model.module.named_parameters()})
-        with torch.no_grad():
-            for p in model.parameters():
-                p -= 0.05 * p.grad
-    return found
 
 
 def every_scheme(transport):
@@ -121,66 +82,6 @@ def test_every_scheme_goes_as_it_does_in_a_simulation(tmp_path):
             for name in mine:
                 torch.testing.assert_close(mine[name], theirs[name], atol=1e-5, rtol=1e-4)
         assert up == up_there
-
-
-def accumulating(transport):
-    """Two micro-batches under no_sync, against one batch of both."""
-    rank = transport.parties.index(transport.party)
-    results = []
-    for accumulate in (True, False):
-        model, state = wrapped("powersgd:rank=2")
-        for step in range(3):
-            model.zero_grad()
-            inputs, labels = batch(step, rank)
-            parts = [(inputs[:4], labels[:4]), (inputs[4:], labels[4:])] if accumulate else [(inputs, labels)]
-            for i, (x, y) in enumerate(parts):
-                with nullcontext() if i == len(parts) - 1 else model.no_sync():
-                    (cross_entropy(model(x), y) / len(parts)).backward()
-        results.append(({n: p.grad.clone() for n, p in model.module.named_parameters()}, state.step))
-    return results
-
-
-@pytest.mark.slow
-def test_accumulated_gradients_are_sent_once(tmp_path):
-    for (mine, steps), (theirs, _) in workers.run(accumulating, tmp_path):
-        assert steps == 3
-        for name in mine:
-            torch.testing.assert_close(mine[name], theirs[name], atol=1e-5, rtol=1e-4)
-
-
-def half_precision(transport):
-    """A network in bfloat16, and a step in float32 in which one worker's gradient overflows."""
-    rank = transport.parties.index(transport.party)
-    model = DistributedDataParallel(network().bfloat16())
-    state, hook = ddp_hook("topk:ratio=0.1", model)
-    model.register_comm_hook(state, hook)
-    for step in range(3):
-        model.zero_grad()
-        inputs, labels = batch(step, rank)
-        with torch.autocast("cpu", torch.bfloat16):
-            cross_entropy(model(inputs.bfloat16()), labels).backward()
-    kinds = {p.grad.dtype for p in model.parameters()}
-    finite = all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
-    other, other_state = wrapped("topk:ratio=0.1", small=False)
-    other.zero_grad()
-    inputs, labels = batch(0, rank)
-    (cross_entropy(other(inputs), labels) * (float("inf") if rank else 1.0)).backward()
-    overflown = [bool(torch.isfinite(p.grad).any()) for p in other.parameters()]
-    clean = not other_state.state_dict()["private"]
-    train(other, rank, [1])
-    after = all(bool(torch.isfinite(p.grad).all()) for p in other.parameters())
-    return kinds, finite, any(overflown), other_state.skipped, clean, after
-
-
-@pytest.mark.slow
-def test_half_precision_and_overflow(tmp_path):
-    for kinds, finite, overflown, skipped, clean, after in workers.run(half_precision, tmp_path):
-        assert kinds == {torch.bfloat16}
-        assert finite
-        assert not overflown
-        assert skipped == 1
-        assert clean
-        assert after
 
 
 def resuming(transport, spec, path):

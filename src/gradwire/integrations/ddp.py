@@ -3,184 +3,25 @@
 >>> model = DistributedDataParallel(network)
 >>> model.register_comm_hook(*gradwire.ddp_hook("powersgd:rank=4", model))
 
-The rest of the script stays as it is: gradient accumulation under `no_sync`, autocast and `GradScaler` included.
+The rest of the script stays as it is: gradient accumulation under `no_sync` and autocast included. Where a `GradScaler`
+scales the loss, the hook should know it: `ddp_hook("powersgd:rank=4", model, scaler=scaler)`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.futures import Future
-from torch.nn.parallel import DistributedDataParallel
 
-from gradwire import seeds
-from gradwire.errors import GradwireError
-from gradwire.integrations.memory import Loose, gather, split
-from gradwire.integrations.recording import Recording
-from gradwire.schemes import Layout, Round, Scheme, State, check_collective, parse
-from gradwire.schemes.buckets import labelled
-from gradwire.wire import Collective, Transcript
-from gradwire.wire.rendezvous import agree
-
-Names = tuple[str, ...]
+from gradwire.integrations.hook_state import HookState
+from gradwire.schemes import Scheme, check_collective, parse
 
 
-@dataclass
-class Bucket:
-    """One bucket's layout, and the scheme's state for it."""
-
-    layout: Layout
-    public: State
-    private: State
-
-
-class HookState:
-    """What the hook keeps from step to step: the scheme's state for each bucket, bytes, the recorded step.
-
-    DDP rebuilds its buckets after the first step; what error feedback holds back follows the parameters.
-
-    Attributes:
-        step: the number of the next step.
-        epoch: passes over the data so far; set it once an epoch for schemes that warm up (dgc).
-        record: whether to keep each step's messages, and the parameters it started from, for `recording`.
-        bytes_up: sent by this process so far; `bytes_down`, received.
-        skipped: buckets that were not sent for a gradient in them, of whichever worker, was not finite.
-    """
-
-    def __init__(self, scheme: Scheme, model: nn.Module, seed: int = 0):
-        self.scheme = scheme
-        self.module = model.module if isinstance(model, DistributedDataParallel) else model
-        self.group: dist.ProcessGroup | None = getattr(model, "process_group", None)
-        self.seed = seed
-        self.step = 0
-        self.epoch = 0
-        self.record = False
-        self.bytes_up = 0
-        self.bytes_down = 0
-        self.skipped = 0
-        self._names = {id(p): name for name, p in self.module.named_parameters()}
-        self._transport: Collective | None = None
-        self._buckets: dict[Names, Bucket] = {}
-        self._loose: dict[str, Loose] = {"public": {}, "private": {}}
-        self._recording: Recording | None = None
-
-    def recording(self) -> Recording:
-        """The last step that was recorded, as this process saw it.
-
-        Raises:
-            GradwireError: there is none.
-        """
-        if self._recording is None or not self._recording.messages:
-            raise GradwireError("no step was recorded; set state.record = True before one")
-        return self._recording
-
-    def save_transcript(self, path: str | Path) -> None:
-        """Write the last recorded step, for `gradwire audit --transcript`."""
-        self.recording().save(Path(path))
-
-    def state_dict(self) -> dict[str, Any]:
-        """This process's state, to be saved beside its model's: residuals differ from worker to worker."""
-        loose = {kind: dict(parts) for kind, parts in self._loose.items()}
-        for bucket in self._buckets.values():
-            _loosen(bucket, loose)
-        memory = {kind: {"|".join(key): tensor for key, tensor in parts.items()} for kind, parts in loose.items()}
-        counters = {
-            name: getattr(self, name) for name in ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped")
-        }
-        return {"scheme": self.scheme.spec, **counters, **memory}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave; buckets may be others.
-
-        Raises:
-            GradwireError: the state is of another scheme.
-        """
-        if state["scheme"] != self.scheme.spec:
-            raise GradwireError(f"state is of scheme {state['scheme']!r}; this hook's is {self.scheme.spec!r}")
-        for name in ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped"):
-            setattr(self, name, state[name])
-        self._buckets.clear()
-        for kind, loose in self._loose.items():
-            loose.clear()
-            for key, tensor in state[kind].items():
-                parameter, _, entry = key.rpartition("|")
-                loose[parameter, entry] = tensor
-
-    def reduce(self, names: Names, gradients: list[Tensor], finite: bool, index: int) -> list[Tensor] | None:
-        """The mean of all workers' gradients of a bucket, as the scheme lets it through.
-
-        Args:
-            names: of the bucket's parameters; `gradients`, of these, in the same order.
-            finite: whether this worker's gradients are; if any worker's are not, nothing is sent and None comes back.
-            index: the bucket's number.
-        """
-        transport = self._join()
-        if transport.any(not finite):
-            self.skipped += 1
-            return None
-        bucket = self._bucket(names, gradients)
-        update = {name: _plain(g) for name, g in zip(names, gradients, strict=True)}
-        round = Round(self.step, transport.parties, self.seed, bucket.layout, self.epoch)
-        transport.transcript = Transcript(keep=1 if self.record else 0)
-        outcomes, _ = transport.exchange(
-            {transport.party: labelled(self.scheme.client(update, bucket.private, bucket.public, round), index)},
-            labelled(self.scheme.server(bucket.public, round), index),
-            self.step,
-        )
-        outcome = outcomes[transport.party]
-        self.bytes_up += transport.transcript.bytes_up(transport.party)
-        self.bytes_down += transport.transcript.bytes_down(transport.party)
-        if self.record:
-            self._note(transport, bucket, names, index)
-        bucket.public, bucket.private = outcome.public, outcome.private
-        return [outcome.aggregate[name] for name in names]
-
-    def names(self, bucket: dist.GradBucket) -> Names:
-        """The names of a bucket's parameters."""
-        return tuple(self._names[id(p)] for p in bucket.parameters())
-
-    def _join(self) -> Collective:
-        """The transport; on first use, after making sure that all workers compress alike."""
-        if self._transport is None:
-            self._transport = Collective(Transcript(keep=0), self.group)
-            layout = {name: list(p.shape) for name, p in self.module.named_parameters()}
-            agree(self._transport, {"scheme": self.scheme.spec, "seed": self.seed, "parameters": layout})
-        return self._transport
-
-    def _bucket(self, names: Names, gradients: list[Tensor]) -> Bucket:
-        """The bucket with these parameters; a new one takes over what is known of them."""
-        if names in self._buckets:
-            return self._buckets[names]
-        for other in [each for each in self._buckets if set(each) & set(names)]:
-            _loosen(self._buckets.pop(other), self._loose)
-        layout = Layout({name: tuple(g.shape) for name, g in zip(names, gradients, strict=True)})
-        party = self._join().party
-        private = self.scheme.private_state(layout, seeds.number("private", self.seed, party, *names))
-        public = self.scheme.public_state(layout)
-        bucket = Bucket(
-            layout, gather(self._loose["public"], public, layout), gather(self._loose["private"], private, layout)
-        )
-        for loose in self._loose.values():
-            for key in [key for key in loose if key[0] in layout.shapes]:
-                del loose[key]
-        self._buckets[names] = bucket
-        return bucket
-
-    def _note(self, transport: Collective, bucket: Bucket, names: Names, index: int) -> None:
-        """Take down a bucket's messages; the first of a step begins a new recording."""
-        if self._recording is None or self._recording.round != self.step:
-            kept = {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
-            self._recording = Recording(
-                self.scheme.spec, self.seed, self.step, transport.parties, transport.party, kept
-            )
-        self._recording.add(index, names, bucket.public, tuple(transport.transcript.messages()))
-
-
-def ddp_hook(spec: str | Scheme, model: nn.Module, seed: int = 0) -> tuple[HookState, Any]:
+def ddp_hook(
+    spec: str | Scheme, model: nn.Module, seed: int = 0, scaler: GradScaler | None = None
+) -> tuple[HookState, Any]:
     """State and hook for `model.register_comm_hook`.
 
     A scheme with a momentum of its own (dgc) wants an optimiser without.
@@ -189,43 +30,43 @@ def ddp_hook(spec: str | Scheme, model: nn.Module, seed: int = 0) -> tuple[HookS
         spec: a scheme such as "powersgd:rank=4".
         model: the DistributedDataParallel, or the network within it.
         seed: of the scheme's public randomness, the same in every worker.
+        scaler: the script's, if it has one. The scheme then works on gradients in their own units: what is left
+            unsent in one step fits the next one's, whatever the scale has become, and signs are not scaled down.
 
     Raises:
         GradwireError: a scheme that cannot be.
     """
     scheme = parse(spec) if isinstance(spec, str) else spec
     check_collective(scheme)
-    return HookState(scheme, model, seed), hook
+    return HookState(scheme, model, seed, scaler), hook
 
 
 def hook(state: HookState, bucket: dist.GradBucket) -> Future[Tensor]:
     """Replace a bucket's gradients by their mean over the workers, as the scheme lets it through.
 
-    Where a gradient is not finite, all workers get NaN: `GradScaler` looks for it, and no residual has seen it.
+    Where a gradient is not finite, all workers get NaN: `GradScaler` looks for it and skips the step, of which no
+    residual keeps a trace.
     """
     buffer, gradients = bucket.buffer(), bucket.gradients()
     # A sum is finite only if every term is, and costs a fraction of looking at each. One that overflows by itself
     # counts as not finite, too: such a gradient is of no use.
     finite = bool(torch.isfinite(buffer.sum(dtype=torch.float32)))
-    means = state.reduce(state.names(bucket), gradients, finite, bucket.index())
+    scale = state.scale
+    means = state.reduce(state.names(bucket), [_plain(g, scale) for g in gradients], finite, bucket.index())
     if means is None:
         buffer.fill_(float("nan"))
     else:
         for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean)
+            gradient.copy_(mean if scale == 1 else mean * scale)
     if bucket.is_last():
-        state.step += 1
+        state.end_step()
     future: Future[Tensor] = Future(devices=[buffer.device]) if buffer.is_cuda else Future()
     future.set_result(buffer)
     return future
 
 
-def _plain(gradient: Tensor) -> Tensor:
-    """Schemes work on the CPU, in float32 where autocast has left half precision."""
+def _plain(gradient: Tensor, scale: float) -> Tensor:
+    """Schemes work on the CPU, in float32 where autocast has left half precision, and without the loss's scale."""
     half = gradient.dtype in (torch.float16, torch.bfloat16)
-    return gradient.detach().to("cpu", torch.float32 if half else None)
-
-
-def _loosen(bucket: Bucket, loose: dict[str, Loose]) -> None:
-    loose["public"] |= split(bucket.public, bucket.layout)
-    loose["private"] |= split(bucket.private, bucket.layout)
+    plain = gradient.detach().to("cpu", torch.float32 if half else None)
+    return plain if scale == 1 else plain / scale
