@@ -27,7 +27,7 @@ def decoded(view):
 
 def test_it_is_what_torchs_sgd_does(model, batch):
     images, labels = batch
-    update, _ = local_update(model, images, labels, LocalWork(4, 2, 0.1, 0.01))
+    _, update, _, _ = local_update(model, images, labels, LocalWork(4, 2, 0.1, 0.01))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
     for step in range(4):

@@ -1,7 +1,8 @@
 """Schemes: what is done to updates between the parties. One file a scheme, each reading like its paper's algorithm."""
 
-from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.layout import Layout, Update, parameters
 from gradwire.schemes.measurement import Measurement, Stack, dense
+from gradwire.schemes.practice import Practice, Step
 from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_collective, enrol, introduce
 from gradwire.schemes.sight import sight
 from gradwire.schemes.spec import SCHEMES, parse
@@ -11,16 +12,19 @@ __all__ = [
     "Layout",
     "Measurement",
     "Outcome",
+    "Practice",
     "Round",
     "Scheme",
     "Sight",
     "Stack",
     "State",
+    "Step",
     "Update",
     "check_collective",
     "dense",
     "enrol",
     "introduce",
+    "parameters",
     "parse",
     "sight",
 ]

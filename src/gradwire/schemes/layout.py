@@ -73,6 +73,11 @@ class Layout:
                 raise GradwireError(f"gradient of {name!r} is not finite in {bad} of {tensor.numel()} entries")
 
 
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that an update is of, as they are now: name → tensor on the CPU, without a gradient."""
+    return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+
+
 def _differing(update: Update, shapes: Mapping[str, tuple[int, ...]]) -> str:
     for name in (*shapes, *update):
         shape = tuple(update[name].shape) if name in update else None

@@ -7,16 +7,17 @@ anything that stores tensors. No scheme opens a socket, reads a clock or keeps a
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradwire import seeds, spelling
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
+from gradwire.schemes.practice import Practice
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, ServerHalf, Tensors
 
@@ -29,6 +30,8 @@ class Round:
 
     Attributes:
         epoch: passes over the data before it, for schemes that change as training goes on.
+        start: the parameters that everybody begins the round with, for schemes that send parameters and not changes;
+            None where only updates are at hand.
     """
 
     index: int
@@ -36,6 +39,7 @@ class Round:
     seed: int
     layout: Layout
     epoch: int = 0
+    start: Update | None = field(default=None, repr=False, compare=False)
 
     def generator(self) -> torch.Generator:
         """Public randomness: every party that makes this generator draws the same numbers from it."""
@@ -50,11 +54,13 @@ class Outcome:
         aggregate: the mean update, as everybody decodes it.
         public: the public state to go into the next round with.
         private: the client's private state to go into the next round with (empty for the server).
+        refused: clients whose upload the server could not use, party → why; the mean is that of the others.
     """
 
     aggregate: Update
     public: State
     private: State
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,23 @@ class Scheme(ABC):
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """A client's private state before its first round; `secret` is what its own random numbers come from."""
         return {}
+
+    def adapt(self, model: nn.Module, seed: int) -> nn.Module:
+        """The network that is trained under the scheme: by default `model` itself.
+
+        A scheme that changes the network returns a changed copy, whose new parameters `seed` decides, and a network
+        that it has changed already as it is. Everybody knows the network that is trained.
+        """
+        return model
+
+    @property
+    def practice(self) -> Practice | None:
+        """What clients do to their steps while they train; by default nothing, which is None."""
+        return None
+
+    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
+        """What a report has to say of a run, from the states (party → state) that its clients have come out with."""
+        return ()
 
     @property
     def local_momentum(self) -> float:

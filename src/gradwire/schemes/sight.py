@@ -2,7 +2,7 @@
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.buckets import Bucketed
-from gradwire.schemes.layout import Layout
+from gradwire.schemes.layout import Layout, parameters
 from gradwire.schemes.scheme import Round, Scheme, Sight
 from gradwire.schemes.spec import parse
 from gradwire.wire import EVERYONE, SERVER, View
@@ -21,7 +21,8 @@ def sight(view: View) -> tuple[Scheme, Sight]:
     scheme = parse(view.scheme)
     if view.buckets:
         scheme = Bucketed(scheme, view.buckets)
-    round = Round(view.round, view.clients, view.seed, Layout.of_model(view.model))
+    layout = Layout.of_model(view.model)
+    round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
     reached = (EVERYONE, view.victim if view.adversary in (SERVER, "eavesdropper") else view.adversary)
     replies = {m.phase: m.tensors for m in view.messages if m.sender == SERVER and m.receiver in reached}
     if view.adversary in (SERVER, "eavesdropper"):

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, Scheme, State, enrol, parse
-from gradwire.seeds import generator
+from gradwire.schemes import Layout, Round, Scheme, State, enrol, parameters, parse
 from gradwire.training.buffers import running_statistics
-from gradwire.training.gradient import gradient
-from gradwire.training.local import local_update, local_work
+from gradwire.training.contribution import contribution
+from gradwire.training.local import local_work
 from gradwire.wire import InProcess, Transcript, View, client
 from gradwire.wire.view import Loss, Mode
 
@@ -42,7 +41,8 @@ def capture(
     """Run one round in which a client sends the gradient of one batch, and keep what `adversary` sees of it.
 
     Args:
-        model: takes images (B, C, H, W) in [0, 1], gives logits (B, classes). It is copied, not changed.
+        model: takes images (B, C, H, W) in [0, 1], gives logits (B, classes). It is copied, not changed; a scheme that
+            trains another network (precode) makes it of the copy.
         inputs: the victim's batch, shape (B, C, H, W), in [0, 1].
         labels: int64, shape (B,).
         scheme: a spec such as "powersgd:rank=4", or a scheme.
@@ -71,19 +71,17 @@ def capture(
         adversary = parties[1]
     elif adversary not in ("server", "eavesdropper"):
         raise GradwireError(f"unknown adversary {adversary!r}; known: server, eavesdropper, client")
-    layout, carried = Layout.of_model(model), running_statistics(model)
-    context = Round(round, parties, seed, layout)
+    network = chosen.adapt(model, seed)
+    layout, carried = Layout.of_model(network), running_statistics(network)
+    context = Round(round, parties, seed, layout, start=parameters(network))
     public = chosen.public_state(layout) if public is None else public
     before = enrol(chosen, layout, parties, seed) if private is None else private
     work = local_work(local_steps, len(inputs) if local_batch is None else local_batch, lr, weight_decay)
     halves, buffers = {}, {}
     for party, (x, y) in zip(parties, [(inputs, labels), *fellows], strict=True):
-        if work is None:
-            _, update, buffers[party] = gradient(model, x, y, mode, loss)
-        else:
-            update, buffers[party] = local_update(model, x, y, work, mode, loss, generator("local", seed, round, party))
-        update = {name: g.cpu() for name, g in update.items()}
-        halves[party] = chosen.client(update, before[party], public, context)
+        came = contribution(network, x, y, chosen, party, before[party], context, work, mode=mode, loss=loss)
+        buffers[party] = came.buffers
+        halves[party] = chosen.client(came.update, came.private, public, context)
     transcript = Transcript()
     InProcess(transcript).exchange(halves, chosen.server(public, context), round)
     return View(
@@ -97,7 +95,7 @@ def capture(
         clients=parties,
         round=round,
         seed=seed,
-        model=copy.deepcopy(model) if freeze else model,
+        model=copy.deepcopy(network) if freeze else network,
         mode=mode,
         loss=loss,
         shape=tuple(inputs.shape),

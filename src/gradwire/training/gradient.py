@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
@@ -56,6 +56,29 @@ def gradient(
     if finite:
         Layout.of(update).check(update)
     return value.item(), update, buffers
+
+
+def example_gradients(
+    model: nn.Module, inputs: Tensor, labels: Tensor, mode: Mode = "train", loss: Loss = cross_entropy
+) -> dict[str, Tensor]:
+    """Every example's own gradient: parameter name → shape (B, *parameter). The model is not changed.
+
+    Raises:
+        GradwireError: as `gradient`, and batch norm in training mode, under which examples have no gradient of their
+            own.
+    """
+    norm = next((n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)), None)
+    if norm is not None and mode == "train":
+        raise GradwireError(f"examples have no gradients of their own: {norm!r} is batch norm, which mixes a batch")
+    check_batch(inputs, labels)
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    fixed = {name: p for name, p in model.named_parameters() if name not in parameters} | dict(model.named_buffers())
+
+    def value(varied: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return loss(functional_call(model, {**varied, **fixed}, (x[None],)), y[None])
+
+    with in_mode(model, mode):
+        return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, labels)
 
 
 class in_mode:

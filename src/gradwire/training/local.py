@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
-from gradwire.training.gradient import gradient
+from gradwire.schemes import Layout, Practice, Round, State, Step, Update
+from gradwire.training.gradient import example_gradients, gradient
 from gradwire.wire.view import LocalWork, Loss, Mode
 
 
@@ -36,6 +37,10 @@ def local_work(steps: int | None, batch: int, lr: float, weight_decay: float) ->
     return LocalWork(1, batch, 1.0, weight_decay) if steps is None else LocalWork(steps, batch, lr, weight_decay)
 
 
+Taken = tuple[float, dict[str, Tensor], dict[str, Tensor], State]
+"""A loss, an update, buffers, and the client's private state."""
+
+
 def local_update(
     model: nn.Module,
     inputs: Tensor,
@@ -44,11 +49,17 @@ def local_update(
     mode: Mode = "train",
     loss: Loss = cross_entropy,
     random: torch.Generator | None = None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Old − new parameters after the work, and the buffers that the last step leaves. The model is not changed.
+    practice: Practice | None = None,
+    private: State | None = None,
+    round: Round | None = None,
+) -> Taken:
+    """Old − new parameters after the work: mean loss, update, buffers of the last step, private state.
+
+    The model is not changed.
 
     Args:
         random: the client's own: decides each epoch's order. Without it images stay in theirs.
+        practice: what the scheme has the client do to each step, with its `private` state, in this `round`.
 
     Raises:
         GradwireError: as `gradient`, and a number of images that `work.batch` does not divide.
@@ -56,18 +67,56 @@ def local_update(
     if len(inputs) % work.batch:
         raise GradwireError(f"local_batch is {work.batch}; it must divide the {len(inputs)} images of the client")
     network, batches = copy.deepcopy(model), len(inputs) // work.batch
+    round = Round(0, (), 0, Layout.of_model(model)) if round is None else round
     order = torch.arange(len(inputs))
     buffers: dict[str, Tensor] = {}
-    for step in range(work.steps):
-        if step % batches == 0 and random is not None:
+    state: State = {} if private is None else private
+    total = 0.0
+    for index in range(work.steps):
+        if index % batches == 0 and random is not None:
             order = torch.randperm(len(inputs), generator=random)
-        chosen = order.view(batches, work.batch)[step % batches]
-        _, slope, buffers = gradient(network, inputs[chosen], labels[chosen], mode, loss)
+        chosen = order.view(batches, work.batch)[index % batches]
+        step = Step(round, index, work.steps, work.batch, len(inputs))
+        value, slope, buffers, state = direction(
+            network, inputs[chosen], labels[chosen], practice, state, step, mode, loss
+        )
+        total += value
+        stepped: Update = {
+            name: p.detach() - work.lr * (slope[name] + work.weight_decay * p.detach())
+            for name, p in network.named_parameters()
+            if p.requires_grad
+        }
+        if practice is not None:
+            stepped, state = practice.settle(stepped, state, step)
         with torch.no_grad():
-            for name, g in slope.items():
-                parameter = network.get_parameter(name)
-                parameter.sub_(work.lr * (g + work.weight_decay * parameter))
-            for name, value in buffers.items():
-                network.get_buffer(name).copy_(value)
+            for name, p in stepped.items():
+                network.get_parameter(name).copy_(p)
+            for name, b in buffers.items():
+                network.get_buffer(name).copy_(b)
     before = dict(model.named_parameters())
-    return {n: (before[n] - p).detach() for n, p in network.named_parameters() if p.requires_grad}, buffers
+    update = {n: (before[n] - p).detach() for n, p in network.named_parameters() if p.requires_grad}
+    return total / work.steps, update, buffers, state
+
+
+def direction(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    practice: Practice | None,
+    private: State,
+    step: Step,
+    mode: Mode = "train",
+    loss: Loss = cross_entropy,
+    finite: bool = True,
+) -> Taken:
+    """What one step follows: the gradient of a batch's mean loss, or what the practice makes of it.
+
+    Raises:
+        GradwireError: as `gradient`, and as `example_gradients` where the practice asks for those.
+    """
+    value, slope, buffers = gradient(model, inputs, labels, mode, loss, finite)
+    if practice is None:
+        return value, slope, buffers, private
+    seen = example_gradients(model, inputs, labels, mode, loss) if practice.per_example else slope
+    followed, private = practice.direct(seen, private, step)
+    return value, dict(followed), buffers, private

@@ -10,21 +10,22 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, Update, enrol, parse
+from gradwire.schemes import Layout, Round, Update, enrol, parameters, parse
 from gradwire.training import optimizer
 from gradwire.training.batches import batch_indices
 from gradwire.training.buffers import Buffers, average, running_statistics, share
-from gradwire.training.gradient import gradient, in_mode
+from gradwire.training.contribution import contribution
+from gradwire.training.gradient import in_mode
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
 from gradwire.wire import InProcess, Transcript, Transport, client
 
 
 def begin(settings: TrainSettings, model: nn.Module) -> TrainingState:
-    """The state before the first round. `model` is trained in place."""
+    """The state before the first round. `model` is trained in place, unless the scheme trains a network of its own."""
     scheme = parse(settings.scheme)
+    model = scheme.adapt(model, settings.seed).to(settings.device)
     layout = Layout.of_model(model)
-    model.to(settings.device)
     chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])
     private = enrol(scheme, layout, [client(i) for i in range(settings.clients)], settings.seed)
     return TrainingState(model, chosen, scheme.public_state(layout), private)
@@ -62,17 +63,20 @@ def play_round(
     """One round; the mean of the clients' losses (of those that are finite)."""
     parties = tuple(client(i) for i in range(settings.clients))
     epoch = state.round * settings.clients * settings.batch_size // len(dataset)
-    round = Round(state.round, parties, settings.seed, Layout.of_model(state.model), epoch)
-    carried = running_statistics(state.model)
-    updates, statistics, told = {}, {}, {}
+    layout, start = Layout.of_model(state.model), parameters(state.model)
+    round = Round(state.round, parties, settings.seed, layout, epoch, start)
+    scheme, carried = parse(settings.scheme), running_statistics(state.model)
+    updates, statistics, told, private = {}, {}, {}, dict(state.private)
     for party in transport.local(parties):
-        chosen = batch_indices(shards[parties.index(party)], party, round.index, settings.batch_size, settings.seed)
+        shard = shards[parties.index(party)]
+        chosen = batch_indices(shard, party, round.index, settings.batch_size, settings.seed)
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(chosen))
-        loss, update, buffers = gradient(state.model, images, labels, finite=False)
-        updates[party] = {name: g.cpu() for name, g in update.items()}
-        statistics[party] = {name: buffers[name].cpu() for name in carried}
-        finite = all(bool(torch.isfinite(g).all()) for g in update.values())
-        told[party] = {"loss": torch.tensor(loss, dtype=torch.float64), "finite": torch.tensor(finite)}
+        own = state.private[party]
+        came = contribution(state.model, images, labels, scheme, party, own, round, examples=len(shard), finite=False)
+        updates[party], private[party] = came.update, came.private
+        statistics[party] = {name: came.buffers[name].cpu() for name in carried}
+        finite = all(bool(torch.isfinite(g).all()) for g in came.update.values())
+        told[party] = {"loss": torch.tensor(came.loss, dtype=torch.float64), "finite": torch.tensor(finite)}
     reports = transport.share(told)
     broken = [party for party, report in reports.items() if not report["finite"]]
     if broken and settings.on_nan == "stop":
@@ -80,6 +84,7 @@ def play_round(
     if broken:
         state.skipped += 1
     else:
+        state.private = private
         _exchange(state, settings, updates, statistics, round, transport)
     state.round += 1
     losses = [loss for report in reports.values() if isfinite(loss := float(report["loss"]))]
@@ -99,14 +104,15 @@ def _exchange(
     up, down = transport.transcript.bytes_up, transport.transcript.bytes_down
     before = up(round=round.index), down(round=round.index)
     halves = {party: scheme.client(g, state.private[party], state.public, round) for party, g in updates.items()}
-    outcomes, _ = transport.exchange(halves, scheme.server(state.public, round), round.index)
+    outcomes, served = transport.exchange(halves, scheme.server(state.public, round), round.index)
     averaged: Buffers = {}
     if statistics[first]:
         shares = {party: share(buffers) for party, buffers in statistics.items()}
         averaged = transport.exchange(shares, average(), round.index)[0][first]
     state.bytes_up += up(round=round.index) - before[0]
     state.bytes_down += down(round=round.index) - before[1]
-    state.public = outcomes[first].public
+    # A server of its own may know more than a client: what each of them sent it alone.
+    state.public = outcomes[first].public if served is None else served.public
     state.private = {party: outcome.private for party, outcome in outcomes.items()}
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad:

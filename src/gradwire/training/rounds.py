@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Outcome, Round, State, enrol, parse
+from gradwire.schemes import Layout, Outcome, Round, State, enrol, parameters, parse
 from gradwire.training.capture import Batch, capture
-from gradwire.training.gradient import gradient
+from gradwire.training.contribution import contribution
 from gradwire.wire import InProcess, View, client
 from gradwire.wire.view import Mode
 
@@ -38,15 +38,15 @@ def capture_rounds(
     """
     if rounds < 1:
         raise GradwireError(f"rounds is {rounds}; it must be at least 1")
-    network, views = copy.deepcopy(model), []
-    layout, batches = Layout.of_model(model), [(inputs, labels), *fellows]
+    network, views = copy.deepcopy(parse(scheme).adapt(model, seed)), []
+    layout, batches = Layout.of_model(network), [(inputs, labels), *fellows]
     public: State = parse(scheme).public_state(layout)
     private: Mapping[str, State] = enrol(parse(scheme), layout, [client(i) for i in range(len(batches))], seed)
     for index in range(rounds):
         options = {"adversary": adversary, "fellows": fellows, "labels_known": labels_known}
         now = {"mode": mode, "private": private, "public": public, "round": index, "seed": seed}
         views.append(capture(network, inputs, labels, scheme, **options, **now))  # type: ignore[arg-type]
-        context = Round(index, tuple(private), seed, layout)
+        context = Round(index, tuple(private), seed, layout, start=parameters(network))
         outcomes, public = _play(network, batches, scheme, private, public, context, mode)
         private = {party: outcome.private for party, outcome in outcomes.items()}
         aggregate = next(iter(outcomes.values())).aggregate
@@ -67,9 +67,9 @@ def _play(
 ) -> tuple[Mapping[str, Outcome], State]:
     """The round once more, unwatched, for what everybody goes into the next one with."""
     chosen = parse(scheme)
-    halves = {
-        party: chosen.client(gradient(model, *batch, mode)[1], private[party], public, context)
-        for party, batch in zip(context.clients, batches, strict=True)
-    }
+    halves = {}
+    for party, batch in zip(context.clients, batches, strict=True):
+        came = contribution(model, *batch, chosen, party, private[party], context, mode=mode)
+        halves[party] = chosen.client(came.update, came.private, public, context)
     outcomes, served = InProcess().exchange(halves, chosen.server(public, context), context.index)
     return outcomes, served.public

@@ -1,0 +1,69 @@
+"""What a client does while it trains, beyond plain SGD, because of the scheme that its update will go through.
+
+Most schemes have no say before there is an update. Some do: one clips every example's gradient and adds noise to each
+step (dpsgd), one replaces the parameters after each step by what its autoencoder leaves of them (autoencoder). Both
+are a *practice*: two functions between which a step of SGD happens, with the client's private state going through.
+
+    gradient ─ direct ─→ what the step follows ─ step ─→ parameters ─ settle ─→ parameters of the next step
+
+A practice opens nothing, keeps nothing and never sees an image, so that simulation, audit and deployment run the same.
+Where there is one, clients train one after another: what it does depends on each client's own state, and no cohort is
+trained as one batch (vmap) under it. Where there is none, nothing is in a cohort's way.
+"""
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from gradwire.schemes.layout import Update
+
+if TYPE_CHECKING:
+    from gradwire.schemes.scheme import Round
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a client is in its training.
+
+    Attributes:
+        index: of the step in this round, from 0.
+        steps: of this round; 1 where the client sends the gradient of one batch.
+        batch: images that the step uses.
+        examples: images that the client has in all, from which it takes the batch.
+    """
+
+    round: "Round"
+    index: int
+    steps: int
+    batch: int
+    examples: int
+
+    @property
+    def last(self) -> bool:
+        """Whether the client sends what this step leaves."""
+        return self.index == self.steps - 1
+
+
+class Practice(ABC):  # noqa: B024 (each method has a default: to do nothing)
+    """What a client does to each of its steps. State goes in and comes out; both functions are pure."""
+
+    per_example: ClassVar[bool] = False
+    """Whether `direct` is given every example's own gradient, shape (batch, *parameter), or that of their mean loss."""
+
+    def direct(
+        self, gradient: Update, private: Mapping[str, Tensor], step: Step
+    ) -> tuple[Update, Mapping[str, Tensor]]:
+        """What the step follows, of the shapes of the parameters, in place of the gradient. By default that itself."""
+        return gradient, private
+
+    def settle(
+        self, parameters: Update, private: Mapping[str, Tensor], step: Step
+    ) -> tuple[Update, Mapping[str, Tensor]]:
+        """The parameters that the step is taken to have left. By default those that it did leave.
+
+        It is not called where a client takes no step of its own, but sends the gradient of one batch.
+        """
+        return parameters, private
