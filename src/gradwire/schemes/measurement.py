@@ -65,6 +65,10 @@ class Term(ABC):
         columns = zip(*(term._tensors() for term in terms), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
+    def repeat(self, count: int) -> Self:
+        """The term of one victim as that of `count` equal ones, without a copy."""
+        return type(self)(*(t.expand(count, *t.shape[1:]) for t in self._tensors()))
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """The same term elsewhere; `dtype` applies to what is floating-point."""
         return type(self)(*(t.to(device, dtype if t.is_floating_point() else None) for t in self._tensors()))

@@ -1,0 +1,114 @@
+"""What an adversary has who may ask a model: its answers, and those of shadow models whose members it knows."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradwire.attacks.membership.signals import Signals
+from gradwire.errors import GradwireError
+
+
+@dataclass(frozen=True)
+class Population:
+    """Answers on m further examples that no model was trained on.
+
+    Attributes:
+        target: shape (m, A).
+        shadows: shape (S, m, A).
+    """
+
+    target: Signals
+    shadows: Signals
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The target's answers on n candidates, and what they are compared with. It does not say who is a member.
+
+    Attributes:
+        target: shape (n, A), A augmentations of each candidate, the first of them the candidate as it is.
+        labels: int64, shape (n,).
+        shadows: shape (S, n, A); None without shadow models.
+        members: bool, shape (S, n): which candidates each shadow was trained on.
+        population: for attacks that compare a candidate with others.
+        train_loss: the target's mean training loss, where its owner tells it.
+    """
+
+    target: Signals
+    labels: Tensor
+    shadows: Signals | None = None
+    members: Tensor | None = None
+    population: Population | None = None
+    train_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.target)
+        if self.labels.shape != (n,):
+            raise GradwireError(
+                f"there are {n} candidates and labels of shape {tuple(self.labels.shape)}; each needs one"
+            )
+        if (self.shadows is None) != (self.members is None):
+            raise GradwireError("shadow models need both their answers and which candidates they were trained on")
+        if self.shadows is not None and self.members is not None:
+            models, answers = tuple(self.members.shape), tuple(self.shadows.label.shape)
+            if answers[:2] != models or answers[1:] != tuple(self.target.label.shape):
+                raise GradwireError(
+                    f"shadows answered in shape {answers}, were trained on {models}, and the target answered in "
+                    f"{tuple(self.target.label.shape)}; they must be (S, n, A), (S, n) and (n, A)"
+                )
+
+    def known(self, needed: int, attack: str) -> tuple[Signals, Tensor]:
+        """The shadows' answers and members.
+
+        Raises:
+            GradwireError: there are fewer than `needed` shadows.
+        """
+        count = 0 if self.shadows is None else len(self.shadows)
+        if self.shadows is None or self.members is None or count < needed:
+            raise GradwireError(f"attack {attack!r} has {count} shadow models; it needs at least {needed}")
+        return self.shadows, self.members
+
+    def rehearsal(self, shadow: int = 0) -> tuple["Evidence", Tensor]:
+        """The same attack on a shadow model in the target's place, and its members, bool (n,), which are known.
+
+        Raises:
+            GradwireError: there are no shadows.
+        """
+        shadows, members = self.known(1, "rehearsal")
+        aside = None if self.population is None else self.population.shadows
+        return _leave_out(shadows, members, self.labels, aside, shadow), members[shadow]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What M models say of n candidates: every one of them can be the target, and the others its shadows.
+
+    Attributes:
+        signals: shape (M, n, A).
+        members: bool, shape (M, n).
+        labels: int64, shape (n,).
+        population: shape (M, m, A), on examples that no model was trained on; None without.
+    """
+
+    signals: Signals
+    members: Tensor
+    labels: Tensor
+    population: Signals | None = None
+
+    def against(self, target: int) -> tuple[Evidence, Tensor]:
+        """The evidence against one of the models, the others being shadows, and the truth: its members, bool (n,)."""
+        evidence = _leave_out(self.signals, self.members, self.labels, self.population, target)
+        return evidence, self.members[target]
+
+
+def _leave_out(signals: Signals, members: Tensor, labels: Tensor, population: Signals | None, target: int) -> Evidence:
+    rest = torch.arange(len(signals)) != target
+    return Evidence(
+        signals[target],
+        labels,
+        signals[rest] if rest.any() else None,
+        members[rest] if rest.any() else None,
+        None if population is None else Population(population[target], population[rest]),
+        float(signals.loss[target, members[target], 0].mean()),
+    )

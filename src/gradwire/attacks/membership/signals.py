@@ -1,0 +1,110 @@
+"""What a model says of candidates: its logits, reduced to the few numbers that attacks on its answers use.
+
+All are float64 and in logit form: probabilities near 1 are what membership is read from, and there a float32
+probability, and even its logarithm, has run out of digits (Carlini et al. 2022, §IV-C).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, logsigmoid, softplus
+
+from gradwire.errors import GradwireError
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Numbers of one model, shape (n, A) for n candidates in A augmentations, or of S models, shape (S, n, A).
+
+    Attributes:
+        label: log p_y / (1 − p_y), with p_y the probability of the candidate's label.
+        top: log p_max / (1 − p_max), with p_max that of the likeliest class.
+        certainty: −log of the modified entropy, see `mentr`.
+    """
+
+    label: Tensor
+    top: Tensor
+    certainty: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(t.shape) for t in vars(self).values()}
+        if len(shapes) != 1 or self.label.ndim not in (2, 3):
+            raise GradwireError(f"signals have shapes {sorted(shapes)}; all must be one (n, A) or (models, n, A)")
+        if any(t.isnan().any() for t in vars(self).values()):
+            raise GradwireError("a signal is not a number; the model's logits must be finite")
+
+    def __getitem__(self, index: int | slice | Tensor) -> "Signals":
+        """Some of the models (or, for one model, some of the candidates)."""
+        return Signals(*(t[index] for t in vars(self).values()))
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def loss(self) -> Tensor:
+        """Cross-entropy of the label, −log p_y, in nats."""
+        return softplus(-self.label)
+
+    @classmethod
+    def stack(cls, models: Sequence["Signals"]) -> "Signals":
+        """The signals of several models as one, shape (S, n, A)."""
+        return cls(*(torch.stack(column) for column in zip(*(vars(m).values() for m in models), strict=True)))
+
+
+def signals(logits: Tensor, labels: Tensor) -> Signals:
+    """The signals in one model's logits.
+
+    Args:
+        logits: shape (n, A, classes), or (n, classes) where candidates are not augmented.
+        labels: int64, shape (n,).
+
+    Raises:
+        GradwireError: shapes that do not fit, labels that are no classes, logits that are not finite.
+    """
+    logits = logits.detach().double()
+    logits = logits.unsqueeze(1) if logits.ndim == 2 else logits
+    if logits.ndim != 3 or labels.shape != logits.shape[:1]:
+        shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+        raise GradwireError(f"logits and labels have shapes {shapes}; they must be (n, A, classes) and (n,)")
+    if not torch.isfinite(logits).all():
+        raise GradwireError(f"{int((~torch.isfinite(logits)).sum())} of {logits.numel()} logits are not finite")
+    classes = logits.shape[-1]
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise GradwireError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}; the model has {classes} classes"
+        )
+    chosen = labels[:, None].expand(logits.shape[:2])
+    return Signals(_odds(logits, chosen), _odds(logits, logits.argmax(-1)), -mentr(logits, chosen).log())
+
+
+def mentr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Modified entropy −(1 − p_y)·log p_y − Σ_{i≠y} p_i·log(1 − p_i): low where a model is surely right.
+
+    L. Song, P. Mittal, "Systematic evaluation of privacy risks of machine learning models", USENIX Security 2021,
+    eq. 8.
+
+    Args:
+        logits: float64, shape (…, classes), and labels: int64, shape (…).
+    """
+    tops, others = log_softmax(logits, -1), _log_rest(logits)
+    label = labels[..., None]
+    wrong = (tops.exp() * -others).scatter(-1, label, 0.0).sum(-1)
+    right = others.gather(-1, label).exp() * -tops.gather(-1, label)
+    # Kept above zero, where float64 ends: its logarithm is a score.
+    return (wrong + right.squeeze(-1)).clamp_min(torch.finfo(logits.dtype).tiny)
+
+
+def _odds(logits: Tensor, classes: Tensor) -> Tensor:
+    """log p_c / (1 − p_c) = z_c − logsumexp of the other logits; shape of `classes`."""
+    rest = logits.scatter(-1, classes[..., None], -torch.inf).logsumexp(-1)
+    return logits.gather(-1, classes[..., None]).squeeze(-1) - rest
+
+
+def _log_rest(logits: Tensor) -> Tensor:
+    """log(1 − p_c) of every class, exact where p_c is near 1 as well as where it is near 0."""
+    top = logits.argmax(-1)
+    # Only the likeliest class can have more than a half, where 1 − p would lose digits.
+    small = log_softmax(logits, -1).exp().clamp_max(0.5)
+    return torch.log1p(-small).scatter(-1, top[..., None], logsigmoid(-_odds(logits, top))[..., None])

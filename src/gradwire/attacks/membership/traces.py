@@ -1,0 +1,119 @@
+"""What candidates have in common with what was sent, round by round and client by client.
+
+An adversary on the wire takes each candidate's own gradient G at the round's model and holds it against the message.
+Everything that the attacks need of the two are three numbers, those that inversion fits a measurement by (see
+`schemes.measurement`): ⟨A(G), y⟩, ‖A(G)‖² and ‖y‖². The naive adversary takes the decoded update for y and A(G) = G;
+the adaptive one knows the scheme, and measures G as the scheme would have: the kept entries, the sketches, the sum.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradwire.attacks.inversion.engine import engine
+from gradwire.errors import GradwireError, unknown
+from gradwire.schemes import Measurement, dense, sight
+from gradwire.schemes.gradients import Gradient
+from gradwire.schemes.measurement import Term
+from gradwire.wire import View
+from gradwire.wire.view import Mode
+
+KNOWLEDGE = ("naive", "adaptive")
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The three numbers of n candidates, in T rounds, against the messages of C clients; float64.
+
+    Attributes:
+        inner: ⟨A(G), y⟩, shape (T, C, n).
+        square: ‖A(G)‖², shape (T, C, n).
+        energy: ‖y‖², shape (T, C).
+    """
+
+    inner: Tensor
+    square: Tensor
+    energy: Tensor
+
+    def __post_init__(self) -> None:
+        if self.inner.ndim != 3 or self.inner.shape != self.square.shape or self.energy.shape != self.inner.shape[:2]:
+            shapes = ", ".join(str(tuple(t.shape)) for t in vars(self).values())
+            raise GradwireError(f"traces have shapes {shapes}; they must be (T, C, n), (T, C, n) and (T, C)")
+
+    @classmethod
+    def join(cls, rounds: Sequence["Traces"]) -> "Traces":
+        """The traces of several rounds as one.
+
+        Raises:
+            GradwireError: there is none, or they are not of the same clients and candidates.
+        """
+        shapes = {tuple(each.inner.shape[1:]) for each in rounds}
+        if len(shapes) != 1:
+            raise GradwireError(f"rounds have traces of shapes {sorted(shapes)}; all must be one (clients, candidates)")
+        return cls(*(torch.cat(column) for column in zip(*(vars(each).values() for each in rounds), strict=True)))
+
+
+def observe(
+    views: Sequence[View],
+    images: Tensor,
+    labels: Tensor,
+    knowledge: str = "adaptive",
+    mode: Mode = "eval",
+    chunk: int = 32,
+    device: str = "cpu",
+) -> Traces:
+    """The traces of one round, T = 1.
+
+    Args:
+        views: of one round, one a client, with the same model. With a scheme that masks, each holds the sum.
+        images: candidates, shape (n, C, H, W), in [0, 1].
+        labels: int64, shape (n,).
+        knowledge: "naive" or "adaptive".
+        mode: how candidates' gradients are taken. In evaluation mode, a candidate's gradient does not depend on the
+            batch that it was in, which the adversary does not know.
+        chunk: candidates whose gradients are held at once.
+
+    Raises:
+        GradwireError: no views, views of several models, candidates without labels, unknown knowledge.
+    """
+    if knowledge not in KNOWLEDGE:
+        raise unknown("knowledge", knowledge, KNOWLEDGE)
+    if not views or any(view.model is not views[0].model and not view.shares_model(views[0]) for view in views):
+        raise GradwireError(f"{len(views)} views do not share one model; observe the clients of one round together")
+    if labels.shape != images.shape[:1]:
+        raise GradwireError(
+            f"there are {len(images)} candidates and labels of shape {tuple(labels.shape)}; each needs one"
+        )
+    measurements = [_measurement(view, knowledge, device) for view in views]
+    first = views[0]
+    gradients = engine(first.model, mode, first.loss, (1, *images.shape[1:]), device).gradients
+    parts = []
+    for x, y in zip(images.split(chunk), labels.split(chunk), strict=True):
+        found = gradients(x[:, None].to(device), y[:, None].to(device))
+        parts.append(torch.stack([_moments(measurement, found) for measurement in measurements], 1).cpu())
+    inner, square = torch.cat(parts, 2)
+    energy = torch.stack([_energy(measurement) for measurement in measurements]).cpu()
+    return Traces(inner[None], square[None], energy[None])
+
+
+def _measurement(view: View, knowledge: str, device: str) -> Measurement:
+    scheme, seen = sight(view)
+    terms = scheme.measure(seen) if knowledge == "adaptive" else dense(scheme.decode(seen))
+    return {name: [term.to(device) for term in several] for name, several in terms.items()}
+
+
+def _moments(measurement: Measurement, gradients: dict[str, Gradient]) -> Tensor:
+    """⟨A(G), y⟩ and ‖A(G)‖² of V candidates over all terms, shape (2, V)."""
+    found = [
+        torch.stack(term.repeat(len(gradients[name])).moments(gradients[name])).detach().double()
+        for name, terms in measurement.items()
+        for term in terms
+    ]
+    return torch.stack(found).sum(0)
+
+
+def _energy(measurement: Measurement) -> Tensor:
+    terms: list[Term] = [term for several in measurement.values() for term in several]
+    return torch.stack([term.observed.double().square().sum() for term in terms]).sum()

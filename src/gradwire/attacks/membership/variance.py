@@ -1,0 +1,82 @@
+"""Variances of many small samples of equal kind: each its own, one for all, or each drawn towards what they share."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Variance = Literal["per-example", "global", "shrunk"]
+FLOOR = 1e-12
+"""Below this, answers are equal but for rounding."""
+
+
+def moments(values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the chosen models' values: mean, unbiased variance, and how many there are.
+
+    Args:
+        values: shape (S, n, A), and chosen: bool, shape (S, n).
+
+    Returns:
+        mean and variance, shape (n, A), the latter 0 for fewer than two values; the count, shape (n, 1).
+    """
+    weight = chosen.to(values.dtype)[..., None]
+    count = weight.sum(0)
+    mean = (weight * values).sum(0) / count.clamp_min(1)
+    square = (weight * (values - mean).square()).sum(0)
+    return mean, square / (count - 1).clamp_min(1), count
+
+
+def settle(variance: Tensor, count: Tensor, kind: Variance) -> Tensor:
+    """The variances to work with, shape (n, A), never below `FLOOR`.
+
+    Args:
+        variance: unbiased, of each example's values, shape (n, A).
+        count: of values, shape (n, 1).
+        kind: "per-example" keeps them; "global" pools them, weighted by degrees of freedom, into one for each
+            augmentation; "shrunk" is in between: see `shrink`.
+    """
+    freedom = (count - 1).clamp_min(0)
+    if kind == "global":
+        pooled = (freedom * variance).sum(0, keepdim=True) / freedom.sum(0, keepdim=True).clamp_min(1)
+        variance = pooled.expand_as(variance)
+    if kind == "shrunk":
+        variance = shrink(variance, freedom)
+    return variance.clamp_min(FLOOR)
+
+
+def shrink(variance: Tensor, freedom: Tensor) -> Tensor:
+    """Moderated variances, (d₀·s₀² + d·s²) / (d₀ + d): the posterior under a prior that is fitted to all of them.
+
+    The prior, a scaled inverse χ² of d₀ degrees of freedom around s₀², has its two parameters from the mean and the
+    variance of log s² (G. K. Smyth, "Linear models and empirical Bayes methods", SAGMB 3(1), 2004, eq. 3 and §6.2).
+    Where the s² differ by no more than chance makes them, d₀ is infinite and all become s₀².
+
+    Args:
+        variance: s², shape (n, A), and freedom: d, shape (n, 1); examples with d = 0 have no say in the prior.
+    """
+    told = (freedom > 0).squeeze(1)
+    if told.sum() < 2:
+        return variance
+    s, d = variance[told].clamp_min(FLOOR), freedom[told]
+    centred = s.log() - torch.digamma(d / 2) + (d / 2).log()
+    mean = centred.mean(0)
+    excess = centred.var(0) - torch.polygamma(1, d / 2).mean(0)
+    prior = torch.where(excess > 0, 2 * _trigamma_inverse(excess.clamp_min(1e-12)), torch.inf)
+    # As d₀ → ∞, ψ(d₀/2) − log(d₀/2) → 0.
+    half = torch.where(prior.isinf(), 1.0, prior / 2)
+    offset = torch.where(prior.isinf(), 0.0, torch.digamma(half) - half.log())
+    location = (mean + offset).exp()
+    share = torch.where(prior.isinf(), 1.0, prior / (prior + freedom))
+    return share * location + (1 - share) * variance
+
+
+def _trigamma_inverse(value: Tensor) -> Tensor:
+    """x with ψ′(x) = value, by Newton's method on 1/ψ′, which is convex and nearly linear (Smyth 2004, appendix)."""
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        slope = torch.polygamma(1, x)
+        step = slope * (1 - slope / value) / torch.polygamma(2, x)
+        x = x + step
+        if (step.abs() <= 1e-10 * x).all():
+            break
+    return x
