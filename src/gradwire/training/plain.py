@@ -1,0 +1,200 @@
+"""What training with scheme `none` comes to, without a wire: for networks of which only the outcome counts.
+
+The mean of the clients' gradients is the gradient of their batches taken together, so that one step on that batch does
+what a round does. This is the one place that trains without sending anything; `fits` says of which runs it is true.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradwire.data import Dataset
+from gradwire.errors import GradwireError
+from gradwire.schemes import parse
+from gradwire.schemes.none import Plain
+from gradwire.training import optimizer
+from gradwire.training.buffers import running_statistics
+from gradwire.training.gradient import in_mode
+from gradwire.training.settings import TrainSettings
+from gradwire.training.stack import Networks, descend, stack
+from gradwire.training.state import TrainingState
+
+PRECISIONS = ("fp32", "bf16")
+SMALL = 1_000_000
+"""Parameters below which an accelerator has room for more networks than one in a step."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How a step is computed. None of it changes what is computed, but for rounding.
+
+    Attributes:
+        together: networks that train as one batch (0: chosen by `lot`).
+        precision: of the forward and backward pass; "bf16" keeps parameters and their updates in float32.
+        channels_last: the memory layout that convolutions on tensor cores want.
+        compile: let torch.compile fuse the step.
+    """
+
+    together: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.together < 0:
+            raise GradwireError(f"together is {self.together}; it must not be negative")
+        if self.precision not in PRECISIONS:
+            raise GradwireError(f"precision is {self.precision!r}; it must be {' or '.join(PRECISIONS)}")
+
+    def lot(self, model: nn.Module, device: str) -> int:
+        """How many networks like this one train as one batch on a device.
+
+        A CPU is busy with one network's batch already: convolutions of several networks become grouped ones there,
+        which are slower, and matrices gain a little. An accelerator is idle until many small networks share a step.
+        """
+        if self.together:
+            return self.together
+        convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
+        size = sum(p.numel() for p in model.parameters())
+        if device == "cpu":
+            return 1 if convolves else 8
+        return 64 if size < SMALL else 1
+
+
+def fits(settings: TrainSettings, model: nn.Module) -> bool:
+    """Whether plain steps come to what these settings' rounds do.
+
+    Batch norm over all clients' batches together is not batch norm over each of them, so that a network with running
+    statistics fits for one client only.
+    """
+    alone = settings.clients == 1 or not running_statistics(model)
+    return isinstance(parse(settings.scheme), Plain) and alone
+
+
+def stackable(settings: TrainSettings) -> bool:
+    """Whether several networks can take their steps as one batch: plain SGD, with momentum and weight decay."""
+    return settings.optimizer == "sgd" and not settings.nesterov
+
+
+def resident(dataset: Dataset, device: str) -> tuple[Tensor, Tensor]:
+    """All images and labels on the device, images as they are stored: batches are then one indexing away."""
+    return dataset.images.to(device), dataset.labels.to(device)
+
+
+def unit(images: Tensor) -> Tensor:
+    """Images to float32 in [0, 1]."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def fit(
+    states: Sequence[TrainingState],
+    settings: TrainSettings,
+    images: Tensor,
+    labels: Tensor,
+    schedules: Sequence[Tensor],
+    speed: Speed = Speed(),
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Take the training of several networks on to the ends of their schedules; they may be of any number.
+
+    One network takes its steps alone; several take theirs as one batch where the optimiser is one of a stack's.
+
+    Args:
+        states: as `begin` gives them; changed in place. The wire's counters stay as they are.
+        settings: of all of them, but for the seed, which has no say in a step.
+        images: N×C×H×W, and `labels`, int64, as `resident` gives them.
+        schedules: positions of each step's examples, int64 (steps, B); the first belongs to each state's next round.
+        tick: called after each step.
+
+    Raises:
+        GradwireError: a network whose parameters are no longer finite.
+    """
+    if len(states) > 1 and stackable(settings):
+        _stacked(states, settings, images, labels, torch.stack(list(schedules), 1), speed, tick)
+    else:
+        for state, schedule in zip(states, schedules, strict=True):
+            _alone(state, settings, images, labels, schedule, speed, tick)
+    for state, schedule in zip(states, schedules, strict=True):
+        state.round += len(schedule)
+        if not all(bool(torch.isfinite(p).all()) for p in state.model.parameters()):
+            raise GradwireError(f"training diverged within {state.round} steps; take a smaller lr")
+
+
+def _alone(
+    state: TrainingState,
+    settings: TrainSettings,
+    images: Tensor,
+    labels: Tensor,
+    schedule: Tensor,
+    speed: Speed,
+    tick: Callable[[], None],
+) -> None:
+    """One network's steps."""
+    form = torch.channels_last if speed.channels_last else torch.contiguous_format
+    model = state.model.to(memory_format=form)  # type: ignore[call-overload]
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(model(unit(x).contiguous(memory_format=form)), y)
+
+    chosen = torch.compile(loss) if speed.compile else loss
+    with in_mode(model, "train"), torch.enable_grad():
+        for round, where in enumerate(schedule.to(images.device), state.round):
+            with _precision(speed, images.device):
+                value = chosen(images[where], labels[where])
+            state.optimizer.zero_grad()
+            value.backward()
+            optimizer.step(state.optimizer, settings, round)
+            tick()
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _stacked(
+    states: Sequence[TrainingState],
+    settings: TrainSettings,
+    images: Tensor,
+    labels: Tensor,
+    schedule: Tensor,
+    speed: Speed,
+    tick: Callable[[], None],
+) -> None:
+    """The steps of several networks as one batch; `schedule` has shape (steps, networks, B)."""
+    networks = _joined(states)
+    lot = stack(states[0].model, tuple(images.shape[1:]), device=str(images.device), path="functional")
+    slopes = torch.compile(lot.slopes) if speed.compile else lot.slopes
+    for round, where in enumerate(schedule.to(images.device), states[0].round):
+        with _precision(speed, images.device):
+            found = slopes(networks, unit(images[where]), labels[where])
+        rate = optimizer.learning_rate(settings, round)
+        networks = descend(networks, found, rate, settings.momentum, settings.weight_decay)
+        tick()
+    _part(networks, states)
+
+
+def _joined(states: Sequence[TrainingState]) -> Networks:
+    """The states' networks as a stack, with SGD's momenta where there have been steps."""
+    networks = Networks.of([state.model for state in states])
+    momenta = {}
+    for name in networks.parameters:
+        each = [s.optimizer.state.get(s.model.get_parameter(name), {}).get("momentum_buffer") for s in states]
+        if all(momentum is not None for momentum in each):
+            momenta[name] = torch.stack(each)  # type: ignore[arg-type]
+    return Networks(networks.parameters, networks.buffers, momenta)
+
+
+@torch.no_grad()
+def _part(networks: Networks, states: Sequence[TrainingState]) -> None:
+    """Give every state its network and momenta back."""
+    for index, state in enumerate(states):
+        for name, value in networks.network(index).items():
+            (dict(state.model.named_parameters()) | dict(state.model.named_buffers()))[name].copy_(value)
+        for name, several in networks.momenta.items():
+            state.optimizer.state[state.model.get_parameter(name)]["momentum_buffer"] = several[index].clone()
+
+
+def _precision(speed: Speed, device: torch.device) -> AbstractContextManager[None]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=speed.precision == "bf16")
