@@ -150,7 +150,7 @@ def _alone(
             value.backward()
             optimizer.step(state.optimizer, settings, round)
             tick()
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.to(memory_format=torch.contiguous_format)
 
 
 def _stacked(
@@ -164,7 +164,8 @@ def _stacked(
 ) -> None:
     """The steps of several networks as one batch; `schedule` has shape (steps, networks, B)."""
     networks = _joined(states)
-    lot = stack(states[0].model, tuple(images.shape[1:]), device=str(images.device), path="functional")
+    channels, height, width = images.shape[1:]
+    lot = stack(states[0].model, (channels, height, width), device=str(images.device))
     slopes = torch.compile(lot.slopes) if speed.compile else lot.slopes
     for round, where in enumerate(schedule.to(images.device), states[0].round):
         with _precision(speed, images.device):
@@ -182,7 +183,7 @@ def _joined(states: Sequence[TrainingState]) -> Networks:
     for name in networks.parameters:
         each = [s.optimizer.state.get(s.model.get_parameter(name), {}).get("momentum_buffer") for s in states]
         if all(momentum is not None for momentum in each):
-            momenta[name] = torch.stack(each)  # type: ignore[arg-type]
+            momenta[name] = torch.stack(each)
     return Networks(networks.parameters, networks.buffers, momenta)
 
 
