@@ -7,6 +7,7 @@ import click
 from gradwire.cli.options import shared
 from gradwire.cli.show import outcome, progress_bar
 from gradwire.errors import GradwireError
+from gradwire.schemes import parse
 from gradwire.studies import run_training
 from gradwire.studies.run import Progress, silent
 from gradwire.training import TrainSettings
@@ -61,7 +62,9 @@ def train(
                 data, model, settings, eval_every=eval_every, out=out, resume=resume, progress=progress
             )
     else:
-        with joined(settings.device, timeout, Transcript(keep=0)) as transport, _bar(transport.leads) as progress:
+        hosted = parse(settings.scheme).hosted
+        between = joined(settings.device, timeout, Transcript(keep=0), hosted)
+        with between as transport, _bar(transport.leads) as progress:
             folder = run_training(
                 data,
                 model,

@@ -6,7 +6,7 @@ anything that stores tensors. No scheme opens a socket, reads a clock or keeps a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -85,7 +85,7 @@ class Scheme(ABC):
 
     name: ClassVar[str]
     hosted: ClassVar[bool] = False
-    """Whether its server must be a party of its own, apart from the clients: collectives have none."""
+    """Whether there must be a server that sees what the clients do not: collectives have none."""
 
     @property
     def spec(self) -> str:
@@ -163,24 +163,39 @@ class Scheme(ABC):
         return {name: (n * reply[name] - own[name]) / (n - 1) for name in own}
 
 
-def enrol(scheme: Scheme, layout: Layout, parties: Sequence[str], seed: int) -> dict[str, State]:
-    """The parties' private states before the first round, with secrets of their own, introduced to one another."""
-    return introduce(scheme, {p: scheme.private_state(layout, seeds.number("private", seed, p)) for p in parties})
+Told = Mapping[str, State]
+"""Party → what it tells the others."""
 
 
-def introduce(scheme: Scheme, private: Mapping[str, State]) -> dict[str, State]:
+def enrol(
+    scheme: Scheme, layout: Layout, parties: Sequence[str], seed: int, tell: Callable[[Told], Told] = lambda told: told
+) -> dict[str, State]:
+    """The parties' private states before the first round, with secrets of their own, introduced to one another.
+
+    Args:
+        parties: those that live in this process.
+        tell: from the identities of these to those of all parties, by a way that all trust; see `introduce`.
+    """
+    states = {p: scheme.private_state(layout, seeds.number("private", seed, p)) for p in parties}
+    return introduce(scheme, states, tell)
+
+
+def introduce(
+    scheme: Scheme, private: Mapping[str, State], tell: Callable[[Told], Told] = lambda told: told
+) -> dict[str, State]:
     """The parties' states once they have been introduced to one another, out of band: not over the wire they audit.
 
-    Who runs all parties in one process does it by this function; elsewhere it is the business of whoever enrols them.
+    Args:
+        tell: from the identities of the parties in this process to those of all; by default all of them live here.
     """
-    identities = {party: scheme.identity(state) for party, state in private.items()}
+    identities = tell({party: scheme.identity(state) for party, state in private.items()})
     return {party: scheme.acquaint(state, party, identities) for party, state in private.items()}
 
 
 def check_collective(scheme: Scheme) -> None:
     """Refuse a scheme that cannot run where the clients are on their own, as over torch.distributed."""
     if scheme.hosted:
-        raise GradwireError(f"scheme {scheme.spec!r} needs a server apart from the clients; torch.distributed has none")
+        raise GradwireError(f"scheme {scheme.spec!r} needs a server apart from the clients; collectives have none")
 
 
 def check_positive(scheme: str, name: str, value: float | None) -> None:

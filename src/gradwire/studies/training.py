@@ -8,10 +8,10 @@ from gradwire import data, models
 from gradwire.errors import GradwireError
 from gradwire.metrics.energy import Meter
 from gradwire.report import TRAIN_COLUMNS
-from gradwire.schemes import Layout, check_collective, parse
+from gradwire.schemes import Layout, Scheme, check_collective, parse
 from gradwire.studies.run import CHECKPOINT, Progress, RunFolder, silent
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
-from gradwire.wire import Collective, InProcess, Transcript, Transport
+from gradwire.wire import Collective, InProcess, Star, Transcript, Transport
 from gradwire.wire.rendezvous import agree
 
 COLUMNS = (*TRAIN_COLUMNS, "energy_kwh")
@@ -54,9 +54,9 @@ def run_training(
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
     transport = transport or InProcess(Transcript(keep=1))
     if isinstance(transport, Collective):
-        check_collective(parse(settings.scheme))
+        _check_processes(parse(settings.scheme), transport, bool(resume))
         agree(transport, options | {"examples": len(dataset), "resume": bool(resume)})
-    state = begin(settings, model)
+    state = begin(settings, model, transport)
     if resume:
         state.restore(Path(resume) / CHECKPOINT, settings)
     run = _folder(out, resume, state.round) if transport.leads else None
@@ -65,7 +65,8 @@ def run_training(
     meter, before = Meter(settings.device), state.energy_kwh
     dense = 4 * Layout.of_model(model).size * settings.clients
     losses: list[float] = []
-    parties = tuple(state.private)
+    # What clients of a secure sum keep to themselves stays with their processes, and with it any checkpoint.
+    secret = isinstance(transport, Star)
 
     def after_round(state: TrainingState, loss: float) -> None:
         if isfinite(loss):
@@ -73,7 +74,7 @@ def run_training(
         progress("training", state.round, settings.rounds)
         if state.round % eval_every and state.round != settings.rounds:
             return
-        private = transport.share({party: state.private[party] for party in transport.local(parties)})
+        private = state.private if secret else transport.share(state.private)
         if run is None:
             return
         used = meter.kwh()
@@ -97,7 +98,8 @@ def run_training(
             "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }
         losses.clear()
-        state.save(run.path / CHECKPOINT, settings, private)
+        if not secret:
+            state.save(run.path / CHECKPOINT, settings, private)
         run.append([row])
 
     train(state, settings, dataset, transport, after_round)
@@ -105,6 +107,14 @@ def run_training(
         return None
     run.configure("train", options, _notes(settings, state))
     return run.path
+
+
+def _check_processes(scheme: Scheme, transport: Collective, resumed: bool) -> None:
+    """Refuse what clients in processes of their own cannot do with this scheme."""
+    if not isinstance(transport, Star):
+        check_collective(scheme)
+    elif resumed:
+        raise GradwireError(f"--resume: keys of {scheme.spec} stay with their processes, so there is no checkpoint")
 
 
 def _folder(out: str | Path | None, resume: str | Path | None, round: int) -> RunFolder:

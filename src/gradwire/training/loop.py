@@ -21,13 +21,20 @@ from gradwire.training.state import TrainingState
 from gradwire.wire import InProcess, Transcript, Transport, client
 
 
-def begin(settings: TrainSettings, model: nn.Module) -> TrainingState:
-    """The state before the first round. `model` is trained in place, unless the scheme trains a network of its own."""
+def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None = None) -> TrainingState:
+    """The state before the first round. `model` is trained in place, unless the scheme trains a network of its own.
+
+    Args:
+        transport: by which clients of other processes are introduced to those of this one, whose private states alone
+            it then holds. By default all clients live here.
+    """
+    transport = transport or InProcess()
     scheme = parse(settings.scheme)
     model = scheme.adapt(model, settings.seed).to(settings.device)
     layout = Layout.of_model(model)
     chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])
-    private = enrol(scheme, layout, [client(i) for i in range(settings.clients)], settings.seed)
+    parties = transport.local(tuple(client(i) for i in range(settings.clients)))
+    private = enrol(scheme, layout, parties, settings.seed, transport.share)
     return TrainingState(model, chosen, scheme.public_state(layout), private)
 
 

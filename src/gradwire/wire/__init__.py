@@ -3,6 +3,7 @@
 from gradwire.wire.collective import Collective
 from gradwire.wire.message import EVERYONE, SERVER, Message, client
 from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors, drop_out
+from gradwire.wire.star import Star
 from gradwire.wire.transcript import Record, Transcript
 from gradwire.wire.transport import InProcess, Transport
 from gradwire.wire.view import View
@@ -19,6 +20,7 @@ __all__ = [
     "Record",
     "Send",
     "ServerHalf",
+    "Star",
     "Tensors",
     "Transcript",
     "Transport",

@@ -89,7 +89,7 @@ class Collective:
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         total = torch.tensor([float(flag)], device=self.device)
-        _call("a flag", lambda: dist.all_reduce(total, op=dist.ReduceOp.MAX, group=self.group))
+        attempt("a flag", lambda: dist.all_reduce(total, op=dist.ReduceOp.MAX, group=self.group))
         return bool(total)
 
     def _mean(self, send: Send, round: int) -> dict[str, Tensor]:
@@ -111,40 +111,56 @@ class Collective:
         return means
 
     def _sum(self, flat: Tensor, what: str) -> None:
-        _call(what, lambda: dist.all_reduce(flat, group=self.group))
+        attempt(what, lambda: dist.all_reduce(flat, group=self.group))
 
     def _gather(self, send: Send, round: int) -> dict[str, Tensors]:
         """What every process sends in this phase, decoded from the bytes that came."""
         data = Message(self.party, SERVER, round, send.phase, send.tensors).encode()
         uploads: dict[str, Tensors] = {}
         for party, received in self._all_gather(data, f"{send.phase!r} of round {round}").items():
-            message = Message.decode(received)
-            if (message.sender, message.round, message.phase) != (party, round, send.phase):
-                raise WireError(f"got {message.name}; {send.phase!r} of round {round} from {party} was due")
-            self.transcript.record(message, len(received), (SERVER,))
-            uploads[party] = message.tensors
+            uploads[party] = self._received(received, party, send.phase, round)
         return uploads
+
+    def _received(self, data: memoryview, party: str, phase: str, round: int) -> Tensors:
+        """The tensors of an upload, which is taken down, if it is what was due."""
+        message = Message.decode(data)
+        if (message.sender, message.round, message.phase) != (party, round, phase):
+            raise WireError(f"got {message.name}; {phase!r} of round {round} from {party} was due")
+        self.transcript.record(message, len(data), (SERVER,))
+        return message.tensors
 
     def _all_gather(self, data: bytearray, what: str) -> dict[str, memoryview]:
         """Every process's bytes. Lengths go first, for the collective moves blocks of one size."""
-        own = torch.tensor([len(data)], device=self.device)
-        every = [torch.empty_like(own) for _ in self.parties]
-        _call(what, lambda: dist.all_gather(every, own, group=self.group))
+        lengths = self._lengths(len(data), what)
+        block = self._block(data, max(lengths.values()))
+        blocks = [torch.empty_like(block) for _ in self.parties]
+        attempt(what, lambda: dist.all_gather(blocks, block, group=self.group))
+        return {p: start(b, length) for (p, length), b in zip(lengths.items(), blocks, strict=True)}
+
+    def _lengths(self, own: int, what: str) -> dict[str, int]:
+        """How many bytes each process is about to send."""
+        mine = torch.tensor([own], device=self.device)
+        every = [torch.empty_like(mine) for _ in self.parties]
+        attempt(what, lambda: dist.all_gather(every, mine, group=self.group))
         lengths = dict(zip(self.parties, map(int, every), strict=True))
         for party, length in lengths.items():
             if not 0 < length <= self.limit:
                 raise WireError(f"{what}: {party} announces {length} bytes; a message takes 1 to {self.limit}")
-        longest = max(lengths.values())
-        block = torch.empty(longest, dtype=torch.uint8)
+        return lengths
+
+    def _block(self, data: bytearray, size: int) -> Tensor:
+        """Bytes at the start of a block of this size."""
+        block = torch.empty(size, dtype=torch.uint8)
         block[: len(data)] = torch.frombuffer(data, dtype=torch.uint8)
-        block = block.to(self.device)
-        blocks = [torch.empty_like(block) for _ in self.parties]
-        _call(what, lambda: dist.all_gather(blocks, block, group=self.group))
-        received = zip(lengths.items(), blocks, strict=True)
-        return {party: tensor.cpu().numpy().data[:length] for (party, length), tensor in received}
+        return block.to(self.device)
 
 
-def _call(what: str, collective: Callable[[], object]) -> None:
+def start(block: Tensor, length: int) -> memoryview:
+    """The first bytes of a block that was received."""
+    return block.cpu().numpy().data[:length]
+
+
+def attempt(what: str, collective: Callable[[], object]) -> None:
     """Run a collective; a process that died or hangs is an error of one line."""
     try:
         collective()

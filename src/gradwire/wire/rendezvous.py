@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.wire.collective import Collective
+from gradwire.wire.star import Star
 from gradwire.wire.transcript import Transcript
 
 
@@ -29,10 +30,13 @@ def world_size() -> int:
 
 
 @contextmanager
-def joined(device: str = "cpu", timeout: float = 300, transcript: Transcript | None = None) -> Iterator[Collective]:
+def joined(
+    device: str = "cpu", timeout: float = 300, transcript: Transcript | None = None, hosted: bool = False
+) -> Iterator[Collective]:
     """The transport to the other processes: over nccl for CUDA devices, over gloo otherwise.
 
     Args:
+        hosted: whether process 0 is to be a server beside its client, for schemes that need one.
         timeout: seconds after which a process that does not answer counts as gone.
 
     Raises:
@@ -47,7 +51,7 @@ def joined(device: str = "cpu", timeout: float = 300, transcript: Transcript | N
         reason = str(error).strip().splitlines()[0]
         raise WireError(f"the {world_size()} workers did not come together in {timeout:g} s: {reason}") from error
     try:
-        yield Collective(transcript)
+        yield Star(transcript) if hosted else Collective(transcript)
     finally:
         dist.destroy_process_group()
 
