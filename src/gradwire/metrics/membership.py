@@ -1,0 +1,87 @@
+"""How well scores tell members from non-members, with intervals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradwire.errors import GradwireError
+from gradwire.metrics.epsilon import epsilon_bound
+from gradwire.metrics.intervals import Figure, auc, mean_of_rates, rate
+from gradwire.metrics.roc import Roc, roc
+
+RATES = (1e-2, 1e-3)
+"""The shares of non-members that may be suspected, at which TPR is told."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """One attack's figures on one set of candidates.
+
+    Attributes:
+        balanced_accuracy: (TPR + TNR) / 2 at the threshold.
+        auc: area under the curve; a tie counts half.
+        tpr_at: share of false alarms allowed → the share of members found. Its interval is that of members at the
+            threshold which the non-members at hold set; how far another set of them would move it is not in it.
+        tpr, fpr: at the threshold.
+        epsilon: lower bound on ε at the threshold; None where that was chosen on these very candidates.
+        members, nonmembers: how many candidates there are of each.
+        curve: the whole trade-off.
+    """
+
+    balanced_accuracy: Figure
+    auc: Figure
+    tpr_at: Mapping[float, Figure]
+    tpr: Figure
+    fpr: Figure
+    epsilon: float | None
+    members: int
+    nonmembers: int
+    curve: Roc
+
+
+def membership(
+    scores: Tensor,
+    members: Tensor,
+    threshold: float | Tensor,
+    fixed: bool,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Membership:
+    """The figures of scores, once the attack has them.
+
+    Args:
+        scores: the higher, the likelier a member; shape (n,).
+        members: bool, shape (n,): the truth.
+        threshold: who scores no lower is called a member. One for all, or each candidate's own, shape (n,), as where
+            classes have theirs; then the curve is that of scores relative to them.
+        fixed: whether the threshold was there before these candidates' scores were seen.
+        confidence: of all intervals and of the bound on ε.
+        resamples: how many the bootstrap takes.
+
+    Raises:
+        GradwireError: as `roc`, or a threshold that is not a number.
+    """
+    limits = torch.as_tensor(threshold, dtype=torch.float64).expand(scores.shape)
+    if limits.isnan().any():
+        raise GradwireError(f"{int(limits.isnan().sum())} of {len(limits)} candidates have no threshold")
+    scores = scores.double()
+    called = scores >= limits
+    relative = scores if isinstance(threshold, float) or threshold.ndim == 0 else scores - limits
+    curve = roc(relative, members)
+    inside, outside = curve.members, curve.nonmembers
+    true, false = int((called & members).sum()), int((called & ~members).sum())
+    found, spared = rate(true, inside, confidence), rate(outside - false, outside, confidence)
+    return Membership(
+        balanced_accuracy=mean_of_rates(found, spared),
+        auc=auc(curve, relative, members, confidence, resamples, seed),
+        tpr_at={allowed: rate(curve.found_at(allowed), inside, confidence) for allowed in RATES},
+        tpr=found,
+        fpr=rate(false, outside, confidence),
+        epsilon=float(epsilon_bound(true, inside, false, outside, confidence)) if fixed else None,
+        members=inside,
+        nonmembers=outside,
+        curve=curve,
+    )
