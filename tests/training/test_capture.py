@@ -5,6 +5,7 @@ from gradwire import capture, models
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, sight
 from gradwire.training import gradient
+from gradwire.training.buffers import running_statistics
 
 
 def victim(seed=0):
@@ -54,6 +55,30 @@ def test_the_model_in_the_view_is_a_copy(model):
 def test_labels_are_in_the_view_only_when_assumed_known(model):
     assert capture(model, *victim()).labels is not None
     assert capture(model, *victim(), labels_known=False).labels is None
+
+
+@pytest.mark.parametrize("spec", ["none", "topk:ratio=0.1", "powersgd:rank=2+sga"])
+@pytest.mark.parametrize("adversary", ["server", "client"])
+def test_running_statistics_travel_as_messages_and_are_counted(spec, adversary):
+    network = models.build("resnet20", (3, 8, 8), 10, seed=0)
+    batches = [(torch.rand(2, 3, 8, 8), torch.tensor([1, 2])) for _ in range(2)]
+    view = capture(network, *batches[0], spec, adversary=adversary, fellows=batches[1:])
+    _, _, expected = gradient(network, *batches[0])
+    assert set(view.buffers) == set(running_statistics(network))
+    for name, value in view.buffers.items():
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-4)
+    sight(view)[0].decode(sight(view)[1])
+    if adversary == "server":
+        sent = [len(m.encode()) for m in view.messages if m.sender == "client:0"]
+        assert view.bytes_up == sum(sent)
+        assert sent[-1] > sum(4 * value.numel() for value in view.buffers.values())
+
+
+def test_evaluation_mode_sends_no_statistics():
+    network = models.build("resnet20", (3, 8, 8), 10, seed=0)
+    view = capture(network, torch.rand(1, 3, 8, 8), torch.tensor([1]), mode="eval")
+    assert view.buffers is None
+    assert {m.phase for m in view.messages} == {"update"}
 
 
 def test_bad_input(model):

@@ -5,7 +5,7 @@ from gradwire.schemes.buckets import Bucketed
 from gradwire.schemes.layout import Layout, parameters
 from gradwire.schemes.scheme import Round, Scheme, Sight
 from gradwire.schemes.spec import parse
-from gradwire.wire import EVERYONE, SERVER, View
+from gradwire.wire import BUFFERS, EVERYONE, SERVER, View
 
 
 def sight(view: View) -> tuple[Scheme, Sight]:
@@ -21,14 +21,15 @@ def sight(view: View) -> tuple[Scheme, Sight]:
     scheme = parse(view.scheme)
     if view.buckets:
         scheme = Bucketed(scheme, view.buckets)
+    messages = [m for m in view.messages if m.phase != BUFFERS]
     layout = Layout.of_model(view.model)
     round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
     reached = (EVERYONE, view.victim if view.adversary in (SERVER, "eavesdropper") else view.adversary)
-    replies = {m.phase: m.tensors for m in view.messages if m.sender == SERVER and m.receiver in reached}
+    replies = {m.phase: m.tensors for m in messages if m.sender == SERVER and m.receiver in reached}
     if view.adversary in (SERVER, "eavesdropper"):
-        uploads = {m.phase: m.tensors for m in view.messages if m.sender == view.victim}
+        uploads = {m.phase: m.tensors for m in messages if m.sender == view.victim}
     else:
-        own = {m.phase: m.tensors for m in view.messages if m.sender == view.adversary}
+        own = {m.phase: m.tensors for m in messages if m.sender == view.adversary}
         uploads = {phase: scheme.others(replies[phase], own[phase], round) for phase in own if phase in replies}
     if not uploads:
         raise GradwireError(f"the view of {view.adversary} holds no message that tells anything of {view.victim}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from gradwire.schemes.aggregate import mean
-from gradwire.wire import ClientHalf, Send, ServerHalf
+from gradwire.wire import BUFFERS, ClientHalf, Send, ServerHalf
 
 Buffers = Mapping[str, Tensor]
 
@@ -18,7 +18,7 @@ def running_statistics(model: nn.Module) -> list[str]:
 
 def share(buffers: Buffers) -> ClientHalf[Buffers]:
     """The client's half: send the buffers, get their means."""
-    reply = yield Send("buffers", buffers, mean=True)
+    reply = yield Send(BUFFERS, buffers, mean=True)
     return reply
 
 
@@ -26,5 +26,5 @@ def average() -> ServerHalf[Buffers]:
     """The server's half."""
     uploads = yield None
     averaged = mean(uploads)
-    yield Send("buffers", averaged)
+    yield Send(BUFFERS, averaged)
     return averaged

@@ -1,6 +1,5 @@
 """Capture: run one round as training runs it, and keep what an adversary sees of it."""
 
-import copy
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
@@ -8,13 +7,10 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State, enrol, parameters, parse
-from gradwire.training.buffers import running_statistics
-from gradwire.training.contribution import contribution
 from gradwire.training.local import local_work
-from gradwire.wire import InProcess, Transcript, View, client
+from gradwire.training.play import Batch, play
+from gradwire.wire import View, client
 from gradwire.wire.view import Loss, Mode
-
-Batch = tuple[Tensor, Tensor]
 
 
 def capture(
@@ -64,42 +60,27 @@ def capture(
         GradwireError: a batch, a label, a model or a gradient that cannot be, named in the message.
     """
     chosen = parse(scheme) if isinstance(scheme, str) else scheme
-    parties = tuple(client(i) for i in range(1 + len(fellows)))
-    if adversary == "client":
-        if not fellows:
-            raise GradwireError("adversary 'client' needs a fellow: a round with the victim alone has none")
-        adversary = parties[1]
-    elif adversary not in ("server", "eavesdropper"):
-        raise GradwireError(f"unknown adversary {adversary!r}; known: server, eavesdropper, client")
-    network = chosen.adapt(model, seed)
-    layout, carried = Layout.of_model(network), running_statistics(network)
-    context = Round(round, parties, seed, layout, start=parameters(network))
+    batches = {client(i): batch for i, batch in enumerate([(inputs, labels), *fellows])}
+    parties, network = tuple(batches), chosen.adapt(model, seed)
+    watcher, layout = watching(adversary, parties), Layout.of_model(network)
     public = chosen.public_state(layout) if public is None else public
-    before = enrol(chosen, layout, parties, seed) if private is None else private
+    private = enrol(chosen, layout, parties, seed) if private is None else private
     work = local_work(local_steps, len(inputs) if local_batch is None else local_batch, lr, weight_decay)
-    halves, buffers = {}, {}
-    for party, (x, y) in zip(parties, [(inputs, labels), *fellows], strict=True):
-        came = contribution(network, x, y, chosen, party, before[party], context, work, mode=mode, loss=loss)
-        buffers[party] = came.buffers
-        halves[party] = chosen.client(came.update, came.private, public, context)
-    transcript = Transcript()
-    InProcess(transcript).exchange(halves, chosen.server(public, context), round)
-    return View(
-        adversary=adversary,
-        victim=parties[0],
-        messages=transcript.seen_by(adversary),
-        bytes_up=transcript.bytes_up(parties[0]),
-        bytes_down=transcript.bytes_down(parties[0]),
-        scheme=chosen.spec,
-        public=public,
-        clients=parties,
-        round=round,
-        seed=seed,
-        model=copy.deepcopy(network) if freeze else network,
-        mode=mode,
-        loss=loss,
-        shape=tuple(inputs.shape),
-        labels=labels.detach().clone() if labels_known else None,
-        buffers={name: buffers[parties[0]][name].cpu() for name in carried} if carried and mode == "train" else None,
-        work=work,
-    )
+    context = Round(round, parties, seed, layout, start=parameters(network))
+    played = play(network, batches, chosen, private, public, context, mode, loss, work)
+    return played.seen_by(watcher, labels_known, freeze)
+
+
+def watching(adversary: str, parties: Sequence[str]) -> str:
+    """The adversary's name in a round of these parties, the first of whom is the victim.
+
+    Raises:
+        GradwireError: an unknown adversary, or a fellow client where the victim is alone.
+    """
+    if adversary in ("server", "eavesdropper"):
+        return adversary
+    if adversary != "client":
+        raise GradwireError(f"unknown adversary {adversary!r}; known: server, eavesdropper, client")
+    if len(parties) < 2:
+        raise GradwireError("adversary 'client' needs a fellow: a round with the victim alone has none")
+    return parties[1]

@@ -1,16 +1,16 @@
 """Several rounds of one victim on one batch, with residual and model carried on as training carries them."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Outcome, Round, State, enrol, parameters, parse
-from gradwire.training.capture import Batch, capture
-from gradwire.training.contribution import contribution
-from gradwire.wire import InProcess, View, client
+from gradwire.schemes import Layout, Round, enrol, parameters, parse
+from gradwire.training.capture import watching
+from gradwire.training.play import Batch, play
+from gradwire.wire import View, client
 from gradwire.wire.view import Mode
 
 
@@ -38,38 +38,22 @@ def capture_rounds(
     """
     if rounds < 1:
         raise GradwireError(f"rounds is {rounds}; it must be at least 1")
-    network, views = copy.deepcopy(parse(scheme).adapt(model, seed)), []
-    layout, batches = Layout.of_model(network), [(inputs, labels), *fellows]
-    public: State = parse(scheme).public_state(layout)
-    private: Mapping[str, State] = enrol(parse(scheme), layout, [client(i) for i in range(len(batches))], seed)
+    chosen, views = parse(scheme), []
+    network = copy.deepcopy(chosen.adapt(model, seed))
+    layout = Layout.of_model(network)
+    batches = {client(i): batch for i, batch in enumerate([(inputs, labels), *fellows])}
+    watcher = watching(adversary, tuple(batches))
+    public, private = chosen.public_state(layout), enrol(chosen, layout, tuple(batches), seed)
     for index in range(rounds):
-        options = {"adversary": adversary, "fellows": fellows, "labels_known": labels_known}
-        now = {"mode": mode, "private": private, "public": public, "round": index, "seed": seed}
-        views.append(capture(network, inputs, labels, scheme, **options, **now))  # type: ignore[arg-type]
-        context = Round(index, tuple(private), seed, layout, start=parameters(network))
-        outcomes, public = _play(network, batches, scheme, private, public, context, mode)
-        private = {party: outcome.private for party, outcome in outcomes.items()}
-        aggregate = next(iter(outcomes.values())).aggregate
+        context = Round(index, tuple(batches), seed, layout, start=parameters(network))
+        played = play(network, batches, chosen, private, public, context, mode)
+        views.append(played.seen_by(watcher, labels_known))
+        private = {party: outcome.private for party, outcome in played.outcomes.items()}
+        after = next(iter(played.outcomes.values()))
+        public = after.public
         with torch.no_grad():
-            for name, change in aggregate.items():
-                network.get_parameter(name).sub_(lr * change)
+            for name, change in after.aggregate.items():
+                network.get_parameter(name).sub_(lr * change.to(inputs.device))
+            for name, value in played.buffers.items():
+                network.get_buffer(name).copy_(value)
     return views
-
-
-def _play(
-    model: nn.Module,
-    batches: Sequence[Batch],
-    scheme: str,
-    private: Mapping[str, State],
-    public: State,
-    context: Round,
-    mode: Mode,
-) -> tuple[Mapping[str, Outcome], State]:
-    """The round once more, unwatched, for what everybody goes into the next one with."""
-    chosen = parse(scheme)
-    halves = {}
-    for party, batch in zip(context.clients, batches, strict=True):
-        came = contribution(model, *batch, chosen, party, private[party], context, mode=mode)
-        halves[party] = chosen.client(came.update, came.private, public, context)
-    outcomes, served = InProcess().exchange(halves, chosen.server(public, context), context.index)
-    return outcomes, served.public

@@ -6,9 +6,10 @@ from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, 
 from gradwire.wire.star import Star
 from gradwire.wire.transcript import Record, Transcript
 from gradwire.wire.transport import InProcess, Transport
-from gradwire.wire.view import View
+from gradwire.wire.view import BUFFERS, View
 
 __all__ = [
+    "BUFFERS",
     "EVERYONE",
     "SERVER",
     "ClientHalf",

@@ -7,8 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gradwire.wire.message import Message
+from gradwire.wire.message import SERVER, Message
+from gradwire.wire.protocol import Tensors
 
+BUFFERS = "buffers"
+"""The phase in which clients send their running statistics, beside whatever the scheme makes of their updates."""
 Mode = Literal["train", "eval"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of logits (B, classes) and labels (B,): a scalar."""
@@ -54,8 +57,6 @@ class View:
         bytes_up: bytes that the victim sent in the round, and `bytes_down` that reached it.
         labels: int64, shape (B,), where they are assumed known; None where the attack has to infer them.
         buckets: parameter names, where the scheme was applied to one group of parameters after the other (DDP).
-        buffers: what the model's running statistics became at the victim, which training sends beside the update; None
-            where it has none or ran in evaluation mode.
         work: the victim's local steps; None for a plain gradient.
     """
 
@@ -75,8 +76,22 @@ class View:
     bytes_down: int
     labels: Tensor | None = None
     buckets: tuple[tuple[str, ...], ...] = ()
-    buffers: Mapping[str, Tensor] | None = field(default=None, repr=False)
     work: LocalWork | None = None
+
+    @property
+    def buffers(self) -> Tensors | None:
+        """What the model's running statistics became at the victim, as it sent them beside its update.
+
+        A fellow client takes its own out of the mean: what is left is the mean over the others. None where the model
+        has no running statistics, or ran in evaluation mode.
+        """
+        sent = {m.sender: m.tensors for m in self.messages if m.phase == BUFFERS}
+        if self.victim in sent:
+            return sent[self.victim]
+        if SERVER not in sent or self.adversary not in sent:
+            return None
+        n, own = len(self.clients), sent[self.adversary]
+        return {name: (n * mean - own[name]) / (n - 1) for name, mean in sent[SERVER].items()}
 
     def shares_model(self, other: "View") -> bool:
         """Whether both victims ran one network, with equal parameters, in one mode, on batches of one shape."""

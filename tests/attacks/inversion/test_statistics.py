@@ -1,10 +1,12 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from gradwire import capture, data, invert, models, score
 from gradwire.attacks.inversion.iga import apart
-from gradwire.attacks.inversion.statistics import Statistics
+from gradwire.attacks.inversion.statistics import Statistics, sent
 from gradwire.errors import GradwireError
 
 
@@ -23,7 +25,7 @@ def test_the_distance_is_that_of_each_victims_own_activations(network, mode):
     found = Statistics(network, mode).distance(images)
     for victim in range(3):
         seen = network[0](images[victim])
-        mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3), correction=0)
+        mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3))
         expected = (mean - network[1].running_mean).norm() + (variance - network[1].running_var).norm()
         torch.testing.assert_close(found[victim], expected)
 
@@ -33,9 +35,32 @@ def test_it_is_zero_where_the_running_statistics_are_the_batchs_own(network):
     learned = nn.Sequential(*network)
     seen = learned[0](images[0])
     own = nn.BatchNorm2d(4)
-    own.running_mean, own.running_var = seen.mean((0, 2, 3)).detach(), seen.var((0, 2, 3), correction=0).detach()
+    own.running_mean, own.running_var = seen.mean((0, 2, 3)).detach(), seen.var((0, 2, 3)).detach()
     learned[1] = own
     assert float(Statistics(learned, "train").distance(images)) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("adversary", ["server", "client"])
+def test_what_a_victim_sends_tells_its_own_batchs_statistics(network, adversary, momentum):
+    learned = copy.deepcopy(network)
+    learned[1].momentum = momentum
+    batches = [(torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 2])) for _ in range(3)]
+    views = [capture(learned, *own, adversary=adversary, fellows=batches[2:]) for own in batches[:2]]
+    known = sent(views)
+    for victim, (images, _) in enumerate(batches[:2]):
+        seen = learned[0](images)
+        torch.testing.assert_close(known["1"][0][victim], seen.mean((0, 2, 3)), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(known["1"][1][victim], seen.var((0, 2, 3)), atol=1e-4, rtol=1e-4)
+    distance = Statistics(learned, "train", known=known).distance(torch.stack([images for images, _ in batches[:2]]))
+    assert float(distance.max()) < 1e-3
+
+
+def test_evaluation_mode_and_several_local_steps_tell_nothing(network):
+    batch = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
+    assert sent([capture(network, *batch, mode="eval")]) is None
+    assert sent([capture(network, *batch, local_steps=2)]) is None
+    assert sent([capture(network, *batch, local_steps=1)]) is not None
 
 
 def test_the_model_that_was_given_is_left_as_it_was(network):

@@ -25,7 +25,8 @@ class IGA(Search):
 
     Attributes:
         tv: the weight of total variation.
-        bn: the weight of the distance between the images' batch-norm statistics and the model's running ones.
+        bn: the weight of the distance between the images' batch-norm statistics and those of the victim's own batch,
+            where it sent them beside its update, or the model's running ones.
         group: the weight of the mean squared distance to the mean of the victim's restarts (not registered).
     """
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.engine import Engine, engine
 from gradwire.attacks.inversion.problem import Problem
-from gradwire.attacks.inversion.statistics import Statistics
+from gradwire.attacks.inversion.statistics import Statistics, sent
 from gradwire.schemes import Stack
 from gradwire.schemes.gradients import Gradient
 
@@ -38,9 +38,9 @@ class Match:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """What the model's batch-norm layers remember, for attacks that ask for it."""
-        view = self.problems[0].view
-        return Statistics(view.model, view.mode, str(self.labels.device))
+        """What is known of the statistics of each row's images: those that victims sent, or else the model's."""
+        views = [problem.view for problem in self.problems]
+        return Statistics(views[0].model, views[0].mode, str(self.labels.device), sent(views))
 
     def gradients(self, images: Tensor, labels: Tensor | None = None) -> Mapping[str, Gradient]:
         """What each row's client would have sent of these candidates.

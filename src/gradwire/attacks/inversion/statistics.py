@@ -1,9 +1,12 @@
-"""What a network's batch-norm layers remember of the images it was trained on, held against candidates.
+"""What batch norm tells of images: what a layer remembers of all it was trained on, or what a victim sent of its own.
 
-H. Yin et al., "See through gradients: Image batch recovery via GradInversion", CVPR 2021, eq. 9.
+H. Yin et al., "See through gradients: Image batch recovery via GradInversion", CVPR 2021, eq. 9. There the running
+statistics stand in for the batch's. But training sends them round by round: a client's new ones are
+(1 − m)·old + m·batch, with m the layer's momentum, so that who sees them knows its batch's to rounding.
 """
 
 import copy
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -11,11 +14,16 @@ from torch import Tensor, nn
 
 from gradwire.attacks.inversion.engine.norms import normalise, scale
 from gradwire.errors import GradwireError
+from gradwire.wire import View
 from gradwire.wire.view import Mode
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
+Known = Mapping[str, tuple[Tensor, Tensor]]
+"""Layer name → the mean and the variance (unbiased, as PyTorch keeps it) of each channel, each of shape (V, C)."""
 
 
 class Statistics:
-    """Images of V victims → how far their statistics are from the running ones.
+    """Images of V victims → how far their statistics are from the known ones.
 
     It takes a forward pass of its own, for the engine's paths have no place in common where activations are seen.
 
@@ -23,21 +31,21 @@ class Statistics:
         model: the network as the adversary knows it; it is copied.
         mode: how victims ran it.
         device: where the images will be.
+        known: to compare with; by default the model's running statistics.
 
     Raises:
         GradwireError: the model has no batch norm that keeps running statistics.
     """
 
-    def __init__(self, model: nn.Module, mode: Mode, device: str = "cpu"):
+    def __init__(self, model: nn.Module, mode: Mode, device: str = "cpu", known: Known | None = None):
         self._network = copy.deepcopy(model).to(device).train(mode == "train").requires_grad_(False)
+        known = running(model) if known is None else known
+        self._known = {name: (mean.to(device), variance.to(device)) for name, (mean, variance) in known.items()}
         self._victims = 1
         self._found: list[Tensor] = []
-        kept = 0
-        for layer in self._network.modules():
-            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is not None:
-                layer.forward = partial(self._noting, layer)  # type: ignore[method-assign]
-                kept += 1
-        if not kept:
+        for name, layer in _norms(self._network):
+            layer.forward = partial(self._noting, name, layer)  # type: ignore[method-assign]
+        if not known:
             raise GradwireError(f"model {type(model).__name__} has no batch norm whose statistics could be a prior")
 
     def distance(self, images: Tensor) -> Tensor:
@@ -47,10 +55,54 @@ class Statistics:
         found, self._found = self._found, []
         return torch.stack(found).sum(0)
 
-    def _noting(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
-        each = x.unflatten(0, (self._victims, -1))
-        variance, mean = torch.var_mean(each, (1, *range(3, each.ndim)), correction=0)
-        for own, running in ((mean, layer.running_mean), (variance, layer.running_var)):
-            assert running is not None
-            self._found.append((own - running).norm(dim=1))
+    def _noting(self, name: str, layer: Norm, x: Tensor) -> Tensor:
+        each = x.unflatten(0, (self._victims, -1)).transpose(1, 2).flatten(2)
+        variance, mean = torch.var_mean(each, 2, correction=min(1, each.shape[2] - 1))
+        for own, known in zip((mean, variance), self._known[name], strict=True):
+            self._found.append((own - known).norm(dim=1))
         return scale(layer, normalise(layer, x, self._victims))
+
+
+def running(model: nn.Module) -> Known:
+    """The statistics that a model keeps, as those of one victim."""
+    return {
+        name: (layer.running_mean[None], layer.running_var[None])  # type: ignore[index]
+        for name, layer in _norms(model)
+    }
+
+
+def sent(views: Sequence[View]) -> Known | None:
+    """The statistics of each victim's own batch, from the running ones that it sent; None if one cannot be told.
+
+    They cannot where nothing was sent, where several local steps have mixed in one after another, and from a layer
+    whose momentum is zero.
+    """
+    found: list[Known] = []
+    for view in views:
+        buffers = view.buffers
+        if buffers is None or (view.work is not None and (view.work.steps, view.work.batch) != (1, view.shape[0])):
+            return None
+        own: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, layer in _norms(view.model):
+            tracked = 0 if layer.num_batches_tracked is None else int(layer.num_batches_tracked)
+            momentum = 1 / (tracked + 1) if layer.momentum is None else layer.momentum
+            if not momentum:
+                return None
+            old = [getattr(layer, kind).cpu() for kind in ("running_mean", "running_var")]
+            new = [buffers[f"{name}.{kind}".lstrip(".")] for kind in ("running_mean", "running_var")]
+            mean, variance = ((n - (1 - momentum) * o) / momentum for n, o in zip(new, old, strict=True))
+            own[name] = mean, variance
+        found.append(own)
+    return {
+        name: (torch.stack([own[name][0] for own in found]), torch.stack([own[name][1] for own in found]))
+        for name in found[0]
+    }
+
+
+def _norms(model: nn.Module) -> list[tuple[str, Norm]]:
+    """The layers that keep running statistics, with their names."""
+    return [
+        (name, layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is not None
+    ]

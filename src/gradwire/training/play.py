@@ -1,0 +1,107 @@
+"""One round of given batches as training runs it, with everything that was sent and everything that came of it."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradwire.schemes import Outcome, Round, Scheme, State
+from gradwire.training.buffers import Buffers, average, running_statistics, share
+from gradwire.training.contribution import contribution
+from gradwire.wire import InProcess, Transcript, View
+from gradwire.wire.view import LocalWork, Loss, Mode
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Played:
+    """A round that has been played.
+
+    Attributes:
+        model: as it was before the round, which does not change it.
+        batches: what each client held, party → images and labels; the first is the victim's.
+        scheme: what was done to the updates, and `public`, its public state before the round.
+        round: what is public of it.
+        mode, loss, work: how the clients ran the network.
+        transcript: every message.
+        outcomes: what each client has at the end, party → outcome.
+        buffers: the clients' mean running statistics; {} where none were sent.
+    """
+
+    model: nn.Module
+    batches: Mapping[str, Batch]
+    scheme: Scheme
+    public: State
+    round: Round
+    mode: Mode
+    loss: Loss
+    work: LocalWork | None
+    transcript: Transcript
+    outcomes: Mapping[str, Outcome]
+    buffers: Buffers
+
+    def seen_by(self, adversary: str, labels_known: bool = True, freeze: bool = True) -> View:
+        """What the server, an eavesdropper or a fellow client, by its name, sees of the victim.
+
+        Args:
+            labels_known: whether the adversary is assumed to know the labels.
+            freeze: copy the model, so that training may go on; False shares it with the view.
+        """
+        victim = self.round.clients[0]
+        images, labels = self.batches[victim]
+        return View(
+            adversary=adversary,
+            victim=victim,
+            messages=self.transcript.seen_by(adversary),
+            bytes_up=self.transcript.bytes_up(victim),
+            bytes_down=self.transcript.bytes_down(victim),
+            scheme=self.scheme.spec,
+            public=self.public,
+            clients=self.round.clients,
+            round=self.round.index,
+            seed=self.round.seed,
+            model=copy.deepcopy(self.model) if freeze else self.model,
+            mode=self.mode,
+            loss=self.loss,
+            shape=tuple(images.shape),
+            labels=labels.detach().clone() if labels_known else None,
+            work=self.work,
+        )
+
+
+def play(
+    model: nn.Module,
+    batches: Mapping[str, Batch],
+    scheme: Scheme,
+    private: Mapping[str, State],
+    public: State,
+    round: Round,
+    mode: Mode = "train",
+    loss: Loss = cross_entropy,
+    work: LocalWork | None = None,
+) -> Played:
+    """Every client's update through the scheme, and its running statistics beside it, as the round loop sends them.
+
+    Args:
+        batches: what each client of the round holds.
+        private: each client's state before the round; `public`, the scheme's.
+        mode: how clients run the network. In evaluation mode no running statistics change, and none are sent.
+        work: local steps; None for a plain gradient.
+
+    Raises:
+        GradwireError: a batch, a label, a model or a gradient that cannot be, named in the message.
+    """
+    carried = running_statistics(model) if mode == "train" else []
+    halves, statistics = {}, {}
+    for party, batch in batches.items():
+        came = contribution(model, *batch, scheme, party, private[party], round, work, mode=mode, loss=loss)
+        halves[party] = scheme.client(came.update, came.private, public, round)
+        statistics[party] = share({name: came.buffers[name].cpu() for name in carried})
+    transport, averaged = InProcess(Transcript()), {}
+    outcomes, _ = transport.exchange(halves, scheme.server(public, round), round.index)
+    if carried:
+        averaged = dict(next(iter(transport.exchange(statistics, average(), round.index)[0].values())))
+    return Played(model, batches, scheme, public, round, mode, loss, work, transport.transcript, outcomes, averaged)
