@@ -139,6 +139,11 @@ class Composed(Scheme):
         """What the first scheme's measurement is of the mean of all clients."""
         return self.first.measure(self._inner(sight))
 
+    @property
+    def feeds_back(self) -> bool:
+        """As the first scheme has it."""
+        return self.first.feeds_back
+
     def pooled(self, round: Round) -> int:
         """All of the round's."""
         return len(round.clients)

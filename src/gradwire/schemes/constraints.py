@@ -5,10 +5,12 @@ candidate breaks what was sent, its *violation*: zero if and only if the candida
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
+from gradwire.errors import GradwireError
 from gradwire.schemes.gradients import Gradient
 from gradwire.schemes.measurement import Moments, Term
 
@@ -36,6 +38,10 @@ class Signs(Constraint):
         """G, zero where the sign is not known."""
         return gradient.full() * (self.observed != 0)
 
+    def plus(self, known: Gradient) -> Self:
+        """Refused: what is known of G's sign says nothing of that of G + known."""
+        raise GradwireError("what was sent holds signs of a sum; no sign of one of its parts follows from them")
+
     def violation(self, gradient: Gradient) -> Tensor:
         """The share of ‖G‖₁ that has the wrong sign, in [0, 1]; the scale of G does not matter."""
         known = self.apply(gradient)
@@ -53,6 +59,10 @@ class Cells(Constraint):
     """
 
     width: Tensor
+
+    def times(self, factor: float) -> Self:
+        """The cells grow with what they hold."""
+        return replace(self, observed=factor * self.observed, width=factor * self.width)
 
     def apply(self, gradient: Gradient) -> Tensor:
         """G."""

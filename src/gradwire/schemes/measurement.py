@@ -10,7 +10,7 @@ those of many victims, of whatever schemes, so that they are attacked as one bat
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -45,6 +45,14 @@ class Term(ABC):
     def distance(self, gradient: Gradient) -> Tensor:
         """‖A(G) − y‖², shape (V,): by the difference itself, as that of the moments drowns in rounding when small."""
         return (self.apply(gradient) - self.observed).flatten(1).square().sum(1)
+
+    def times(self, factor: float) -> Self:
+        """The same map of something `factor` times as large, factor > 0: A(factor·G) = factor·y."""
+        return replace(self, observed=factor * self.observed)
+
+    def plus(self, known: Gradient) -> Self:
+        """The same map of something larger by a known part: A(G + known) = y + A(known)."""
+        return replace(self, observed=self.observed + self.apply(known))
 
     def counts(self) -> Tensor:
         """How many numbers y holds of each victim, shape (V,)."""

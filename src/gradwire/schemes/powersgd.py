@@ -44,6 +44,11 @@ class PowerSGD(Scheme):
         """The residual e ← 0, parameter by parameter."""
         return layout.zeros() if self.error_feedback else {}
 
+    @property
+    def feeds_back(self) -> bool:
+        """With error feedback."""
+        return self.error_feedback
+
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Algorithm 1: P ← M·Q, all-reduce, P̂ ← orthonormal, Q ← Mᵀ·P̂, all-reduce, M ≈ P̂·Qᵀ."""
         delta = {name: g + private[name] for name, g in update.items()} if private else update

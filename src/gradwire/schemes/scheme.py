@@ -146,6 +146,11 @@ class Scheme(ABC):
     def measure(self, sight: Sight) -> Measurement:
         """What was sent, as a map of the update that an adaptive adversary can fit."""
 
+    @property
+    def feeds_back(self) -> bool:
+        """Whether clients add all that they have not sent of earlier updates to the next one, and nothing else."""
+        return False
+
     def pooled(self, round: Round) -> int:
         """How many clients' updates one observation is the mean of: all of them where only sums are seen."""
         return 1

@@ -37,6 +37,11 @@ class SignSGD(Scheme):
         """The residual e ← 0, as one flat vector."""
         return {"residual": torch.zeros(layout.size)} if self.error_feedback else {}
 
+    @property
+    def feeds_back(self) -> bool:
+        """With error feedback."""
+        return self.error_feedback
+
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send sign(g) and receive the vote; or send sign(p) and ‖p‖₁/d and receive the mean."""
         layout = round.layout

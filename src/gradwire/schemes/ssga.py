@@ -63,6 +63,11 @@ class SSGA(SGA):
         zero = {"residual": torch.zeros(layout.size)} if self.residual else {}
         return {**super().private_state(layout, secret), **zero}
 
+    @property
+    def feeds_back(self) -> bool:
+        """With a residual."""
+        return self.residual
+
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Lines 5 to 14 of Algorithm 1."""
         ring, gathering = self.ring(round), self.gathering(round)

@@ -35,6 +35,11 @@ class SSGADGC(SSGA):
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
 
+    @property
+    def feeds_back(self) -> bool:
+        """Not an update but its momentum is what is fed back."""
+        return False
+
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """As SSGA, and u ← 0."""
         return {**super().private_state(layout, secret), "momentum": torch.zeros(layout.size)}

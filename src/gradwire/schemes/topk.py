@@ -44,6 +44,11 @@ class TopK(Scheme):
         """The residual e ← 0, as one flat vector."""
         return {"residual": torch.zeros(layout.size)} if self.error_feedback else {}
 
+    @property
+    def feeds_back(self) -> bool:
+        """With error feedback."""
+        return self.error_feedback
+
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send the largest entries of g + e; e ← what was left out."""
         delta = round.layout.flatten(update)

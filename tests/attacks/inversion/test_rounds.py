@@ -5,7 +5,8 @@ import torch
 
 import gradwire
 from gradwire import data, models
-from gradwire.attacks.inversion.rounds import invert_rounds, joint
+from gradwire.attacks.inversion.match import Match
+from gradwire.attacks.inversion.rounds import Rounds, invert_rounds, joint
 from gradwire.errors import GradwireError
 from gradwire.schemes.gradients import Full
 from gradwire.training import gradient
@@ -28,12 +29,46 @@ def test_the_true_batch_meets_every_rounds_equations(model, digits, scheme, lr):
     images, labels = digits.batch([0, 1])
     views = capture_rounds(model, images, labels, scheme, 4, lr=lr)
     total = {}
-    for view, problem in zip(views, joint(views), strict=True):
+    first = joint(views)
+    for view, problem in zip(views, (first, *first.later), strict=True):
         fresh = gradient(view.model, images, labels)[1]
-        total = {name: g + total.get(name, 0) for name, g in fresh.items()}
+        total = {name: g + problem.carried * total.get(name, 0) for name, g in fresh.items()}
         for name, terms in problem.measurement.items():
             for term in terms:
                 torch.testing.assert_close(term.apply(Full(total[name][None])), term.observed, atol=1e-5, rtol=1e-3)
+
+
+def test_without_error_feedback_each_rounds_equations_are_of_that_round(model, digits):
+    images, labels = digits.batch([0])
+    views = capture_rounds(model, images, labels, "topk:ratio=0.01,error_feedback=false", 3, lr=0.5)
+    first = joint(views)
+    for view, problem in zip(views, (first, *first.later), strict=True):
+        fresh = gradient(view.model, images, labels)[1]
+        assert problem.carried == 0
+        for name, terms in problem.measurement.items():
+            torch.testing.assert_close(terms[0].apply(Full(fresh[name][None])), terms[0].observed)
+
+
+@pytest.mark.parametrize("scheme", ["topk:ratio=0.1", "topk:ratio=0.1,error_feedback=false"])
+def test_the_objective_is_the_mean_of_the_rounds_distances(model, digits, scheme):
+    views = capture_rounds(model, *digits.batch([0]), scheme, 2, lr=0.5)
+    candidates = torch.rand(1, 1, *digits.shape)
+    problem = joint(views)
+    found = Rounds(tv=0.0).value(Match.of([problem], "cpu"), candidates)
+    distances, total = [], {}
+    for view, each in zip(views, (problem, *problem.later), strict=True):
+        fresh = gradient(view.model, candidates[0], view.labels)[1]
+        total = {name: g + each.carried * total.get(name, 0) for name, g in fresh.items()}
+        pairs = [(t.apply(Full(total[n][None])), t.observed) for n, ts in each.measurement.items() for t in ts]
+        ours, sent = (torch.cat([side.flatten() for side in sides]) for sides in zip(*pairs, strict=True))
+        distances.append(1 - torch.cosine_similarity(ours, sent, 0))
+    torch.testing.assert_close(found[0], torch.stack(distances).mean(), atol=1e-5, rtol=1e-4)
+
+
+def test_signs_of_a_sum_are_refused(model, digits):
+    views = capture_rounds(model, *digits.batch([0]), "signsgd:error_feedback=true", 2)
+    with pytest.raises(GradwireError, match="signs of a sum"):
+        invert_rounds([views], iterations=1)
 
 
 def test_the_model_moves_between_rounds_only_where_training_moves_it(model, digits):

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from gradwire.attacks.inversion.analytic import Analytic
@@ -11,6 +12,7 @@ from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
+from gradwire.attacks.inversion.rounds import Rounds, joint
 from gradwire.errors import GradwireError, unknown
 from gradwire.wire import View
 
@@ -24,8 +26,12 @@ class Attack(Protocol):
         seed: int = 0,
         device: str = "cpu",
         progress: Callable[[int], None] | None = None,
+        checkpoint: Path | None = None,
     ) -> Guess:
-        """Attack problems that share a model, a mode and a shape, as one batch."""
+        """Attack problems that share a model, a mode and a shape, as one batch.
+
+        What takes long keeps its state in the file `checkpoint`, and goes on from there if the file exists.
+        """
 
 
 ATTACKS: Mapping[str, Callable[..., Attack]] = {
@@ -35,6 +41,7 @@ ATTACKS: Mapping[str, Callable[..., Attack]] = {
     "bayes": Bayes,
     "analytic": Analytic,
     "fedavg": FedAvg,
+    "rounds": Rounds,
 }
 
 
@@ -102,8 +109,10 @@ __all__ = [
     "Guess",
     "Knowledge",
     "Problem",
+    "Rounds",
     "attack",
     "invert",
+    "joint",
     "pose",
     "taken_by",
 ]

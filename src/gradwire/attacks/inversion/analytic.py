@@ -16,6 +16,7 @@ that were (∂W has rank one), and a pixel of which nothing was kept is taken fo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -38,9 +39,14 @@ class Analytic:
     name: ClassVar[str] = "analytic"
 
     def run(
-        self, problems: Sequence[Problem], seed: int = 0, device: str = "cpu", progress: Progress | None = None
+        self,
+        problems: Sequence[Problem],
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress | None = None,
+        checkpoint: Path | None = None,
     ) -> Guess:
-        """Attack problems one by one, on the CPU in float64: they take microseconds.
+        """Attack problems one by one, on the CPU in float64: they take microseconds, and no checkpoint is kept.
 
         Returns:
             images in [0, 1], those with the most evidence first; the objective is the share of the layer's observed
@@ -61,8 +67,9 @@ class Analytic:
             if progress is not None:
                 progress(1)
         labels = torch.stack([problem.labels.cpu() for problem in problems])
-        notes = (f"inputs of {layer.weight.removesuffix('.weight')} solved for in closed form",)
-        return Guess(images, labels, objective, 1, int(objective.isinf().sum()), notes)
+        solved = f"inputs of {layer.weight.removesuffix('.weight')} solved for in closed form"
+        aside = (f"{self.name} {note}" for note in problems[0].left_aside())
+        return Guess(images, labels, objective, 1, int(objective.isinf().sum()), (solved, *aside))
 
 
 def solve(problem: Problem, layer: FirstLayer) -> tuple[Tensor, float] | None:

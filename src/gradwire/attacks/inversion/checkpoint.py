@@ -61,7 +61,7 @@ def fingerprint(problems: Sequence[Problem]) -> str:
     """Sixteen hexadecimal digits that depend on what was observed of whom, and on the attacked model."""
     digest = xxhash.xxh3_64()
     tensors = list(problems[0].view.model.state_dict().values())
-    for problem in problems:
+    for problem in (each for first in problems for each in (first, *first.later)):
         digest.update(repr((problem.salt, problem.view.shape, problem.view.mode)).encode())
         tensors += [
             problem.labels,

@@ -48,7 +48,11 @@ class IGA(Search):
         """Eq. 4, and what was asked for beside it."""
         gradients, stack = match.gradients(images), match.stack
         value = cosine(*stack.moments(gradients), stack.energy) + stack.violation(gradients)
-        value = value + self.tv * total_variation(images)
+        return value + self.priors(match, images)
+
+    def priors(self, match: Match, images: Tensor) -> Tensor:
+        """What speaks for images whatever was sent, shape (V,)."""
+        value = self.tv * total_variation(images)
         if self.bn:
             value = value + self.bn * match.statistics.distance(images)
         if self.group:

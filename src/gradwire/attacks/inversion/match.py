@@ -42,6 +42,12 @@ class Match:
         views = [problem.view for problem in self.problems]
         return Statistics(views[0].model, views[0].mode, str(self.labels.device), sent(views))
 
+    @cached_property
+    def later(self) -> tuple["Match", ...]:
+        """The same rows in each of the rounds that follow, for the attack that takes several."""
+        rounds = zip(*(problem.later for problem in self.problems), strict=True)
+        return tuple(Match.of(problems, str(self.labels.device)) for problems in rounds)
+
     def gradients(self, images: Tensor, labels: Tensor | None = None) -> Mapping[str, Gradient]:
         """What each row's client would have sent of these candidates.
 

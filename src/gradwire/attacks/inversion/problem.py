@@ -24,6 +24,9 @@ class Problem:
         labels: int64, shape (B,): known, or inferred from the view.
         salt: problems with equal salts start from equal noise, so that schemes are compared on equal terms.
         deviation: the standard deviation of the noise in what was sent, as far as the adversary knows of any.
+        carried: 1 where the measurement is of the sum of this and all earlier rounds' gradients, 0 where it is of this
+            round's alone.
+        later: the same victim's problems of the rounds that follow, for the attack that takes several (`rounds`).
     """
 
     view: View
@@ -31,13 +34,27 @@ class Problem:
     labels: Tensor
     salt: int = 0
     deviation: float = 0.0
+    carried: float = 0.0
+    later: tuple["Problem", ...] = ()
+
+    def left_aside(self) -> tuple[str, ...]:
+        """What a report has to say of an attack that takes all this for one gradient."""
+        notes, work = [], self.view.work
+        if work is not None:
+            steps = "one local step" if work.steps == 1 else f"{work.steps} local steps"
+            decay = ", weight decay and all" if work.weight_decay else ""
+            notes.append(f"takes the update of {steps} for the mean gradient of them{decay}")
+        if self.later:
+            notes.append(f"looks at the first of {1 + len(self.later)} rounds alone")
+        return tuple(notes)
 
 
 def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     """The problem that a view poses to an adversary who knows the scheme ("adaptive") or not ("naive").
 
     The naive adversary takes the decoded update for a plain gradient, as published evaluations do; the adaptive one
-    matches what was sent, through the scheme's measurement.
+    matches what was sent, through the scheme's measurement. The update of local steps is brought to the scale of one
+    gradient, divided by their number and size: as such it is what attacks on a gradient can take it for.
 
     Raises:
         GradwireError: unknown knowledge, a view that tells nothing, labels that cannot be inferred.
@@ -45,11 +62,13 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     if knowledge not in KNOWLEDGE:
         raise GradwireError(f"unknown knowledge {knowledge!r}; known: {', '.join(KNOWLEDGE)}")
     scheme, seen = sight(view)
-    decoded = scheme.decode(seen)
+    scale = 1.0 if view.work is None else 1 / (view.work.steps * view.work.lr)
+    decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
     labels = infer(view, decoded) if view.labels is None else view.labels
     if knowledge == "naive":
         return Problem(view, dense(decoded), labels, salt)
-    return Problem(view, scheme.measure(seen), labels, salt, scheme.deviation(seen.round))
+    sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
+    return Problem(view, sent, labels, salt, scale * scheme.deviation(seen.round))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ victim's upload: exact for Top-K, and for PowerSGD where the victim is alone in 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.objective import cosine, total_variation
-from gradwire.attacks.inversion.problem import Guess, Problem, pose
+from gradwire.attacks.inversion.objective import cosine
+from gradwire.attacks.inversion.problem import Guess, Knowledge, Problem, pose
 from gradwire.errors import GradwireError
 from gradwire.schemes import Measurement, sight
 from gradwire.schemes.gradients import Full
@@ -53,57 +53,56 @@ def invert_rounds(views: Sequence[Sequence[View]], *, seed: int = 0, device: str
             raise GradwireError(f"rounds are {[view.round for view in each]}; they must be 0, 1, … without a gap")
         if not all(view.shares_model(first) for view, first in zip(each, views[0], strict=True)):
             raise GradwireError("victims that are attacked together must share a model, a mode and a shape each round")
-    known = [joint(each, salt) for salt, each in enumerate(views)]
-    attack = Rounds(**options)  # type: ignore[arg-type]
-    later = [
-        Match.of([victim[t] for victim in known for _ in range(attack.restarts)], device)
-        for t in range(1, len(views[0]))
-    ]
-    return replace(attack, later=tuple(later)).run([victim[0] for victim in known], seed=seed, device=device)
+    problems = [joint(each, "adaptive", salt) for salt, each in enumerate(views)]
+    return Rounds(**options).run(problems, seed=seed, device=device)  # type: ignore[arg-type]
 
 
-def joint(views: Sequence[View], salt: int = 0) -> list[Problem]:
-    """One victim's problems, round by round, whose measurements are of Σ_{s ≤ t} G_s."""
+def joint(views: Sequence[View], knowledge: Knowledge = "adaptive", salt: int = 0) -> Problem:
+    """One victim's problem of its first round, with those of the rounds after it.
+
+    For who knows of error feedback, a later round's measurement is of Σ_{s ≤ t} G_s. The naive adversary takes each
+    round's decoded update for that round's gradient, and without error feedback that is what it is.
+    """
     problems: list[Problem] = []
     sent: dict[str, Tensor] = {}
     for view in views:
-        problem = pose(view, "adaptive", salt)
-        problems.append(replace(problem, measurement=shifted(problem.measurement, sent)))
+        problem = pose(view, knowledge, salt)
         scheme, seen = sight(view)
-        decoded = scheme.decode(seen)
-        sent = {name: tensor + sent[name] if name in sent else tensor for name, tensor in decoded.items()}
-    return problems
+        if knowledge == "adaptive" and scheme.feeds_back:
+            if sent:
+                problem = replace(problem, measurement=larger(problem.measurement, sent), carried=1.0)
+            sent = {name: tensor + sent.get(name, 0) for name, tensor in scheme.decode(seen).items()}
+        problems.append(problem)
+    return replace(problems[0], later=tuple(problems[1:]))
 
 
-def shifted(measurement: Measurement, by: Mapping[str, Tensor]) -> Measurement:
-    """The same linear maps of something that is larger by a known update: y + A(by)."""
-    if not by:
-        return measurement
-    return {
-        name: [replace(term, observed=term.observed + term.apply(Full(by[name][None]))) for term in terms]
-        for name, terms in measurement.items()
-    }
+def larger(measurement: Measurement, by: Mapping[str, Tensor]) -> Measurement:
+    """The same maps of something that is larger by a known update."""
+    return {name: [term.plus(Full(by[name][None])) for term in terms] for name, terms in measurement.items()}
 
 
 @dataclass(frozen=True)
 class Rounds(IGA):
     """Minimise the mean over rounds of 1 − cos(A_t(Σ_{s ≤ t} G_s), y_t + A_t(Σ_{s < t} sent_s)), plus tv·TV.
 
-    Attributes:
-        later: the matches of rounds 1, 2, …; without any this is IGA.
+    Of a problem without later rounds this is IGA.
     """
 
     name: ClassVar[str] = "rounds"
-
-    later: tuple[Match, ...] = field(default=(), repr=False)
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """The labels are those of the first round's problem."""
         total: dict[str, Tensor] = {}
         values = []
-        for each in (match, *self.later):
+        for each in (match, *match.later):
+            carried = torch.tensor([problem.carried for problem in each.problems]).to(images)
             for name, gradient in each.engine.gradients(images, match.labels).items():
-                total[name] = gradient.full() + total[name] if name in total else gradient.full()
-            moments = each.stack.moments({name: Full(g) for name, g in total.items()})
-            values.append(cosine(*moments, each.stack.energy))
-        return torch.stack(values).mean(0) + self.tv * total_variation(images)
+                own = gradient.full()
+                total[name] = own + carried.view(-1, *[1] * (own.ndim - 1)) * total[name] if name in total else own
+            gradients = {name: Full(g) for name, g in total.items()}
+            values.append(cosine(*each.stack.moments(gradients), each.stack.energy) + each.stack.violation(gradients))
+        return torch.stack(values).mean(0) + self.priors(match, images)
+
+    def notes(self, match: Match) -> tuple[str, ...]:
+        """How many rounds were taken together."""
+        return (*match.engine.notes, f"rounds takes {1 + len(match.later)} rounds of a victim together")

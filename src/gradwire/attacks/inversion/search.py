@@ -74,7 +74,7 @@ class Search(ABC):
 
     def notes(self, match: Match) -> tuple[str, ...]:
         """What a report has to say of how the answer was found."""
-        return match.engine.notes
+        return (*match.engine.notes, *(f"{self.name} {note}" for note in match.problems[0].left_aside()))
 
     def run(
         self,
