@@ -194,3 +194,9 @@ def test_an_interrupted_audit_leaves_its_finished_rows(tmp_path):
     assert len(found) % 4 == 0
     assert len(found) < 8 * 9 * 2
     assert all(0 <= float(row["mse"]) <= 1 for row in found)
+    resumed = run(*arguments[:-2], "--resume", out)
+    assert resumed.returncode == 0, resumed.stderr
+    with results.open(newline="") as file:
+        again = list(csv.DictReader(file))
+    assert len(again) == 8 * 9 * 2
+    assert [row["ssim"] for row in again[: len(found)]] == [row["ssim"] for row in found]

@@ -93,9 +93,112 @@ def test_an_attack_keeps_its_own_defaults_unless_told_otherwise():
     assert AuditSettings(optimizer="adam").attack("dlg").optimizer == "adam"
 
 
+class Cut(Exception):
+    """The machine goes down."""
+
+
+@pytest.mark.parametrize("moment", [110, 350])
+def test_an_audit_that_was_cut_ends_with_the_table_of_one_that_was_not(tmp_path, moment):
+    few = {"samples": 1, "iterations": 120, "schemes": ("none", "topk:ratio=0.1"), "knowledge": "adaptive"}
+    settings = AuditSettings(**few, attacks=("iga", "dlg"), chunk=1, model="mlp")
+
+    def cut(stage, done, total):
+        if done >= moment:
+            raise Cut
+
+    def table(folder):
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in rows(folder)]
+
+    whole = audit(settings, tmp_path / "whole")
+    with pytest.raises(Cut):
+        audit(settings, tmp_path / "cut", cut)
+    seen = []
+    resumed = audit(settings, progress=lambda *step: seen.append(step), resume=tmp_path / "cut")
+    assert table(resumed) == table(whole)
+    ours, theirs = (load_file(folder / "reconstructions.safetensors") for folder in (resumed, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert seen[-1][1] == seen[-1][2]
+    assert not (resumed / "checkpoints").exists()
+
+
+def test_what_cannot_be_resumed(tmp_path):
+    with pytest.raises(GradwireError, match="holds no run; there is nothing to resume"):
+        audit(AuditSettings(**QUICK), resume=tmp_path)
+    ended = audit(AuditSettings(**QUICK), tmp_path / "run")
+    with pytest.raises(GradwireError, match="holds a run that ended"):
+        audit(AuditSettings(**QUICK), resume=ended)
+    (ended / "checkpoints").mkdir()
+    with pytest.raises(GradwireError, match=r"that run has tv=0.0001; this one 0.1"):
+        audit(AuditSettings(**QUICK, tv=0.1), resume=ended)
+    with pytest.raises(GradwireError, match="exclude each other"):
+        audit(AuditSettings(**QUICK), tmp_path / "other", resume=ended)
+
+
+@pytest.mark.parametrize("attack", ["fedavg", "iga", "dlg"])
+def test_local_steps_are_attacked_for_what_they_are_or_it_is_said_that_they_are_not(tmp_path, attack):
+    settings = AuditSettings(
+        **QUICK, attacks=(attack,), batch=2, local_steps=3, local_batch=1, weight_decay=0.01, labels="inferred"
+    )
+    folder = audit(settings, tmp_path / "run")
+    assert len(rows(folder)) == 2 * 3 * 2
+    notes = " ".join(json.loads((folder / "config.json").read_text())["notes"])
+    taken = f"{attack} takes the update of 3 local steps for the mean gradient of them, weight decay and all"
+    assert (taken in notes) == (attack != "fedavg")
+    assert ("3 local steps unrolled" in notes) == (attack == "fedavg")
+
+
+@pytest.mark.parametrize("lr", [0.0, 0.5])
+def test_several_rounds_are_one_attack_among_others(tmp_path, lr):
+    settings = AuditSettings(**QUICK, attacks=("rounds", "iga"), rounds=2, lr=lr, clients=2)
+    folder = audit(settings, tmp_path / "run")
+    assert len(rows(folder)) == 2 * 3 * 2 * 2
+    notes = json.loads((folder / "config.json").read_text())["notes"]
+    assert "rounds takes 2 rounds of a victim together" in notes
+    assert "iga looks at the first of 2 rounds alone" in notes
+
+
+@pytest.mark.slow
+def test_rounds_see_more_of_a_compressed_victim_than_its_first_one_alone(tmp_path):
+    settings = AuditSettings(
+        samples=4,
+        iterations=150,
+        schemes=("topk:ratio=0.001",),
+        attacks=("rounds", "iga"),
+        knowledge="adaptive",
+        rounds=4,
+        lr=0.1,
+    )
+    found = rows(audit(settings, tmp_path / "run"))
+    mean = {name: sum(float(row["ssim"]) for row in found if row["attack"] == name) / 4 for name in ("rounds", "iga")}
+    assert mean["rounds"] > mean["iga"] + 0.15
+
+
+@pytest.mark.parametrize("scheme", ["sga", "none"])
+def test_a_report_says_what_a_secure_sum_leaves_in_the_clear(tmp_path, scheme):
+    settings = AuditSettings(
+        samples=1, iterations=1, schemes=(scheme,), model="resnet20", clients=2, knowledge="adaptive"
+    )
+    notes = json.loads((audit(settings, tmp_path / "run") / "config.json").read_text())["notes"]
+    said = "sga hides single updates; batch norm's running statistics are sent beside it in the clear"
+    assert (said in notes) == (scheme == "sga")
+
+
+def test_fedavg_needs_local_steps(tmp_path):
+    with pytest.raises(GradwireError, match="fedavg needs a view of local steps"):
+        audit(AuditSettings(**QUICK, attacks=("fedavg",)), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"rounds": 0}, "rounds is 0; it must be at least 1"),
+        ({"rounds": 2, "trained_rounds": 3}, "trained_rounds is 3; with several rounds it must be 0"),
+        ({"rounds": 2, "local_steps": 3}, "local_steps is 3; with several rounds it must be 0"),
+        ({"local_batch": 1}, "local_batch is 1 and local_steps 0"),
+        ({"local_steps": 2, "batch": 3, "local_batch": 2}, "local_batch is 2; it must divide the victim's 3 images"),
+        ({"local_steps": 2, "lr": 0.0}, "lr is 0; local steps need a size"),
+        ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"attacks": ("iga",), "bn": -1.0}, "bn is -1"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; known: fp32, tf32, bf16"),
         ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: adam, lbfgs"),
         ({"samples": 0}, "samples is 0; it must be at least 1"),

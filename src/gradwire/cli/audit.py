@@ -32,18 +32,31 @@ CLIENTS = "Parties in the attacked round. [default: 1, or 2 for adversary client
 @click.option("--iterations", default=DEFAULT.iterations, show_default=True)
 @click.option("--restarts", default=DEFAULT.restarts, show_default=True)
 @click.option("--tv", default=DEFAULT.tv, show_default=True, help="Weight of total variation.")
+@click.option("--bn", type=float, help="Weight of the batch-norm statistics' prior. [default: 0]")
+@click.option("--group", type=float, help="Weight of the consistency of restarts. [default: 0]")
 @click.option("--step", default=DEFAULT.step, show_default=True, help="Adam's step size.")
 @click.option("--signed/--unsigned", default=None, help="Follow the slope's sign. [default: the attack's own]")
 @click.option("--decay", help="Of the step size: steps or cosine. [default: the attack's own]")
 @click.option("--optimizer", help="adam or lbfgs. [default: the attack's own]")
 @click.option("--precision", default=DEFAULT.precision, show_default=True, help="fp32, tf32 or bf16.")
 @click.option("--trained-rounds", default=DEFAULT.trained_rounds, show_default=True, help="Training before it.")
+@click.option("--rounds", default=DEFAULT.rounds, show_default=True, help="In a row, for --attack rounds.")
+@click.option("--local-steps", default=DEFAULT.local_steps, help="Of SGD, for --attack fedavg. [default: a gradient]")
+@click.option("--local-batch", default=DEFAULT.local_batch, help="Images a local step. [default: the victim's all]")
+@click.option("--lr", default=DEFAULT.lr, show_default=True, help="Of local steps, and between several rounds.")
+@click.option("--weight-decay", default=DEFAULT.weight_decay, show_default=True, help="In what victims send.")
 @click.option("--split", default=DEFAULT.split, show_default=True, help="Where victims come from: train or test.")
 @click.option("--chunk", default=DEFAULT.chunk, help="Victims attacked at a time. [default: chosen by memory]")
+@click.option("--resume", metavar="DIR", help="Go on with the audit in this folder, given the same options.")
 @click.option("--transcript", metavar="FILE", help="Attack a step that a DDP hook recorded, not one made for it.")
 @click.option("--label", "known", type=int, multiple=True, help="With --transcript: of each image. [default: inferred]")
 def audit(
-    out: str | None, schemes: tuple[str, ...], transcript: str | None, known: tuple[int, ...], **options: object
+    out: str | None,
+    resume: str | None,
+    schemes: tuple[str, ...],
+    transcript: str | None,
+    known: tuple[int, ...],
+    **options: object,
 ) -> None:
     """Attack one round's updates, for each scheme, and report what leaked beside what it cost in bytes."""
     settings = AuditSettings(schemes=schemes or DEFAULT.schemes, **options)  # type: ignore[arg-type]
@@ -53,5 +66,5 @@ def audit(
         recorded(folder)
         return
     with progress_bar() as progress:
-        folder = run_audit(settings, out, progress)
+        folder = run_audit(settings, out, progress, resume)
     outcome(folder)

@@ -1,82 +1,83 @@
 """The audit: victims × schemes × knowledge × attacks: captured as training sends them, attacked, only then scored."""
 
+import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gradwire import data, metrics, models
-from gradwire.attacks.inversion import Guess, Knowledge, Problem, pose
-from gradwire.attacks.inversion.memory import rows_that_fit
-from gradwire.data import Dataset
+from gradwire import data, metrics
+from gradwire.attacks.inversion import Guess
 from gradwire.errors import GradwireError
 from gradwire.report import AUDIT_COLUMNS
-from gradwire.schemes import Layout, State
+from gradwire.schemes import Layout, sight
+from gradwire.studies.audit_cells import Cell, chunk_size, chunks, network
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.run import Progress, RunFolder, silent
-from gradwire.training import TrainingState, TrainSettings, begin, capture, train
+from gradwire.studies.run import Progress, RunFolder, begun, silent
 from gradwire.wire import View
 
-
-@dataclass(frozen=True)
-class Situation:
-    """One scheme at the moment of the attacked round: the model and the scheme's state as they then are."""
-
-    scheme: str
-    model: nn.Module
-    public: State | None = None
-    private: Mapping[str, State] | None = None
+COLUMNS = (*AUDIT_COLUMNS, "label_accuracy")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One victim's problem, and what its row is filed under."""
-
-    scheme: str
-    knowledge: Knowledge
-    victim: int
-    problem: Problem
-
-
-def audit(settings: AuditSettings, out: str | Path | None = None, progress: Progress = silent) -> Path:
+def audit(
+    settings: AuditSettings,
+    out: str | Path | None = None,
+    progress: Progress = silent,
+    resume: str | Path | None = None,
+) -> Path:
     """Run a whole audit and return the folder that it wrote: results.csv, config.json, reconstructions.
 
-    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable.
+    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable; attacks keep
+    their state beside them. Resumed, what was finished is read back, what was under way goes on, and the table ends as
+    it would have without the interruption, but for the seconds. Rounds of training before the attack are run again.
+
+    Args:
+        out: the folder to write; `resume`: the folder of an audit that was cut, with the same settings.
 
     Raises:
-        GradwireError: settings that cannot be met, or a folder that cannot be written.
+        GradwireError: settings that cannot be met, or a folder that cannot be written or resumed.
     """
+    if out and resume:
+        raise GradwireError("--out and --resume exclude each other: a resumed audit writes where it wrote before")
     victims = data.load(settings.data, settings.split)
     needed = settings.samples * settings.batch * settings.parties
     if len(victims) < needed:
         raise GradwireError(f"{settings.data} has {len(victims)} {settings.split} images; this audit needs {needed}")
-    model = _model(settings, victims)
-    run = RunFolder.create(out, "audit", (*AUDIT_COLUMNS, "label_accuracy"))
+    model = network(settings, victims)
+    if not settings.chunk:
+        # In other chunks the table would be another one by rounding, so that a resumed audit keeps to its own.
+        size = int(str(begun(resume)["chunk"])) if resume else chunk_size(settings, model, victims.shape)
+        settings = replace(settings, chunk=size)
+    run = RunFolder.resume(resume, COLUMNS, asdict(settings)) if resume else RunFolder.create(out, "audit", COLUMNS)
+    run.checkpoints.mkdir(exist_ok=True)
     run.configure("audit", asdict(settings))
     images, labels = victims.batch(range(settings.samples * settings.batch))
     labels = labels.view(settings.samples, settings.batch)
     truth = images.view(settings.samples, settings.batch, *victims.shape)
     pictures = {"originals": truth}
     notes: dict[str, None] = {}
-    lost, done = 0, 0
-    steps = sum(getattr(settings.attack(name), "iterations", 1) for name in settings.attacks)
-    total = settings.cells * steps
+    lost, done, finished = 0, 0, 0
+    steps = [getattr(settings.attack(name), "iterations", 1) for name in settings.attacks]
+    total = settings.cells * sum(steps)
 
     def tick(victims: int) -> None:
         nonlocal done
         done += victims
         progress("attacking", done, total)
 
-    for chunk in _chunks(settings, victims, model, progress):
-        for name in settings.attacks:
+    for number, chunk in enumerate(chunks(settings, victims, model, progress)):
+        notes |= dict.fromkeys(note for cell in chunk for note in _in_the_clear(cell.problem.view))
+        for position, name in enumerate(settings.attacks):
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]
-            guess = settings.attack(name).run(problems, settings.seed, settings.device, tick)
+            kept = run.checkpoints / f"{number:05}-{name}.safetensors"
+            guess = settings.attack(name).run(problems, settings.seed, settings.device, tick, kept)
             each = (time.perf_counter() - started) / len(chunk)
+            finished += steps[position] * len(chunk)
+            tick(finished - done)
             lost += guess.lost
             notes |= dict.fromkeys(guess.notes)
             # Only here, when the attack has chosen, does the truth come in.
@@ -91,82 +92,15 @@ def audit(settings: AuditSettings, out: str | Path | None = None, progress: Prog
     if lost:
         notes[f"{lost} restarts ended in a value that was not finite and were given up"] = None
     run.configure("audit", asdict(settings), notes)
+    shutil.rmtree(run.checkpoints)
     return run.path
 
 
-def _model(settings: AuditSettings, dataset: Dataset) -> nn.Module:
-    shape, classes = dataset.shape, dataset.num_classes
-    model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
-    return model.to(settings.device)
-
-
-def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[list[Situation]]:
-    """Schemes that share a model, lot by lot: untrained, all of them do; trained, each has come its own way."""
-    if not settings.trained_rounds:
-        yield [Situation(spec, model) for spec in settings.schemes]
-        return
-    dataset = data.load(settings.data, "train")
-    for number, spec in enumerate(settings.schemes):
-        how = TrainSettings(
-            scheme=spec,
-            clients=settings.parties,
-            rounds=settings.trained_rounds,
-            seed=settings.seed,
-            device=settings.device,
-        )
-        state = begin(how, _model(settings, dataset))
-
-        def tick(state: TrainingState, _: float, number: int = number) -> None:
-            rounds = settings.trained_rounds
-            progress("training", number * rounds + state.round, len(settings.schemes) * rounds)
-
-        train(state, how, dataset, after_round=tick)
-        yield [Situation(spec, state.model, state.public, state.private)]
-
-
-def _chunks(settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress) -> Iterator[list[Cell]]:
-    """The cells of the audit in chunks that are attacked as one batch each: cells that share a model."""
-    size = settings.chunk
-    for lot in _situations(settings, model, progress):
-        if not size:
-            shape = (settings.batch, *victims.shape)
-            size = max(1, rows_that_fit(lot[0].model, shape, settings.device) // settings.restarts)
-        cells = (cell for situation in lot for cell in _cells(settings, situation, victims))
-        yield from iter(lambda cells=cells, size=size: list(islice(cells, size)), [])  # type: ignore[misc]
-
-
-def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[Cell]:
-    """Capture each victim's round under one scheme, and pose the problem for each kind of knowledge."""
-    views = [_view(settings, situation, victims, victim) for victim in range(settings.samples)]
-    for knowledge in settings.knows:
-        for victim, view in enumerate(views):
-            yield Cell(situation.scheme, knowledge, victim, pose(view, knowledge, salt=victim))
-
-
-def _view(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> View:
-    """What the adversary sees of one victim's round."""
-    batches = [_batch(settings, victims, victim, party) for party in range(settings.parties)]
-    return capture(
-        situation.model,
-        *batches[0],
-        situation.scheme,
-        adversary=settings.adversary,
-        fellows=batches[1:],
-        mode=settings.mode,
-        labels_known=settings.labels == "known",
-        public=situation.public,
-        private=situation.private,
-        round=settings.trained_rounds,
-        seed=settings.seed,
-        freeze=False,
-    )
-
-
-def _batch(settings: AuditSettings, victims: Dataset, victim: int, party: int) -> tuple[Tensor, Tensor]:
-    """What a party of a victim's round holds: party 0 is the victim, its fellows' images come after all victims'."""
-    start = (party * settings.samples + victim) * settings.batch
-    images, labels = victims.batch(range(start, start + settings.batch))
-    return images.to(settings.device), labels.to(settings.device)
+def _in_the_clear(view: View) -> Iterator[str]:
+    """What a secure sum does not hide: running statistics cross the wire beside it, each client's own."""
+    scheme, seen = sight(view)
+    if scheme.pooled(seen.round) > 1 and view.buffers is not None:
+        yield f"{view.scheme} hides single updates; batch norm's running statistics are sent beside it in the clear"
 
 
 def _rows(

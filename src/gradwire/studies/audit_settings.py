@@ -26,8 +26,13 @@ class AuditSettings:
         labels: whether the adversary is assumed to know them ("known") or has to infer them ("inferred").
         mode: how victims run the network, "train" or "eval".
         trained_rounds: rounds of training before the attacked one, with each scheme of its own.
-        signed, decay, optimizer: of the search; None leaves each attack to its own. Of these, of `tv` and of `step`,
-            an attack takes what it has a use for.
+        rounds: rounds in a row, each of the victim's same batch, that the adversary watches from the first one on.
+        local_steps: of SGD before the victim sends what they changed (0: it sends a gradient); `local_batch`: images
+            a step (0: all of the victim's).
+        lr: the step size of local steps, and of the model between several rounds.
+        weight_decay: adds weight_decay·parameter to what each step, or the one gradient, follows.
+        signed, decay, optimizer: of the search; None leaves each attack to its own. Of these, of `tv`, `step`, `bn`
+            and `group`, an attack takes what it has a use for.
         precision: of the search, "fp32", "tf32" or "bf16".
         split: where the victims come from.
         chunk: victims attacked at a time (0: chosen by memory).
@@ -47,22 +52,29 @@ class AuditSettings:
     iterations: int = 300
     restarts: int = 1
     tv: float = 1e-4
+    bn: float | None = None
+    group: float | None = None
     step: float = 0.1
     signed: bool | None = None
     decay: Literal["steps", "cosine"] | None = None
     optimizer: Literal["adam", "lbfgs"] | None = None
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     trained_rounds: int = 0
+    rounds: int = 1
+    local_steps: int = 0
+    local_batch: int = 0
+    lr: float = 0.05
+    weight_decay: float = 0.0
     split: str = "test"
     chunk: int = 0
     seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("samples", "batch"):
+        for name in ("samples", "batch", "rounds"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("trained_rounds", "chunk", "seed", "clients"):
+        for name in ("trained_rounds", "chunk", "seed", "clients", "local_steps", "local_batch", "lr", "weight_decay"):
             if getattr(self, name) < 0:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name, known in (
@@ -78,11 +90,25 @@ class AuditSettings:
             raise GradwireError("an audit needs at least one scheme and one attack")
         if self.adversary == "client" and self.clients == 1:
             raise GradwireError("clients is 1; adversary 'client' needs at least 2 in the round")
+        self._check_work()
         check_device(self.device)
         for spec in self.schemes:
             parse(spec)
         for name in self.attacks:
             self.attack(name)
+
+    def _check_work(self) -> None:
+        """Refuse local work that cannot be, and rounds whose residuals nobody could follow."""
+        if self.local_batch and not self.local_steps:
+            raise GradwireError(f"local_batch is {self.local_batch} and local_steps 0; it is the batch of local steps")
+        if self.local_batch and self.batch % self.local_batch:
+            raise GradwireError(f"local_batch is {self.local_batch}; it must divide the victim's {self.batch} images")
+        if self.local_steps and not self.lr:
+            raise GradwireError("lr is 0; local steps need a size")
+        beside = {"trained_rounds": self.trained_rounds, "local_steps": self.local_steps}
+        for name, value in (beside | {"weight_decay": self.weight_decay}).items():
+            if self.rounds > 1 and value:
+                raise GradwireError(f"{name} is {value}; with several rounds it must be 0: they begin with the first")
 
     def attack(self, name: str) -> Attack:
         """The attack with this name, and those of these settings that it takes and that are given."""

@@ -19,6 +19,7 @@ RESULTS = "results.csv"
 CONFIG = "config.json"
 RECONSTRUCTIONS = "reconstructions.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINTS = "checkpoints"
 Row = Mapping[str, object]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -66,6 +67,27 @@ class RunFolder:
             writer.writerows(rows)
         return run
 
+    @classmethod
+    def resume(cls, path: str | Path, columns: Iterable[str], settings: Mapping[str, object]) -> "RunFolder":
+        """The folder of a run that was cut, to be run again from its checkpoints: its results begin anew.
+
+        Raises:
+            GradwireError: no run there, one that ended, or one of other settings (naming what differs).
+        """
+        run, before = cls(Path(path), columns), begun(path)
+        now = json.loads(json.dumps(settings))
+        for name in now:
+            if before.get(name) != now[name]:
+                raise GradwireError(f"--resume {path}: that run has {name}={before.get(name)}; this one {now[name]}")
+        with (run.path / RESULTS).open("w", newline="") as file:
+            csv.writer(file).writerow(run.columns)
+        return run
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where a run keeps what it needs to go on, until it has ended."""
+        return self.path / CHECKPOINTS
+
     def append(self, rows: Iterable[Row]) -> None:
         """Add finished rows to results.csv."""
         with (self.path / RESULTS).open("a", newline="") as file:
@@ -109,6 +131,22 @@ class RunFolder:
     def save(self, tensors: Mapping[str, Tensor], name: str = RECONSTRUCTIONS) -> None:
         """Write tensors beside the table."""
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.path / name)
+
+
+def begun(path: str | Path) -> dict[str, object]:
+    """The settings of a run that has begun and not ended.
+
+    Raises:
+        GradwireError: no run, or one that ended.
+    """
+    folder = Path(path)
+    if not (folder / CHECKPOINTS).is_dir() or not (folder / CONFIG).is_file():
+        what = "a run that ended" if (folder / CONFIG).is_file() else "no run"
+        raise GradwireError(f"--resume {path}: the folder holds {what}; there is nothing to resume")
+    try:
+        return dict(json.loads((folder / CONFIG).read_text())["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise GradwireError(f"--resume {path}: {CONFIG} cannot be read: {error}") from None
 
 
 def machine(device: str) -> str:

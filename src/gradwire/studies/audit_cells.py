@@ -1,0 +1,146 @@
+"""The cells of an audit: each scheme at the moment of the attack, each victim's views, the problems they pose."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from torch import Tensor, nn
+
+from gradwire import data, models
+from gradwire.attacks.inversion import Knowledge, Problem, joint
+from gradwire.attacks.inversion.memory import rows_that_fit
+from gradwire.data import Dataset
+from gradwire.schemes import State
+from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.run import Progress
+from gradwire.training import TrainingState, TrainSettings, begin, capture, train
+from gradwire.training.rounds import capture_rounds
+from gradwire.wire import View
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One scheme at the moment of the attacked round: the model and the scheme's state as they then are."""
+
+    scheme: str
+    model: nn.Module
+    public: State | None = None
+    private: Mapping[str, State] | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One victim's problem, and what its row is filed under."""
+
+    scheme: str
+    knowledge: Knowledge
+    victim: int
+    problem: Problem
+
+
+def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
+    """The untrained model that the settings name."""
+    shape, classes = dataset.shape, dataset.num_classes
+    model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
+    return model.to(settings.device)
+
+
+def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Victims that fit into memory at once, with their restarts and all rounds or local steps that are unrolled."""
+    rows = rows_that_fit(model, (settings.batch, *shape), settings.device)
+    return max(1, rows // (settings.restarts * settings.rounds * max(1, settings.local_steps)))
+
+
+def chunks(settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress) -> Iterator[list[Cell]]:
+    """The cells of the audit in chunks that are attacked as one batch each: cells that share a model."""
+    for situations in _situations(settings, model, progress):
+        for lot in _lots(settings, situations, victims):
+            yield from iter(lambda lot=lot: list(islice(lot, settings.chunk)), [])  # type: ignore[misc]
+
+
+def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[list[Situation]]:
+    """Schemes that share a model, lot by lot: untrained, all of them do; trained, each has come its own way."""
+    if not settings.trained_rounds:
+        yield [Situation(spec, model) for spec in settings.schemes]
+        return
+    dataset = data.load(settings.data, "train")
+    for number, spec in enumerate(settings.schemes):
+        how = TrainSettings(
+            scheme=spec,
+            clients=settings.parties,
+            rounds=settings.trained_rounds,
+            seed=settings.seed,
+            device=settings.device,
+        )
+        state = begin(how, network(settings, dataset))
+
+        def tick(state: TrainingState, _: float, number: int = number) -> None:
+            rounds = settings.trained_rounds
+            progress("training", number * rounds + state.round, len(settings.schemes) * rounds)
+
+        train(state, how, dataset, after_round=tick)
+        yield [Situation(spec, state.model, state.public, state.private)]
+
+
+def _lots(settings: AuditSettings, situations: list[Situation], victims: Dataset) -> Iterator[Iterator[Cell]]:
+    """Cells that share a model in every round: where it moves between rounds, it moves with the victim."""
+    everyone = range(settings.samples)
+    if settings.rounds > 1 and settings.lr:
+        yield from (_cells(settings, each, victims, (victim,)) for each in situations for victim in everyone)
+    else:
+        yield (cell for each in situations for cell in _cells(settings, each, victims, everyone))
+
+
+def _cells(
+    settings: AuditSettings, situation: Situation, victims: Dataset, chosen: range | tuple[int, ...]
+) -> Iterator[Cell]:
+    """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
+    views = {victim: _views(settings, situation, victims, victim) for victim in chosen}
+    for knowledge in settings.knows:
+        for victim in chosen:
+            yield Cell(situation.scheme, knowledge, victim, joint(views[victim], knowledge, salt=victim))
+
+
+def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:
+    """What the adversary sees of one victim's rounds."""
+    batches = [_batch(settings, victims, victim, party) for party in range(settings.parties)]
+    known = settings.labels == "known"
+    if settings.rounds > 1:
+        return capture_rounds(
+            situation.model,
+            *batches[0],
+            situation.scheme,
+            settings.rounds,
+            lr=settings.lr,
+            adversary=settings.adversary,
+            fellows=batches[1:],
+            mode=settings.mode,
+            labels_known=known,
+            seed=settings.seed,
+        )
+    view = capture(
+        situation.model,
+        *batches[0],
+        situation.scheme,
+        adversary=settings.adversary,
+        fellows=batches[1:],
+        mode=settings.mode,
+        labels_known=known,
+        public=situation.public,
+        private=situation.private,
+        round=settings.trained_rounds,
+        seed=settings.seed,
+        freeze=False,
+        local_steps=settings.local_steps or None,
+        local_batch=settings.local_batch or None,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+    )
+    return [view]
+
+
+def _batch(settings: AuditSettings, victims: Dataset, victim: int, party: int) -> tuple[Tensor, Tensor]:
+    """What a party of a victim's round holds: party 0 is the victim, its fellows' images come after all victims'."""
+    start = (party * settings.samples + victim) * settings.batch
+    images, labels = victims.batch(range(start, start + settings.batch))
+    return images.to(settings.device), labels.to(settings.device)
