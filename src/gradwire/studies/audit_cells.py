@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 from torch import Tensor, nn
 
@@ -52,16 +51,22 @@ def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]
 
 
 def chunks(settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress) -> Iterator[list[Cell]]:
-    """The cells of the audit in chunks that are attacked as one batch each: cells that share a model."""
-    for situations in _situations(settings, model, progress):
-        for lot in _lots(settings, situations, victims):
-            yield from iter(lambda lot=lot: list(islice(lot, settings.chunk)), [])  # type: ignore[misc]
+    """The cells of the audit in chunks that are attacked as one batch each: cells that share a model in every round."""
+    chunk: list[Cell] = []
+    for situation in _situations(settings, model, progress):
+        for cell in _cells(settings, situation, victims):
+            if chunk and (len(chunk) == settings.chunk or not chunk[0].problem.shares_model(cell.problem)):
+                yield chunk
+                chunk = []
+            chunk.append(cell)
+    if chunk:
+        yield chunk
 
 
-def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[list[Situation]]:
-    """Schemes that share a model, lot by lot: untrained, all of them do; trained, each has come its own way."""
+def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[Situation]:
+    """Every scheme at the moment of the attack: untrained, they share a model; trained, each has come its own way."""
     if not settings.trained_rounds:
-        yield [Situation(spec, model) for spec in settings.schemes]
+        yield from (Situation(spec, model) for spec in settings.schemes)
         return
     dataset = data.load(settings.data, "train")
     for number, spec in enumerate(settings.schemes):
@@ -79,26 +84,15 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
             progress("training", number * rounds + state.round, len(settings.schemes) * rounds)
 
         train(state, how, dataset, after_round=tick)
-        yield [Situation(spec, state.model, state.public, state.private)]
+        yield Situation(spec, state.model, state.public, state.private)
 
 
-def _lots(settings: AuditSettings, situations: list[Situation], victims: Dataset) -> Iterator[Iterator[Cell]]:
-    """Cells that share a model in every round: where it moves between rounds, it moves with the victim."""
-    everyone = range(settings.samples)
-    if settings.rounds > 1 and settings.lr:
-        yield from (_cells(settings, each, victims, (victim,)) for each in situations for victim in everyone)
-    else:
-        yield (cell for each in situations for cell in _cells(settings, each, victims, everyone))
-
-
-def _cells(
-    settings: AuditSettings, situation: Situation, victims: Dataset, chosen: range | tuple[int, ...]
-) -> Iterator[Cell]:
+def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[Cell]:
     """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
-    views = {victim: _views(settings, situation, victims, victim) for victim in chosen}
+    views = [_views(settings, situation, victims, victim) for victim in range(settings.samples)]
     for knowledge in settings.knows:
-        for victim in chosen:
-            yield Cell(situation.scheme, knowledge, victim, joint(views[victim], knowledge, salt=victim))
+        for victim, seen in enumerate(views):
+            yield Cell(situation.scheme, knowledge, victim, joint(seen, knowledge, salt=victim))
 
 
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:

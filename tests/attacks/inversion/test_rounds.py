@@ -65,6 +65,16 @@ def test_the_objective_is_the_mean_of_the_rounds_distances(model, digits, scheme
     torch.testing.assert_close(found[0], torch.stack(distances).mean(), atol=1e-5, rtol=1e-4)
 
 
+def test_victims_whose_models_have_moved_apart_are_no_batch(model, digits):
+    def problems(lr, rounds):
+        return [joint(capture_rounds(model, *digits.batch([i]), "topk:ratio=0.1", rounds, lr=lr)) for i in range(2)]
+
+    for lr, rounds, share in ((0.0, 2, True), (0.5, 2, False), (0.5, 1, True)):
+        first, second = problems(lr, rounds)
+        assert first.shares_model(second) == share
+    assert not problems(0.0, 2)[0].shares_model(problems(0.0, 1)[0])
+
+
 def test_signs_of_a_sum_are_refused(model, digits):
     views = capture_rounds(model, *digits.batch([0]), "signsgd:error_feedback=true", 2)
     with pytest.raises(GradwireError, match="signs of a sum"):

@@ -37,6 +37,11 @@ class Problem:
     carried: float = 0.0
     later: tuple["Problem", ...] = ()
 
+    def shares_model(self, other: "Problem") -> bool:
+        """Whether both can be attacked as one batch: their views share a model in every round."""
+        ours, theirs = ((each.view for each in (first, *first.later)) for first in (self, other))
+        return len(self.later) == len(other.later) and all(a.shares_model(b) for a, b in zip(ours, theirs, strict=True))
+
     def left_aside(self) -> tuple[str, ...]:
         """What a report has to say of an attack that takes all this for one gradient."""
         notes, work = [], self.view.work
