@@ -71,12 +71,14 @@ class Sight:
         uploads: what the victim sent, phase by phase.
         replies: what the server answered to all, phase by phase.
         public: the scheme's public state before the round.
+        victim: who sent it.
     """
 
     uploads: Mapping[str, Tensors]
     replies: Mapping[str, Tensors]
     public: State
     round: Round
+    victim: str = "client:0"
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,9 @@ class Scheme(ABC):
     def practice(self) -> Practice | None:
         """What clients do to their steps while they train; by default nothing, which is None."""
         return None
+
+    def check_rounds(self, rounds: int) -> None:  # noqa: B027 (most schemes are content with any number)
+        """Refuse a training run of so many rounds in which the scheme could not do what it is there for."""
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
         """What a report has to say of a run, from the states (party → state) that its clients have come out with."""
@@ -159,10 +164,14 @@ class Scheme(ABC):
         """The standard deviation of the noise in every entry of what is sent; 0 where there is none."""
         return 0.0
 
+    def opened(self, upload: Tensors, party: str, public: State, round: Round) -> Tensors:
+        """A client's message in the form in which the server answers to all: by default as it was sent."""
+        return upload
+
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
         """What a fellow client works out of a phase: the mean upload of the others, by taking its own out.
 
-        This default holds where the server's reply is the mean of the uploads.
+        This default holds where the server's reply is the mean of the uploads, once they are `opened`.
         """
         n = len(round.clients)
         return {name: (n * reply[name] - own[name]) / (n - 1) for name in own}

@@ -29,8 +29,9 @@ def sight(view: View) -> tuple[Scheme, Sight]:
     if view.adversary in (SERVER, "eavesdropper"):
         uploads = {m.phase: m.tensors for m in messages if m.sender == view.victim}
     else:
-        own = {m.phase: m.tensors for m in messages if m.sender == view.adversary}
+        sent = {m.phase: m.tensors for m in messages if m.sender == view.adversary}
+        own = {phase: scheme.opened(tensors, view.adversary, view.public, round) for phase, tensors in sent.items()}
         uploads = {phase: scheme.others(replies[phase], own[phase], round) for phase in own if phase in replies}
     if not uploads:
         raise GradwireError(f"the view of {view.adversary} holds no message that tells anything of {view.victim}")
-    return scheme, Sight(uploads, replies, view.public, round)
+    return scheme, Sight(uploads, replies, view.public, round, view.victim)

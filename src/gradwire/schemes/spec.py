@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import reduce
 
 from gradwire import spelling
+from gradwire.schemes.autoencoder import Autoencoder
 from gradwire.schemes.composed import compose
 from gradwire.schemes.dgc import DGC
 from gradwire.schemes.noise import Noise
@@ -19,7 +20,7 @@ from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.ssga_dgc import SSGADGC
 from gradwire.schemes.topk import TopK
 
-_ALL = (Plain, TopK, RandomK, PowerSGD, DGC, QSGD, SignSGD, Noise, Sparsify, SGA, SSGA, SSGADGC)
+_ALL = (Plain, TopK, RandomK, PowerSGD, DGC, QSGD, SignSGD, Noise, Sparsify, Autoencoder, SGA, SSGA, SSGADGC)
 SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in _ALL}
 
 

@@ -49,6 +49,7 @@ def run_training(
         raise GradwireError(f"eval_every is {eval_every}; it must be at least 1")
     if out and resume:
         raise GradwireError("--out and --resume exclude each other: a resumed run writes where it wrote before")
+    parse(settings.scheme).check_rounds(settings.rounds)
     dataset, held_out = data.load(data_name, "train"), data.load(data_name, "test")
     model = models.build(model_name, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, settings.seed)
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
@@ -132,4 +133,5 @@ def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
         notes.append(f"{settings.scheme}: clients keep a momentum of {local:g} themselves; the optimiser adds none.")
     if state.skipped:
         notes.append(f"{state.skipped} rounds were skipped, for a gradient was not finite.")
+    notes += parse(settings.scheme).notes(state.private)
     return notes

@@ -1,0 +1,323 @@
+"""Learned model compression: every client's own autoencoder compresses, and thereby perturbs, its parameters.
+
+Y. Chen, L. Abrahamyan, H. Sahli, N. Deligiannis, "Learned model compression for efficient and privacy-preserving
+federated learning": algorithms 1 to 3. The autoencoder itself is `codec`.
+
+Where the paper is silent or contradicts itself, this holds:
+
+- Each parameter tensor is encoded by itself, weights and biases alike; "each layer" in the paper.
+- A step leaves what the autoencoder makes of its parameters, the next one starts there (equation 11 and the text;
+  line 9 of algorithm 2 would discard it).
+- T_w counts the rounds of the run. A client that was not there at the end of the warming-up sends its decoder with the
+  first message after it; one whose autoencoder has never been trained trains it in that round first.
+- A client that takes fewer than m_w steps makes up for the others on the parameters that the last one left. With
+  `warmup_rounds=0,warmup_iterations=100` and one local step, that is the paper's attack on untrained models.
+- Equation 9 does not say which optimiser: Adam. Plain gradient descent (`optimizer=sgd`) learns nothing in 30 steps.
+
+What is sent are parameters, not changes: the server decodes every client's with the decoder that this client once sent
+it, averages (equation 12), and replies with the mean, uncompressed. The decoders are its state, public in so far as
+whoever listened from the start has them as well.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from gradwire.errors import GradwireError, unknown
+from gradwire.schemes import codec
+from gradwire.schemes.aggregate import mean
+from gradwire.schemes.gradients import Gradient
+from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement, Term, dense
+from gradwire.schemes.practice import Practice, Step
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_positive
+from gradwire.seeds import generator
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+
+OPTIMIZERS = ("adam", "sgd")
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""Adam's, as Kingma and Ba have them."""
+
+
+@dataclass(frozen=True)
+class Autoencoder(Scheme, Practice):
+    """Send the latent code of the parameters.
+
+    Attributes:
+        warmup_rounds: T_w, in which clients train their autoencoders and send what these leave of the parameters, at
+            full length; at the end of the last they send their decoders. From then on they send codes.
+        warmup_iterations: m_w, the first steps of a warming-up round, which are not perturbed: the autoencoder is
+            trained on what they leave.
+        lr: λ, the autoencoder's learning rate.
+        passes: how often each of those parameters is used ("using updates twice").
+        optimizer: of the autoencoder, "adam" or "sgd".
+    """
+
+    name: ClassVar[str] = "autoencoder"
+    hosted: ClassVar[bool] = True
+
+    warmup_rounds: int = 35
+    warmup_iterations: int = 30
+    lr: float = 1e-3
+    passes: int = 2
+    optimizer: Literal["adam", "sgd"] = "adam"
+
+    def __post_init__(self) -> None:
+        if self.warmup_rounds < 0:
+            raise GradwireError(f"autoencoder: warmup_rounds is {self.warmup_rounds}; it must not be negative")
+        check_positive(self.name, "warmup_iterations", self.warmup_iterations)
+        check_positive(self.name, "passes", self.passes)
+        if not 0 < self.lr < inf:
+            raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("autoencoder: optimizer", self.optimizer, OPTIMIZERS)
+
+    def check_rounds(self, rounds: int) -> None:
+        """Refuse a run that ends before the warming-up does: nothing in it would be compressed."""
+        if self.warmup_rounds >= rounds:
+            raise GradwireError(
+                f"autoencoder: warmup_rounds is {self.warmup_rounds} and the run has {rounds} rounds: no code would "
+                "be sent; it must have more"
+            )
+
+    @property
+    def practice(self) -> Practice:
+        """Train the autoencoder, or put the parameters through it, after each step."""
+        return self
+
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
+        """The client's autoencoder, untrained, with Adam's moments.
+
+        `fits` counts its training steps and is what its decoder's version goes by; `told`, whether the server has the
+        decoder; `fallbacks`, how often it diverged.
+        """
+        random = generator("autoencoder", secret)
+        weights = torch.cat([codec.initial(half, random) for half in codec.HALVES])
+        return {
+            "weights": weights,
+            "first": torch.zeros_like(weights),
+            "second": torch.zeros_like(weights),
+            **{name: torch.zeros((), dtype=torch.int64) for name in ("fits", "told", "fallbacks")},
+        }
+
+    # The client: algorithms 1 and 2.
+
+    def settle(self, parameters: Update, private: State, step: Step) -> tuple[Update, State]:
+        """Train the autoencoder on what a step left, or leave what the autoencoder makes of it."""
+        state = dict(private)
+        if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
+            state["good"] = state["weights"]
+        training = "good" in state and step.index < self.warmup_iterations
+        if training:
+            for _ in range(self.warmup_iterations - step.index if step.last else 1):
+                state = self._fit(state, parameters)
+        if training and not step.last:
+            return parameters, state
+        state, code, decoded = self._perturb(state, parameters)
+        if step.last:
+            state.pop("good", None)
+            state["code"] = code
+        return decoded, state
+
+    def _fit(self, state: dict[str, Tensor], parameters: Update) -> dict[str, Tensor]:
+        """Equation 9 on one tensor after the other, `passes` times, until it diverges."""
+        for tensor in (each for _ in range(self.passes) for each in parameters.values()):
+            if "good" in state:
+                state = self._descend(state, tensor.detach().reshape(-1))
+        return state
+
+    def _descend(self, state: dict[str, Tensor], vector: Tensor) -> dict[str, Tensor]:
+        """One step along the slope of the mean squared error (equation 10)."""
+        weights = state["weights"].to(vector).requires_grad_()
+        with torch.enable_grad():
+            encoder, decoder = _halves(weights)
+            rebuilt = codec.decode(decoder, codec.encode(encoder, vector), len(vector))
+            (slope,) = torch.autograd.grad((rebuilt - vector).square().mean(), weights)
+        after = state | {"fits": state["fits"] + 1}
+        if self.optimizer == "adam":
+            slope = _adam(after, slope)
+        after["weights"] = weights.detach() - self.lr * slope
+        return after if bool(torch.isfinite(after["weights"]).all()) else _fallen(after)
+
+    def _perturb(self, state: dict[str, Tensor], parameters: Update) -> tuple[dict[str, Tensor], Tensor, Update]:
+        """Codes, one after another, and what they stand for: equations 5 to 8."""
+        encoder, decoder = _halves(state["weights"].to(next(iter(parameters.values()))))
+        codes = {name: codec.encode(encoder, tensor.detach().reshape(-1)) for name, tensor in parameters.items()}
+        decoded = {n: codec.decode(decoder, codes[n], p.numel()).view(p.shape) for n, p in parameters.items()}
+        joined = torch.cat(list(codes.values()))
+        if "good" in state and not all(bool(torch.isfinite(tensor).all()) for tensor in (joined, *decoded.values())):
+            return self._perturb(_fallen(state), parameters)
+        return state, joined, decoded
+
+    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
+        """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""
+        if "code" not in private:
+            raise GradwireError(f"{self.name} sends what local steps make of the parameters; this round takes none")
+        start, after = _start(round), dict(private)
+        code, version = after.pop("code").cpu(), after["fits"]
+        message: dict[str, Tensor] = {}
+        if round.index < self.warmup_rounds:
+            message["parameters"] = start - round.layout.flatten(update)
+        else:
+            message |= {"code": code, "version": version}
+        if not after["told"] and round.index >= self.warmup_rounds - 1:
+            message |= {"decoder": _halves(after["weights"])[1].cpu(), "version": version}
+            after["told"] = torch.ones_like(after["told"])
+        reply = yield Send("model", message)
+        return Outcome(round.layout.unflatten(start - reply["parameters"]), public, after)
+
+    # The server: algorithm 3.
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Decode, average, reply. A client whose message cannot be read is left out, and named in the outcome."""
+        uploads = yield None
+        known, opened, refused = dict(public), {}, {}
+        for party, tensors in uploads.items():
+            try:
+                opened[party] = self.opened(tensors, party, public, round)
+            except GradwireError as error:
+                refused[party] = str(error)
+            else:
+                known |= _introduced(tensors, party)
+        if not opened:
+            raise GradwireError(f"round {round.index}: no client's message can be read; {next(iter(refused.values()))}")
+        average = mean(opened)
+        yield Send("model", average)
+        aggregate = round.layout.unflatten(_start(round) - average["parameters"])
+        return Outcome(aggregate, known, {}, refused)
+
+    def opened(self, upload: Tensors, party: str, public: State, round: Round) -> Tensors:
+        """The parameters that a client's message stands for, flat.
+
+        Raises:
+            GradwireError: a decoder or code of the wrong length, a code of another decoder than the one at hand, or
+                parameters that are not finite.
+        """
+        layout, who = round.layout, f"autoencoder: {party}'s"
+        if "parameters" in upload:
+            found = upload["parameters"]
+            if found.shape != (layout.size,):
+                raise GradwireError(f"{who} parameters are {found.numel()} numbers; the model has {layout.size}")
+        else:
+            known, code = dict(public) | _introduced(upload, party), upload.get("code")
+            weights = self._decoder(known, party)
+            sizes = [codec.code_size(length) for length in layout.sizes.values()]
+            if code is None or code.shape != (sum(sizes),):
+                held = 0 if code is None else code.numel()
+                raise GradwireError(f"{who} code has {held} numbers; those of this model have {sum(sizes)}")
+            version, has = (int(each[name]) for each, name in ((upload, "version"), (known, f"version/{party}")))
+            if version != has:
+                raise GradwireError(f"{who} code is of version {version}; the decoder at hand is of version {has}")
+            parts = zip(code.split(sizes), layout.sizes.values(), strict=True)
+            found = torch.cat([codec.decode(weights, part, length) for part, length in parts])
+        if not bool(torch.isfinite(found).all()):
+            raise GradwireError(f"{who} parameters are not finite")
+        return {"parameters": found}
+
+    def _decoder(self, public: State, party: str) -> Tensor:
+        weights, size = public.get(f"decoder/{party}"), codec.HALVES["decode"].size
+        if weights is None:
+            raise GradwireError(f"autoencoder: {party} sent a code and never a decoder")
+        if weights.shape != (size,):
+            raise GradwireError(f"autoencoder: {party}'s decoder has {weights.numel()} numbers; it must have {size}")
+        return weights
+
+    # What an adversary makes of it.
+
+    def decode(self, sight: Sight) -> Update:
+        """Old − new parameters, as the server works them out."""
+        found = self.opened(sight.uploads["model"], sight.victim, sight.public, sight.round)["parameters"]
+        return sight.round.layout.unflatten(_start(sight.round) - found)
+
+    def measure(self, sight: Sight) -> Measurement:
+        """What the code can tell of the change: its projection on the directions in which the decoder can move.
+
+        What the server receives is D(z) = θ + ε: new parameters and the autoencoder's error, which is many times what
+        one step changes. The encoder it does not hold. But an encoder trained to invert D leaves an error that no
+        small change of z would mend: Jᵀε ≈ 0 for D's derivative J at z. So Jᵀ(θ₀ − D(z)) ≈ Jᵀ(θ₀ − θ), which is linear
+        in the change, holds as many numbers as the code, and is what this matches. It is as good as the encoder is.
+        """
+        upload, decoded = sight.uploads["model"], self.decode(sight)
+        if "code" not in upload:
+            return dense(decoded)
+        weights = self._decoder(dict(sight.public) | _introduced(upload, sight.victim), sight.victim)
+        sizes = {name: codec.code_size(length) for name, length in sight.round.layout.sizes.items()}
+        codes = dict(zip(sizes, upload["code"].split(list(sizes.values())), strict=True))
+        return {
+            name: [Tangent(_pulled(weights, codes[name], change.reshape(-1))[None], codes[name][None], weights[None])]
+            for name, change in decoded.items()
+        }
+
+    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
+        """How many clients fell back, and what a decoder weighs."""
+        size = 4 * codec.HALVES["decode"].size
+        told = sum(int(state["told"]) for state in private.values())
+        fallen = {party: int(state["fallbacks"]) for party, state in private.items() if int(state["fallbacks"])}
+        notes = [f"autoencoder: {told} of {len(private)} clients have sent their decoders, of {size:,} bytes each"]
+        if fallen:
+            names = ", ".join(fallen)
+            notes.append(f"autoencoder: fell back {sum(fallen.values())} times to the last good weights: {names}")
+        return tuple(notes)
+
+
+@dataclass(frozen=True)
+class Tangent(Term):
+    """The gradient as the decoder's directions see it: A(G) = Jᵀ·G, J the decoder's derivative at a code.
+
+    Attributes:
+        observed: shape (V, C).
+        code: where the derivative is taken, shape (V, C), and `weights` of the decoders, shape (V, W).
+    """
+
+    code: Tensor
+    weights: Tensor
+
+    def apply(self, gradient: Gradient) -> Tensor:
+        """Jᵀ·G, one pass back through the decoder a victim."""
+        return vmap(_pulled)(self.weights, self.code, gradient.full().flatten(1))
+
+
+def _pulled(weights: Tensor, code: Tensor, change: Tensor) -> Tensor:
+    """Jᵀ·change, for a change (N,) of what a code (C,) stands for; shape (C,)."""
+    return vjp(lambda z: codec.decode(weights, z, len(change)), code)[1](change)[0]
+
+
+def _halves(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """An autoencoder's encoder and decoder."""
+    encoder, decoder = weights.split([half.size for half in codec.HALVES.values()])
+    return encoder, decoder
+
+
+def _adam(state: dict[str, Tensor], slope: Tensor) -> Tensor:
+    """Adam's direction (Kingma and Ba, algorithm 1); the moments in `state` go on."""
+    scaled = []
+    for name, beta, value in (("first", BETAS[0], slope), ("second", BETAS[1], slope.square())):
+        state[name] = beta * state[name].to(slope) + (1 - beta) * value
+        scaled.append(state[name] / (1 - beta ** int(state["fits"])))
+    return scaled[0] / (scaled[1].sqrt() + EPSILON)
+
+
+def _fallen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of an autoencoder that diverged: the weights that the round began with, which ends its training."""
+    after = {name: tensor for name, tensor in state.items() if name != "good"}
+    moments = {name: torch.zeros_like(state[name]) for name in ("first", "second")}
+    return after | moments | {"weights": state["good"], "fallbacks": state["fallbacks"] + 1}
+
+
+def _introduced(upload: Tensors, party: str) -> dict[str, Tensor]:
+    """What the server remembers of a message: the client's decoder and its version, if it came with them."""
+    return {
+        f"{name}/{party}": upload[name] for name in ("decoder", "version") if "decoder" in upload and name in upload
+    }
+
+
+def _start(round: Round) -> Tensor:
+    """The parameters that the round began with, flat."""
+    if round.start is None:
+        raise GradwireError("autoencoder sends parameters; it has to be told those that the round begins with")
+    return round.layout.flatten(round.start)

@@ -1,0 +1,241 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+from torch.func import jacrev
+
+from gradwire import capture
+from gradwire.errors import GradwireError
+from gradwire.schemes import Layout, Round, Stack, Step, codec, parse, sight
+from gradwire.schemes.autoencoder import Tangent
+from gradwire.schemes.gradients import Full
+from gradwire.wire import InProcess
+from tests.schemes.rounds import flat, random_update
+
+SHAPES = {"conv.weight": (4, 3, 3, 3), "conv.bias": (4,), "head.weight": (10, 12), "head.bias": (10,)}
+LAYOUT = Layout(SHAPES)
+PARTIES = ("client:0", "client:1")
+NUMBERS = sum(LAYOUT.sizes.values())
+
+
+class Training:
+    """Two clients whose local steps are drawn at random, round after round."""
+
+    def __init__(self, spec="autoencoder:warmup_rounds=2,warmup_iterations=2,passes=1", parties=PARTIES):
+        self.scheme = parse(spec)
+        self.private = {p: self.scheme.private_state(LAYOUT, i) for i, p in enumerate(parties)}
+        self.public, self.round, self.model = {}, 0, random_update(99, SHAPES)
+
+    def play(self, steps=3, take=None, tamper=None):
+        parties = tuple(take or self.private)
+        context = Round(self.round, parties, 0, LAYOUT, start=self.model)
+        halves, self.settled = {}, {}
+        for party in parties:
+            now, state = self.model, self.private[party]
+            for index in range(steps):
+                change = random_update(1000 * self.round + 10 * index + len(party), SHAPES)
+                stepped = {n: p - 0.01 * change[n] for n, p in now.items()}
+                now, state = self.scheme.practice.settle(stepped, state, Step(context, index, steps, 8, 64))
+            if tamper and party == parties[0]:
+                state = tamper(state)
+            self.settled[party] = now
+            update = {name: p - now[name] for name, p in self.model.items()}
+            halves[party] = self.scheme.client(update, state, self.public, context)
+        transport = InProcess()
+        outcomes, served = transport.exchange(halves, self.scheme.server(self.public, context), self.round)
+        for outcome in outcomes.values():
+            torch.testing.assert_close(flat(outcome.aggregate), flat(served.aggregate))
+        self.sent = {m.sender: m.tensors for m in transport.transcript.messages() if m.sender != "server"}
+        self.bytes = transport.transcript.bytes_up(parties[0])
+        self.private |= {party: outcome.private for party, outcome in outcomes.items()}
+        self.public, self.round = served.public, self.round + 1
+        self.model = {name: p - served.aggregate[name] for name, p in self.model.items()}
+        return served
+
+
+def average(training, parties=PARTIES):
+    return torch.stack([flat(training.settled[party]) for party in parties]).mean(0)
+
+
+def test_parameters_first_decoders_once_then_codes():
+    training, kinds = Training(), []
+    for _ in range(4):
+        training.play()
+        kinds.append({frozenset(each) for each in training.sent.values()})
+    assert kinds == [
+        {frozenset({"parameters"})},
+        {frozenset({"parameters", "decoder", "version"})},
+        {frozenset({"code", "version"})},
+        {frozenset({"code", "version"})},
+    ]
+
+
+def test_the_model_becomes_the_mean_of_what_the_autoencoders_left():
+    training = Training()
+    for _ in range(4):
+        training.play()
+        torch.testing.assert_close(flat(training.model), average(training), atol=1e-5, rtol=1e-4)
+
+
+def test_the_autoencoder_learns_in_the_warming_up_and_stays_as_it_is_afterwards():
+    training = Training()
+    weights = [training.private["client:0"]["weights"]]
+    for _ in range(4):
+        training.play()
+        weights.append(training.private["client:0"]["weights"])
+    changed = [not torch.equal(a, b) for a, b in pairwise(weights)]
+    assert changed == [True, True, False, False]
+    assert not torch.equal(weights[1], training.private["client:1"]["weights"])
+
+
+def test_warming_up_iterations_are_not_perturbed_and_those_after_them_are():
+    scheme, context = parse("autoencoder:warmup_iterations=2,passes=1"), Round(0, PARTIES, 0, LAYOUT)
+    parameters, state = random_update(1, SHAPES), parse("autoencoder").private_state(LAYOUT, 0)
+    left = []
+    for index in range(3):
+        now, state = scheme.settle(parameters, state, Step(context, index, 3, 8, 8))
+        left.append(now)
+    assert torch.equal(flat(left[0]), flat(parameters))
+    assert torch.equal(flat(left[1]), flat(parameters))
+    assert not torch.equal(flat(left[2]), flat(parameters))
+    assert int(state["fits"]) == 2 * len(SHAPES)
+
+
+def test_training_it_brings_its_output_nearer():
+    scheme, context = parse("autoencoder:warmup_iterations=60,warmup_rounds=0"), Round(0, PARTIES, 0, LAYOUT)
+    parameters, state = random_update(1, SHAPES), parse("autoencoder").private_state(LAYOUT, 0)
+    before = scheme._perturb(state, parameters)[2]
+    after, state = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8))
+    assert int(state["fits"]) == 2 * 60 * len(SHAPES)
+    error = [float((flat(each) - flat(parameters)).square().mean()) for each in (before, after)]
+    assert error[1] < 0.7 * error[0]
+
+
+def test_a_quarter_of_the_numbers_crosses_the_wire():
+    training = Training()
+    for _ in range(3):
+        training.play()
+    code = training.sent["client:0"]["code"]
+    assert len(code) == sum(codec.code_size(size) for size in LAYOUT.sizes.values())
+    assert 4 * len(code) <= training.bytes < 4 * len(code) + 400
+
+
+def test_who_was_not_there_sends_the_decoder_with_the_first_code():
+    training = Training()
+    training.play()
+    training.play(take=["client:0"])
+    training.play()
+    assert set(training.sent["client:0"]) == {"code", "version"}
+    assert set(training.sent["client:1"]) == {"code", "version", "decoder"}
+    new = Training()
+    new.round = 7
+    new.play()
+    assert int(new.private["client:0"]["fits"]) == 2 * len(SHAPES)
+    torch.testing.assert_close(flat(new.model), average(new), atol=1e-5, rtol=1e-4)
+
+
+def test_one_that_diverges_goes_back_to_its_last_good_one_and_is_counted():
+    training = Training("autoencoder:warmup_rounds=2,warmup_iterations=2,optimizer=sgd,lr=1e30")
+    before = training.private["client:0"]["weights"]
+    training.play()
+    state = training.private["client:0"]
+    assert torch.equal(state["weights"], before)
+    assert int(state["fallbacks"]) == 1
+    assert torch.isfinite(flat(training.model)).all()
+    assert training.scheme.notes(training.private)[1].startswith("autoencoder: fell back 2 times")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "why"),
+    [
+        (lambda s: s | {"code": s["code"][1:]}, "client:0's code has 67 numbers; those of this model have 68"),
+        (
+            lambda s: s | {"fits": s["fits"] + 1},
+            "client:0's code is of version 17; the decoder at hand is of version 16",
+        ),
+        (lambda s: s | {"code": s["code"] * float("nan")}, "client:0's parameters are not finite"),
+    ],
+)
+def test_a_code_that_cannot_be_read_costs_the_round_that_client_only(tamper, why):
+    training = Training()
+    training.play()
+    training.play()
+    served = training.play(tamper=tamper)
+    assert list(served.refused) == ["client:0"]
+    assert why in served.refused["client:0"]
+    torch.testing.assert_close(flat(training.model), average(training, ["client:1"]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_code_without_any_decoder():
+    training = Training()
+    training.private["client:0"]["told"] = torch.ones((), dtype=torch.int64)
+    training.round = 5
+    assert "sent a code and never a decoder" in training.play().refused["client:0"]
+    alone = Training(parties=["client:0"])
+    alone.private["client:0"]["told"] = torch.ones((), dtype=torch.int64)
+    alone.round = 5
+    with pytest.raises(GradwireError, match="round 5: no client's message can be read; autoencoder: client:0 sent a code"):
+        alone.play()
+
+
+def test_every_adversary_decodes_alike():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
+    images = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels, spec = torch.tensor([1, 2]), "autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1"
+    fellow = [(images.flip(0), labels)]
+    found = []
+    for adversary in ("server", "eavesdropper", "client"):
+        view = capture(net, images, labels, spec, adversary=adversary, fellows=fellow, local_steps=1)
+        scheme, seen = sight(view)
+        found.append(flat(scheme.decode(seen)))
+    assert torch.equal(found[0], found[1])
+    torch.testing.assert_close(found[2], found[0], atol=1e-5, rtol=1e-3)
+
+
+def test_the_tangent_term_is_the_decoders_derivative_transposed_and_zero_where_no_code_would_fit_better():
+    random = torch.Generator().manual_seed(0)
+    weights, code = codec.initial("decode", random), torch.randn(codec.code_size(24), generator=random)
+    jacobian = jacrev(lambda z: codec.decode(weights, z, 24))(code)
+    gradient = torch.randn(4, 6, generator=random)
+    term = Tangent(torch.zeros(1, len(code)), code[None], weights[None])
+    torch.testing.assert_close(term.apply(Full(gradient[None]))[0], jacobian.mT @ gradient.flatten())
+    rest = gradient.flatten() - jacobian @ torch.linalg.lstsq(jacobian, gradient.flatten()[:, None]).solution[:, 0]
+    assert float(term.apply(Full(rest.view(1, 4, 6))).norm()) < 1e-4 * float(rest.norm())
+
+
+def test_victims_with_decoders_of_their_own_are_one_stack():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
+    spec = "autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1"
+    seen = [sight(capture(net, torch.rand(1, 1, 4, 4), torch.tensor([i]), spec, local_steps=1, seed=i)) for i in (0, 1)]
+    measured = [scheme.measure(each) for scheme, each in seen]
+    decoded = [scheme.decode(each) for scheme, each in seen]
+    stack = Stack.of(measured, torch.zeros(1))
+    update = {name: Full(torch.stack([each[name] for each in decoded])) for name in decoded[0]}
+    assert float((stack.distance(update) / stack.energy).max()) < 1e-9
+
+
+def test_gradients_of_one_batch_are_not_what_it_sends():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
+    with pytest.raises(GradwireError, match="autoencoder sends what local steps make of the parameters"):
+        capture(net, torch.rand(1, 1, 4, 4), torch.tensor([0]), "autoencoder")
+
+
+def test_bad_parameters():
+    for spec, why in (
+        ("warmup_rounds=-1", "warmup_rounds is -1; it must not be negative"),
+        ("warmup_iterations=0", "warmup_iterations is 0; it must be at least 1"),
+        ("lr=0", "lr is 0.0; it must be positive"),
+        ("optimizer=lbfgs", "it must be one of adam, sgd"),
+    ):
+        with pytest.raises(GradwireError, match=why):
+            parse(f"autoencoder:{spec}")
+    with pytest.raises(GradwireError, match="warmup_rounds is 35 and the run has 20 rounds: no code would be sent"):
+        parse("autoencoder").check_rounds(20)
+    parse("autoencoder").check_rounds(36)
+
+
+def test_a_spec_reads_back():
+    scheme = replace(parse("autoencoder"), warmup_rounds=3, optimizer="sgd")
+    assert parse(scheme.spec) == scheme
