@@ -14,6 +14,7 @@ from gradwire.schemes.none import Plain
 from gradwire.training import gradient
 from gradwire.training.contribution import contribution
 from gradwire.training.gradient import example_gradients
+from gradwire.training.local import descent
 from gradwire.wire.view import LocalWork
 
 
@@ -48,7 +49,8 @@ def model():
 
 
 def came(model, batch, scheme, work=None):
-    return contribution(model, *batch, scheme, "client:0", {}, Round(0, ("client:0",), 0, Layout.of_model(model)), work)
+    steps, round = None if work is None else descent(work, 4), Round(0, ("client:0",), 0, Layout.of_model(model))
+    return contribution(model, *batch, scheme, "client:0", {}, round, steps)
 
 
 def test_examples_gradients_have_the_batchs_as_their_mean(model, batch):

@@ -5,7 +5,7 @@ from gradwire import capture, models
 from gradwire.errors import GradwireError
 from gradwire.schemes import sight
 from gradwire.training import gradient
-from gradwire.training.local import local_update
+from gradwire.training.local import descent, local_update
 from gradwire.wire.view import LocalWork
 
 
@@ -27,7 +27,7 @@ def decoded(view):
 
 def test_it_is_what_torchs_sgd_does(model, batch):
     images, labels = batch
-    _, update, _, _ = local_update(model, images, labels, LocalWork(4, 2, 0.1, 0.01))
+    _, update, _, _ = local_update(model, images, labels, descent(LocalWork(4, 2, 0.1, 0.01), 4))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
     for step in range(4):

@@ -21,10 +21,15 @@ DEFAULT = TrainSettings()
 @shared
 @click.option("--scheme", default=DEFAULT.scheme, show_default=True, metavar="SPEC")
 @click.option("--clients", type=int, help=f"[default: {DEFAULT.clients}; under torchrun one a process]")
+@click.option("--sample", type=int, help="Clients a round, drawn anew each time. [default: all]")
 @click.option("--partition", default=DEFAULT.partition, show_default=True, help="iid, shards:2 or dirichlet:0.5.")
 @click.option("--rounds", default=DEFAULT.rounds, show_default=True)
-@click.option("--batch-size", default=DEFAULT.batch_size, show_default=True, help="Examples a client and round.")
-@click.option("--lr", default=DEFAULT.lr, show_default=True)
+@click.option("--local-steps", type=int, help="Steps that a client takes in a round. [default: one gradient, sent]")
+@click.option("--local-epochs", type=int, help="Passes of a client over its data in a round, instead.")
+@click.option("--batch-size", default=DEFAULT.batch_size, show_default=True, help="Examples a client and step.")
+@click.option("--average", default=DEFAULT.average, show_default=True, help="plain, or weighted by examples.")
+@click.option("--lr", default=DEFAULT.lr, show_default=True, help="The clients' own, where they work locally.")
+@click.option("--server-lr", default=DEFAULT.server_lr, show_default=True, help="Of the mean of local work.")
 @click.option("--momentum", default=DEFAULT.momentum, show_default=True)
 @click.option("--weight-decay", default=DEFAULT.weight_decay, show_default=True)
 @click.option("--optimizer", default=DEFAULT.optimizer, show_default=True, help="sgd or adam.")
@@ -44,7 +49,9 @@ def train(
     timeout: float,
     **options: object,
 ) -> None:
-    """Train with a scheme, one gradient a client and round, and write what it cost and how well it went.
+    """Train with a scheme, and write what it cost and how well it went.
+
+    Each client of a round sends one gradient, or, with --local-steps or --local-epochs, what its own steps changed.
 
     \b
     Started by torchrun, each process is one client, and they train together:

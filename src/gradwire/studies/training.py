@@ -8,7 +8,7 @@ from gradwire import data, models
 from gradwire.errors import GradwireError
 from gradwire.metrics.energy import Meter
 from gradwire.report import TRAIN_COLUMNS
-from gradwire.schemes import Layout, Scheme, check_collective, parse
+from gradwire.schemes import Layout, check_collective, parse
 from gradwire.studies.run import CHECKPOINT, Progress, RunFolder, silent
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.wire import Collective, InProcess, Star, Transcript, Transport
@@ -55,7 +55,7 @@ def run_training(
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
     transport = transport or InProcess(Transcript(keep=1))
     if isinstance(transport, Collective):
-        _check_processes(parse(settings.scheme), transport, bool(resume))
+        _check_processes(settings, transport, bool(resume))
         agree(transport, options | {"examples": len(dataset), "resume": bool(resume)})
     state = begin(settings, model, transport)
     if resume:
@@ -64,7 +64,7 @@ def run_training(
     if run:
         run.configure("train", options, _notes(settings, state))
     meter, before = Meter(settings.device), state.energy_kwh
-    dense = 4 * Layout.of_model(model).size * settings.clients
+    dense = 4 * Layout.of_model(model).size * settings.cohort
     losses: list[float] = []
     # What clients of a secure sum keep to themselves stays with their processes, and with it any checkpoint.
     secret = isinstance(transport, Star)
@@ -92,7 +92,7 @@ def run_training(
             "bytes_down": state.bytes_down,
             "ratio": dense * (state.round - state.skipped) / state.bytes_up if state.bytes_up else float("nan"),
             "round": state.round,
-            "epoch": state.round * settings.clients * settings.batch_size / len(dataset),
+            "epoch": float(settings.passes(state.round, len(dataset))),
             "train_loss": sum(losses) / len(losses) if losses else float("nan"),
             "test_loss": test_loss,
             "test_accuracy": accuracy,
@@ -110,8 +110,11 @@ def run_training(
     return run.path
 
 
-def _check_processes(scheme: Scheme, transport: Collective, resumed: bool) -> None:
-    """Refuse what clients in processes of their own cannot do with this scheme."""
+def _check_processes(settings: TrainSettings, transport: Collective, resumed: bool) -> None:
+    """Refuse what clients in processes of their own cannot do."""
+    scheme = parse(settings.scheme)
+    if settings.cohort < settings.clients:
+        raise GradwireError(f"sample is {settings.sample}; processes that train together all take part in each round")
     if not isinstance(transport, Star):
         check_collective(scheme)
     elif resumed:
@@ -127,7 +130,7 @@ def _folder(out: str | Path | None, resume: str | Path | None, round: int) -> Ru
 
 def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
     """What has to be said beside the table."""
-    notes = []
+    notes = list(state.notes)
     local = parse(settings.scheme).local_momentum
     if local and settings.optimizer == "sgd":
         notes.append(f"{settings.scheme}: clients keep a momentum of {local:g} themselves; the optimiser adds none.")

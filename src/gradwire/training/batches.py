@@ -1,4 +1,5 @@
-"""Which examples a client sees in which round: a function of the seed, so that a resumed run sees the same."""
+"""Which clients a round has and which examples they see in it: functions of the seed, so that a resumed run sees the
+same."""
 
 from collections.abc import Sequence
 
@@ -6,7 +7,32 @@ import torch
 from torch import Tensor
 
 from gradwire.seeds import generator
+from gradwire.training.settings import TrainSettings
 from gradwire.wire import client
+
+
+def sampled(settings: TrainSettings, round: int) -> tuple[int, ...]:
+    """The numbers of a round's clients, ascending; every set of that size is as likely as any other."""
+    if settings.sample is None:
+        return tuple(range(settings.clients))
+    order = torch.randperm(settings.clients, generator=generator("sample", settings.seed, round))
+    return tuple(sorted(order[: settings.sample].tolist()))
+
+
+def plan(settings: TrainSettings, client: str, examples: int, round: int) -> list[Tensor]:
+    """What a client of so many examples uses in each step of a round: positions among them.
+
+    A number of steps goes on through the data where the round before left off, as if there had been no rounds that
+    the client was not in. Epochs are whole ones, each in a new order; their last batch may be smaller.
+    """
+    every = torch.arange(examples)
+    if settings.local_epochs is None:
+        steps = settings.local_steps or 1
+        numbers = range(round * steps, (round + 1) * steps)
+        return [batch_indices(every, client, number, settings.batch_size, settings.seed) for number in numbers]
+    epochs = range(round * settings.local_epochs, (round + 1) * settings.local_epochs)
+    orders = (_epoch(every, client, epoch, settings.seed) for epoch in epochs)
+    return [batch for order in orders for batch in order.split(settings.batch_size)]
 
 
 def batch_indices(shard: Tensor, client: str, round: int, batch_size: int, seed: int) -> Tensor:

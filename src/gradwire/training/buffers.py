@@ -1,4 +1,4 @@
-"""What a model carries beside its parameters (batch norm's running statistics): sent as it is, and averaged."""
+"""What clients send beside their updates, as it is, and get the mean of: batch norm's running statistics, say."""
 
 from collections.abc import Mapping
 
@@ -16,15 +16,15 @@ def running_statistics(model: nn.Module) -> list[str]:
     return [name for name, buffer in model.named_buffers() if name in kept and buffer.is_floating_point()]
 
 
-def share(buffers: Buffers) -> ClientHalf[Buffers]:
-    """The client's half: send the buffers, get their means."""
-    reply = yield Send(BUFFERS, buffers, mean=True)
+def share(tensors: Buffers, phase: str = BUFFERS) -> ClientHalf[Buffers]:
+    """The client's half: send tensors, get their means."""
+    reply = yield Send(phase, tensors, mean=True)
     return reply
 
 
-def average() -> ServerHalf[Buffers]:
+def average(phase: str = BUFFERS) -> ServerHalf[Buffers]:
     """The server's half."""
     uploads = yield None
     averaged = mean(uploads)
-    yield Send(BUFFERS, averaged)
+    yield Send(phase, averaged)
     return averaged

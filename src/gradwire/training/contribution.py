@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.schemes import Round, Scheme, State, Step, Update
-from gradwire.seeds import generator, number
+from gradwire.seeds import number
 from gradwire.training.buffers import Buffers
-from gradwire.training.local import direction, local_update
-from gradwire.wire.view import LocalWork, Loss, Mode
+from gradwire.training.local import Descent, direction, local_update
+from gradwire.wire.view import Loss, Mode
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Contribution:
     """What a client comes to the exchange with.
 
     Attributes:
-        loss: the mean over its steps.
+        loss: the mean over its steps' examples.
         update: a gradient, or old − new parameters; on the CPU.
         buffers: what its last forward pass left.
         private: its state under the scheme, as training left it.
@@ -40,7 +40,7 @@ def contribution(
     party: str,
     private: State,
     round: Round,
-    work: LocalWork | None = None,
+    descent: Descent | None = None,
     *,
     examples: int | None = None,
     mode: Mode = "train",
@@ -56,7 +56,7 @@ def contribution(
         model: the network that is trained under the scheme (`Scheme.adapt`). It is not changed.
         inputs: the batch, or all that the client has where it takes several steps, shape (B, C, H, W).
         private: the client's state before the round.
-        work: the client's local steps; None for the gradient of one batch.
+        descent: the client's own steps; None for the gradient of one batch.
         examples: how many images the client has in all; by default those given.
         finite: whether to insist that a gradient is.
 
@@ -65,15 +65,14 @@ def contribution(
     """
     examples = len(inputs) if examples is None else examples
     with drawing(number("training", round.seed, round.index, party), str(inputs.device)):
-        if work is None:
+        if descent is None:
             step = Step(round, 0, 1, len(inputs), examples)
             value, update, buffers, private = direction(
                 model, inputs, labels, scheme.practice, private, step, mode, loss, finite
             )
         else:
-            order = generator("local", round.seed, round.index, party)
             value, update, buffers, private = local_update(
-                model, inputs, labels, work, mode, loss, order, scheme.practice, private, round
+                model, inputs, labels, descent, mode, loss, scheme.practice, private, round, finite
             )
     return Contribution(value, {name: g.cpu() for name, g in update.items()}, buffers, private)
 

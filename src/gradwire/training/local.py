@@ -5,6 +5,8 @@ algorithm 1, ClientUpdate.
 """
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,39 @@ def local_work(steps: int | None, batch: int, lr: float, weight_decay: float) ->
     return LocalWork(1, batch, 1.0, weight_decay) if steps is None else LocalWork(steps, batch, lr, weight_decay)
 
 
+@dataclass(frozen=True)
+class Descent:
+    """A client's steps of SGD in one round.
+
+    Attributes:
+        plan: the positions of each step's examples among the client's.
+        lr: the step size; `weight_decay`·parameter is added to what each step follows; `momentum` begins at zero.
+    """
+
+    plan: Sequence[Tensor]
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+def descent(work: LocalWork, examples: int, random: torch.Generator | None = None) -> Descent:
+    """The steps that some work comes to for a client of so many examples.
+
+    Args:
+        random: the client's own: decides each epoch's order. Without it examples stay in theirs.
+
+    Raises:
+        GradwireError: a number of examples that `work.batch` does not divide.
+    """
+    if examples % work.batch:
+        raise GradwireError(f"local_batch is {work.batch}; it must divide the {examples} images of the client")
+    plan: list[Tensor] = []
+    while len(plan) < work.steps:
+        order = torch.arange(examples) if random is None else torch.randperm(examples, generator=random)
+        plan.extend(order.split(work.batch))
+    return Descent(plan[: work.steps], work.lr, 0.0, work.weight_decay)
+
+
 Taken = tuple[float, dict[str, Tensor], dict[str, Tensor], State]
 """A loss, an update, buffers, and the client's private state."""
 
@@ -45,47 +80,45 @@ def local_update(
     model: nn.Module,
     inputs: Tensor,
     labels: Tensor,
-    work: LocalWork,
+    descent: Descent,
     mode: Mode = "train",
     loss: Loss = cross_entropy,
-    random: torch.Generator | None = None,
     practice: Practice | None = None,
     private: State | None = None,
     round: Round | None = None,
+    finite: bool = True,
 ) -> Taken:
-    """Old − new parameters after the work: mean loss, update, buffers of the last step, private state.
+    """Old − new parameters after the steps: mean loss, update, buffers of the last step, private state.
 
     The model is not changed.
 
     Args:
-        random: the client's own: decides each epoch's order. Without it images stay in theirs.
         practice: what the scheme has the client do to each step, with its `private` state, in this `round`.
 
     Raises:
-        GradwireError: as `gradient`, and a number of images that `work.batch` does not divide.
+        GradwireError: as `gradient`.
     """
-    if len(inputs) % work.batch:
-        raise GradwireError(f"local_batch is {work.batch}; it must divide the {len(inputs)} images of the client")
-    network, batches = copy.deepcopy(model), len(inputs) // work.batch
+    network = copy.deepcopy(model)
     round = Round(0, (), 0, Layout.of_model(model)) if round is None else round
-    order = torch.arange(len(inputs))
     buffers: dict[str, Tensor] = {}
+    momenta: dict[str, Tensor] = {}
     state: State = {} if private is None else private
-    total = 0.0
-    for index in range(work.steps):
-        if index % batches == 0 and random is not None:
-            order = torch.randperm(len(inputs), generator=random)
-        chosen = order.view(batches, work.batch)[index % batches]
-        step = Step(round, index, work.steps, work.batch, len(inputs))
+    total, seen = 0.0, 0
+    for index, chosen in enumerate(descent.plan):
+        step = Step(round, index, len(descent.plan), len(chosen), len(inputs))
         value, slope, buffers, state = direction(
-            network, inputs[chosen], labels[chosen], practice, state, step, mode, loss
+            network, inputs[chosen], labels[chosen], practice, state, step, mode, loss, finite
         )
-        total += value
-        stepped: Update = {
-            name: p.detach() - work.lr * (slope[name] + work.weight_decay * p.detach())
-            for name, p in network.named_parameters()
-            if p.requires_grad
-        }
+        total, seen = total + value * len(chosen), seen + len(chosen)
+        after: dict[str, Tensor] = {}
+        for name in slope:
+            p = network.get_parameter(name).detach()
+            followed = slope[name] + descent.weight_decay * p if descent.weight_decay else slope[name]
+            if descent.momentum:
+                momenta[name] = descent.momentum * momenta[name] + followed if name in momenta else followed
+                followed = momenta[name]
+            after[name] = p - descent.lr * followed
+        stepped: Update = after
         if practice is not None:
             stepped, state = practice.settle(stepped, state, step)
         with torch.no_grad():
@@ -95,7 +128,7 @@ def local_update(
                 network.get_buffer(name).copy_(b)
     before = dict(model.named_parameters())
     update = {n: (before[n] - p).detach() for n, p in network.named_parameters() if p.requires_grad}
-    return total / work.steps, update, buffers, state
+    return total / seen, update, buffers, state
 
 
 def direction(

@@ -1,4 +1,4 @@
-"""The round loop: every client's gradient, through the scheme and the wire, into one optimiser step."""
+"""The round loop: what every client of a round comes with, through the scheme and the wire, into one optimiser step."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,13 @@ from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Update, enrol, parameters, parse
 from gradwire.training import optimizer
-from gradwire.training.batches import batch_indices
+from gradwire.training.batches import sampled
 from gradwire.training.buffers import Buffers, average, running_statistics, share
-from gradwire.training.contribution import contribution
+from gradwire.training.cohort import Way, contributions, way
 from gradwire.training.gradient import in_mode
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
+from gradwire.training.weights import notes, scaled, told, weight
 from gradwire.wire import InProcess, Transcript, Transport, client
 
 
@@ -56,43 +57,50 @@ def train(
     """
     shards = partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
     transport = transport or InProcess(Transcript(keep=1))
+    here = len(transport.local(tuple(client(i) for i in sampled(settings, state.round))))
+    chosen = way(settings, parse(settings.scheme), state.model, dataset, shards, here)
+    state.notes = chosen.notes + notes(settings, parse(settings.scheme), Layout.of_model(state.model))
     while state.round < settings.rounds:
         started = time.perf_counter()
-        loss = play_round(state, settings, dataset, shards, transport)
+        loss = play_round(state, settings, dataset, shards, transport, chosen)
         state.seconds += time.perf_counter() - started
         if after_round is not None:
             after_round(state, loss)
 
 
 def play_round(
-    state: TrainingState, settings: TrainSettings, dataset: Dataset, shards: Sequence[Tensor], transport: Transport
+    state: TrainingState,
+    settings: TrainSettings,
+    dataset: Dataset,
+    shards: Sequence[Tensor],
+    transport: Transport,
+    chosen: Way,
 ) -> float:
     """One round; the mean of the clients' losses (of those that are finite)."""
-    parties = tuple(client(i) for i in range(settings.clients))
-    epoch = state.round * settings.clients * settings.batch_size // len(dataset)
+    members = {client(i): i for i in sampled(settings, state.round)}
+    epoch = int(settings.passes(state.round, len(dataset)))
     layout, start = Layout.of_model(state.model), parameters(state.model)
-    round = Round(state.round, parties, settings.seed, layout, epoch, start)
+    round = Round(state.round, tuple(members), settings.seed, layout, epoch, start)
+    own = {party: shards[members[party]] for party in transport.local(round.clients)}
     scheme, carried = parse(settings.scheme), running_statistics(state.model)
-    updates, statistics, told, private = {}, {}, {}, dict(state.private)
-    for party in transport.local(parties):
-        shard = shards[parties.index(party)]
-        chosen = batch_indices(shard, party, round.index, settings.batch_size, settings.seed)
-        images, labels = (tensor.to(settings.device) for tensor in dataset.batch(chosen))
-        own = state.private[party]
-        came = contribution(state.model, images, labels, scheme, party, own, round, examples=len(shard), finite=False)
-        updates[party], private[party] = came.update, came.private
-        statistics[party] = {name: came.buffers[name].cpu() for name in carried}
-        finite = all(bool(torch.isfinite(g).all()) for g in came.update.values())
-        told[party] = {"loss": torch.tensor(came.loss, dtype=torch.float64), "finite": torch.tensor(finite)}
-    reports = transport.share(told)
+    came = contributions(state.model, settings, scheme, dataset, own, state.private, round, chosen)
+    reported = {}
+    for party, brought in came.items():
+        finite = all(bool(torch.isfinite(g).all()) for g in brought.update.values())
+        reported[party] = {"loss": torch.tensor(brought.loss, dtype=torch.float64), "finite": torch.tensor(finite)}
+    reports = transport.share(reported)
     broken = [party for party, report in reports.items() if not report["finite"]]
     if broken and settings.on_nan == "stop":
-        _stop(broken, updates, round)
+        _stop(broken, {party: brought.update for party, brought in came.items()}, round)
     if broken:
         state.skipped += 1
     else:
-        state.private = private
-        _exchange(state, settings, updates, statistics, round, transport)
+        state.private |= {party: brought.private for party, brought in came.items()}
+        statistics = {p: {name: each.buffers[name].cpu() for name in carried} for p, each in came.items()}
+        weights: dict[str, float] = {}
+        if settings.average == "weighted":
+            weights = {party: weight(len(shard), settings.clients, len(dataset)) for party, shard in own.items()}
+        _exchange(state, settings, {p: each.update for p, each in came.items()}, weights, statistics, round, transport)
     state.round += 1
     losses = [loss for report in reports.values() if isfinite(loss := float(report["loss"]))]
     return sum(losses) / len(losses) if losses else nan
@@ -102,16 +110,26 @@ def _exchange(
     state: TrainingState,
     settings: TrainSettings,
     updates: Mapping[str, Update],
+    weights: Mapping[str, float],
     statistics: Mapping[str, Buffers],
     round: Round,
     transport: Transport,
 ) -> None:
-    """Updates through the scheme into one optimiser step, and the buffers' means into the buffers."""
+    """Updates through the scheme into one optimiser step, and the buffers' means into the buffers.
+
+    Args:
+        weights: of the updates; empty where all count alike.
+    """
     scheme, first = parse(settings.scheme), next(iter(updates))
+    updates = {party: scaled(update, weights[party]) if weights else update for party, update in updates.items()}
     up, down = transport.transcript.bytes_up, transport.transcript.bytes_down
     before = up(round=round.index), down(round=round.index)
     halves = {party: scheme.client(g, state.private[party], state.public, round) for party, g in updates.items()}
     outcomes, served = transport.exchange(halves, scheme.server(state.public, round), round.index)
+    total = 1.0
+    if weights and told(scheme, round, settings.clients):
+        shares = {party: share({"weight": torch.tensor([w])}, "weights") for party, w in weights.items()}
+        total = float(transport.exchange(shares, average("weights"), round.index)[0][first]["weight"])
     averaged: Buffers = {}
     if statistics[first]:
         shares = {party: share(buffers) for party, buffers in statistics.items()}
@@ -120,10 +138,10 @@ def _exchange(
     state.bytes_down += down(round=round.index) - before[1]
     # A server of its own may know more than a client: what each of them sent it alone.
     state.public = outcomes[first].public if served is None else served.public
-    state.private = {party: outcome.private for party, outcome in outcomes.items()}
+    state.private |= {party: outcome.private for party, outcome in outcomes.items()}
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad:
-            parameter.grad = outcomes[first].aggregate[name].to(parameter.device)
+            parameter.grad = outcomes[first].aggregate[name].to(parameter) / total
     optimizer.step(state.optimizer, settings, round.index)
     with torch.no_grad():
         for name, value in averaged.items():

@@ -11,7 +11,10 @@ from gradwire.training.settings import TrainSettings
 
 
 def build(settings: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD or Adam. Where clients keep the momentum themselves (DGC), SGD adds none of its own."""
+    """SGD or Adam. Where clients keep the momentum themselves (DGC, local work), SGD adds none of its own."""
+    if settings.local:
+        kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.SGD
+        return kind(parameters, lr=settings.server_lr)
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     local = parse(settings.scheme).local_momentum > 0
@@ -27,12 +30,12 @@ def build(settings: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.
 def step(optimizer: torch.optim.Optimizer, settings: TrainSettings, round: int) -> None:
     """Step with the rate of this round: it depends on the round alone, so that a resumed run needs no memory of it."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(settings, round)
+        group["lr"] = settings.server_lr if settings.local else learning_rate(settings, round)
     optimizer.step()
 
 
 def learning_rate(settings: TrainSettings, round: int) -> float:
-    """Constant, or down to zero along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+    """Of lr: constant, or down to zero along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
     if settings.schedule == "cosine":
         return settings.lr * (1 + cos(pi * round / settings.rounds)) / 2
     return settings.lr

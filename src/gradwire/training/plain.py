@@ -73,7 +73,8 @@ def fits(settings: TrainSettings, model: nn.Module) -> bool:
     statistics fits for one client only.
     """
     alone = settings.clients == 1 or not running_statistics(model)
-    return isinstance(parse(settings.scheme), Plain) and alone
+    whole = settings.cohort == settings.clients and not settings.local
+    return isinstance(parse(settings.scheme), Plain) and alone and whole
 
 
 def stackable(settings: TrainSettings) -> bool:

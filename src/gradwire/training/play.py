@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.schemes import Outcome, Round, Scheme, State
+from gradwire.seeds import generator
 from gradwire.training.buffers import Buffers, average, running_statistics, share
 from gradwire.training.contribution import contribution
+from gradwire.training.local import descent
 from gradwire.wire import InProcess, Transcript, View
 from gradwire.wire.view import LocalWork, Loss, Mode
 
@@ -97,7 +99,9 @@ def play(
     carried = running_statistics(model) if mode == "train" else []
     halves, statistics = {}, {}
     for party, batch in batches.items():
-        came = contribution(model, *batch, scheme, party, private[party], round, work, mode=mode, loss=loss)
+        order = generator("local", round.seed, round.index, party)
+        steps = None if work is None else descent(work, len(batch[0]), order)
+        came = contribution(model, *batch, scheme, party, private[party], round, steps, mode=mode, loss=loss)
         halves[party] = scheme.client(came.update, came.private, public, round)
         statistics[party] = share({name: came.buffers[name].cpu() for name in carried})
     transport, averaged = InProcess(Transcript()), {}

@@ -1,38 +1,54 @@
 """What decides a training run."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 
 OPTIMIZERS = ("sgd", "adam")
+AVERAGES = ("plain", "weighted")
 SCHEDULES = ("constant", "cosine")
 ON_NAN = ("stop", "skip")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Distributed SGD, over simulated clients or one a process: each round, every client sends one batch's gradient.
+    """Distributed SGD and federated averaging, over simulated clients or one a process.
+
+    Each round, every client of the round sends one batch's gradient, or, under local work, what several steps of its
+    own have changed (old − new parameters); everybody takes one optimiser step along the mean.
 
     Attributes:
         scheme: the spec of what is done to updates on their way.
         clients: how many there are, each with its part of the data set as `partition` deals it.
-        rounds: how many; one optimiser step each.
-        batch_size: examples a client and round.
+        sample: how many of them take part in a round, drawn anew each time; None: all.
+        rounds: how many; one step along the mean each.
+        batch_size: examples a step of a client.
+        local_steps: steps of SGD that a client takes in a round, or `local_epochs`, its passes over its data. With
+            neither, it sends one gradient.
+        average: of the clients' updates: "plain", or "weighted" by how many examples each has.
         optimizer: "sgd" or "adam", applied to the aggregated update.
-        lr: learning rate, and `weight_decay`, of either; `momentum` and `nesterov`, of SGD. A scheme with a momentum
-            of its own (dgc) replaces SGD's.
-        schedule: "constant", or "cosine": the rate falls to zero over `rounds`.
+        lr: learning rate, `weight_decay`, `momentum` and `nesterov` of the optimiser; under local work, those of the
+            clients' SGD, whose momentum begins anew each round. A scheme with a momentum of its own (dgc) replaces
+            the optimiser's.
+        server_lr: under local work, the rate of the optimiser, which has no momentum then.
+        schedule: of lr: "constant", or "cosine": it falls to zero over `rounds`.
         on_nan: what to do when a client's gradient is not finite: "stop", or "skip" the round for all and count it.
         seed: decides initial parameters, partition, batches and the scheme's public randomness.
     """
 
     scheme: str = "none"
     clients: int = 4
+    sample: int | None = None
     partition: str = "iid"
     rounds: int = 200
     batch_size: int = 32
+    local_steps: int | None = None
+    local_epochs: int | None = None
+    average: str = "plain"
     lr: float = 0.05
+    server_lr: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0
     optimizer: str = "sgd"
@@ -46,15 +62,32 @@ class TrainSettings:
         for name in ("clients", "batch_size"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("local_steps", "local_epochs"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.local_steps is not None and self.local_epochs is not None:
+            raise GradwireError("local_steps and local_epochs exclude each other; give one of them")
+        if self.sample is not None and not 1 <= self.sample <= self.clients:
+            raise GradwireError(f"sample is {self.sample}; it must be from 1 to {self.clients}, for so many clients")
         if self.rounds < 0:
             raise GradwireError(f"rounds is {self.rounds}; it must not be negative")
-        if not self.lr > 0:
-            raise GradwireError(f"lr is {self.lr}; it must be positive")
+        for name in ("lr", "server_lr"):
+            if not getattr(self, name) > 0:
+                raise GradwireError(f"{name} is {getattr(self, name)}; it must be positive")
+        if not self.local and self.server_lr != 1:
+            raise GradwireError(f"server_lr is {self.server_lr}; without local work there is one rate only, lr")
+        if self.local and self.nesterov:
+            raise GradwireError("nesterov is not known to the clients' SGD; leave it out under local work")
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"momentum is {self.momentum}; it must be in [0, 1)")
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
             raise GradwireError("nesterov needs optimizer sgd and a positive momentum")
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("on_nan", ON_NAN)):
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("average", AVERAGES),
+            ("schedule", SCHEDULES),
+            ("on_nan", ON_NAN),
+        ):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
         if self.weight_decay < 0:
@@ -62,3 +95,19 @@ class TrainSettings:
         if self.seed < 0:
             raise GradwireError(f"seed is {self.seed}; it must not be negative")
         check_device(self.device)
+
+    @property
+    def local(self) -> bool:
+        """Whether clients work locally, and send what that changed in place of a gradient."""
+        return self.local_steps is not None or self.local_epochs is not None
+
+    @property
+    def cohort(self) -> int:
+        """Clients a round."""
+        return self.clients if self.sample is None else self.sample
+
+    def passes(self, rounds: int, examples: int) -> Fraction:
+        """How often so many rounds go through a data set of so many examples."""
+        if self.local_epochs is not None:
+            return Fraction(rounds * self.local_epochs * self.cohort, self.clients)
+        return Fraction(rounds * (self.local_steps or 1) * self.cohort * self.batch_size, examples)

@@ -30,6 +30,7 @@ class TrainingState:
         seconds: spent in training so far.
         skipped: rounds that were given up because a gradient was not finite.
         energy_kwh: used by the device so far; None where the machine does not tell.
+        notes: what a report has to say of how the clients trained; no part of a checkpoint.
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class TrainingState:
     seconds: float = 0.0
     skipped: int = 0
     energy_kwh: float | None = 0.0
+    notes: tuple[str, ...] = ()
     _COUNTERS: tuple[str, ...] = field(
         default=("round", "bytes_up", "bytes_down", "seconds", "skipped", "energy_kwh"), repr=False
     )

@@ -8,7 +8,7 @@ import gradwire
 from gradwire import data, models
 from gradwire.attacks.inversion.fedavg import epochs, simulate
 from gradwire.errors import GradwireError
-from gradwire.training.local import local_update
+from gradwire.training.local import descent, local_update
 from gradwire.wire.view import LocalWork
 
 
@@ -43,7 +43,7 @@ def test_the_simulation_is_the_clients_training(digits, work, mode):
     held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
     found = simulate(view, held, labels)
     for victim in range(2):
-        exact, _ = local_update(model, images[victim], labels[victim], work, mode)
+        _, exact, _, _ = local_update(model, images[victim], labels[victim], descent(work, len(images[victim])), mode)
         for name, update in exact.items():
             torch.testing.assert_close(found[name].full()[victim], update, atol=1e-10, rtol=1e-10)
 

@@ -1,0 +1,256 @@
+"""Federated averaging against McMahan et al.'s algorithm 1, written out here in plain PyTorch."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+
+from gradwire import models
+from gradwire.data import partition
+from gradwire.errors import GradwireError
+from gradwire.training import TrainSettings, begin, train
+from gradwire.training.batches import plan, sampled
+from gradwire.training.cohort import Way, way
+from gradwire.training.stack import stack
+from gradwire.wire import InProcess, Transcript
+
+CLASSES = 4
+
+
+class Pictures:
+    """Random pictures with labels in float64, as much of a `Dataset` as training asks for."""
+
+    shape = (1, 8, 8)
+
+    def __init__(self, count=60):
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.rand(count, *self.shape, generator=generator, dtype=torch.float64)
+        self.labels = torch.randint(CLASSES, (count,), generator=generator)
+
+    def __len__(self):
+        return len(self.images)
+
+    def batch(self, chosen):
+        chosen = torch.as_tensor(chosen)
+        return self.images[chosen], self.labels[chosen]
+
+
+def network(name="mlp"):
+    return models.build(name, Pictures.shape, CLASSES, seed=0).double()
+
+
+def trained(how, name="mlp", pictures=None):
+    settings = TrainSettings(**how)
+    state = begin(settings, network(name))
+    train(state, settings, pictures or Pictures())
+    return state
+
+
+def fedavg(how, name="mlp", pictures=None):
+    """Algorithm 1: the server's and the clients' part, with `plan` for the order of examples and `sampled` for S_t."""
+    settings, pictures, model = TrainSettings(**how), pictures or Pictures(), network(name)
+    shards = partition.split(settings.partition, pictures.labels, settings.clients, settings.seed)
+    for round in range(settings.rounds):
+        results, weights = [], []
+        for k in sampled(settings, round):
+            own = copy.deepcopy(model)
+            sgd = torch.optim.SGD(own.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay)
+            for where in plan(settings, f"client:{k}", len(shards[k]), round):
+                images, labels = pictures.batch(shards[k][where])
+                sgd.zero_grad()
+                cross_entropy(own(images), labels).backward()
+                sgd.step()
+            results.append(own.state_dict())
+            weights.append(len(shards[k]) if settings.average == "weighted" else 1)
+        mean = {n: sum(w * r[n] for w, r in zip(weights, results, strict=True)) / sum(weights) for n in results[0]}
+        before = model.state_dict()
+        model.load_state_dict({n: before[n] + settings.server_lr * (mean[n] - before[n]) for n in mean})
+    return model.state_dict()
+
+
+def same(state, reference):
+    for name, tensor in state.model.state_dict().items():
+        if tensor.is_floating_point():  # batch norm's counters of batches are no part of what travels
+            torch.testing.assert_close(tensor, reference[name], rtol=1e-6, atol=1e-9)
+
+
+HOWS = [
+    {"local_epochs": 2, "momentum": 0.9, "weight_decay": 0.01},
+    {"local_epochs": 1, "partition": "dirichlet:0.5", "momentum": 0.0},
+    {"local_steps": 5, "sample": 3, "server_lr": 0.5, "momentum": 0.0},
+    {"local_epochs": 1, "partition": "dirichlet:0.5", "sample": 3, "average": "weighted", "momentum": 0.5},
+]
+
+
+@pytest.mark.parametrize("how", HOWS, ids=str)
+def test_it_is_federated_averaging(how):
+    how = {"clients": 6, "rounds": 3, "batch_size": 4, "lr": 0.1, "seed": 1, **how}
+    state = trained(how)
+    assert "clients train" in state.notes[0]
+    same(state, fedavg(how))
+
+
+@hypothesis(deadline=None, max_examples=10)
+@given(st.floats(0.2, 5), st.integers(1, 9), st.integers(1, 3), st.integers(0, 99), st.sampled_from(["mlp", "lenet"]))
+def test_ragged_clients_train_together_exactly_as_one_after_another(alpha, batch, epochs, seed, name):
+    how = {"clients": 4, "rounds": 1, "batch_size": batch, "local_epochs": epochs, "lr": 0.1, "momentum": 0.5}
+    settings = TrainSettings(**how, partition=f"dirichlet:{alpha}", seed=seed)
+    pictures = Pictures(40)
+    try:
+        shards = partition.split(settings.partition, pictures.labels, 4, seed)
+    except GradwireError:
+        return  # this draw leaves a client without data, and says so
+    from gradwire.training import loop
+
+    ends = []
+    for chosen in (Way(None), Way(stack(network(name), pictures.shape, path="functional"), 3)):
+        state = begin(settings, network(name))
+        losses = loop.play_round(state, settings, pictures, shards, InProcess(Transcript(keep=0)), chosen)
+        ends.append((losses, state.model.state_dict()))
+    (loss, alone), (again, together) = ends
+    assert again == pytest.approx(loss, rel=1e-6)
+    for key, tensor in alone.items():
+        torch.testing.assert_close(together[key], tensor, rtol=1e-6, atol=1e-9)
+
+
+def test_one_local_step_is_a_gradient():
+    how = {"clients": 3, "rounds": 4, "batch_size": 8, "lr": 0.2, "momentum": 0.0}
+    same(trained({**how, "local_steps": 1}), trained(how).model.state_dict())
+
+
+def test_batch_norm_trains_one_client_after_another_where_batches_are_ragged():
+    how = {"clients": 3, "rounds": 1, "batch_size": 7, "lr": 0.1, "local_epochs": 1}
+    ragged, even = trained(how, "resnet20"), trained({**how, "batch_size": 10}, "resnet20")
+    assert "one after another; not functional: padding changes" in ragged.notes[0]
+    assert "as one batch" in even.notes[0]
+
+
+def test_batch_norms_statistics_are_averaged_after_the_last_local_step():
+    how = {"clients": 2, "rounds": 1, "batch_size": 10, "lr": 0.1, "local_epochs": 1, "momentum": 0.0}
+    same(trained(how, "resnet20"), fedavg(how, "resnet20"))
+
+
+@pytest.mark.parametrize("how", [{"local_epochs": 1}, {"local_steps": 3}, {}])
+@pytest.mark.parametrize("scheme", ["none", "topk:ratio=0.05"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(scheme, how, tmp_path):
+    how = {"scheme": scheme, "clients": 5, "sample": 2, "batch_size": 5, "partition": "dirichlet:1.0", **how}
+    whole, first = trained({**how, "rounds": 5}), trained({**how, "rounds": 3})
+    first.save(tmp_path / "checkpoint", TrainSettings(**how, rounds=3))
+    second = begin(TrainSettings(**how, rounds=5), network())
+    second.restore(tmp_path / "checkpoint", TrainSettings(**how, rounds=5))
+    train(second, TrainSettings(**how, rounds=5), Pictures())
+    assert (second.round, second.bytes_up) == (5, whole.bytes_up)
+    for p, q in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_the_state_of_clients_that_are_not_in_a_round_stays():
+    settings = TrainSettings(scheme="topk:ratio=0.05", clients=5, sample=2, rounds=1, local_steps=1)
+    state = begin(settings, network())
+    before = {party: {n: t.clone() for n, t in own.items()} for party, own in state.private.items()}
+    train(state, settings, Pictures())
+    members = {f"client:{i}" for i in sampled(settings, 0)}
+    assert len(members) == 2
+    for party, own in state.private.items():
+        kept = all(torch.equal(tensor, before[party][name]) for name, tensor in own.items())
+        assert kept == (party not in members)
+
+
+def test_a_rounds_clients_are_a_function_of_seed_and_round():
+    settings = TrainSettings(clients=20, sample=4)
+    rounds = [sampled(settings, round) for round in range(200)]
+    assert rounds == [sampled(settings, round) for round in range(200)]
+    assert rounds != [sampled(TrainSettings(clients=20, sample=4, seed=1), round) for round in range(200)]
+    assert all(len(set(members)) == 4 and set(members) <= set(range(20)) for members in rounds)
+    counts = torch.tensor([i for members in rounds for i in members]).bincount(minlength=20)
+    assert counts.min() > 15  # 40 expected, standard deviation 5.7
+    assert counts.max() < 65
+
+
+@pytest.mark.parametrize("average", ["plain", "weighted"])
+def test_secure_sums_of_local_work_among_a_sample(average):
+    how = {"clients": 5, "sample": 3, "rounds": 1, "local_epochs": 1, "partition": "dirichlet:1.0", "momentum": 0.0}
+    secure = trained({**how, "scheme": "sga", "average": average})
+    settings, pictures = TrainSettings(**how), Pictures()
+    shards = partition.split("dirichlet:1.0", pictures.labels, 5, 0)
+    members = sampled(settings, 0)
+    # Under a scheme that shows the server sums only, nobody tells how many examples it has: n_k·K/n is the weight.
+    weights = [len(shards[i]) * 5 / 60 if average == "weighted" else 1.0 for i in members]
+    alone = []
+    for i in members:
+        own = network()
+        sgd = torch.optim.SGD(own.parameters(), settings.lr)
+        for where in plan(settings, f"client:{i}", len(shards[i]), 0):
+            images, labels = pictures.batch(shards[i][where])
+            sgd.zero_grad()
+            cross_entropy(own(images), labels).backward()
+            sgd.step()
+        alone.append(own.state_dict())
+    start = network().state_dict()
+    for name, tensor in secure.model.state_dict().items():
+        mean = sum(w * (own[name] - start[name]) for w, own in zip(weights, alone, strict=True)) / 3
+        torch.testing.assert_close(tensor, start[name] + mean, rtol=1e-4, atol=1e-5)
+    assert any("sees sums only" in note for note in secure.notes) == (average == "weighted")
+
+
+def test_weights_are_told_only_where_they_are_needed():
+    how = {"clients": 5, "rounds": 1, "local_steps": 1, "partition": "dirichlet:1.0", "average": "weighted"}
+
+    def phases(**more):
+        settings, transport = TrainSettings(**how, **more), InProcess(Transcript())
+        train(begin(settings, network()), settings, Pictures(), transport)
+        return {message.phase for message in transport.transcript.messages()}
+
+    assert "weights" in phases(sample=3)
+    assert "weights" not in phases()
+    assert "weights" not in phases(sample=3, scheme="sga")
+
+
+def test_the_way_depends_on_scheme_model_and_work():
+    from gradwire.schemes import parse
+
+    pictures = Pictures()
+    shards = partition.split("iid", pictures.labels, 4, 0)
+
+    def chosen(count=4, **how):
+        return way(TrainSettings(clients=4, batch_size=5, **how), parse("none"), network(), pictures, shards, count)
+
+    assert chosen(local_steps=2).stack is not None
+    assert chosen().stack is None
+    assert chosen(count=1, local_steps=2).stack is None
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"clients": 10, "sample": 11}, "sample is 11; it must be from 1 to 10, for so many clients"),
+        ({"sample": 0}, "sample is 0"),
+        ({"local_steps": 0}, "local_steps is 0; it must be at least 1"),
+        ({"local_epochs": -1}, "local_epochs is -1; it must be at least 1"),
+        ({"local_epochs": 1, "local_steps": 1}, "exclude each other"),
+        ({"local_steps": 1, "server_lr": 0.0}, "server_lr is 0.0; it must be positive"),
+        ({"server_lr": 0.5}, "without local work there is one rate only"),
+        ({"local_steps": 1, "nesterov": True}, "nesterov is not known to the clients' SGD"),
+        ({"average": "median"}, "unknown average 'median'; known: plain, weighted"),
+    ],
+)
+def test_settings_that_cannot_be(how, message):
+    with pytest.raises(GradwireError, match=message):
+        TrainSettings(**how)
+
+
+@pytest.mark.parametrize(
+    ("partition", "clients", "message"),
+    [
+        ("iid", 61, "60 examples cannot be divided among 61 clients"),
+        ("shards:7", 10, "7 shards for each of 10 clients do not fit 60 examples"),
+        ("dirichlet:0.01", 30, "leaves client .* without data"),
+    ],
+)
+def test_partitions_that_do_not_fit(partition, clients, message):
+    with pytest.raises(GradwireError, match=message):
+        trained({"partition": partition, "clients": clients, "sample": 1, "rounds": 1, "local_steps": 1})
