@@ -95,6 +95,15 @@ class RunFolder:
                 {name: _text(row[name]) for name in self.columns} for row in rows
             )
 
+    def rewrite(self, rows: Iterable[Row]) -> None:
+        """Put these rows in the place of what results.csv holds; an interrupted write leaves what was there."""
+        temporary = (self.path / RESULTS).with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows({name: _text(row[name]) for name in self.columns} for row in rows)
+        os.replace(temporary, self.path / RESULTS)
+
     def check(self, command: str, settings: Mapping[str, object]) -> None:
         """Refuse to go on in a folder whose config.json is of another run, naming what differs."""
         try:

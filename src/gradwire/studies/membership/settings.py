@@ -1,0 +1,152 @@
+"""What decides a run of `gradwire membership`."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from gradwire.attacks.membership import ATTACKS, WIRE_ATTACKS, Attack, WireAttack, attack, wire_attack
+from gradwire.attacks.membership.traces import KNOWLEDGE
+from gradwire.data import augment, partition
+from gradwire.devices import check_device
+from gradwire.errors import GradwireError, unknown
+from gradwire.schemes import parse
+from gradwire.seeds import number
+from gradwire.studies.membership import canaries
+from gradwire.training import TrainSettings
+from gradwire.training.plain import Speed
+
+THRESHOLDS = ("mean-loss", "shadow", "target")
+ENOUGH = 3
+"""Shadows with a candidate, and shadows without, that attacks on shadows are given: two have a variance, and one more,
+for a threshold is found on one of them with the others for its shadows."""
+
+
+@dataclass(frozen=True)
+class MembershipSettings:
+    """What decides a run of `gradwire membership`.
+
+    Attributes:
+        schemes: each is trained with, and audited, on its own.
+        shadows: models a scheme, each trained on a random half of the candidates; each is the target once, with the
+            others for shadows.
+        attacks: specs, such as `lira:variance=global`; those on the wire watch the last `watched` rounds.
+        thresholds: ways to choose where an attack says "member"; a row each.
+        epochs: passes of every model over its half.
+        clients: who train each model together through the scheme, and `batch_size`, examples a client and round.
+        augment: what the target is asked besides the candidate itself: "", "flip", "shift" or "flip+shift". Models are
+            trained on images as they are.
+        population: test images that are asked too, for attacks that compare with others, and for test accuracy.
+        watched: rounds that an adversary on the wire sees, the last ones. `knowledge`: "naive", "adaptive" or "both".
+        canaries: "", or "mislabelled:100" or "random:100": examples that are in a training set by the toss of a coin,
+            and from which one model's run is audited for a lower bound on ε, at `confidence`.
+        together, precision, channels_last, compile: see `training.plain.Speed`.
+    """
+
+    data: str = "digits"
+    model: str = "convnet"
+    schemes: tuple[str, ...] = ("none",)
+    shadows: int = 16
+    attacks: tuple[str, ...] = ("prediction", "loss", "cross-entropy", "mentr", "lira", "rmia")
+    thresholds: tuple[str, ...] = ("mean-loss", "shadow", "target")
+    epochs: int = 30
+    clients: int = 4
+    partition: str = "iid"
+    batch_size: int = 16
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    optimizer: str = "sgd"
+    schedule: str = "constant"
+    augment: str = ""
+    population: int = 1000
+    watched: int = 5
+    knowledge: str = "both"
+    canaries: str = ""
+    confidence: float = 0.95
+    together: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("shadows", "epochs", "clients", "batch_size", "population", "watched"):
+            if getattr(self, name) < 1:
+                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 < self.confidence < 1:
+            raise GradwireError(f"confidence is {self.confidence}; it must be in (0, 1)")
+        if not self.schemes or not (self.attacks or self.canaries):
+            raise GradwireError("a membership run needs at least one scheme, and an attack or canaries")
+        if self.knowledge not in (*KNOWLEDGE, "both"):
+            raise unknown("knowledge", self.knowledge, (*KNOWLEDGE, "both"))
+        for threshold in self.thresholds:
+            if threshold not in THRESHOLDS:
+                raise unknown("threshold", threshold, THRESHOLDS)
+        check_device(self.device)
+        augment.parse(self.augment)
+        canaries.parse(self.canaries)
+        partition.parse(self.partition)
+        for spec in self.schemes:
+            parse(spec)
+            self.training(spec, 0, 1)
+        if self.speed.compile and self.device == "cpu":
+            raise GradwireError("compile needs a device that it pays on; on the CPU it is not used")
+        self._check_shadows()
+
+    def _check_shadows(self) -> None:
+        needs = {spec: 2 * ENOUGH + 1 for spec, found in self.asks.items() if found.shadows}
+        if "shadow" in self.thresholds and self.attacks:
+            needs.setdefault("threshold shadow", 2)
+        for what, needed in needs.items():
+            if self.shadows < needed:
+                raise GradwireError(
+                    f"shadows is {self.shadows}; {what} needs at least {needed}, of which each is the target once"
+                )
+        for spec, found in self.taps.items():
+            if self.clients < found.clients:
+                raise GradwireError(f"clients is {self.clients}; {spec} needs the messages of {found.clients}")
+
+    @cached_property
+    def asks(self) -> dict[str, Attack]:
+        """The attacks on a model's answers.
+
+        Raises:
+            GradwireError: an attack that there is not, naming all that there are.
+        """
+        for spec in self.attacks:
+            if spec.partition(":")[0] not in (*ATTACKS, *WIRE_ATTACKS):
+                raise unknown("attack", spec.partition(":")[0], (*ATTACKS, *WIRE_ATTACKS))
+        return {spec: attack(spec) for spec in self.attacks if spec.partition(":")[0] not in WIRE_ATTACKS}
+
+    @cached_property
+    def taps(self) -> dict[str, WireAttack]:
+        """The attacks on the wire."""
+        return {spec: wire_attack(spec) for spec in self.attacks if spec.partition(":")[0] in WIRE_ATTACKS}
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """The kinds of knowledge to attack the wire with."""
+        return tuple(each for each in KNOWLEDGE if self.knowledge in (each, "both"))
+
+    @property
+    def speed(self) -> Speed:
+        """How plain steps are computed."""
+        return Speed(self.together, self.precision, self.channels_last, self.compile)
+
+    def training(self, scheme: str, model: int, rounds: int) -> TrainSettings:
+        """The settings of one model's training, which has a seed of its own."""
+        return TrainSettings(
+            scheme=scheme,
+            clients=self.clients,
+            partition=self.partition,
+            rounds=rounds,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            seed=number("shadow", self.seed, model),
+            device=self.device,
+        )

@@ -1,0 +1,95 @@
+"""Whom a model is trained on is drawn for it on its own; bad settings are refused before any training."""
+
+import pytest
+import torch
+from PIL import Image
+
+from gradwire.errors import GradwireError
+from gradwire.studies.membership import MembershipSettings
+from gradwire.studies.membership.ground import ground, halves
+
+NONE = torch.tensor([], dtype=torch.int64)
+
+
+def test_every_model_has_exactly_half_of_the_candidates():
+    assert (halves(20, 101, NONE, 3).sum(1) == 50).all()
+
+
+def test_whom_a_model_has_says_nothing_of_whom_another_has():
+    """A model's half is the same however many others there are."""
+    canaries = torch.tensor([3, 7, 8])
+    assert torch.equal(halves(2, 60, canaries, 3), halves(9, 60, canaries, 3)[:2])
+    together = halves(400, 60, NONE, 3).double()
+    expected = 0.25  # of pairs of models, each half of the candidates
+    shared = (together @ together.T / 60).triu(1)
+    assert abs(shared[shared > 0].mean() - expected) < 0.01
+
+
+def test_canaries_are_in_by_the_toss_of_a_coin_each():
+    members = halves(500, 40, torch.arange(10), 0)
+    rates = members[:, :10].double().mean(0)
+    assert ((rates - 0.5).abs() < 4 * 0.5 / 500**0.5).all()
+    # Coins, not a half: how many are in differs from model to model as coins do.
+    assert 1.5 < members[:, :10].sum(1).double().var() < 3.5
+    assert (members[:, 10:].sum(1) == 15).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"shadows": 0}, "shadows is 0"),
+        ({"shadows": 6, "attacks": ("lira",)}, "shadows is 6; lira needs at least 7"),
+        ({"shadows": 1, "attacks": ("loss",)}, "threshold shadow needs at least 2"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"attacks": ("magic",)}, "unknown attack 'magic'; known: prediction, .*cosine"),
+        ({"attacks": ("lira:variance=none",)}, "variance"),
+        ({"attacks": ("fedmia",), "clients": 2}, "clients is 2; fedmia needs the messages of 3"),
+        ({"attacks": ()}, "an attack or canaries"),
+        ({"thresholds": ("median",)}, "unknown threshold 'median'; known: mean-loss, shadow, target"),
+        ({"schemes": ("zip",)}, "unknown scheme 'zip'"),
+        ({"schemes": ()}, "at least one scheme"),
+        ({"augment": "rotate"}, "augment is 'rotate'"),
+        ({"canaries": "gold:9"}, "canaries is 'gold:9'"),
+        ({"confidence": 1.0}, "confidence is 1.0"),
+        ({"knowledge": "some"}, "unknown knowledge 'some'"),
+        ({"lr": -1.0}, "lr is -1.0"),
+        ({"partition": "rows"}, "unknown partition"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"device": "toaster"}, "device 'toaster'"),
+        ({"compile": True}, "compile"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options, says):
+    with pytest.raises(GradwireError, match=says):
+        MembershipSettings(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"data": "digits:train=12"}, "class '.' has . of the 12 candidates"),
+        ({"data": "digits:train=40"}, "class '.' has no .*members for model . among its . candidates"),
+        (
+            {"data": "digits:train=100", "batch_size": 20, "attacks": ("loss",)},
+            "4 clients with batches of 20 need as many members",
+        ),
+        ({"data": "digits:train=200", "epochs": 1, "attacks": ("cosine",)}, "watched is 5; .* has 1"),
+        ({"data": "digits:train=100", "canaries": "random:60"}, "canaries is 'random:60'"),
+        ({"data": "nowhere"}, "unknown data 'nowhere'"),
+        ({"model": "vgg"}, "unknown model 'vgg'"),
+    ],
+)
+def test_what_the_data_do_not_suit_is_refused(options, says):
+    with pytest.raises(GradwireError, match=says):
+        ground(MembershipSettings(**options))
+
+
+def test_a_class_that_has_one_candidate_is_named(tmp_path):
+    for kind, count in (("cats", 12), ("dogs", 1)):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        (tmp_path / "test" / kind).mkdir(parents=True)
+        for number in range(count):
+            Image.new("L", (8, 8), 20 * number).save(tmp_path / "train" / kind / f"{number}.png")
+        Image.new("L", (8, 8)).save(tmp_path / "test" / kind / "0.png")
+    with pytest.raises(GradwireError, match="class 'dogs' has 1 of the 13 candidates"):
+        ground(MembershipSettings(data=str(tmp_path), clients=1, batch_size=2))
