@@ -1,34 +1,120 @@
-from math import inf
+"""What a step is made of, and real links: how fast this machine is, is not their business."""
+
+import csv
+import json
+import subprocess
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
 
-from gradwire.bench.network import Step, measure
-
-PLAIN = Step("none", 0.1, 0.01, 100_000_000, 2)
-
-
-def test_time_is_the_sum_of_its_parts():
-    assert PLAIN.seconds(8e8, 0.001) == pytest.approx(0.1 + 0.01 + 1.0 + 0.002)
-
-
-@given(st.floats(0.011, 1), st.integers(1, 99_999_999), st.integers(2, 9), st.floats(0, 0.01))
-def test_below_the_crossing_point_and_only_there_a_scheme_is_faster(coding, size, messages, latency):
-    scheme = Step("x", 0.1, coding, size, messages)
-    crossing = scheme.beats(PLAIN, latency)
-    assert scheme.seconds(0.9 * crossing, latency) < PLAIN.seconds(0.9 * crossing, latency)
-    assert scheme.seconds(1.1 * crossing, latency) > PLAIN.seconds(1.1 * crossing, latency)
-
-
-def test_always_and_never():
-    assert Step("x", 0.1, 0.005, 10, 2).beats(PLAIN, 0.001) == inf
-    assert Step("x", 0.1, 0.02, 100_000_000, 2).beats(PLAIN, 0.001) == 0
-    assert PLAIN.beats(PLAIN, 0.001) == 0
+from gradwire.bench import link as links
+from gradwire.bench.link import LinkRefused, burst, link
+from gradwire.bench.network import measure, traffic
+from gradwire.bench.network_run import NetworkSettings, run_network
+from gradwire.bench.shaped import Job, shaped
+from gradwire.cli import main
+from gradwire.errors import GradwireError
+from gradwire.wire import SERVER, Message, Send, client
 
 
 def test_a_measured_step():
-    plain, sparse = measure(("none", "topk:ratio=0.01"), model="convnet", batch=2, repeats=1)
-    assert sparse.bytes < plain.bytes / 10
-    assert plain.messages == sparse.messages == 2
+    plain, sparse, low = measure(("none", "topk:ratio=0.01", "powersgd:rank=1"), model="convnet", batch=2, repeats=1)
+    assert max(sparse.bytes, low.bytes) < plain.bytes / 10
+    assert (plain.messages, sparse.messages, low.messages) == (2, 1, 4)
     assert min(plain.compute, plain.coding, sparse.coding) > 0
+
+
+def test_sums_go_around_the_ring_twice_in_parts_and_all_else_once_whole():
+    tensors = {"x": torch.zeros(100)}
+    size = Message(client(0), SERVER, 0, "p", tensors).size
+    assert traffic([Send("p", tensors, mean=True)], 4) == (2 * 3 / 4 * size, 6)
+    assert traffic([Send("p", tensors)], 4) == (3 * size, 3)
+    assert traffic([Send("p", tensors), Send("p", tensors, mean=True)], 2) == (2 * size, 3)
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """A machine on which root may not make namespaces."""
+
+    def run(command, **_):
+        return subprocess.CompletedProcess(command, 1, "", "mount --make-shared /run/netns failed: no\nmore")
+
+    monkeypatch.setattr(links.subprocess, "run", run)
+
+
+def test_what_is_refused_is_named(refused):
+    with pytest.raises(LinkRefused, match=r"^no shaped link: `ip netns add gradwire-\d+-0` was refused: mount --make-"):
+        link().__enter__()
+
+
+def test_missing_tools_are_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(links.subprocess, "run", _missing)
+    with pytest.raises(LinkRefused, match=r"ip is not installed \(package iproute2\)"):
+        link().__enter__()
+
+
+def _missing(command, **options):
+    if options.get("check") is False and "delete" in command:
+        return subprocess.CompletedProcess(command, 1)
+    raise FileNotFoundError(command[0])
+
+
+def small(**changes):
+    return NetworkSettings(("topk:ratio=0.01",), model="convnet", batch=2, steps=1, **changes)
+
+
+def test_without_shaped_links_the_model_is_all_there_is(refused, tmp_path, capsys):
+    options = ["--model", "convnet", "--batch-size", "2", "--scheme", "topk:ratio=0.01", "--out", str(tmp_path / "run")]
+    main(["bench", "network", *options])
+    shown = capsys.readouterr().out
+    assert "No real links were measured: no shaped link: `ip netns add gradwire-" in shown
+    assert "topk:ratio=0.01" in shown
+    with (tmp_path / "run" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["scheme"], row["source"], float(row["rate"])) for row in rows] == [
+        (scheme, "modelled", rate) for scheme in ("none", "topk:ratio=0.01") for rate in (1e8, 1e9, 1e10)
+    ]
+    assert "No real links" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_real_links_may_be_left_alone(tmp_path):
+    folder = run_network(small(real=False), tmp_path / "run")
+    assert json.loads((folder / "config.json").read_text())["notes"] == ["No real links were measured: --no-real."]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"workers": 1}, "workers is 1; it must be at least 2"), ({"latency": -1.0}, "latency is -1.0; it must not be")],
+)
+def test_settings_that_cannot_be(changes, message):
+    with pytest.raises(GradwireError, match=message):
+        small(**changes)
+
+
+@pytest.fixture
+def allowed():
+    """Skips where this machine makes no shaped links."""
+    try:
+        with link() as made:
+            made.limit(1e9)
+    except LinkRefused as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.slow
+def test_a_real_link_lets_no_more_through_than_it_should(allowed):
+    """No step can be over before its bytes have passed, but for those that the shaper lets through at once."""
+    rate = 2e7
+    plain, sparse = shaped(Job(("none", "topk:ratio=0.01"), model="resnet20", batch=2, steps=1), (rate,))
+    assert plain.bytes > 4 * 269_722
+    assert sparse.bytes < plain.bytes / 10
+    assert plain.seconds > 8 * (4 * 269_722 - burst(rate)) / rate
+    namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    assert "gradwire-" not in namespaces
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_on_a_link_is_named(allowed):
+    with pytest.raises(GradwireError, match=r"a worker on the shaped link failed: .*unknown scheme 'gzip'"):
+        shaped(Job(("gzip",), model="convnet", batch=2), (1e9,))

@@ -1,4 +1,8 @@
+import sys
+from types import ModuleType, SimpleNamespace
+
 import pytest
+import torch
 
 from gradwire.metrics.energy import Meter
 
@@ -34,3 +38,31 @@ def test_where_the_machine_does_not_tell_nothing_is_said(tmp_path):
     (tmp_path / "intel-rapl:0").mkdir()
     assert Meter("cpu", tmp_path).kwh() is None
     assert Meter("cuda:99").kwh() is None
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """The card with the UUID "b", and a library that knows its counter, in millijoules."""
+    driver = SimpleNamespace(millijoules={"GPU-a": 5, "GPU-b": 7_200_000})
+    library = ModuleType("pynvml")
+    library.nvmlInit = lambda: None
+    library.nvmlDeviceGetHandleByUUID = lambda uuid: uuid.decode()
+    library.nvmlDeviceGetTotalEnergyConsumption = lambda handle: driver.millijoules[handle]
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="ab"[index]))
+    return driver
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_card_is_found_by_its_uuid_whatever_order_the_library_counts_in(card, device):
+    meter = Meter(device)
+    card.millijoules["GPU-a"] += 999
+    assert meter.kwh() == 0
+    card.millijoules["GPU-b"] += 3_600_000
+    assert meter.kwh() == pytest.approx(1e-3)
+
+
+def test_a_card_without_a_counter_says_nothing(card):
+    del card.millijoules["GPU-b"]
+    assert Meter("cuda").kwh() is None

@@ -1,77 +1,119 @@
-"""A step's time as a function of the link's speed: compute and bytes measured, the network modelled.
+"""What each scheme's step is made of, for the model of `metrics.links`: compute, coding, and bytes on a worker's link.
 
-    time = compute + coding + bytes · 8 / rate + messages · latency
-
-Compute is one client's gradient, coding one client's round through the scheme in this process (both halves, with
-serialisation), bytes what it sends and receives. Nothing overlaps and nobody else is on the link.
+Workers are those of `wire.collective`: what is a mean is all-reduced around a ring, in which each of n workers sends
+2(n − 1)/n times its message; everything else is gathered around it, and each sends n − 1 messages' bytes.
 """
 
+import os
+import statistics
 import time
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from gradwire import models
+from gradwire.bench.stopwatch import Stopwatch
 from gradwire.bench.timing import median_seconds
-from gradwire.schemes import Layout, Round, Update, parse
+from gradwire.metrics.links import Step
+from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, check_collective, enrol, parse
+from gradwire.schemes.aggregate import mean
 from gradwire.training import gradient
-from gradwire.wire import InProcess, Transcript, client
+from gradwire.wire import EVERYONE, SERVER, ClientHalf, Message, Send, ServerHalf, client
 
+SHAPE = (3, 32, 32)
+CLASSES = 10
+BASELINE = "none"
 RATES = {"100 Mbps": 1e8, "1 Gbps": 1e9, "10 Gbps": 1e10}
 """Bits a second."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one client's step costs.
+def measure(
+    schemes: tuple[str, ...], model: str = "resnet18", batch: int = 32, workers: int = 2, repeats: int = 3
+) -> list[Step]:
+    """What a worker's step of each scheme is made of, of a network on images of CIFAR-10's shape.
 
-    Attributes:
-        compute: seconds for the gradient; `coding`, for the scheme and for serialising.
-        bytes: sent and received, in `messages` messages.
+    Each worker has its part of this machine's cores. Medians; the first step of a scheme, which has no memory yet, is
+    not counted.
     """
-
-    scheme: str
-    compute: float
-    coding: float
-    bytes: int
-    messages: int
-
-    def seconds(self, rate: float, latency: float) -> float:
-        """The step's time on a link of `rate` bits a second on which a message takes `latency` seconds more."""
-        return self.compute + self.coding + 8 * self.bytes / rate + self.messages * latency
-
-    def beats(self, plain: "Step", latency: float) -> float:
-        """The rate, in bits a second, below which this step is faster than `plain`: 0 for never, inf for always."""
-        saved = 8 * (plain.bytes - self.bytes)
-        costs = self.coding - plain.coding + (self.messages - plain.messages) * latency
-        if saved <= 0:
-            return 0.0 if costs >= 0 else inf
-        return inf if costs <= 0 else saved / costs
+    chosen = [parse(spec) for spec in schemes]
+    for scheme in chosen:
+        check_collective(scheme)
+    network = models.build(model, SHAPE, CLASSES, seed=0)
+    with threads(workers):
+        source = torch.Generator().manual_seed(0)
+        batches = [
+            (torch.rand(batch, *SHAPE, generator=source), torch.randint(CLASSES, (batch,), generator=source))
+            for _ in range(workers)
+        ]
+        compute = median_seconds(lambda: gradient(network, *batches[0]), repeats)
+        updates: dict[str, Update] = {client(i): gradient(network, *each)[1] for i, each in enumerate(batches)}
+        return [_step(scheme, updates, compute, repeats) for scheme in chosen]
 
 
-def measure(schemes: tuple[str, ...], model: str = "resnet18", batch: int = 32, repeats: int = 3) -> list[Step]:
-    """Measure a step of each scheme, of a network on images of CIFAR-10's shape."""
-    network = models.build(model, (3, 32, 32), 10, seed=0)
-    images, labels = torch.rand(batch, 3, 32, 32), torch.zeros(batch, dtype=torch.int64)
-    compute = median_seconds(lambda: gradient(network, images, labels), repeats)
-    _, update, _ = gradient(network, images, labels)
-    return [_step(spec, update, compute, repeats) for spec in schemes]
+@contextmanager
+def threads(workers: int) -> Iterator[None]:
+    """PyTorch with one worker's part of the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _step(spec: str, update: Update, compute: float, repeats: int) -> Step:
-    """Rounds with one client; the first is not counted, for there schemes have no memory yet."""
-    scheme, layout, party = parse(spec), Layout.of(update), client(0)
-    private, public = scheme.private_state(layout), scheme.public_state(layout)
+def traffic(sends: Sequence[Send], workers: int) -> tuple[float, int]:
+    """Bytes on a worker's link each way, and messages one after another, of what it sends in a step."""
+    count, messages = 0.0, 0
+    for send in sends:
+        size = Message(client(0), SERVER, 0, send.phase, send.tensors).size
+        count += (2 * (workers - 1) / workers if send.mean else workers - 1) * size
+        messages += (2 if send.mean else 1) * (workers - 1)
+    return count, messages
+
+
+def _step(scheme: Scheme, updates: Mapping[str, Update], compute: float, repeats: int) -> Step:
+    parties = tuple(updates)
+    first, layout = parties[0], Layout.of(updates[parties[0]])
+    private, public = enrol(scheme, layout, parties, 0), scheme.public_state(layout)
     seconds = []
     for index in range(1 + repeats):
-        transport = InProcess(Transcript(keep=1))
-        round = Round(index, (party,), 0, layout)
-        started = time.perf_counter()
-        half = scheme.client(update, private, public, round)
-        outcomes, _ = transport.exchange({party: half}, scheme.server(public, round), index)
-        seconds.append(time.perf_counter() - started)
-        private, public = outcomes[party].private, outcomes[party].public
-    carried = transport.transcript.bytes_up() + transport.transcript.bytes_down()
-    coding = sorted(seconds[1:])[repeats // 2]
-    return Step(spec, compute, coding, carried, len(list(transport.transcript.messages())))
+        round = Round(index, parties, 0, layout)
+        watch = Stopwatch()
+        halves = {p: watch.around(p, scheme.client(updates[p], private[p], public, round)) for p in parties}
+        outcomes, sends = _play(halves, watch.around(SERVER, scheme.server(public, round)))
+        seconds.append(watch.seconds[first] + watch.seconds[SERVER] + _serialising(sends, len(parties)))
+        private = {p: dict(outcome.private) for p, outcome in outcomes.items()}
+        public = outcomes[first].public
+    return Step(scheme.spec, compute, statistics.median(seconds[1:]), *traffic(sends, len(parties)))
+
+
+def _play(
+    halves: Mapping[str, ClientHalf[Outcome]], server: ServerHalf[Outcome]
+) -> tuple[dict[str, Outcome], list[Send]]:
+    """A round as `Collective` plays it, where sums are not the server's work; and what the first client sent."""
+    next(server)
+    sends, noted = {party: next(half) for party, half in halves.items()}, []
+    outcomes: dict[str, Outcome] = {}
+    while not outcomes:
+        noted.append(next(iter(sends.values())))
+        uploads = {party: send.tensors for party, send in sends.items()}
+        reply = server.send({EVERYONE: mean(uploads)} if noted[-1].mean else uploads)
+        assert isinstance(reply, Send)  # such are the schemes that `check_collective` lets through
+        for party, half in halves.items():
+            try:
+                sends[party] = half.send(reply.tensors)
+            except StopIteration as stop:
+                outcomes[party] = stop.value
+    return outcomes, noted
+
+
+def _serialising(sends: Sequence[Send], workers: int) -> float:
+    """Seconds for a worker's own messages into bytes and everybody's out of them, where they are gathered."""
+    started = time.perf_counter()
+    for send in sends:
+        if not send.mean:
+            data = Message(client(0), SERVER, 0, send.phase, send.tensors).encode()
+            for _ in range(workers):
+                Message.decode(data)
+    return time.perf_counter() - started

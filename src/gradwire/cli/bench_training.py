@@ -1,16 +1,18 @@
 """gradwire bench training and network: what compression costs in a step, and when a link is slow enough for it."""
 
 import csv
+import json
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from gradwire.bench.network import RATES, measure
+from gradwire.bench.network_run import NetworkSettings, run_network
 from gradwire.bench.training import hooks, selection
 from gradwire.bench.wire import message_speeds
+from gradwire.cli.show import outcome, progress_bar
 from gradwire.schemes import parse
-from gradwire.studies.run import machine
+from gradwire.studies.run import CONFIG, machine
 
 DDP_SCHEMES = ("none", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "qsgd", "signsgd")
 
@@ -48,19 +50,30 @@ def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
 @click.command()
 @click.option("--scheme", "schemes", multiple=True, default=DDP_SCHEMES[1:], show_default=True, metavar="SPEC")
 @click.option("--model", default="resnet18", show_default=True, help="On images of CIFAR-10's shape.")
-@click.option("--batch-size", default=32, show_default=True)
+@click.option("--batch-size", default=32, show_default=True, help="Images a worker.")
+@click.option("--workers", default=2, show_default=True, help="In the model; real links join two.")
 @click.option("--latency", default=0.1, show_default=True, help="Milliseconds a message takes beside its bytes.")
-def network(schemes: tuple[str, ...], model: str, batch_size: int, latency: float) -> None:
-    """A step's time against the link's speed: compute, coding and bytes measured, the link modelled."""
-    plain, *steps = measure(("none", *schemes), model, batch_size)
-    table = Table(title=f"Modelled step of {model}, batch {batch_size}, {latency:g} ms a message, {machine('cpu')}")
-    for heading in ("scheme", "compute ms", "coding ms", "MB", *RATES, "beats none below"):
-        table.add_column(heading, justify="left" if heading == "scheme" else "right")
-    for step in (plain, *steps):
-        figures = [f"{1e3 * step.compute:.0f}", f"{1e3 * step.coding:.0f}", f"{step.bytes / 1e6:.2f}"]
-        figures += [f"{step.seconds(rate, latency / 1e3):.2f} s" for rate in RATES.values()]
-        crossing = step.beats(plain, latency / 1e3)
-        table.add_row(step.scheme, *figures, "" if step is plain else f"{crossing / 1e9:.2f} Gbps")
-    console = Console()
-    console.print(table)
-    console.print("Two network namespaces with a shaped link were not measured: this version models the link only.")
+@click.option("--real/--no-real", default=True, show_default=True, help="Measure on shaped links as well.")
+@click.option("--steps", default=3, show_default=True, help="Steps of each scheme on each of these.")
+@click.option("--out", metavar="DIR", help="Folder to write. [default: runs/bench-network-<time>]")
+def network(
+    schemes: tuple[str, ...],
+    model: str,
+    batch_size: int,
+    workers: int,
+    latency: float,
+    real: bool,
+    steps: int,
+    out: str | None,
+) -> None:
+    """A step's time against the link's speed, and the speed below which each scheme beats plain SGD.
+
+    Compute, coding and bytes are measured, the link is modelled; where the kernel lets this user shape links, steps
+    between two network namespaces are measured as well.
+    """
+    settings = NetworkSettings(schemes, model, batch_size, workers, latency / 1e3, real, steps)
+    with progress_bar() as progress:
+        folder = run_network(settings, out, progress)
+    for note in json.loads((folder / CONFIG).read_text())["notes"]:
+        click.echo(note)
+    outcome(folder)

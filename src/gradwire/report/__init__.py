@@ -1,7 +1,7 @@
 """From the folder of a run to what people read: HTML, Markdown, LaTeX, figures and the table in the terminal."""
 
 from gradwire.report.leakage import leakage_table
-from gradwire.report.rows import AUDIT_COLUMNS, TRAIN_COLUMNS
+from gradwire.report.rows import AUDIT_COLUMNS, NETWORK_COLUMNS, TRAIN_COLUMNS
 from gradwire.report.summary import Pair, Setting, Summary, pair, summarise
 from gradwire.report.tables import Column, Table, to_latex, to_markdown, to_rich
 from gradwire.report.terminal import table
@@ -10,6 +10,7 @@ from gradwire.report.writer import write
 
 __all__ = [
     "AUDIT_COLUMNS",
+    "NETWORK_COLUMNS",
     "TRAIN_COLUMNS",
     "Column",
     "Pair",

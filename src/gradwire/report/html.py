@@ -74,6 +74,17 @@ def study_page(run: Run, parts: Sequence[Part], claims: Sequence[Mapping[str, st
     )
 
 
+def network_page(run: Run, table: Table, headline: str | None, figures: Mapping[str, bytes]) -> str:
+    """The page of a network benchmark; `figures` as in `audit_page`, with a step's time on links of any speed."""
+    return _page(
+        "network.html.j2",
+        run,
+        headline=headline or "What a step takes on links of any speed",
+        table=table,
+        figures=figures,
+    )
+
+
 def data_uri(data: bytes, kind: str) -> str:
     """Bytes as an address that holds them: `kind` is their media type, as in image/png."""
     return f"data:{kind};base64,{b64encode(data).decode('ascii')}"

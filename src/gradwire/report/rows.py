@@ -15,6 +15,10 @@ AUDIT_COLUMNS = (
     *("objective", "mse", "psnr", "ssim", "success"),
 )
 TRAIN_COLUMNS = (*_COMMON, "round", "epoch", "train_loss", "test_loss", "test_accuracy")
+NETWORK_COLUMNS = (
+    *("data", "model", "scheme", "seed", "device", "seconds", "workers", "batch", "source", "rate"),
+    *("compute", "coding", "bytes", "messages", "latency"),
+)
 
 _YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
 

@@ -11,15 +11,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.report.rows import AUDIT_COLUMNS, TRAIN_COLUMNS, Row, require
+from gradwire.report.rows import AUDIT_COLUMNS, NETWORK_COLUMNS, TRAIN_COLUMNS, Row, require
 
 RESULTS, CONFIG, PICTURES = "results.csv", "config.json", "reconstructions.safetensors"
 
-Kind = Literal["audit", "train", "study"]
+Kind = Literal["audit", "train", "study", "network"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "audit": AUDIT_COLUMNS,
     "train": TRAIN_COLUMNS,
     "study": ("command", "label"),
+    "network": NETWORK_COLUMNS,
 }
 
 
@@ -29,7 +30,8 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        kind: "train" for rows of a training run, "audit" for rows of attacks, "study" for rows of several runs.
+        kind: "train" for rows of a training run, "audit" for rows of attacks, "study" for rows of several runs,
+            "network" for rows of steps on links.
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
         pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.
@@ -72,6 +74,8 @@ def read(folder: Path) -> Run:
 def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
     if {"command", "label"} <= set(columns):
         return "study"
+    if set(NETWORK_COLUMNS) <= set(columns):
+        return "network"
     return "train" if config.get("command") == "train" or "train_loss" in columns else "audit"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table as RichTable
 
-from gradwire.report import study
+from gradwire.report import network, study
 from gradwire.report.leakage import leakage_table
 from gradwire.report.run import read
 from gradwire.report.summary import summarise
@@ -21,6 +21,8 @@ def table(folder: Path) -> RichTable:
     run = read(folder)
     if run.kind == "study":
         return to_rich(study.shown(run))
+    if run.kind == "network":
+        return to_rich(network.network_table(network.paces(run.rows), brief=True))
     if run.kind == "train":
         return to_rich(training_table(follow(run.rows), brief=True))
     return to_rich(leakage_table(summarise(run.rows), brief=True))

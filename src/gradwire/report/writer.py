@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradwire.errors import GradwireError
-from gradwire.report import html, pictures, study, words
+from gradwire.report import html, network, pictures, study, words
 from gradwire.report.curves import leakage_figure
 from gradwire.report.figures import THEMES, render
 from gradwire.report.leakage import leakage_table
@@ -20,7 +20,7 @@ def write(folder: Path) -> Path:
 
     Written are report.html (self-contained), summary.md and summary.tex, and the pictures: leakage.svg, leakage.png
     and, where there are reconstructions, reconstructions.png for an audit; training.svg and training.png for training;
-    for a study, those of the commands it has cells of.
+    for a study, those of the commands it has cells of; network.svg and network.png for a network benchmark.
     The same folder gives the same files, byte for byte.
 
     Args:
@@ -83,7 +83,24 @@ def _study(run: Run) -> dict[str, bytes | str]:
     }
 
 
-WRITERS: dict[Kind, Callable[[Run], dict[str, bytes | str]]] = {"audit": _audit, "train": _training, "study": _study}
+def _network(run: Run) -> dict[str, bytes | str]:
+    found = network.paces(run.rows)
+    table, headline = network.network_table(found), network.headline(found)
+    curves = {theme: render(network.network_figure(found, colours), "svg") for theme, colours in THEMES.items()}
+    return {
+        "network.svg": curves["light"],
+        "network.png": render(network.network_figure(found), "png"),
+        "report.html": html.network_page(run, table, headline, curves),
+        **_texts(table, headline),
+    }
+
+
+WRITERS: dict[Kind, Callable[[Run], dict[str, bytes | str]]] = {
+    "audit": _audit,
+    "train": _training,
+    "study": _study,
+    "network": _network,
+}
 
 
 def _texts(table: Table, *sentences: str | None) -> dict[str, bytes | str]:

@@ -1,0 +1,136 @@
+"""Steps of DDP by two workers at the two ends of a real link, at each of several speeds.
+
+As a program, `python -m gradwire.bench.shaped JOB`, it is one of the workers.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from gradwire import models
+from gradwire.bench.link import DEVICE, Link, link
+from gradwire.bench.network import BASELINE, CLASSES, SHAPE, threads
+from gradwire.errors import GradwireError
+from gradwire.integrations import ddp_hook
+
+WORKERS = 2
+PORT = "29500"
+WARM_UP = 2
+"""Steps that are not timed: DDP rebuilds its buckets after the first."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the workers are to do: `steps` timed steps of each scheme, with `batch` images a worker."""
+
+    schemes: tuple[str, ...]
+    model: str = "resnet18"
+    batch: int = 32
+    steps: int = 3
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A scheme's step on a real link.
+
+    Attributes:
+        rate: bits a second.
+        seconds: a whole step's, the median; `bytes`: that a worker's device sent in it, headers of all layers included.
+    """
+
+    scheme: str
+    rate: float
+    seconds: float
+    bytes: float
+
+
+def shaped(job: Job, rates: tuple[float, ...], watch: Callable[[int], None] = lambda _: None) -> list[Measured]:
+    """Measure steps at each rate.
+
+    Args:
+        watch: called with the number of rates done.
+
+    Raises:
+        LinkRefused: this machine makes no shaped links. GradwireError: a worker failed.
+    """
+    found = []
+    with link() as wire:
+        for done, rate in enumerate(rates):
+            wire.limit(rate)
+            watch(done)
+            found += [Measured(spec, rate, *figures) for spec, figures in _together(wire, job).items()]
+    watch(len(rates))
+    return found
+
+
+def _together(wire: Link, job: Job) -> dict[str, tuple[float, float]]:
+    """Both workers, to their end; what the first of them found: scheme → seconds and bytes."""
+    command = [sys.executable, "-m", "gradwire.bench.shaped", json.dumps(asdict(job))]
+    shared = {"MASTER_ADDR": wire.addresses[0], "MASTER_PORT": PORT, "WORLD_SIZE": str(WORKERS)}
+    shared["GLOO_SOCKET_IFNAME"] = DEVICE
+    workers = [wire.start(rank, command, {**shared, "RANK": str(rank)}) for rank in range(WORKERS)]
+    try:
+        told = [worker.communicate(timeout=2 * job.timeout) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    for worker, (_, error) in zip(workers, told, strict=True):
+        if worker.returncode:
+            last = (error.strip() or f"exit status {worker.returncode}").splitlines()[-1]
+            raise GradwireError(f"a worker on the shaped link failed: {last}")
+    figures = json.loads(told[0][0])
+    return {spec: (seconds, count) for spec, (seconds, count) in figures.items()}
+
+
+def _work(job: Job) -> Iterator[tuple[str, tuple[float, float]]]:
+    """One worker's part: scheme by scheme, the median seconds of a step and the bytes sent in one."""
+    source = torch.Generator().manual_seed(dist.get_rank())
+    images = torch.rand(job.batch, *SHAPE, generator=source)
+    labels = torch.randint(CLASSES, (job.batch,), generator=source)
+    for spec in job.schemes:
+        model = DistributedDataParallel(models.build(job.model, SHAPE, CLASSES, seed=0))
+        if spec != BASELINE:  # which is DDP as it comes
+            model.register_comm_hook(*ddp_hook(spec, model))
+        seconds, before = [], 0
+        for step in range(WARM_UP + job.steps):
+            model.zero_grad()
+            dist.barrier()
+            if step == WARM_UP:
+                before = _sent()
+            started = time.perf_counter()
+            cross_entropy(model(images), labels).backward()
+            seconds.append(time.perf_counter() - started)
+        dist.barrier()
+        yield spec, (statistics.median(seconds[WARM_UP:]), (_sent() - before) / job.steps)
+
+
+def _sent() -> int:
+    return int(Path(f"/sys/class/net/{DEVICE}/statistics/tx_bytes").read_text())
+
+
+def main(text: str) -> None:
+    """One worker, of which torch.distributed's environment variables say which; what it found, as JSON."""
+    told = json.loads(text)
+    job = Job(**{**told, "schemes": tuple(told["schemes"])})
+    dist.init_process_group("gloo", timeout=timedelta(seconds=job.timeout))
+    with threads(WORKERS):
+        found = dict(_work(job))
+    sys.stdout.write(json.dumps(found))
+    sys.stdout.flush()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

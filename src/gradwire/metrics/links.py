@@ -1,0 +1,39 @@
+"""What a step of training takes on a link: a model of it, and the speed at which one scheme overtakes another.
+
+    seconds = compute + coding + 8·bytes / rate + messages · latency
+
+Compute, coding and bytes are measured, the link is modelled: of the same rate either way at once, with nobody else on
+it, and nothing overlaps.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one worker's step costs.
+
+    Attributes:
+        compute: seconds for the gradient; `coding`, for the scheme and for serialising.
+        bytes: that the worker's link carries each way.
+        messages: how many of them one after another.
+    """
+
+    scheme: str
+    compute: float
+    coding: float
+    bytes: float
+    messages: int
+
+    def seconds(self, rate: float, latency: float) -> float:
+        """The step's time on a link of `rate` bits a second on which a message takes `latency` seconds more."""
+        return self.compute + self.coding + 8 * self.bytes / rate + self.messages * latency
+
+    def beats(self, plain: "Step", latency: float) -> float:
+        """The rate, in bits a second, below which this step is faster than `plain`: 0 for never, inf for always."""
+        saved = 8 * (plain.bytes - self.bytes)
+        costs = self.coding - plain.coding + (self.messages - plain.messages) * latency
+        if saved <= 0:
+            return 0.0 if costs >= 0 else inf
+        return inf if costs <= 0 else saved / costs
