@@ -61,6 +61,21 @@ class Roc:
         allowed = floor(rate * self.nonmembers * (1 + 1e-12))
         return int(self.true[self.false <= allowed].max())
 
+    def points(self, most: int = 500) -> Tensor:
+        """Shares of non-members and of members, float64 (2, P), for drawing: corners only, at most so many.
+
+        They lie close where few non-members are suspected, which is where curves are told apart.
+        """
+        rates = torch.stack([self.fpr, self.tpr])
+        steps = rates.diff(dim=1)
+        # A point in the middle of a straight line adds nothing.
+        bent = (steps[0, 1:] * steps[1, :-1] != steps[0, :-1] * steps[1, 1:]).nonzero().squeeze(1) + 1
+        kept = torch.cat([torch.tensor([0]), bent, torch.tensor([rates.shape[1] - 1])])
+        if len(kept) > most:
+            places = torch.logspace(0, torch.tensor(len(kept)).log10().item(), most, dtype=torch.float64) - 1
+            kept = kept[places.round().long().clamp(0, len(kept) - 1).unique()]
+        return rates[:, kept]
+
 
 def roc(scores: Tensor, members: Tensor) -> Roc:
     """The curve of n candidates.

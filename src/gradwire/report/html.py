@@ -9,7 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gradwire.metrics import SUCCESS
-from gradwire.report import formats, pictures, words
+from gradwire.report import formats, membership_words, pictures, words
+from gradwire.report.membership import Finding
 from gradwire.report.rows import Row, number, yes
 from gradwire.report.run import Run
 from gradwire.report.study import Part, claims_table
@@ -64,6 +65,21 @@ def training_page(run: Run, series: Sequence[Series], table: Table, figures: Map
         series=series,
         table=table,
         figures=figures,
+    )
+
+
+def membership_page(run: Run, found: Sequence[Finding], table: Table, figures: Mapping[str, bytes]) -> str:
+    """The page of a membership run; `figures` as in `audit_page`, with the curves; {} where there are none."""
+    return _page(
+        "membership.html.j2",
+        run,
+        headline=membership_words.headline(found) or "Who was in the training set?",
+        lede=membership_words.beside(found),
+        found=found,
+        table=table,
+        figures=figures,
+        meaning=membership_words.FIGURES,
+        limits=membership_words.LIMITS,
     )
 
 

@@ -19,6 +19,13 @@ NETWORK_COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "seconds", "workers", "batch", "source", "rate"),
     *("compute", "coding", "bytes", "messages", "latency"),
 )
+MEMBERSHIP_COLUMNS = (
+    *_COMMON,
+    *("attack", "threshold", "knowledge", "balanced_accuracy", "auc", "tpr_at_1e-2", "tpr_at_1e-3", "low", "high"),
+    *("members", "nonmembers", "auc_low", "auc_high", "tpr_at_1e-2_low", "tpr_at_1e-2_high"),
+    *("tpr_at_1e-3_low", "tpr_at_1e-3_high", "epsilon"),
+)
+"""`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers."""
 
 _YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
 

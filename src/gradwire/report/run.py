@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +11,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.report.rows import AUDIT_COLUMNS, NETWORK_COLUMNS, TRAIN_COLUMNS, Row, require
+from gradwire.report.rows import AUDIT_COLUMNS, MEMBERSHIP_COLUMNS, NETWORK_COLUMNS, TRAIN_COLUMNS, Row, require
 
 RESULTS, CONFIG, PICTURES = "results.csv", "config.json", "reconstructions.safetensors"
+CURVES = "curves.safetensors"
 
-Kind = Literal["audit", "train", "study", "network"]
+Kind = Literal["audit", "train", "membership", "study", "network"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "audit": AUDIT_COLUMNS,
     "train": TRAIN_COLUMNS,
+    "membership": MEMBERSHIP_COLUMNS,
     "study": ("command", "label"),
     "network": NETWORK_COLUMNS,
 }
@@ -30,12 +32,14 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        kind: "train" for rows of a training run, "audit" for rows of attacks, "study" for rows of several runs,
-            "network" for rows of steps on links.
+        kind: "train" for rows of a training run, "audit" for rows of inversion, "membership" for rows of membership
+            attacks, "study" for rows of several runs, "network" for rows of steps on links.
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
         pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.
         notes: sentences for the reader: those of the run, and what the folder lacks.
+        curves: shares of non-members and of members called so, float64 (2, P), for "<scheme>|<attack>|<knowledge>"; {}
+            without.
     """
 
     folder: Path
@@ -44,6 +48,7 @@ class Run:
     config: dict[str, Any]
     pictures: dict[str, Tensor]
     notes: list[str]
+    curves: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -68,7 +73,8 @@ def read(folder: Path) -> Run:
         if "originals" not in pictures:
             pictures = {}
             notes.append(f"This folder has no {PICTURES} with the original images, so there are no pictures here.")
-    return Run(folder, kind, rows, config, pictures, notes)
+    curves = _curves(folder / CURVES) if kind == "membership" else {}
+    return Run(folder, kind, rows, config, pictures, notes, curves)
 
 
 def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
@@ -76,6 +82,8 @@ def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
         return "study"
     if set(NETWORK_COLUMNS) <= set(columns):
         return "network"
+    if config.get("command") == "membership" or "balanced_accuracy" in columns:
+        return "membership"
     return "train" if config.get("command") == "train" or "train_loss" in columns else "audit"
 
 
@@ -107,13 +115,29 @@ def _config(path: Path) -> tuple[dict[str, Any], list[str]]:
     return config, [notes] if isinstance(notes, str) else [str(note) for note in notes]
 
 
-def _pictures(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file; none without it."""
     if not path.is_file():
         return {}
     try:
-        pictures = load_file(path)
+        found: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise GradwireError(f"{path} cannot be read as safetensors: {error}") from error
+    return found
+
+
+def _curves(path: Path) -> dict[str, Tensor]:
+    curves = _tensors(path)
+    for name, points in curves.items():
+        if points.ndim != 2 or len(points) != 2:
+            raise GradwireError(f"{path} holds {name!r} of shape {tuple(points.shape)}; a curve is (2, points)")
+    return curves
+
+
+def _pictures(path: Path) -> dict[str, Tensor]:
+    pictures = _tensors(path)
+    if not pictures:
+        return {}
     shapes = {tuple(images.shape) for images in pictures.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 5:
         raise GradwireError(f"{path} holds tensors of shapes {sorted(shapes)}; all must be one V×B×C×H×W")

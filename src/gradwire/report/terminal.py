@@ -6,6 +6,7 @@ from rich.table import Table as RichTable
 
 from gradwire.report import network, study
 from gradwire.report.leakage import leakage_table
+from gradwire.report.membership import findings, membership_table
 from gradwire.report.run import read
 from gradwire.report.summary import summarise
 from gradwire.report.tables import to_rich
@@ -25,4 +26,6 @@ def table(folder: Path) -> RichTable:
         return to_rich(network.network_table(network.paces(run.rows), brief=True))
     if run.kind == "train":
         return to_rich(training_table(follow(run.rows), brief=True))
+    if run.kind == "membership":
+        return to_rich(membership_table(findings(run.rows), brief=True))
     return to_rich(leakage_table(summarise(run.rows), brief=True))

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradwire.errors import GradwireError
-from gradwire.report import html, network, pictures, study, words
+from gradwire.report import html, membership_words, network, pictures, study, words
 from gradwire.report.curves import leakage_figure
 from gradwire.report.figures import THEMES, render
 from gradwire.report.leakage import leakage_table
+from gradwire.report.membership import findings, membership_table
 from gradwire.report.progress import training_figure
 from gradwire.report.run import Kind, Run, read
 from gradwire.report.summary import pair, summarise
 from gradwire.report.tables import Table, to_latex, to_markdown
+from gradwire.report.tradeoff import tradeoff_figure
 from gradwire.report.training import follow, training_table
 
 
@@ -20,7 +22,8 @@ def write(folder: Path) -> Path:
 
     Written are report.html (self-contained), summary.md and summary.tex, and the pictures: leakage.svg, leakage.png
     and, where there are reconstructions, reconstructions.png for an audit; training.svg and training.png for training;
-    for a study, those of the commands it has cells of; network.svg and network.png for a network benchmark.
+    curves.svg and curves.png, where there are curves, for membership; for a study, those of the commands it has cells
+    of; network.svg and network.png for a network benchmark.
     The same folder gives the same files, byte for byte.
 
     Args:
@@ -71,6 +74,22 @@ def _training(run: Run) -> dict[str, bytes | str]:
     }
 
 
+def _membership(run: Run) -> dict[str, bytes | str]:
+    found = findings(run.rows)
+    table = membership_table(found)
+    figures: dict[str, bytes] = {}
+    files: dict[str, bytes | str] = {}
+    if run.curves:
+        drawn = {theme: tradeoff_figure(run.curves, found, colours) for theme, colours in THEMES.items()}
+        figures = {theme: render(figure, "svg") for theme, figure in drawn.items()}
+        files = {"curves.svg": figures["light"], "curves.png": render(drawn["light"], "png")}
+    return {
+        **files,
+        "report.html": html.membership_page(run, found, table, figures),
+        **_texts(table, membership_words.headline(found), membership_words.beside(found)),
+    }
+
+
 def _study(run: Run) -> dict[str, bytes | str]:
     parts, claims = study.parts(run), study.claims(run.folder)
     figures = {part.name: part.figures for part in parts}
@@ -98,6 +117,7 @@ def _network(run: Run) -> dict[str, bytes | str]:
 WRITERS: dict[Kind, Callable[[Run], dict[str, bytes | str]]] = {
     "audit": _audit,
     "train": _training,
+    "membership": _membership,
     "study": _study,
     "network": _network,
 }
