@@ -7,8 +7,9 @@ from gradwire import spelling
 from gradwire.studies import own
 from gradwire.studies.compression import Compression
 from gradwire.studies.grid import Study
+from gradwire.studies.secure_accuracy import SecureAccuracy
 
-STUDIES: Mapping[str, type[Study]] = {study.name: study for study in (Compression,)}
+STUDIES: Mapping[str, type[Study]] = {study.name: study for study in (Compression, SecureAccuracy)}
 
 
 def find(spec: str) -> Study:
