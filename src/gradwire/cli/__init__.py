@@ -8,6 +8,7 @@ import click
 from gradwire.cli.audit import audit
 from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
+from gradwire.cli.membership import membership
 from gradwire.cli.report import report
 from gradwire.cli.study import study
 from gradwire.cli.train import train
@@ -20,7 +21,7 @@ def gradwire() -> None:
     """Train models together over a wire, and see what that wire gives away."""
 
 
-for command in (audit, train, study, report, bench, catalogue):
+for command in (audit, train, membership, study, report, bench, catalogue):
     gradwire.add_command(command)
 
 

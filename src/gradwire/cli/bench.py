@@ -6,6 +6,7 @@ from rich.table import Table
 
 from gradwire.bench.inversion import inversion_speeds
 from gradwire.bench.wire import index_costs, message_speeds
+from gradwire.cli.bench_membership import membership
 from gradwire.cli.bench_secure import secure
 from gradwire.cli.bench_training import network, training
 from gradwire.studies.run import machine
@@ -19,6 +20,7 @@ def bench() -> None:
 
 bench.add_command(training)
 bench.add_command(network)
+bench.add_command(membership)
 
 
 @bench.command()

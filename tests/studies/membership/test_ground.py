@@ -46,6 +46,7 @@ def test_canaries_are_in_by_the_toss_of_a_coin_each():
         ({"attacks": ("fedmia",), "clients": 2}, "clients is 2; fedmia needs the messages of 3"),
         ({"attacks": ()}, "an attack or canaries"),
         ({"thresholds": ("median",)}, "unknown threshold 'median'; known: mean-loss, shadow, target"),
+        ({"thresholds": ("mean-loss",), "attacks": ("loss", "lira")}, "no loss sets a threshold for lira"),
         ({"schemes": ("zip",)}, "unknown scheme 'zip'"),
         ({"schemes": ()}, "at least one scheme"),
         ({"augment": "rotate"}, "augment is 'rotate'"),

@@ -1,6 +1,7 @@
 """Membership runs: shadow models at scale, and every attack on every one of them."""
 
-from gradwire.studies.membership.run import COLUMNS, run_membership
+from gradwire.studies.membership.rows import COLUMNS
+from gradwire.studies.membership.run import run_membership
 from gradwire.studies.membership.settings import MembershipSettings
 
 __all__ = ["COLUMNS", "MembershipSettings", "run_membership"]

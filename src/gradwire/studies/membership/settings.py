@@ -103,6 +103,10 @@ class MembershipSettings:
                 raise GradwireError(
                     f"shadows is {self.shadows}; {what} needs at least {needed}, of which each is the target once"
                 )
+        if self.thresholds and set(self.thresholds) == {"mean-loss"}:
+            lost = [*self.taps, *(spec for spec, found in self.asks.items() if found.at_loss(1.0) is None)]
+            if lost:
+                raise GradwireError(f"no loss sets a threshold for {lost[0]}; add --threshold shadow or target")
         for spec, found in self.taps.items():
             if self.clients < found.clients:
                 raise GradwireError(f"clients is {self.clients}; {spec} needs the messages of {found.clients}")

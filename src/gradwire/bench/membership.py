@@ -1,0 +1,120 @@
+"""What a shadow model costs: whole epochs, by ordinary PyTorch, by plain steps, and over the wire."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from gradwire import data, models
+from gradwire.data import Dataset, partition
+from gradwire.errors import GradwireError
+from gradwire.training import TrainSettings, begin, train
+from gradwire.training.batches import schedule
+from gradwire.training.plain import Speed, fit, resident
+
+EXACT = Speed()
+"""Plain steps in float32, nothing compiled."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One way of training.
+
+    Attributes:
+        way: what it is called.
+        networks: that were trained in the measured time.
+        seconds: an epoch of one network: the measured time ÷ networks, the median over repeats.
+        ratio: the ordinary loop's seconds ÷ these.
+    """
+
+    way: str
+    networks: int
+    seconds: float
+    ratio: float
+
+
+def epochs(
+    model: str,
+    dataset: Dataset,
+    schemes: Sequence[str] = ("none", "topk:ratio=0.01"),
+    clients: int = 4,
+    batch_size: int = 64,
+    together: Sequence[int] = (8,),
+    speed: Speed = EXACT,
+    device: str = "cpu",
+    repeats: int = 3,
+) -> Iterator[Epoch]:
+    """Whole epochs over a data set, each way in turn; nothing is extrapolated.
+
+    The first is the loop that anybody would write: `DataLoader`, `torch.optim.SGD`. Then plain steps: one network, and
+    several as one batch. Last, `clients` clients with an equal part of each batch, through every scheme's two halves.
+
+    Raises:
+        GradwireError: fewer images than a batch, or a batch that clients cannot share equally.
+    """
+    if batch_size % clients or len(dataset) < batch_size:
+        raise GradwireError(
+            f"batch_size is {batch_size}; {clients} clients must share it, {len(dataset)} images fill it"
+        )
+    settings = TrainSettings(clients=1, batch_size=batch_size, rounds=len(dataset) // batch_size, device=device)
+
+    def network(seed: int) -> nn.Module:
+        return models.build(model, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, seed)
+
+    def plain(count: int) -> None:
+        runs = [replace(settings, seed=seed) for seed in range(count)]
+        shards = [partition.split("iid", dataset.labels, 1, run.seed) for run in runs]
+        schedules = [schedule(s, run.rounds, batch_size, run.seed) for s, run in zip(shards, runs, strict=True)]
+        fit([begin(run, network(run.seed)) for run in runs], settings, *resident(dataset, device), schedules, speed)
+
+    def wired(scheme: str) -> None:
+        run = replace(settings, scheme=scheme, clients=clients, batch_size=batch_size // clients)
+        train(begin(run, network(0)), run, dataset)
+
+    base = _seconds(lambda: _ordinary(network(0).to(device), dataset, settings), device, repeats)
+    yield Epoch("DataLoader and SGD", 1, base, 1.0)
+    for count in (1, *together):
+        each = _seconds(lambda count=count: plain(count), device, repeats) / count  # type: ignore[misc]
+        yield Epoch("plain steps" + (" together" if count > 1 else ""), count, each, base / each)
+    for scheme in schemes:
+        each = _seconds(lambda scheme=scheme: wired(scheme), device, 1)  # type: ignore[misc]
+        yield Epoch(f"{clients} clients, {scheme}", 1, each, base / each)
+
+
+def pool(name: str, images: int) -> Dataset:
+    """The first training images of a data set.
+
+    Raises:
+        GradwireError: it has fewer.
+    """
+    found = data.load(name, "train", images)
+    if len(found) < images:
+        raise GradwireError(f"images is {images}; {name} has {len(found)} for training")
+    return found
+
+
+def _ordinary(model: nn.Module, dataset: Dataset, settings: TrainSettings) -> None:
+    images, labels = dataset.batch(range(len(dataset)))
+    loader = DataLoader(TensorDataset(images, labels), settings.batch_size, shuffle=True, drop_last=True)
+    optimizer = torch.optim.SGD(model.parameters(), settings.lr, settings.momentum)
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        cross_entropy(model(x.to(settings.device)), y.to(settings.device)).backward()
+        optimizer.step()
+
+
+def _seconds(function: Callable[[], None], device: str, repeats: int) -> float:
+    """The median wall time of some calls, until the device is done."""
+    found = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - started)
+    return sorted(found)[len(found) // 2]

@@ -1,0 +1,58 @@
+"""gradwire bench membership: what a shadow model costs."""
+
+from typing import Literal
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gradwire.bench.membership import epochs, pool
+from gradwire.schemes import parse
+from gradwire.studies.run import machine
+from gradwire.training.plain import Speed
+
+MINUTES, SHADOWS = 10, 64
+
+
+@click.command()
+@click.option("--model", default="lenet", show_default=True)
+@click.option("--data", default="fashion_mnist", show_default=True)
+@click.option("--images", default=10_000, show_default=True, help="Of one shadow; an epoch passes over all of them.")
+@click.option("--batch-size", default=64, show_default=True)
+@click.option("--clients", default=4, show_default=True, help="Who share a batch where a scheme is in use.")
+@click.option("--scheme", "schemes", multiple=True, default=("none", "topk:ratio=0.01"), show_default=True)
+@click.option("--together", multiple=True, type=int, default=(8,), show_default=True, help="Networks as one batch.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16.")
+@click.option("--channels-last", is_flag=True)
+@click.option("--compile", is_flag=True, help="torch.compile.")
+@click.option("--repeats", default=3, show_default=True, help="Of plain steps; the median is shown.")
+@click.option("--device", default="cpu", show_default=True)
+def membership(
+    model: str,
+    data: str,
+    images: int,
+    batch_size: int,
+    clients: int,
+    schemes: tuple[str, ...],
+    together: tuple[int, ...],
+    precision: Literal["fp32", "bf16"],
+    channels_last: bool,
+    compile: bool,
+    repeats: int,
+    device: str,
+) -> None:
+    """Seconds of a shadow and epoch: by ordinary PyTorch, by plain steps alone and together, and over the wire."""
+    for scheme in schemes:
+        parse(scheme)
+    speed = Speed(precision=precision, channels_last=channels_last, compile=compile)
+    table = Table(title=f"{model}, {images:,} images of {data}, batch {batch_size}, {precision}, {machine(device)}")
+    for heading in ("way", "networks", "s an epoch", "speed-up", f"× {SHADOWS} in {MINUTES} min"):
+        table.add_column(heading, justify="left" if heading == "way" else "right")
+    console = Console()
+    for found in epochs(model, pool(data, images), schemes, clients, batch_size, together, speed, device, repeats):
+        possible = 60 * MINUTES / (SHADOWS * found.seconds)
+        table.add_row(found.way, str(found.networks), f"{found.seconds:.2f}", f"{found.ratio:.2f}", f"{possible:.1f}")
+    console.print(table)
+    console.print(
+        f"Whole epochs, of one network each. Last column: epochs of {SHADOWS} networks in this process, by division."
+    )
