@@ -27,6 +27,14 @@ def test_a_tie_is_decided_by_the_public_coin():
     assert 0.4 < float((flat(aggregate) > 0).float().mean()) < 0.6
 
 
+@pytest.mark.parametrize("clients", [127, 128, 300])
+def test_many_votes_are_counted_without_overflow(clients):
+    for against in (0, clients // 2 - 1, clients // 2 + 1, clients):
+        updates = [{"w": torch.full((9,), -1.0 if i < against else 1.0)} for i in range(clients)]
+        aggregate, _ = Cluster.of("signsgd", updates).play(updates)
+        assert torch.equal(aggregate["w"], torch.full((9,), -1.0 if 2 * against > clients else 1.0))
+
+
 def test_one_bit_an_entry_up_and_down():
     updates = [random_update(0), random_update(1)]
     _, sight = Cluster.of("signsgd", updates).play(updates)

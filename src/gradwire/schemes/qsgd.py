@@ -19,6 +19,9 @@ from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
 
+PART = 1 << 16
+"""Entries that are worked on at a time."""
+
 
 @dataclass(frozen=True)
 class QSGD(Scheme):
@@ -59,22 +62,15 @@ class QSGD(Scheme):
         uploads = yield None
         total = torch.zeros(round.layout.size)
         for tensors in uploads.values():
-            total += self.dequantise(tensors, round.layout.size)
-        average = total / len(uploads)
+            self._add(total, tensors)
+        average = total.div_(len(uploads))
         yield Send("levels", {"dense": average})
         return Outcome(round.layout.unflatten(average), public, {})
 
     def quantise(self, vector: Tensor, rounding: torch.Generator) -> dict[str, Tensor]:
         """Q_s(v)ᵢ = ‖v‖₂·sgn(vᵢ)·ξᵢ: ξᵢ is one of the two levels l/s around |vᵢ|/‖v‖₂, and that in the mean."""
-        size = vector.numel()
-        parts = torch.nn.functional.pad(vector, (0, -size % self.bucket)).view(-1, self.bucket).float()
-        norms = parts.norm(dim=1)
-        scaled = parts.abs().div_(norms.clamp_min(torch.finfo(torch.float32).tiny)[:, None]).mul_(self.levels)
-        level = scaled.add_(torch.rand(scaled.shape, generator=rounding)).floor_().clamp_(max=self.levels)
-        # What rounds to zero has no sign: to send one would give away more than the algorithm does.
-        sign = (parts < 0) & (level > 0)
-        code = level.to(torch.uint8) | (sign.to(torch.uint8) << (self.bits - 1))
-        return {"norms": norms, "codes": bits.pack(code.view(-1)[:size], self.bits)}
+        norms, codes = zip(*(self._quantise(part, rounding) for part in self._parts(vector)), strict=True)
+        return {"norms": torch.cat(norms), "codes": torch.cat(codes)}
 
     def dequantise(self, tensors: Tensors, size: int) -> Tensor:
         """The vector that a message of `quantise` stands for, shape (size,).
@@ -82,10 +78,34 @@ class QSGD(Scheme):
         Raises:
             WireError: a tensor is missing or of the wrong size.
         """
-        code, norms = self._read(tensors, size)
-        sign = 1 - 2 * (code >> (self.bits - 1)).to(torch.int8)
-        signed = sign.mul_((code & self.levels).to(torch.int8)).float()
-        return self._spread(norms / self.levels, signed)
+        return self._add(torch.zeros(size), tensors)
+
+    def _quantise(self, part: Tensor, rounding: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The norms of some whole buckets, and their packed codes."""
+        v = _rows(part, self.bucket)
+        norms = v.norm(dim=1)
+        scaled = v.abs().mul_(self.levels / norms.clamp_min(torch.finfo(torch.float32).tiny)[:, None])
+        # To a whole number is downwards here; rounding errors may not carry the largest entry above the last level.
+        level = scaled.add_(torch.rand(v.shape, generator=rounding)).clamp_(max=self.levels).to(torch.uint8)
+        # What rounds to zero has no sign: to send one would give away more than the algorithm does.
+        sign = (v < 0).view(torch.uint8) & (level > 0).view(torch.uint8)
+        code = level.add_(sign, alpha=1 << (self.bits - 1))
+        return norms, bits.pack(code.view(-1)[: part.numel()], self.bits)
+
+    def _add(self, total: Tensor, tensors: Tensors) -> Tensor:
+        """Add what a message stands for to `total`, shape (size,)."""
+        code, norms = self._read(tensors, total.numel())
+        steps = norms / self.levels
+        for entries, part, step in zip(self._parts(total), self._parts(code), self._parts(steps, 1), strict=True):
+            sign = 1 - 2 * (part >> (self.bits - 1)).view(torch.int8)
+            level = _rows(sign.mul_((part & self.levels).view(torch.int8)), self.bucket)
+            entries += (level * step[:, None]).view(-1)[: len(entries)]
+        return total
+
+    def _parts(self, vector: Tensor, bucket: int | None = None) -> tuple[Tensor, ...]:
+        """A vector in parts of eight buckets or more, few enough to stay in a core's cache."""
+        width = self.bucket if bucket is None else bucket
+        return vector.split(width * max(8, PART // self.bucket // 8 * 8))
 
     def decode(self, sight: Sight) -> Update:
         """The levels times the norms."""
@@ -99,7 +119,7 @@ class QSGD(Scheme):
         if "dense" in tensors:
             return dense(decoded)
         _, norms = self._read(tensors, layout.size)
-        width = layout.unflatten(self._spread(norms / self.levels, torch.ones(layout.size)))
+        width = layout.unflatten((norms / self.levels).repeat_interleave(self.bucket)[: layout.size])
         return {name: [Cells(decoded[name][None], width[name][None])] for name in decoded}
 
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
@@ -114,8 +134,8 @@ class QSGD(Scheme):
             raise WireError(f"qsgd message holds {held}; it must hold 'codes' and {buckets} 'norms'")
         return bits.unpack(tensors["codes"], size, self.bits), tensors["norms"]
 
-    def _spread(self, per_bucket: Tensor, entries: Tensor) -> Tensor:
-        """Entries, each times its bucket's number."""
-        size = entries.numel()
-        padded = torch.nn.functional.pad(entries, (0, -size % self.bucket)).view(-1, self.bucket)
-        return (padded * per_bucket[:, None]).view(-1)[:size]
+
+def _rows(part: Tensor, width: int) -> Tensor:
+    """Entries as float32, a bucket a row, the last one filled up with zeros."""
+    short = -part.numel() % width
+    return (torch.nn.functional.pad(part, (0, short)) if short else part).float().view(-1, width)

@@ -7,6 +7,7 @@ schemes", ICML 2019, algorithm 1: p = g + e, Δ = (‖p‖₁/d)·sign(p), e ←
 learning rate applied afterwards), tensor by tensor as in its section 6.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,16 +58,17 @@ class SignSGD(Scheme):
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Reply with the majority's signs, or with the mean of the scaled ones."""
         uploads = yield None
-        layout, total = round.layout, torch.zeros(round.layout.size)
-        for tensors in uploads.values():
-            total += scaled(tensors, layout) if self.error_feedback else signs(tensors, layout.size)
+        layout = round.layout
         if self.error_feedback:
-            aggregate = total / len(uploads)
+            total = torch.zeros(layout.size)
+            for tensors in uploads.values():
+                total += scaled(tensors, layout)
+            aggregate = total.div_(len(uploads))
             yield Send("signs", {"dense": aggregate})
         else:
-            tied = total == 0
-            aggregate = torch.where(tied, coins(round), total.sign()) if tied.any() else total.sign_()
-            yield Send("signs", {"signs": encode(aggregate)})
+            voted = {"signs": bits.pack(majority(list(uploads.values()), round), 1)}
+            yield Send("signs", voted)
+            aggregate = signs(voted, layout.size)
         return Outcome(layout.unflatten(aggregate), public, {})
 
     def decode(self, sight: Sight) -> Update:
@@ -105,15 +107,32 @@ def encode(vector: Tensor) -> Tensor:
     return bits.pack((vector < 0).to(torch.uint8), 1)
 
 
-def signs(tensors: Tensors, size: int) -> Tensor:
-    """±1 for each of `size` entries.
+def negative(tensors: Tensors, size: int) -> Tensor:
+    """1 for each of `size` entries that is negative, 0 for the others: uint8.
 
     Raises:
-        WireError: there are none, or more or fewer.
+        WireError: there are no signs, or more or fewer.
     """
     if "signs" not in tensors:
         raise WireError(f"signsgd message holds {sorted(tensors)}; it must hold 'signs'")
-    return bits.unpack(tensors["signs"], size, 1).float().mul_(-2).add_(1)
+    return bits.unpack(tensors["signs"], size, 1)
+
+
+def signs(tensors: Tensors, size: int) -> Tensor:
+    """±1 for each of `size` entries; raises as `negative`."""
+    return negative(tensors, size).view(torch.int8).mul_(-2).add_(1).float()
+
+
+def majority(votes: Sequence[Tensors], round: Round) -> Tensor:
+    """1 for each entry that most of the votes call negative, or that a coin does where they are tied: uint8."""
+    size, n = round.layout.size, len(votes)
+    against = torch.zeros(size, dtype=torch.uint8 if n < 128 else torch.int32)
+    for tensors in votes:
+        against += negative(tensors, size)
+    if n % 2:
+        return (against > n // 2).view(torch.uint8)
+    # Every vote counts twice, and the coin once: only where the votes are tied does it tip the scales.
+    return (against.mul_(2).add_(1 - heads(round)) > n).view(torch.uint8)
 
 
 def scaled(tensors: Tensors, layout: Layout) -> Tensor:
@@ -132,8 +151,13 @@ def parts(vector: Tensor, layout: Layout) -> tuple[Tensor, ...]:
     return vector.split(list(layout.sizes.values()))
 
 
-def coins(round: Round) -> Tensor:
-    """±1 for each entry, from the round's public seed: how a tied vote is decided, known to all beforehand."""
+def heads(round: Round) -> Tensor:
+    """1 or 0 for each entry, from the round's public seed: how a tied vote is decided, known to all beforehand."""
     size = round.layout.size
     drawn = torch.randint(256, (bits.packed_size(size, 1),), generator=round.generator(), dtype=torch.uint8)
-    return bits.unpack(drawn, size, 1).float().mul_(2).sub_(1)
+    return bits.unpack(drawn, size, 1)
+
+
+def coins(round: Round) -> Tensor:
+    """±1 for each entry: +1 where `heads` is 1."""
+    return heads(round).view(torch.int8).mul_(2).sub_(1).float()

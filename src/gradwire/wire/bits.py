@@ -1,9 +1,10 @@
 """Small whole numbers, packed: `bits` bits each, eight ones a byte, little end first.
 
-As many numbers as fill a whole number of bytes make a word (two of 4 bits: one byte; eight of 3 bits: three bytes),
-so that packing is a handful of shifts over the whole array, no loop over entries.
+As many numbers as fill a whole number of bytes make a word (two of 4 bits: one byte; eight of 3 bits: three bytes).
+Packing is folding: neighbours move together, then neighbouring pairs, then fours, each time over the whole array.
 """
 
+from collections.abc import Iterator
 from math import gcd
 
 import numpy as np
@@ -33,15 +34,13 @@ def pack(values: Tensor, bits: int) -> Tensor:
     numbers = values.cpu().numpy()
     if bits == 1:
         return torch.from_numpy(np.packbits(numbers, bitorder="little"))
-    each, width, kind = _word(bits)
+    each, width = _word(bits)
     short = -len(numbers) % each
-    if short:
-        numbers = np.concatenate((numbers, np.zeros(short, np.uint8)))
-    columns = numbers.reshape(-1, each)
-    words = columns[:, 0].astype(kind)
-    for place in range(1, each):
-        words |= columns[:, place].astype(kind) << kind.type(place * bits)
-    code = words.view(np.uint8).reshape(len(words), kind.itemsize)[:, :width].reshape(-1)
+    lanes = np.concatenate((numbers, np.zeros(short, np.uint8))) if short else np.ascontiguousarray(numbers)
+    for kind, low, high, shift in _folds(bits, each):
+        lanes = lanes.view(kind)
+        lanes = lanes & low | lanes >> shift & low << (high - shift)
+    code = lanes.view(np.uint8).reshape(-1, each)[:, :width].reshape(-1)
     return torch.from_numpy(code[: packed_size(values.numel(), bits)].copy())
 
 
@@ -57,21 +56,32 @@ def unpack(code: Tensor, count: int, bits: int) -> Tensor:
     data = code.cpu().numpy()
     if bits == 1:
         return torch.from_numpy(np.unpackbits(data, count=count, bitorder="little"))
-    each, width, kind = _word(bits)
-    words = np.zeros((-(-count // each), kind.itemsize), np.uint8)
-    short = words.shape[0] * width - len(data)
+    each, width = _word(bits)
+    words = np.zeros((-(-count // each), each), np.uint8)
+    short = len(words) * width - len(data)
     words[:, :width] = (np.concatenate((data, np.zeros(short, np.uint8))) if short else data).reshape(-1, width)
-    numbers = words.view(kind)
-    values = np.empty((len(words), each), np.uint8)
-    for place in range(each):
-        values[:, place] = (numbers[:, 0] >> kind.type(place * bits)) & kind.type((1 << bits) - 1)
-    return torch.from_numpy(values.reshape(-1)[:count])
+    lanes = words.reshape(-1)
+    for kind, low, high, shift in reversed(list(_folds(bits, each))):
+        lanes = lanes.view(kind)
+        lanes = lanes & low | lanes << shift & low << high
+    return torch.from_numpy(lanes.view(np.uint8)[:count])
 
 
-def _word(bits: int) -> tuple[int, int, np.dtype]:
-    """How many numbers make a word, its bytes, and the little-endian integer that holds it."""
+def _word(bits: int) -> tuple[int, int]:
+    """How many numbers make a word, and its bytes."""
     if not 1 <= bits <= MAX_BITS:
         raise WireError(f"numbers of {bits} bits cannot be packed; 1 to {MAX_BITS} can")
     each = 8 // gcd(8, bits)
-    width = each * bits // 8
-    return each, width, np.dtype(f"<u{next(size for size in (1, 2, 4, 8) if size >= width)}")
+    return each, each * bits // 8
+
+
+def _folds(
+    bits: int, each: int
+) -> Iterator[tuple[np.dtype, np.unsignedinteger, np.unsignedinteger, np.unsignedinteger]]:
+    """Lane by lane, twice as wide each time: its integer, the mask of its lower half, where its upper half begins, and
+    by how much that half moves down to follow the lower one."""
+    half, used = 8, bits
+    while half < 8 * each:
+        kind = np.dtype(f"<u{half // 4}")
+        yield kind, kind.type((1 << used) - 1), kind.type(half), kind.type(half - used)
+        half, used = 2 * half, 2 * used
