@@ -1,13 +1,16 @@
 """Measurements that say less than a value and more than nothing: a sign, a quantisation cell.
 
 Towards the usual objectives such a term looks like the decoded gradient. Beyond that it tells by how much a
-candidate breaks what was sent, its *violation*: zero if and only if the candidate could have been sent as this.
+candidate breaks what was sent, its *violation*: zero if and only if the candidate could have been sent as this; and how
+likely what was sent is, if Gaussian noise came between a candidate's gradient and the rounding.
 """
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
@@ -15,6 +18,8 @@ from gradwire.schemes.gradients import Gradient
 from gradwire.schemes.measurement import Moments, Term
 
 EPSILON = 1e-30
+NARROW = 1e-3
+"""Cells of fewer standard deviations than this are taken for as wide: the difference of two Φ would be lost."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,10 @@ class Constraint(Term):
     @abstractmethod
     def violation(self, gradient: Gradient) -> Tensor:
         """How far gradients are from what is possible: shape (V,), zero where consistent."""
+
+    @abstractmethod
+    def surprise(self, gradient: Gradient, variance: Tensor) -> Tensor:
+        """−log of the probability that G and noise fall to where they were sent from; shape (V,)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,14 @@ class Signs(Constraint):
         known = self.apply(gradient)
         wrong = (-known * self.observed.sign()).clamp_min(0).flatten(1).sum(1)
         return wrong / known.abs().flatten(1).sum(1).clamp_min(EPSILON)
+
+    def surprise(self, gradient: Gradient, variance: Tensor) -> Tensor:
+        """−Σ log Φ(sign·G/σ), σ as large beside G as the noise is beside what was decoded: signs have no unit."""
+        known, entries = self.apply(gradient).flatten(1), (self.observed != 0).flatten(1)
+        strength, sent = (x.square().sum(1).clamp_min(EPSILON) for x in (known, self.observed.flatten(1)))
+        sigma = (variance * strength / sent).sqrt()
+        right = known * self.observed.flatten(1).sign() / sigma[:, None]
+        return -(torch.special.log_ndtr(right) * entries).sum(1)
 
 
 @dataclass(frozen=True)
@@ -76,3 +93,16 @@ class Cells(Constraint):
         """What sticks out of the cells, over the cells' outer edges |y| + width; common scales cancel."""
         excess = ((gradient.full() - self.observed).abs() - self.width).clamp_min(0).flatten(1).sum(1)
         return excess / (self.observed.abs() + self.width).flatten(1).sum(1).clamp_min(EPSILON)
+
+    def surprise(self, gradient: Gradient, variance: Tensor) -> Tensor:
+        """−Σ log(Φ((y + w − G)/σ) − Φ((y − w − G)/σ)), w the width; where w is far below σ, of the density."""
+        sigma = variance.sqrt()[:, None]
+        off = (gradient.full() - self.observed).flatten(1).abs() / sigma
+        width = (self.width.flatten(1) / sigma).clamp_min(NARROW)
+        # log(Φ(b) − Φ(a)) = log Φ(b) + log(1 − e^−d), d = log Φ(b) − log Φ(a). Outside the cell the squares in d are
+        # taken out of it by hand, as Φ(x) = e^(−x²/2)·erfcx(−x/√2)/2: far out they would drown everything else.
+        near, far = torch.special.log_ndtr(width - off), torch.special.log_ndtr(-width - off)
+        edges = ((off - width).clamp_min(0) / sqrt(2), (off + width) / sqrt(2))
+        tails = [torch.special.erfcx(edge).clamp_min(EPSILON).log() for edge in edges]
+        d = torch.where(off < width, near - far, 2 * off * width + tails[0] - tails[1])
+        return -(near + (-torch.expm1(-d)).log()).sum(1)

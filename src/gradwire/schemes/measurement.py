@@ -46,6 +46,14 @@ class Term(ABC):
         """‖A(G) − y‖², shape (V,): by the difference itself, as that of the moments drowns in rounding when small."""
         return (self.apply(gradient) - self.observed).flatten(1).square().sum(1)
 
+    def surprise(self, gradient: Gradient, variance: Tensor) -> Tensor:
+        """−log p(y | G), shape (V,), without what does not depend on G: by default y is A(G) and Gaussian noise.
+
+        Args:
+            variance: of the noise in each entry of y, in y's own unit squared; shape (V,).
+        """
+        return self.distance(gradient) / (2 * variance)
+
     def times(self, factor: float) -> Self:
         """The same map of something `factor` times as large, factor > 0: A(factor·G) = factor·y."""
         return replace(self, observed=factor * self.observed)
@@ -247,6 +255,15 @@ class Stack:
             for part in parts:
                 off = part.term.distance(gradients[name].rows(part.where))
                 total = total.index_add(0, part.rows, off.to(total.dtype))
+        return total
+
+    def surprise(self, gradients: Mapping[str, Gradient], variance: Tensor) -> Tensor:
+        """−log p(y | G) over all of each victim's terms, shape (V,); `variance` (V,) is that of an entry's noise."""
+        total = torch.zeros_like(self.energy)
+        for name, parts in self.parts.items():
+            for part in parts:
+                found = part.term.surprise(gradients[name].rows(part.where), variance[part.rows])
+                total = total.index_add(0, part.rows, found.to(total.dtype))
         return total
 
     def violation(self, gradients: Mapping[str, Gradient]) -> Tensor:

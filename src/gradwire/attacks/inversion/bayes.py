@@ -46,7 +46,7 @@ class Bayes(Search):
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """−log p(g | x) − log p(x), without what does not depend on x."""
-        likelihood = match.distance(images) / (2 * self.variance(match))
+        likelihood = match.stack.surprise(match.gradients(images), self.variance(match))
         # Down and across alike: as many differences as there are pixels, but for the last row and column.
         pixels = images[0].numel()
         return likelihood + pixels * total_variation(images) / self.scale
