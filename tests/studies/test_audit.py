@@ -183,6 +183,17 @@ def test_a_report_says_what_a_secure_sum_leaves_in_the_clear(tmp_path, scheme):
     assert (said in notes) == (scheme == "sga")
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_adversarys_own_images_are_no_victims(tmp_path, split):
+    settings = AuditSettings(**QUICK, attacks=("bayes",), prior="patch", public=20, split=split)
+    notes = " ".join(json.loads((audit(settings, tmp_path / "run") / "config.json").read_text())["notes"])
+    first, last = (2, 21) if split == "train" else (0, 19)
+    assert f"patches of digits's training split (images {first} to {last})" in notes
+    with pytest.raises(GradwireError, match="public is 100000; digits has 143[68] training images to spare"):
+        audit(AuditSettings(**QUICK, public=100000, split=split), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_fedavg_needs_local_steps(tmp_path):
     with pytest.raises(GradwireError, match="fedavg needs a view of local steps"):
         audit(AuditSettings(**QUICK, attacks=("fedavg",)), tmp_path / "run")

@@ -34,6 +34,8 @@ CLIENTS = "Parties in the attacked round. [default: 1, or 2 for adversary client
 @click.option("--tv", default=DEFAULT.tv, show_default=True, help="Weight of total variation.")
 @click.option("--bn", type=float, help="Weight of the batch-norm statistics' prior. [default: 0]")
 @click.option("--group", type=float, help="Weight of the consistency of restarts. [default: 0]")
+@click.option("--prior", help="Of bayes: tv, or patch (fitted to --public images). [default: tv]")
+@click.option("--public", default=DEFAULT.public, help="Images that the adversary has of its own. [default: none]")
 @click.option("--step", default=DEFAULT.step, show_default=True, help="Adam's step size.")
 @click.option("--signed/--unsigned", default=None, help="Follow the slope's sign. [default: the attack's own]")
 @click.option("--decay", help="Of the step size: steps or cosine. [default: the attack's own]")

@@ -14,7 +14,7 @@ from gradwire.attacks.inversion import Guess
 from gradwire.errors import GradwireError
 from gradwire.report import AUDIT_COLUMNS
 from gradwire.schemes import Layout, sight
-from gradwire.studies.audit_cells import Cell, chunk_size, chunks, network
+from gradwire.studies.audit_cells import Cell, chunk_size, chunks, network, public_images
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.run import Progress, RunFolder, begun, silent
 from gradwire.wire import View
@@ -46,7 +46,7 @@ def audit(
     needed = settings.samples * settings.batch * settings.parties
     if len(victims) < needed:
         raise GradwireError(f"{settings.data} has {len(victims)} {settings.split} images; this audit needs {needed}")
-    model = network(settings, victims)
+    model, own = network(settings, victims), public_images(settings)
     if not settings.chunk:
         # In other chunks the table would be another one by rounding, so that a resumed audit keeps to its own.
         size = int(str(begun(resume)["chunk"])) if resume else chunk_size(settings, model, victims.shape)
@@ -60,7 +60,8 @@ def audit(
     pictures = {"originals": truth}
     notes: dict[str, None] = {}
     lost, done, finished = 0, 0, 0
-    steps = [getattr(settings.attack(name), "iterations", 1) for name in settings.attacks]
+    attacks = {name: settings.attack(name, own) for name in settings.attacks}
+    steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.cells * sum(steps)
 
     def tick(victims: int) -> None:
@@ -70,11 +71,11 @@ def audit(
 
     for number, chunk in enumerate(chunks(settings, victims, model, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in _in_the_clear(cell.problem.view))
-        for position, name in enumerate(settings.attacks):
+        for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]
             kept = run.checkpoints / f"{number:05}-{name}.safetensors"
-            guess = settings.attack(name).run(problems, settings.seed, settings.device, tick, kept)
+            guess = attack.run(problems, settings.seed, settings.device, tick, kept)
             each = (time.perf_counter() - started) / len(chunk)
             finished += steps[position] * len(chunk)
             tick(finished - done)

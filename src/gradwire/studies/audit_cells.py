@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from gradwire import data, models
-from gradwire.attacks.inversion import Knowledge, Problem, joint
+from gradwire.attacks.inversion import Knowledge, Own, Problem, joint
 from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
+from gradwire.errors import GradwireError
 from gradwire.schemes import State
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.run import Progress
@@ -42,6 +43,23 @@ def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     shape, classes = dataset.shape, dataset.num_classes
     model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
     return model.to(settings.device)
+
+
+def public_images(settings: AuditSettings) -> Own | None:
+    """What the adversary has of its own: images of the training split behind those that a party of the audit holds.
+
+    Raises:
+        GradwireError: the split is too small.
+    """
+    if not settings.public:
+        return None
+    dataset = data.load(settings.data, "train")
+    first = settings.samples * settings.batch * settings.parties if settings.split == "train" else 0
+    if len(dataset) < first + settings.public:
+        there = max(0, len(dataset) - first)
+        raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training images to spare")
+    source = f"{settings.data}'s training split (images {first} to {first + settings.public - 1})"
+    return Own(*dataset.batch(range(first, first + settings.public)), source)
 
 
 def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]) -> int:

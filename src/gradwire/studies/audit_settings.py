@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, attack, taken_by
+from gradwire.attacks.inversion import KNOWLEDGE, Attack, Knowledge, Own, attack, taken_by
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
@@ -11,6 +11,7 @@ from gradwire.wire.view import Mode
 
 RANKS = (1, 2, 4, 8)
 DEFAULT_SCHEMES = ("none", *(f"powersgd:rank={r}" for r in RANKS), *(f"topk:match_rank={r}" for r in RANKS))
+WORK = ("local_steps", "local_batch", "lr", "weight_decay")
 ADVERSARIES = ("server", "eavesdropper", "client")
 
 
@@ -31,8 +32,9 @@ class AuditSettings:
             a step (0: all of the victim's).
         lr: the step size of local steps, and of the model between several rounds.
         weight_decay: adds weight_decay·parameter to what each step, or the one gradient, follows.
-        signed, decay, optimizer: of the search; None leaves each attack to its own. Of these, of `tv`, `step`, `bn`
-            and `group`, an attack takes what it has a use for.
+        public: images of the training split, none a victim's, that the adversary has of its own (for bayes).
+        signed, decay, optimizer: of the search; None leaves each attack to its own. Of these, of `tv`, `step`, `bn`,
+            `group` and `prior`, an attack takes what it has a use for.
         precision: of the search, "fp32", "tf32" or "bf16".
         split: where the victims come from.
         chunk: victims attacked at a time (0: chosen by memory).
@@ -54,6 +56,8 @@ class AuditSettings:
     tv: float = 1e-4
     bn: float | None = None
     group: float | None = None
+    prior: Literal["tv", "patch"] | None = None
+    public: int = 0
     step: float = 0.1
     signed: bool | None = None
     decay: Literal["steps", "cosine"] | None = None
@@ -74,7 +78,7 @@ class AuditSettings:
         for name in ("samples", "batch", "rounds"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("trained_rounds", "chunk", "seed", "clients", "local_steps", "local_batch", "lr", "weight_decay"):
+        for name in ("trained_rounds", "chunk", "seed", "clients", "public", *WORK):
             if getattr(self, name) < 0:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name, known in (
@@ -110,10 +114,16 @@ class AuditSettings:
             if self.rounds > 1 and value:
                 raise GradwireError(f"{name} is {value}; with several rounds it must be 0: they begin with the first")
 
-    def attack(self, name: str) -> Attack:
-        """The attack with this name, and those of these settings that it takes and that are given."""
-        given = {option: getattr(self, option, None) for option in taken_by(name)}
-        return attack(name, **{option: value for option, value in given.items() if value is not None})
+    def attack(self, name: str, own: Own | None = None) -> Attack:
+        """The attack with this name, and those of these settings that it takes and that are given.
+
+        Args:
+            own: the adversary's own images, for an attack that has a use for them.
+        """
+        given = {option: getattr(self, option, None) for option in taken_by(name)} | {"own": own}
+        return attack(
+            name, **{option: value for option, value in given.items() if value is not None and option in taken_by(name)}
+        )
 
     @property
     def cells(self) -> int:

@@ -4,55 +4,128 @@ M. Balunović, D. I. Dimitrov, R. Staab, M. Vechev, "Bayesian framework for grad
 log p(g | x) + log p(x). What p(g | x) is, the defence decides.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from gradwire import metrics
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import total_variation
-from gradwire.attacks.inversion.search import Search
-from gradwire.errors import GradwireError
+from gradwire.attacks.inversion.patches import PatchPrior
+from gradwire.attacks.inversion.problem import Guess, Problem
+from gradwire.attacks.inversion.rehearsal import Own, best, distinct, rehearse
+from gradwire.attacks.inversion.search import EVERY, Progress, Search
+from gradwire.errors import GradwireError, unknown
+
+SCALES: Mapping[str, float] = {"tv": 0.1, "patch": 1.0}
+"""Of each prior, where nobody knows better: differences of neighbouring pixels, and the mixture as it was fitted."""
+TRIED = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Times these, the scales that a rehearsal tries, on so many rounds of its own."""
+REHEARSALS = 4
 
 
 @dataclass(frozen=True)
 class Bayes(Search):
-    """Minimise ‖A(∇L(x, y)) − sent‖²/(2σ²) + Σ|x_i − x_j|/scale over images x in [0, 1], i and j neighbours.
+    """Minimise −log p(sent | x) + prior(x)/scale over images x in [0, 1].
 
     The likelihood is Gaussian around the measurement A of the scheme: all entries of a noisy gradient, the kept ones
-    of a sparse one. σ is the noise that the scheme adds; where it adds none, a small one stands for whatever the
-    model of the victim leaves out (rounding, for one). The prior is a Laplace distribution of the differences between
-    neighbouring pixels, which is total variation.
+    of a sparse one; of signs and quantisation cells it is the probability that a Gaussian takes the gradient there. σ
+    is the noise that the scheme adds; where it adds none, a small one stands for whatever the model of the victim
+    leaves out (rounding, for one).
 
     Attributes:
-        scale: of the prior. Neighbouring pixels of real images differ by 0.05 to 0.3; but under noise the likeliest
-            image of a narrow prior may be a flat one. Rough small images (digits) under much noise want 1.
+        prior: "tv", a Laplace distribution of the differences between neighbouring pixels, which is total variation;
+            or "patch", a mixture of Gaussians over patches, fitted to the adversary's own images.
+        scale: what the prior is divided by; for "tv" that of the distribution. Neighbouring pixels of real images
+            differ by 0.05 to 0.3; but where much is lost the likeliest image of a narrow prior may be a flat one. None:
+            chosen by attacking the adversary's own images, or `SCALES` without any.
         slack: the least σ, in units of the root mean square of what was sent.
+        own: images of the adversary's, none a victim's.
+        scales: one a problem, in place of `scale`.
     """
 
     name: ClassVar[str] = "bayes"
 
     signed: bool = False
     decay: Literal["steps", "cosine"] = "cosine"
-    scale: float = 0.1
+    prior: Literal["tv", "patch"] = "tv"
+    scale: float | None = None
     slack: float = 1e-2
+    own: Own | None = None
+    scales: tuple[float, ...] = ()
+    patches: PatchPrior | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.prior not in SCALES:
+            raise unknown("prior", self.prior, SCALES)
         for name in ("scale", "slack"):
-            if not getattr(self, name) > 0:
-                raise GradwireError(f"bayes: {name} is {getattr(self, name)}; it must be positive")
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise GradwireError(f"bayes: {name} is {value}; it must be positive")
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """−log p(g | x) − log p(x), without what does not depend on x."""
         likelihood = match.stack.surprise(match.gradients(images), self.variance(match))
+        scales = torch.tensor(self.scales or (self.scale or SCALES[self.prior],) * len(images)).to(likelihood)
+        return likelihood + self.energy(images) / scales.repeat_interleave(len(images) // len(scales))
+
+    def energy(self, images: Tensor) -> Tensor:
+        """−log p(x) before it is divided by the scale, shape (V,)."""
+        if self.patches is not None:
+            return self.patches.energy(images)
         # Down and across alike: as many differences as there are pixels, but for the last row and column.
-        pixels = images[0].numel()
-        return likelihood + pixels * total_variation(images) / self.scale
+        return images[0].numel() * total_variation(images)
 
     def variance(self, match: Match) -> Tensor:
         """σ² of each row's measurement, shape (V,)."""
         stated = torch.tensor([problem.deviation for problem in match.problems]).to(match.stack.energy)
         least = self.slack**2 * match.stack.energy / match.stack.counts()
         return torch.maximum(stated.square(), least).clamp_min(torch.finfo(least.dtype).tiny)
+
+    def run(
+        self,
+        problems: Sequence[Problem],
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress | None = None,
+        checkpoint: Path | None = None,
+        every: int = EVERY,
+    ) -> Guess:
+        """As any search; before it, the prior is fitted and its scale rehearsed, with the adversary's own images.
+
+        Raises:
+            GradwireError: as `Search.run`, and a patch prior without images to fit it to.
+        """
+        if self.prior == "patch" and self.patches is None:
+            if self.own is None:
+                raise GradwireError("bayes: a patch prior is fitted to images of the adversary's own; there are none")
+            fitted = PatchPrior.fit(self.own.images, self.own.source, seed=seed)
+            return replace(self, patches=fitted).run(problems, seed, device, progress, checkpoint, every)
+        if self.own is not None and self.scale is None and not self.scales:
+            chosen = {key: self.rehearsed(each, seed, device) for key, each in distinct(problems).items()}
+            scales = tuple(chosen[p.view.scheme, p.knowledge] for p in problems)
+            return replace(self, scales=scales).run(problems, seed, device, progress, checkpoint, every)
+        return super().run(problems, seed, device, progress, checkpoint, every)
+
+    def rehearsed(self, problem: Problem, seed: int, device: str) -> float:
+        """The scale that does best, by mean SSIM, on the adversary's own images under the problem's scheme."""
+        assert self.own is not None
+        posed, truth = rehearse(problem, self.own, REHEARSALS, device)
+        tried = [factor * SCALES[self.prior] for factor in TRIED]
+        scales = tuple(scale for scale in tried for _ in posed)
+        found = replace(self, scales=scales).run(posed * len(tried), seed, device).images
+        truths = truth.repeat(len(tried), 1, 1, 1, 1)
+        return best(metrics.ssim(metrics.match(found, truths), truths).view(len(tried), -1), tried)
+
+    def notes(self, match: Match) -> tuple[str, ...]:
+        """With which prior, at which scales."""
+        told = "total variation" if self.patches is None else f"patches of {self.patches.source}"
+        rows = range(0, len(match.problems), self.restarts)
+        each = {match.problems[row].view.scheme: f"{s:g}" for row, s in zip(rows, self.scales, strict=False)}
+        scales = ", ".join(f"{s} under {scheme}" for scheme, s in each.items())
+        chosen = f", its scale rehearsed on images of {self.own.source}: {scales}" if self.own and self.scales else ""
+        return (*super().notes(match), f"bayes has a prior of {told}{chosen}")

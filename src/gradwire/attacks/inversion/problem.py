@@ -24,6 +24,7 @@ class Problem:
         labels: int64, shape (B,): known, or inferred from the view.
         salt: problems with equal salts start from equal noise, so that schemes are compared on equal terms.
         deviation: the standard deviation of the noise in what was sent, as far as the adversary knows of any.
+        knowledge: of the adversary, "naive" or "adaptive".
         carried: 1 where the measurement is of the sum of this and all earlier rounds' gradients, 0 where it is of this
             round's alone.
         later: the same victim's problems of the rounds that follow, for the attack that takes several (`rounds`).
@@ -34,6 +35,7 @@ class Problem:
     labels: Tensor
     salt: int = 0
     deviation: float = 0.0
+    knowledge: Knowledge = "adaptive"
     carried: float = 0.0
     later: tuple["Problem", ...] = ()
 
@@ -71,7 +73,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
     labels = infer(view, decoded) if view.labels is None else view.labels
     if knowledge == "naive":
-        return Problem(view, dense(decoded), labels, salt)
+        return Problem(view, dense(decoded), labels, salt, knowledge=knowledge)
     sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
     return Problem(view, sent, labels, salt, scale * scheme.deviation(seen.round))
 

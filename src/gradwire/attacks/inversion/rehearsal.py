@@ -1,0 +1,89 @@
+"""A rehearsal: the problem that an adversary is about to attack, posed with images of its own, whose answer it knows.
+
+What a scheme leaves of a gradient, and so how far a prior should be trusted against it, can be found out without any
+victim: everybody knows the model and the scheme, and whoever has images can be a client.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from gradwire.attacks.inversion.engine import engine
+from gradwire.attacks.inversion.problem import Problem, pose
+from gradwire.errors import GradwireError
+from gradwire.schemes import Layout, Round, enrol, parameters, sight
+from gradwire.seeds import number
+from gradwire.wire import InProcess, Transcript
+
+SALT = 1_000_000
+"""Rehearsals start from other noise than victims."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """Images that an adversary has of its own: public ones, of the kind that it expects.
+
+    Attributes:
+        images: shape (N, C, H, W), in [0, 1]; none of them a victim's.
+        labels: int64, shape (N,).
+        source: where they come from, in words.
+    """
+
+    images: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    source: str
+
+
+def rehearse(problem: Problem, own: Own, times: int, device: str = "cpu") -> tuple[list[Problem], Tensor]:
+    """The problem again, of so many rounds whose clients hold the adversary's images and began without residuals.
+
+    Returns:
+        problems, and the images (times, B, C, H, W) that their first clients held.
+
+    Raises:
+        GradwireError: too few images, or a scheme with a say in how clients train, which this does not imitate.
+    """
+    view = problem.view
+    scheme, _ = sight(view)
+    if scheme.practice is not None:
+        raise GradwireError(f"scheme {view.scheme!r} changes how clients train; a rehearsal does not imitate that")
+    batch, parties = view.shape[0], len(view.clients)
+    needed = times * parties * batch
+    if len(own.images) < needed:
+        raise GradwireError(f"{len(own.images)} images of {own.source} are too few; {times} rehearsals take {needed}")
+    images = own.images[:needed].view(times * parties, batch, *view.shape[1:]).to(device)
+    labels = own.labels[:needed].view(times * parties, batch).to(device)
+    found = engine(view.model, view.mode, view.loss, view.shape, device).gradients(images, labels)
+    updates = {name: gradient.full().detach().cpu() for name, gradient in found.items()}
+    layout = Layout.of_model(view.model)
+    round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
+    problems = []
+    for turn in range(times):
+        rows = range(turn * parties, (turn + 1) * parties)
+        private = enrol(scheme, layout, view.clients, number("rehearsal", turn))
+        halves = {
+            party: scheme.client({n: u[row] for n, u in updates.items()}, private[party], view.public, round)
+            for party, row in zip(view.clients, rows, strict=True)
+        }
+        transcript = Transcript()
+        InProcess(transcript).exchange(halves, scheme.server(view.public, round), view.round)
+        known = None if view.labels is None else labels[rows[0]].cpu()
+        messages = transcript.seen_by(view.adversary)
+        posed = pose(replace(view, messages=messages, labels=known, work=None), problem.knowledge, SALT + turn)
+        problems.append(posed)
+    return problems, images[::parties].cpu()
+
+
+def distinct(problems: Sequence[Problem]) -> dict[tuple[str, str], Problem]:
+    """One problem of each scheme and kind of knowledge: those that are worth a rehearsal of their own."""
+    found: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        found.setdefault((problem.view.scheme, problem.knowledge), problem)
+    return found
+
+
+def best(scores: Tensor, of: Sequence[float]) -> float:
+    """The value with the highest mean score; scores (values, rehearsals)."""
+    return of[int(torch.nan_to_num(scores, nan=-1.0).mean(1).argmax())]

@@ -1,0 +1,111 @@
+import pytest
+import torch
+from sklearn.mixture import GaussianMixture
+
+import gradwire
+from gradwire import data, models
+from gradwire.attacks.inversion import Bayes, Own, pose
+from gradwire.attacks.inversion.match import Match
+from gradwire.attacks.inversion.patches import PatchPrior
+from gradwire.attacks.inversion.rehearsal import rehearse
+from gradwire.errors import GradwireError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def own():
+    return Own(*data.load("digits", "train").batch(range(60)), "digits")
+
+
+@pytest.fixture(scope="module")
+def prior(own):
+    return PatchPrior.fit(own.images, "digits", components=5)
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+
+
+def test_the_energy_is_the_mixtures_likelihood_of_every_patch(prior):
+    mixture = GaussianMixture(5)
+    mixture.weights_, mixture.means_ = prior.weights.double().numpy(), prior.means.double().numpy()
+    mixture.precisions_cholesky_ = prior.whitening.double().mT.numpy()
+    images = torch.rand(3, 2, 1, 8, 8)
+    patches = torch.stack([images[..., i : i + 4, j : j + 4] for i in range(5) for j in range(5)], 2)
+    for victim in range(3):
+        expected = -mixture.score_samples(patches[victim].reshape(-1, 16).double().numpy()).sum() / 16
+        assert float(prior.energy(images)[victim]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_images_of_the_kind_are_likelier_than_the_same_pixels_in_disorder(prior, digits):
+    images = digits.batch(range(20))[0][:, None]
+    mixed = images.flatten(2)[..., torch.randperm(64, generator=torch.Generator().manual_seed(0))].view_as(images)
+    assert (prior.energy(images) < prior.energy(mixed)).all()
+    assert (prior.energy(images) < prior.energy(torch.rand(images.shape))).all()
+
+
+@pytest.mark.parametrize("scheme", ["none", "topk:ratio=0.1", "powersgd:rank=2", "noise:std=0.01", "signsgd"])
+@pytest.mark.parametrize("adversary", ["server", "client"])
+def test_a_rehearsal_poses_the_problem_that_its_images_would_have_posed(model, digits, own, scheme, adversary):
+    fellows = [digits.batch([5, 6])]
+    view = gradwire.capture(model, *digits.batch([0, 1]), scheme, adversary=adversary, fellows=fellows)
+    (posed,), images = rehearse(pose(view, "adaptive"), own, 1)
+    assert torch.equal(images[0], own.images[:2])
+    again = [(own.images[i : i + 2], own.labels[i : i + 2]) for i in (0, 2)]
+    expected = pose(gradwire.capture(model, *again[0], scheme, adversary=adversary, fellows=again[1:]), "adaptive")
+    assert posed.measurement.keys() == expected.measurement.keys()
+    if scheme != "noise:std=0.01":
+        for name, terms in posed.measurement.items():
+            for ours, theirs in zip(terms, expected.measurement[name], strict=True):
+                torch.testing.assert_close(ours.observed, theirs.observed, atol=1e-4, rtol=1e-3)
+
+
+def test_the_scale_is_chosen_without_the_victims(model, digits, own):
+    images, labels = (tensor.clone() for tensor in digits.batch([0]))
+    view = gradwire.capture(model, images, labels, "noise:std=0.05")
+    attack = Bayes(iterations=20, own=own)
+    first = attack.rehearsed(pose(view, "adaptive"), 0, "cpu")
+    images.zero_()
+    assert attack.rehearsed(pose(view, "adaptive"), 0, "cpu") == first
+
+
+@pytest.mark.parametrize("prior", ["tv", "patch"])
+def test_notes_say_what_prior_and_scale_there_were(model, digits, own, prior):
+    view = gradwire.capture(model, *digits.batch([0]), "noise:std=0.05")
+    guess = gradwire.invert(view, "bayes", prior=prior, own=own, iterations=5)
+    (note,) = (each for each in guess.notes if each.startswith("bayes has a prior"))
+    assert ("patches of digits" in note) == (prior == "patch")
+    assert "its scale rehearsed on images of digits" in note
+    assert "under noise:std=0.05" in note
+
+
+@pytest.mark.slow
+def test_a_rehearsed_scale_sees_through_noise_in_which_a_fixed_one_sees_nothing(model, digits, own):
+    views = [gradwire.capture(model, *digits.batch([i]), "noise:std=0.05") for i in range(4)]
+    truth = digits.batch(range(4))[0][:, None]
+    patch, tv, fixed = (
+        gradwire.score(gradwire.invert(views, "bayes", iterations=300, **options).images, truth).ssim.mean()
+        for options in ({"prior": "patch", "own": own}, {"own": own}, {})
+    )
+    assert min(patch, tv) > fixed + 0.5
+
+
+def test_bad_input(model, digits, own):
+    view = gradwire.capture(model, *digits.batch([0]))
+    with pytest.raises(GradwireError, match="a patch prior is fitted to images of the adversary's own; there are none"):
+        gradwire.invert(view, "bayes", prior="patch", iterations=1)
+    with pytest.raises(GradwireError, match="60 images of digits are too few; 100 rehearsals take 100"):
+        rehearse(pose(view, "adaptive"), own, 100)
+    with pytest.raises(GradwireError, match="hold no patch of 9×9"):
+        PatchPrior.fit(own.images, "digits", size=9)
+    with pytest.raises(GradwireError, match="25 patches are too few for 10 components"):
+        PatchPrior.fit(own.images[:1], "digits")
+    with pytest.raises(GradwireError, match="unknown prior 'flat'; known: tv, patch"):
+        Bayes(prior="flat")
+    variants = Match.of([pose(view, "adaptive")], "cpu")
+    assert Bayes().value(variants, torch.rand(1, 1, 1, 8, 8)).shape == (1,)
