@@ -56,7 +56,8 @@ class RMIA(Attack):
         z = evidence.population
         ratio = logsigmoid(evidence.target.label) - self.prior(logsigmoid(answers.label), members)
         level = logsigmoid(z.target.label) - self.population_prior(logsigmoid(z.shadows.label))
-        beaten = torch.searchsorted(level.T.sort().values, (ratio.T - log(self.gamma)).contiguous(), right=True)
+        levels, needed = level.T.contiguous().sort().values, (ratio.T - log(self.gamma)).contiguous()
+        beaten = torch.searchsorted(levels, needed, right=True)
         share, others = beaten.double().mean(0), len(level)
         return ((share + 0.5) / (others - share + 0.5)).log()
 

@@ -88,10 +88,10 @@ def mentr(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: float64, shape (…, classes), and labels: int64, shape (…).
     """
-    tops, others = log_softmax(logits, -1), _log_rest(logits)
+    chances, rests = _logs(logits)
     label = labels[..., None]
-    wrong = (tops.exp() * -others).scatter(-1, label, 0.0).sum(-1)
-    right = others.gather(-1, label).exp() * -tops.gather(-1, label)
+    wrong = (chances.exp() * -rests).scatter(-1, label, 0.0).sum(-1)
+    right = rests.gather(-1, label).exp() * -chances.gather(-1, label)
     # Kept above zero, where float64 ends: its logarithm is a score.
     return (wrong + right.squeeze(-1)).clamp_min(torch.finfo(logits.dtype).tiny)
 
@@ -102,9 +102,11 @@ def _odds(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.gather(-1, classes[..., None]).squeeze(-1) - rest
 
 
-def _log_rest(logits: Tensor) -> Tensor:
-    """log(1 − p_c) of every class, exact where p_c is near 1 as well as where it is near 0."""
+def _logs(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """log p_c and log(1 − p_c) of every class, exact where p_c is near 1 as well as where it is near 0."""
     top = logits.argmax(-1)
-    # Only the likeliest class can have more than a half, where 1 − p would lose digits.
-    small = log_softmax(logits, -1).exp().clamp_max(0.5)
-    return torch.log1p(-small).scatter(-1, top[..., None], logsigmoid(-_odds(logits, top))[..., None])
+    index, odds = top[..., None], _odds(logits, top)[..., None]
+    chances = log_softmax(logits, -1)
+    # Only the likeliest class can have more than a half, where 1 − p and log p lose digits.
+    rests = torch.log1p(-chances.exp().clamp_max(0.5)).scatter(-1, index, logsigmoid(-odds))
+    return chances.scatter(-1, index, logsigmoid(odds)), rests
