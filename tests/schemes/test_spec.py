@@ -41,7 +41,8 @@ def test_the_shortest_spec():
     [
         (
             "powersdg",
-            "unknown scheme 'powersdg'; known: none, topk, randomk, powersgd, dgc, qsgd, signsgd, noise, sparsify, autoencoder, sga",
+            "unknown scheme 'powersdg'; known: none, topk, randomk, powersgd, dgc, qsgd, signsgd, noise, sparsify, "
+            "autoencoder, sga",
         ),
         ("powersgd:ranks=2", "cannot read 'ranks=2'; powersgd takes rank, error_feedback, warm_start, as key=value"),
         ("none:x=1", "none takes no parameters"),

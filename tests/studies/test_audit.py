@@ -189,7 +189,7 @@ def test_the_adversarys_own_images_are_no_victims(tmp_path, split):
     notes = " ".join(json.loads((audit(settings, tmp_path / "run") / "config.json").read_text())["notes"])
     first, last = (2, 21) if split == "train" else (0, 19)
     assert f"patches of digits's training split (images {first} to {last})" in notes
-    with pytest.raises(GradwireError, match="public is 100000; digits has 143[68] training images to spare"):
+    with pytest.raises(GradwireError, match=r"public is 100000; digits has 143[68] training images to spare"):
         audit(AuditSettings(**QUICK, public=100000, split=split), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
