@@ -96,7 +96,11 @@ def test_what_it_cannot_stand_in_for():
     assert fits(SETTINGS, lenet)
     assert fits(replace(SETTINGS, clients=1), resnet)
     assert not fits(SETTINGS, resnet)
-    assert not fits(replace(SETTINGS, scheme="topk:ratio=0.5"), lenet)
+    assert not fits(SETTINGS, lenet, [torch.arange(50), torch.arange(SETTINGS.batch_size - 1)])
+    for options in ({"sample": 2}, {"local_steps": 1}, {"average": "weighted"}):
+        assert not fits(replace(SETTINGS, **options), lenet)
+    for scheme in ("topk:ratio=0.5", "noise:std=0.1", "none+sga"):
+        assert not fits(replace(SETTINGS, scheme=scheme), lenet)
 
 
 def test_how_many_share_a_step_depends_on_network_and_device():

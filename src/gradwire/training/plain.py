@@ -66,15 +66,20 @@ class Speed:
         return 64 if size < SMALL else 1
 
 
-def fits(settings: TrainSettings, model: nn.Module) -> bool:
+def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = ()) -> bool:
     """Whether plain steps come to what these settings' rounds do.
 
     Batch norm over all clients' batches together is not batch norm over each of them, so that a network with running
-    statistics fits for one client only.
+    statistics fits for one client only; and a client that cannot fill a batch would count for less than the others.
+
+    Args:
+        shards: the clients' examples, where they are known.
     """
     alone = settings.clients == 1 or not running_statistics(model)
-    whole = settings.cohort == settings.clients and not settings.local
-    return isinstance(parse(settings.scheme), Plain) and alone and whole
+    whole = settings.cohort == settings.clients and not settings.local and settings.average == "plain"
+    filled = all(len(shard) >= settings.batch_size for shard in shards)
+    # Equality, for a scheme may inherit plain SGD's protocol and do something to updates all the same.
+    return parse(settings.scheme) == Plain() and alone and whole and filled
 
 
 def stackable(settings: TrainSettings) -> bool:

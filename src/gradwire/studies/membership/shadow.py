@@ -42,7 +42,7 @@ def train_lot(ground: Ground, scheme: str, numbers: Sequence[int]) -> list[Recor
     ]
     started = time.perf_counter()
     heard = max(1, ground.settings.watched if ground.settings.taps else 0)
-    if fits(runs[0], states[0].model):
+    if all(fits(run, state.model, shards) for run, state, (_, shards) in zip(runs, states, parts, strict=True)):
         until = ground.rounds - heard
         schedules = [
             ground.members[number].nonzero().squeeze(1)[schedule(shards, until, run.batch_size, run.seed)]
