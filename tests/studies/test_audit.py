@@ -39,6 +39,15 @@ def test_one_row_a_victim_scheme_and_knowledge(tmp_path):
     assert pictures["originals"].shape == pictures["powersgd:rank=1|iga|naive"].shape == (2, 1, 1, 8, 8)
 
 
+def test_under_a_secure_sum_the_images_of_all_clients_are_scored(tmp_path):
+    settings = AuditSettings(schemes=("sga",), clients=2, samples=1, iterations=3, model="mlp", labels="inferred")
+    folder = audit(settings, tmp_path / "run")
+    assert [row["knowledge"] for row in rows(folder)] == ["naive", "adaptive"]
+    notes = json.loads((folder / "config.json").read_text())["notes"]
+    assert any("images of all 2 clients are sought and scored" in note for note in notes)
+    assert load_file(folder / "reconstructions.safetensors")["sga|iga|adaptive"].shape == (1, 1, 1, 8, 8)
+
+
 def test_small_chunks_change_nothing_but_rounding(tmp_path):
     whole = rows(audit(AuditSettings(**QUICK), tmp_path / "whole"))
     parts = rows(audit(AuditSettings(**QUICK, chunk=5), tmp_path / "parts"))

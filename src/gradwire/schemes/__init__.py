@@ -4,7 +4,7 @@ from gradwire.schemes.layout import Layout, Update, parameters
 from gradwire.schemes.measurement import Measurement, Stack, dense
 from gradwire.schemes.practice import Practice, Step
 from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_collective, enrol, introduce
-from gradwire.schemes.sight import sight
+from gradwire.schemes.sight import others, pooled, sight
 from gradwire.schemes.spec import SCHEMES, parse
 
 __all__ = [
@@ -24,7 +24,9 @@ __all__ = [
     "dense",
     "enrol",
     "introduce",
+    "others",
     "parameters",
     "parse",
+    "pooled",
     "sight",
 ]

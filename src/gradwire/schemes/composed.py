@@ -18,6 +18,7 @@ from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
+from gradwire.secure import identity
 from gradwire.secure.protocol import Host, Hosting, Member, Total, Uploads
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
@@ -149,15 +150,21 @@ class Composed(Scheme):
         return len(round.clients)
 
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
-        """A fellow client sees what the server says to all."""
+        """A fellow client takes out of each sum what it masked itself (`_inner`)."""
         return reply
 
     def _inner(self, sight: Sight) -> Sight:
-        """The first scheme's view of the round, in which the means stand for what was sent."""
-        round, public = sight.round, _part(sight.public, INNER)
-        idle = self.first.client(round.layout.zeros(), self.first.private_state(round.layout), public, round)
+        """The first scheme's view of the round, in which means stand for what was sent.
+
+        What to expect of a phase comes from a client half: a fellow client's own, or one with nothing to send.
+        """
+        round, public, own = sight.round, _part(sight.public, INNER), sight.own
+        update = round.layout.zeros() if own is None else own.update
+        private = self.first.private_state(round.layout) if own is None else _part(own.private, INNER)
+        half = self.first.client(update, private, public, round)
+        sent: dict[str, Tensors] = {}
         means: dict[str, Tensors] = {}
-        expected: Send | None = next(idle)
+        expected: Send | None = next(half)
         while expected is not None:
             gathering = self.outer.gathering(round, f"{expected.phase} ")
             shapes = Layout.of(expected.tensors)
@@ -167,8 +174,13 @@ class Composed(Scheme):
             if maximum == "adaptive":
                 maximum = float(sight.replies[gathering.phase("offer")]["maximum"])
             means[expected.phase] = shapes.unflatten(self.outer.mean(total, maximum, round))
-            expected = _next(idle, means[expected.phase])
-        return Sight(means, means, public, round)
+            if own is not None:
+                seat = round.clients.index(identity.name(_part(own.private, OUTER)))
+                values, random = shapes.flatten(expected.tensors), self.outer.randomness(round, seat)
+                total = total.without(self.outer.ring(round).encode(values, maximum, seat, random))
+            sent[expected.phase] = shapes.unflatten(self.outer.mean(total, maximum, round))
+            expected = _next(half, means[expected.phase])
+        return Sight(sent, means, public, round, sight.victim)
 
 
 def compose(first: Scheme, outer: Scheme) -> Scheme:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 
@@ -77,3 +78,53 @@ class Full(Gradient):
     def entries(self, indices: Tensor) -> Tensor:
         """See `Gradient`."""
         return self.gradient.flatten(1).gather(1, indices)
+
+
+class Mean(Gradient):
+    """The means over groups of as many rows each: what is seen of several clients whose updates are summed.
+
+    Args:
+        each: the gradients of V groups of `size` rows, group by group.
+    """
+
+    def __init__(self, each: Gradient, size: int):
+        self.each, self.size = each, size
+
+    def __len__(self) -> int:
+        return len(self.each) // self.size
+
+    def rows(self, rows: slice | Tensor) -> "Mean":
+        """See `Gradient`."""
+        places = rows if isinstance(rows, Tensor) else torch.arange(len(self))[rows]
+        members = places[:, None] * self.size + torch.arange(self.size, device=places.device)
+        return Mean(self.each.rows(members.flatten()), self.size)
+
+    def full(self) -> Tensor:
+        """See `Gradient`."""
+        return self._mean(self.each.full())
+
+    def square(self) -> Tensor:
+        """See `Gradient`."""
+        return self.full().flatten(1).square().sum(1)
+
+    def inner(self, target: Tensor) -> Tensor:
+        """See `Gradient`."""
+        return self._mean(self.each.inner(self._repeated(target)))
+
+    def right(self, q: Tensor) -> Tensor:
+        """See `Gradient`."""
+        return self._mean(self.each.right(self._repeated(q)))
+
+    def left(self, p: Tensor) -> Tensor:
+        """See `Gradient`."""
+        return self._mean(self.each.left(self._repeated(p)))
+
+    def entries(self, indices: Tensor) -> Tensor:
+        """See `Gradient`."""
+        return self._mean(self.each.entries(self._repeated(indices)))
+
+    def _mean(self, values: Tensor) -> Tensor:
+        return values.unflatten(0, (-1, self.size)).mean(1)
+
+    def _repeated(self, values: Tensor) -> Tensor:
+        return values.repeat_interleave(self.size, 0)

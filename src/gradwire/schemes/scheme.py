@@ -19,7 +19,7 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.practice import Practice
 from gradwire.seeds import generator
-from gradwire.wire import ClientHalf, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Own, ServerHalf, Tensors
 
 State = Mapping[str, Tensor]
 
@@ -72,6 +72,7 @@ class Sight:
         replies: what the server answered to all, phase by phase.
         public: the scheme's public state before the round.
         victim: who sent it.
+        own: what the adversary brought to the round, where it is a fellow client.
     """
 
     uploads: Mapping[str, Tensors]
@@ -79,6 +80,7 @@ class Sight:
     public: State
     round: Round
     victim: str = "client:0"
+    own: Own | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class Scheme(ABC):
         return False
 
     def pooled(self, round: Round) -> int:
-        """How many clients' updates one observation is the mean of: all of them where only sums are seen."""
+        """How many clients' updates the server's observation is the mean of: all of them where it sees sums alone."""
         return 1
 
     def deviation(self, round: Round) -> float:

@@ -25,7 +25,7 @@ from gradwire.secure.protocol import SecureSum, Total, Uploads
 from gradwire.secure.ring import BITS, Ring
 from gradwire.secure.robust import Robust
 from gradwire.seeds import generator
-from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Own, Send, ServerHalf, Tensors
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class SGA(Scheme):
         return len(round.clients)
 
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
-        """A fellow client's own upload is masked as well: of the others it sees what the server says to all."""
+        """A fellow client's own upload is masked as well: what it takes out of the sum is what it masked (`seen`)."""
         return reply
 
     @property
@@ -157,6 +157,16 @@ class SGA(Scheme):
         return round.layout.unflatten(self.mean(total, maximum, round))
 
     def seen(self, sight: Sight) -> tuple[Total, float]:
-        """The sum and R_max, as everybody sees them."""
-        total = Total.of(sight.replies[self.protocol.closing("masked")], self.ring(sight.round))
-        return total, float(sight.replies["offer"]["maximum"]) if self.max == "adaptive" else self.max
+        """The sum and R_max, as everybody sees them; a fellow client's own part is taken out."""
+        ring, round = self.ring(sight.round), sight.round
+        total = Total.of(sight.replies[self.protocol.closing("masked")], ring)
+        maximum = float(sight.replies["offer"]["maximum"]) if self.max == "adaptive" else self.max
+        if sight.own is None:
+            return total, maximum
+        seat = round.clients.index(identity.name(sight.own.private))
+        own = ring.encode(self.brought(sight.own, sight), maximum, seat, self.randomness(round, seat))
+        return total.without(own), maximum
+
+    def brought(self, own: Own, sight: Sight) -> Tensor:
+        """The values that a fellow client has masked, shape (K,)."""
+        return sight.round.layout.flatten(own.update)

@@ -13,7 +13,7 @@ def sight(view: View) -> tuple[Scheme, Sight]:
 
     The server and an eavesdropper read the victim's uploads. A fellow client sees only the replies and its own
     uploads, and takes the latter out of the former: what is left is the mean over the other clients, which is the
-    victim alone where there are two.
+    victim alone where there are two (`pooled` says of how many clients the observation is the mean).
 
     Raises:
         GradwireError: the view holds no message of the victim, or too few to tell.
@@ -34,4 +34,16 @@ def sight(view: View) -> tuple[Scheme, Sight]:
         uploads = {phase: scheme.others(replies[phase], own[phase], round) for phase in own if phase in replies}
     if not uploads:
         raise GradwireError(f"the view of {view.adversary} holds no message that tells anything of {view.victim}")
-    return scheme, Sight(uploads, replies, view.public, round, view.victim)
+    return scheme, Sight(uploads, replies, view.public, round, view.victim, view.own)
+
+
+def pooled(view: View, scheme: Scheme, round: Round) -> tuple[str, ...]:
+    """The clients whose mean update the adversary observes; the victim is the first of them."""
+    if view.adversary in (SERVER, "eavesdropper"):
+        return (view.victim,) if scheme.pooled(round) == 1 else (view.victim, *others(view))
+    return (view.victim, *(party for party in others(view) if party != view.adversary))
+
+
+def others(view: View) -> tuple[str, ...]:
+    """The round's clients but for the victim, whose labels `view.fellow_labels` holds in this order."""
+    return tuple(party for party in view.clients if party != view.victim)

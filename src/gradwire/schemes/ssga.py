@@ -23,7 +23,7 @@ from gradwire.secure.identity import Gathering
 from gradwire.secure.protocol import Hosting, Member, Uploads
 from gradwire.secure.union import MARKS, mark, marked
 from gradwire.secure.veil import draw, hand_out
-from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, indices
+from gradwire.wire import ClientHalf, Own, Send, ServerHalf, Tensors, indices
 
 VOTE = "union "
 """Before the names of the phases in which the union is found anonymously."""
@@ -219,12 +219,18 @@ class SSGA(SGA):
         return supports(self.observed(sight), sight.round.layout)
 
     def observed(self, sight: Sight) -> Sparse:
-        """The mean that everybody sees, on the union."""
-        total, _ = self.seen(sight)
-        offered = sight.replies.get("offer", {})
+        """The mean that is seen, on the union."""
+        total, maximum = self.seen(sight)
+        return Sparse(self.chosen(sight), self.mean(total, maximum, sight.round), sight.round.layout.size)
+
+    def brought(self, own: Own, sight: Sight) -> Tensor:
+        """What a fellow client has summed up, on the union."""
+        return self.accumulate(sight.round.layout.flatten(own.update), own.private)[0][self.chosen(sight)]
+
+    def chosen(self, sight: Sight) -> Tensor:
+        """The union, as everybody sees it."""
         voted = sight.replies[VOTE + self.protocol.closing("masked")] if self.votes else {}
-        union, maximum = self.agreed({**voted, **offered}, sight.round)
-        return Sparse(union, self.mean(total, maximum, sight.round), sight.round.layout.size)
+        return self.agreed({**voted, **sight.replies.get("offer", {})}, sight.round)[0]
 
 
 def told(union: Tensor, round: Round) -> dict[str, Tensor]:

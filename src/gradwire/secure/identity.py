@@ -33,6 +33,17 @@ def acquainted(state: State, party: str, identities: Mapping[str, State]) -> dic
     return {**state, "me": to_tensor(party.encode()), **known}
 
 
+def name(state: State) -> str:
+    """The party whose state this is.
+
+    Raises:
+        GradwireError: it has not been introduced.
+    """
+    if "me" not in state:
+        raise GradwireError("a client of a secure sum has not been introduced to the others (schemes.introduce)")
+    return to_bytes(state["me"]).decode()
+
+
 @dataclass(frozen=True)
 class Gathering:
     """Who adds up what together: the frame that every signature and every derived key is bound to.
@@ -68,9 +79,7 @@ class Gathering:
         Raises:
             GradwireError: it has not been introduced, or is not in the round.
         """
-        if "me" not in state:
-            raise GradwireError("a client of a secure sum has not been introduced to the others (schemes.introduce)")
-        me = to_bytes(state["me"]).decode()
+        me = name(state)
         if me not in self.parties:
             raise GradwireError(f"{me} is not among the {len(self.parties)} clients of round {self.round}")
         return self.parties.index(me)

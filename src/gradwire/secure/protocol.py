@@ -36,6 +36,10 @@ class Total:
         """The tensors of a message."""
         return {"sum": torch.from_numpy(self.codes), "contributors": torch.tensor(self.contributors)}
 
+    def without(self, codes: Codes) -> "Total":
+        """The sum of the others, for one who knows the codes of one contributor."""
+        return Total(self.codes - codes, self.contributors - 1)
+
     @classmethod
     def of(cls, tensors: Tensors, ring: Ring, count: int | None = None) -> "Total":
         """What `tensors()` put on the wire, if it is a sum of `count` elements of the ring.

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from gradwire import data, metrics
-from gradwire.attacks.inversion import Guess
+from gradwire.attacks.inversion import Guess, Problem
 from gradwire.errors import GradwireError
 from gradwire.report import AUDIT_COLUMNS
 from gradwire.schemes import Layout, sight
-from gradwire.studies.audit_cells import Cell, chunk_size, chunks, network, public_images
+from gradwire.studies.audit_cells import Cell, chunk_size, chunks, held, network, public_images
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.run import Progress, RunFolder, begun, silent
-from gradwire.wire import View
 
 COLUMNS = (*AUDIT_COLUMNS, "label_accuracy")
 
@@ -54,8 +53,7 @@ def audit(
     run = RunFolder.resume(resume, COLUMNS, asdict(settings)) if resume else RunFolder.create(out, "audit", COLUMNS)
     run.checkpoints.mkdir(exist_ok=True)
     run.configure("audit", asdict(settings))
-    images, labels = victims.batch(range(settings.samples * settings.batch))
-    labels = labels.view(settings.samples, settings.batch)
+    images, _ = victims.batch(range(settings.samples * settings.batch))
     truth = images.view(settings.samples, settings.batch, *victims.shape)
     pictures = {"originals": truth}
     notes: dict[str, None] = {}
@@ -70,7 +68,7 @@ def audit(
         progress("attacking", done, total)
 
     for number, chunk in enumerate(chunks(settings, victims, model, progress)):
-        notes |= dict.fromkeys(note for cell in chunk for note in _in_the_clear(cell.problem.view))
+        notes |= dict.fromkeys(note for cell in chunk for note in _of_sums(cell.problem))
         for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]
@@ -82,13 +80,13 @@ def audit(
             lost += guess.lost
             notes |= dict.fromkeys(guess.notes)
             # Only here, when the attack has chosen, does the truth come in.
-            true = truth[[cell.victim for cell in chunk]]
+            true, labels = held(settings, victims, chunk)
             found = metrics.match(guess.images, true)
             rows = _rows(settings, name, chunk, guess, found, true, each)
-            run.append(_labelled(settings, rows, chunk, guess, labels))
+            run.append(_labelled(settings, rows, guess, labels))
             for cell, picture in zip(chunk, found, strict=True):
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
-                pictures.setdefault(key, torch.zeros_like(truth))[cell.victim] = picture
+                pictures.setdefault(key, torch.zeros_like(truth))[cell.victim] = picture[: settings.batch]
     run.save(pictures)
     if lost:
         notes[f"{lost} restarts ended in a value that was not finite and were given up"] = None
@@ -97,9 +95,16 @@ def audit(
     return run.path
 
 
-def _in_the_clear(view: View) -> Iterator[str]:
-    """What a secure sum does not hide: running statistics cross the wire beside it, each client's own."""
+def _of_sums(problem: Problem) -> Iterator[str]:
+    """What has to be said where a mean over clients is seen, and what a secure sum does not hide even so.
+
+    Running statistics cross the wire beside it, each client's own.
+    """
+    view, several = problem.view, len(problem.clients)
     scheme, seen = sight(view)
+    if several > 1:
+        whose = f"the images of all {several} clients are sought and scored, for a mean does not tell whose is whose"
+        yield f"{view.scheme}, adaptive: {whose}"
     if scheme.pooled(seen.round) > 1 and view.buffers is not None:
         yield f"{view.scheme} hides single updates; batch norm's running statistics are sent beside it in the clear"
 
@@ -137,9 +142,9 @@ def _rows(
 
 
 def _labelled(
-    settings: AuditSettings, rows: Iterator[dict[str, object]], chunk: list[Cell], guess: Guess, labels: Tensor
+    settings: AuditSettings, rows: Iterator[dict[str, object]], guess: Guess, labels: Tensor
 ) -> Iterator[dict[str, object]]:
     """Rows with the share of labels that were found; an empty cell where the adversary was told them."""
-    accuracy = metrics.label_accuracy(guess.labels, labels[[cell.victim for cell in chunk]])
+    accuracy = metrics.label_accuracy(guess.labels, labels)
     for row, found in zip(rows, accuracy, strict=True):
         yield row | {"label_accuracy": "" if settings.labels == "known" else float(found)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from gradwire import data, models
@@ -63,9 +64,9 @@ def public_images(settings: AuditSettings) -> Own | None:
 
 
 def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Victims that fit into memory at once, with their restarts and all rounds or local steps that are unrolled."""
+    """Victims that fit into memory at once, with restarts, fellows under one sum, and rounds or steps unrolled."""
     rows = rows_that_fit(model, (settings.batch, *shape), settings.device)
-    return max(1, rows // (settings.restarts * settings.rounds * max(1, settings.local_steps)))
+    return max(1, rows // (settings.restarts * settings.parties * settings.rounds * max(1, settings.local_steps)))
 
 
 def chunks(settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress) -> Iterator[list[Cell]]:
@@ -79,6 +80,16 @@ def chunks(settings: AuditSettings, victims: Dataset, model: nn.Module, progress
             chunk.append(cell)
     if chunk:
         yield chunk
+
+
+def held(settings: AuditSettings, victims: Dataset, chunk: list[Cell]) -> tuple[Tensor, Tensor]:
+    """The truth: images (V, n·B, C, H, W) and labels (V, n·B) of the n clients that each cell's problem is about."""
+    rows = []
+    for cell in chunk:
+        parties = [cell.problem.view.clients.index(party) for party in cell.problem.clients]
+        rows.append([_batch(settings, victims, cell.victim, party) for party in parties])
+    images, labels = ([torch.cat([batch[kind] for batch in row]).cpu() for row in rows] for kind in (0, 1))
+    return torch.stack(images), torch.stack(labels)
 
 
 def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[Situation]:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -12,7 +13,7 @@ from gradwire.seeds import generator
 from gradwire.training.buffers import Buffers, average, running_statistics, share
 from gradwire.training.contribution import contribution
 from gradwire.training.local import descent
-from gradwire.wire import InProcess, Transcript, View
+from gradwire.wire import InProcess, Own, Transcript, View
 from gradwire.wire.view import LocalWork, Loss, Mode
 
 Batch = tuple[Tensor, Tensor]
@@ -29,6 +30,7 @@ class Played:
         round: what is public of it.
         mode, loss, work: how the clients ran the network.
         transcript: every message.
+        brought: what each client came to the exchange with, party → update and state.
         outcomes: what each client has at the end, party → outcome.
         buffers: the clients' mean running statistics; {} where none were sent.
     """
@@ -42,6 +44,7 @@ class Played:
     loss: Loss
     work: LocalWork | None
     transcript: Transcript
+    brought: Mapping[str, Own]
     outcomes: Mapping[str, Outcome]
     buffers: Buffers
 
@@ -70,8 +73,15 @@ class Played:
             loss=self.loss,
             shape=tuple(images.shape),
             labels=labels.detach().clone() if labels_known else None,
+            fellow_labels=self._fellow_labels() if labels_known else None,
+            own=self.brought.get(adversary),
             work=self.work,
         )
+
+    def _fellow_labels(self) -> Tensor | None:
+        """Those of the clients beside the victim, shape (|C| − 1, B), if they hold as many images as it does."""
+        first, *rest = (labels.detach() for _, labels in self.batches.values())
+        return torch.stack(rest) if rest and all(len(each) == len(first) for each in rest) else None
 
 
 def play(
@@ -97,15 +107,17 @@ def play(
         GradwireError: a batch, a label, a model or a gradient that cannot be, named in the message.
     """
     carried = running_statistics(model) if mode == "train" else []
-    halves, statistics = {}, {}
+    halves, statistics, brought = {}, {}, {}
     for party, batch in batches.items():
         order = generator("local", round.seed, round.index, party)
         steps = None if work is None else descent(work, len(batch[0]), order)
         came = contribution(model, *batch, scheme, party, private[party], round, steps, mode=mode, loss=loss)
+        brought[party] = Own(came.update, came.private)
         halves[party] = scheme.client(came.update, came.private, public, round)
         statistics[party] = share({name: came.buffers[name].cpu() for name in carried})
     transport, averaged = InProcess(Transcript()), {}
     outcomes, _ = transport.exchange(halves, scheme.server(public, round), round.index)
     if carried:
         averaged = dict(next(iter(transport.exchange(statistics, average(), round.index)[0].values())))
-    return Played(model, batches, scheme, public, round, mode, loss, work, transport.transcript, outcomes, averaged)
+    how = (model, batches, scheme, public, round, mode, loss, work)
+    return Played(*how, transport.transcript, brought, outcomes, averaged)

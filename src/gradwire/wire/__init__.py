@@ -6,7 +6,7 @@ from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, 
 from gradwire.wire.star import Star
 from gradwire.wire.transcript import Record, Transcript
 from gradwire.wire.transport import InProcess, Transport
-from gradwire.wire.view import BUFFERS, View
+from gradwire.wire.view import BUFFERS, Own, View
 
 __all__ = [
     "BUFFERS",
@@ -18,6 +18,7 @@ __all__ = [
     "Dropped",
     "InProcess",
     "Message",
+    "Own",
     "Record",
     "Send",
     "ServerHalf",

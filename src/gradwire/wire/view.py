@@ -39,6 +39,18 @@ class LocalWork:
 
 
 @dataclass(frozen=True)
+class Own:
+    """What a fellow client brought to the round itself, and so knows of it beside its messages.
+
+    Attributes:
+        update: before the scheme did anything to it; `private`, its state under the scheme before the exchange.
+    """
+
+    update: Tensors = field(repr=False)
+    private: Tensors = field(repr=False)
+
+
+@dataclass(frozen=True)
 class View:
     """One round of one victim, as one adversary sees it. An attack receives this and nothing else.
 
@@ -56,6 +68,9 @@ class View:
         shape: (B, C, H, W) of the victim's batch; its images lie in [0, 1].
         bytes_up: bytes that the victim sent in the round, and `bytes_down` that reached it.
         labels: int64, shape (B,), where they are assumed known; None where the attack has to infer them.
+        fellow_labels: those of the round's other clients, int64, (|C| − 1, B), in the order of `clients`: known or not
+            as `labels` are; None too where batches are of different sizes.
+        own: what the adversary brought itself, where it is a client.
         buckets: parameter names, where the scheme was applied to one group of parameters after the other (DDP).
         work: the victim's local steps; None for a plain gradient.
     """
@@ -75,6 +90,8 @@ class View:
     bytes_up: int
     bytes_down: int
     labels: Tensor | None = None
+    fellow_labels: Tensor | None = None
+    own: Own | None = None
     buckets: tuple[tuple[str, ...], ...] = ()
     work: LocalWork | None = None
 

@@ -54,7 +54,7 @@ class IGA(Search):
         """What speaks for images whatever was sent, shape (V,)."""
         value = self.tv * total_variation(images)
         if self.bn:
-            value = value + self.bn * match.statistics.distance(images)
+            value = value + self.bn * match.statistics.distance(match.held(images))
         if self.group:
             value = value + self.group * apart(images, self.restarts)
         return value

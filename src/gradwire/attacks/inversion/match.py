@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.engine import Engine, engine
+from gradwire.attacks.inversion.pooling import grouped
 from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.statistics import Statistics, sent
 from gradwire.schemes import Stack
@@ -34,11 +35,14 @@ class Match:
         view = problems[0].view
         labels = torch.stack([problem.labels for problem in problems]).to(device)
         stack = Stack.of([problem.measurement for problem in problems], torch.empty(0, device=device))
-        return cls(tuple(problems), engine(view.model, view.mode, view.loss, view.shape, device), stack, labels)
+        clients = len(problems[0].clients)
+        shape = (view.shape[0] // clients, *view.shape[1:])
+        way = grouped(engine(view.model, view.mode, view.loss, shape, device), clients)
+        return cls(tuple(problems), way, stack, labels)
 
     @cached_property
     def statistics(self) -> Statistics:
-        """What is known of the statistics of each row's images: those that victims sent, or else the model's."""
+        """What is known of the statistics of each victim's images: those that it sent, or else the model's."""
         views = [problem.view for problem in self.problems]
         return Statistics(views[0].model, views[0].mode, str(self.labels.device), sent(views))
 
@@ -56,6 +60,10 @@ class Match:
             labels: instead of the problems' own: int64 (V, B), or probabilities (V, B, classes).
         """
         return self.engine.gradients(images, self.labels if labels is None else labels)
+
+    def held(self, images: Tensor) -> Tensor:
+        """The victim's own of candidates (V, B, C, H, W), where those of several clients are sought."""
+        return images[:, : images.shape[1] // len(self.problems[0].clients)]
 
     def distance(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """‖A(G) − y‖² of candidates, shape (V,), for objectives that must be exact where it is small."""

@@ -6,8 +6,9 @@ from typing import Literal
 from torch import Tensor
 
 from gradwire.attacks.inversion.labels import infer
+from gradwire.attacks.inversion.pooling import widened
 from gradwire.errors import GradwireError
-from gradwire.schemes import Measurement, dense, sight
+from gradwire.schemes import Measurement, dense, others, pooled, sight
 from gradwire.wire import View
 
 Knowledge = Literal["naive", "adaptive"]
@@ -27,6 +28,8 @@ class Problem:
         knowledge: of the adversary, "naive" or "adaptive".
         carried: 1 where the measurement is of the sum of this and all earlier rounds' gradients, 0 where it is of this
             round's alone.
+        clients: whose images are sought, the victim first: the mean over all of them is observed, and the view's shape,
+            the labels and the answer are of all their batches.
         later: the same victim's problems of the rounds that follow, for the attack that takes several (`rounds`).
     """
 
@@ -37,12 +40,14 @@ class Problem:
     deviation: float = 0.0
     knowledge: Knowledge = "adaptive"
     carried: float = 0.0
+    clients: tuple[str, ...] = ("client:0",)
     later: tuple["Problem", ...] = ()
 
     def shares_model(self, other: "Problem") -> bool:
         """Whether both can be attacked as one batch: their views share a model in every round."""
         ours, theirs = ((each.view for each in (first, *first.later)) for first in (self, other))
-        return len(self.later) == len(other.later) and all(a.shares_model(b) for a, b in zip(ours, theirs, strict=True))
+        alike = len(self.later) == len(other.later) and len(self.clients) == len(other.clients)
+        return alike and all(a.shares_model(b) for a, b in zip(ours, theirs, strict=True))
 
     def left_aside(self) -> tuple[str, ...]:
         """What a report has to say of an attack that takes all this for one gradient."""
@@ -60,8 +65,9 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     """The problem that a view poses to an adversary who knows the scheme ("adaptive") or not ("naive").
 
     The naive adversary takes the decoded update for a plain gradient, as published evaluations do; the adaptive one
-    matches what was sent, through the scheme's measurement. The update of local steps is brought to the scale of one
-    gradient, divided by their number and size: as such it is what attacks on a gradient can take it for.
+    matches what was sent, through the scheme's measurement, and where that is a mean of several clients' gradients, it
+    looks for all their images. The update of local steps is brought to the scale of one gradient, divided by their
+    number and size: as such it is what attacks on a gradient can take it for; and a mean of several for one client's.
 
     Raises:
         GradwireError: unknown knowledge, a view that tells nothing, labels that cannot be inferred.
@@ -69,13 +75,15 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     if knowledge not in KNOWLEDGE:
         raise GradwireError(f"unknown knowledge {knowledge!r}; known: {', '.join(KNOWLEDGE)}")
     scheme, seen = sight(view)
+    clients = pooled(view, scheme, seen.round) if knowledge == "adaptive" and view.work is None else (view.victim,)
+    view = widened(view, clients, others(view))
     scale = 1.0 if view.work is None else 1 / (view.work.steps * view.work.lr)
     decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
     labels = infer(view, decoded) if view.labels is None else view.labels
     if knowledge == "naive":
-        return Problem(view, dense(decoded), labels, salt, knowledge=knowledge)
+        return Problem(view, dense(decoded), labels, salt, knowledge=knowledge, clients=clients)
     sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
-    return Problem(view, sent, labels, salt, scale * scheme.deviation(seen.round))
+    return Problem(view, sent, labels, salt, scale * scheme.deviation(seen.round), clients=clients)
 
 
 @dataclass(frozen=True)
