@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from gradwire.metrics import roc
+from gradwire.metrics import intervals, roc
 from gradwire.metrics.intervals import Figure, auc, clopper_pearson, mean_of_rates, rate
 
 
@@ -41,7 +41,7 @@ def test_the_bootstrap_is_as_wide_as_the_area_varies(levels) -> None:
         curve = roc(scores, members)
         areas.append(curve.auc)
         if seed < 10:
-            figure = auc(curve, scores, members, resamples=500, seed=seed)
+            figure = auc(curve, resamples=500, seed=seed)
             assert figure.low < figure.value < figure.high
             widths.append(figure.high - figure.low)
     assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(areas), rel=0.15)
@@ -49,7 +49,7 @@ def test_the_bootstrap_is_as_wide_as_the_area_varies(levels) -> None:
 
 def test_the_bootstrap_draws_what_plain_resampling_draws() -> None:
     scores, members = scored(60, 1.0, 0, levels=2)
-    figure = auc(roc(scores, members), scores, members, resamples=4000)
+    figure = auc(roc(scores, members), resamples=4000)
     random = torch.Generator().manual_seed(1)
     inside, outside = scores[members], scores[~members]
     areas = []
@@ -59,13 +59,23 @@ def test_the_bootstrap_draws_what_plain_resampling_draws() -> None:
     assert (figure.low, figure.high) == pytest.approx(np.quantile(areas, [0.025, 0.975]), abs=0.012)
 
 
+def test_a_curve_of_many_steps_has_the_interval_of_all_of_them(monkeypatch) -> None:
+    scores, members = scored(4000, 0.5, 0)
+    curve = roc(scores, members)
+    binned = auc(curve, resamples=4000)
+    monkeypatch.setattr(intervals, "BINS", 4001)
+    every = auc(curve, resamples=4000)
+    assert binned.value == every.value
+    assert (binned.low, binned.high) == pytest.approx((every.low, every.high), abs=0.0015)
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     scores, members = scored(500, 0.3, 0)
     curve = roc(scores, members)
-    assert auc(curve, scores, members, seed=1) == auc(curve, scores, members, seed=1)
-    assert auc(curve, scores, members, seed=1) != auc(curve, scores, members, seed=2)
+    assert auc(curve, seed=1) == auc(curve, seed=1)
+    assert auc(curve, seed=1) != auc(curve, seed=2)
 
 
 def test_where_all_members_score_above_the_interval_is_a_point() -> None:
     scores, members = torch.arange(10.0), torch.arange(10) >= 5
-    assert auc(roc(scores, members), scores, members) == Figure(1.0, 1.0, 1.0)
+    assert auc(roc(scores, members)) == Figure(1.0, 1.0, 1.0)

@@ -43,10 +43,11 @@ def test_classes_have_their_own_thresholds() -> None:
     assert membership(scores, members, best(scores, members), fixed=False).balanced_accuracy.value == 0.75
 
 
-def test_a_curve_with_thresholds_of_ones_own_is_relative_to_them() -> None:
+def test_a_curve_is_relative_to_thresholds_where_it_is_asked_to_be() -> None:
     scores, members = sides([2.0, 12.0], [0.0, 10.0])
-    assert membership(scores, members, torch.tensor([1.0, 11.0, 1.0, 11.0]), fixed=False).auc.value == 1
-    assert membership(scores, members, 5.0, fixed=False).auc.value == 0.75
+    limits = torch.tensor([1.0, 11.0, 1.0, 11.0])
+    assert membership(scores, members, limits, fixed=False, relative=True).auc.value == 1
+    assert membership(scores, members, limits, fixed=False).auc.value == 0.75
 
 
 def test_all_figures_of_one_attack() -> None:

@@ -4,6 +4,9 @@ Whatever is (ε, δ)-differentially private has, at any threshold, TPR ≤ e^ε�
 Oh, P. Viswanath, "The composition theorem for differential privacy", ICML 2015, theorem 2.1). Rates that break this at
 some ε prove that what was tested is not ε-private, provided that the threshold had not been chosen for the very
 examples that the rates are counted on: of many thresholds one looks well by chance. Then the bound needs correction.
+
+Counts are taken as binomial. So they are where each example is asked of a training of its own, and where nothing leaks.
+Many examples of one training that leaks depend on each other, and what they prove is for `metrics.one_run` to say.
 """
 
 from typing import Any

@@ -25,7 +25,8 @@ class Membership:
         tpr_at: share of false alarms allowed → the share of members found. Its interval is that of members at the
             threshold which the non-members at hold set; how far another set of them would move it is not in it.
         tpr, fpr: at the threshold.
-        epsilon: lower bound on ε at the threshold; None where that was chosen on these very candidates.
+        epsilon: lower bound on ε at the threshold, where what is said of one candidate tells nothing of another: see
+            `metrics.epsilon`. None where the threshold was chosen on these very candidates.
         members, nonmembers: how many candidates there are of each.
         curve: the whole trade-off.
     """
@@ -46,6 +47,7 @@ def membership(
     members: Tensor,
     threshold: float | Tensor,
     fixed: bool,
+    relative: bool = False,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -55,9 +57,9 @@ def membership(
     Args:
         scores: the higher, the likelier a member; shape (n,).
         members: bool, shape (n,): the truth.
-        threshold: who scores no lower is called a member. One for all, or each candidate's own, shape (n,), as where
-            classes have theirs; then the curve is that of scores relative to them.
+        threshold: who scores no lower is called a member. One for all, or each candidate's own, shape (n,).
         fixed: whether the threshold was there before these candidates' scores were seen.
+        relative: whether the curve is that of scores less their thresholds, as where classes have theirs.
         confidence: of all intervals and of the bound on ε.
         resamples: how many the bootstrap takes.
 
@@ -69,14 +71,13 @@ def membership(
         raise GradwireError(f"{int(limits.isnan().sum())} of {len(limits)} candidates have no threshold")
     scores = scores.double()
     called = scores >= limits
-    relative = scores if isinstance(threshold, float) or threshold.ndim == 0 else scores - limits
-    curve = roc(relative, members)
+    curve = roc(scores - limits if relative else scores, members)
     inside, outside = curve.members, curve.nonmembers
     true, false = int((called & members).sum()), int((called & ~members).sum())
     found, spared = rate(true, inside, confidence), rate(outside - false, outside, confidence)
     return Membership(
         balanced_accuracy=mean_of_rates(found, spared),
-        auc=auc(curve, relative, members, confidence, resamples, seed),
+        auc=auc(curve, confidence, resamples, seed),
         tpr_at={allowed: rate(curve.found_at(allowed), inside, confidence) for allowed in RATES},
         tpr=found,
         fpr=rate(false, outside, confidence),

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.metrics.roc import Roc
 from gradwire.studies.membership.ground import Ground, ground
 from gradwire.studies.membership.lots import grow, harvest
 from gradwire.studies.membership.rows import COLUMNS, rows
@@ -16,8 +14,6 @@ from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.run import Progress, Row, RunFolder, silent
 
 CURVES = "curves.safetensors"
-POINTS = 400
-"""Points that a trade-off is drawn with, at most."""
 
 
 def run_membership(
@@ -62,7 +58,7 @@ def run_membership(
         for row, curve in rows(common, settings.schemes[index], records):
             table.append(row)
             if curve is not None:
-                curves.setdefault("{scheme}|{attack}|{knowledge}".format(**row), _thinned(curve))
+                curves.setdefault("{scheme}|{attack}|{knowledge}".format(**row), curve.points())
         run.rewrite(table)
     run.save(curves, CURVES)
     run.configure("membership", options, _notes(common))
@@ -82,11 +78,3 @@ def _notes(common: Ground) -> Iterator[str]:
             f"On the wire, the last {settings.watched} rounds were heard: members were in a victim's batches of these, "
             "non-members nowhere in the training."
         )
-
-
-def _thinned(curve: Roc) -> Tensor:
-    """Shares of non-members and of members called so, float64 (2, P): the most found at each of a few false alarms."""
-    false = torch.logspace(-5, 0, POINTS, dtype=torch.float64)
-    places = torch.searchsorted(curve.fpr, torch.cat([torch.zeros(1), false]).double(), right=True) - 1
-    kept = places.unique()
-    return torch.stack([curve.fpr[kept], curve.tpr[kept]])

@@ -11,7 +11,7 @@ from gradwire.metrics import thresholds
 from gradwire.metrics.membership import Membership, membership
 from gradwire.studies.membership.settings import ENOUGH
 
-RESAMPLES = 200
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,7 @@ class Verdicts:
         Answers of all targets are taken together and as independent of each other, which those of different models to
         one candidate are not quite: intervals are a little too narrow for that.
         """
-
-        def of(scores: Tensor, limit: float) -> Membership:
-            return membership(scores, self.truth, limit, self.fixed, confidence, RESAMPLES, seed)
-
-        whole = of(self.scores - self.limits if self.by_class else self.scores, 0.0)
-        called = of((self.scores >= self.limits).double(), 1.0)
-        return replace(called, auc=whole.auc, tpr_at=whole.tpr_at, curve=whole.curve)
+        return membership(self.scores, self.truth, self.limits, self.fixed, self.by_class, confidence, RESAMPLES, seed)
 
 
 def on_answers(answers: Answers, attack: Attack, threshold: str) -> Verdicts | None:
