@@ -16,6 +16,7 @@ from gradwire.schemes.none import Plain
 from gradwire.schemes.scheme import Outcome, Round, State
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf
+from gradwire.wire.view import LocalWork
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Noise(Plain):
         noisy = round.layout.unflatten(vector + self._draw(private, round).to(vector))
         return (yield from super().client(noisy, private, public, round))
 
-    def deviation(self, round: Round) -> float:
+    def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
         """The standard deviation of the noise. A mean over clients has less; it is the victim's alone that counts."""
         return self.std
 

@@ -20,6 +20,7 @@ from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.practice import Practice
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Own, ServerHalf, Tensors
+from gradwire.wire.view import LocalWork
 
 State = Mapping[str, Tensor]
 
@@ -162,9 +163,20 @@ class Scheme(ABC):
         """How many clients' updates the server's observation is the mean of: all of them where it sees sums alone."""
         return 1
 
-    def deviation(self, round: Round) -> float:
-        """The standard deviation of the noise in every entry of what is sent; 0 where there is none."""
+    def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
+        """The standard deviation of the noise in every entry of what is sent; 0 where there is none.
+
+        Args:
+            batch: images that the victim holds; `work`, its local steps, None for one gradient.
+        """
         return 0.0
+
+    def known(self, model: nn.Module, sight: Sight, batch: int) -> nn.Module:
+        """The network that an adaptive adversary searches with, once it has seen the gradient of a batch's images.
+
+        By default that which everybody trains. Where a network draws random numbers, an update may give them away.
+        """
+        return model
 
     def opened(self, upload: Tensors, party: str, public: State, round: Round) -> Tensors:
         """A client's message in the form in which the server answers to all: by default as it was sent."""

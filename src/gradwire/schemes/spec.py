@@ -7,9 +7,11 @@ from gradwire import spelling
 from gradwire.schemes.autoencoder import Autoencoder
 from gradwire.schemes.composed import compose
 from gradwire.schemes.dgc import DGC
+from gradwire.schemes.dpsgd import DPSGD
 from gradwire.schemes.noise import Noise
 from gradwire.schemes.none import Plain
 from gradwire.schemes.powersgd import PowerSGD
+from gradwire.schemes.precode import Precode
 from gradwire.schemes.qsgd import QSGD
 from gradwire.schemes.randomk import RandomK
 from gradwire.schemes.scheme import Scheme
@@ -20,8 +22,10 @@ from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.ssga_dgc import SSGADGC
 from gradwire.schemes.topk import TopK
 
-_ALL = (Plain, TopK, RandomK, PowerSGD, DGC, QSGD, SignSGD, Noise, Sparsify, Autoencoder, SGA, SSGA, SSGADGC)
-SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in _ALL}
+_COMPRESSED = (TopK, RandomK, PowerSGD, DGC, QSGD, SignSGD)
+_PERTURBED = (Noise, Sparsify, DPSGD, Autoencoder, Precode)
+_SUMMED = (SGA, SSGA, SSGADGC)
+SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, *_COMPRESSED, *_PERTURBED, *_SUMMED)}
 
 
 def parse(spec: str) -> Scheme:

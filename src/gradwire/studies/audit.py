@@ -46,6 +46,7 @@ def audit(
     if len(victims) < needed:
         raise GradwireError(f"{settings.data} has {len(victims)} {settings.split} images; this audit needs {needed}")
     model, own = network(settings, victims), public_images(settings)
+    dense = 4 * Layout.of_model(model).size
     if not settings.chunk:
         # In other chunks the table would be another one by rounding, so that a resumed audit keeps to its own.
         size = int(str(begun(resume)["chunk"])) if resume else chunk_size(settings, model, victims.shape)
@@ -82,7 +83,7 @@ def audit(
             # Only here, when the attack has chosen, does the truth come in.
             true, labels = held(settings, victims, chunk)
             found = metrics.match(guess.images, true)
-            rows = _rows(settings, name, chunk, guess, found, true, each)
+            rows = _rows(settings, name, chunk, guess, found, true, each, dense)
             run.append(_labelled(settings, rows, guess, labels))
             for cell, picture in zip(chunk, found, strict=True):
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
@@ -110,9 +111,16 @@ def _of_sums(problem: Problem) -> Iterator[str]:
 
 
 def _rows(
-    settings: AuditSettings, name: str, chunk: list[Cell], guess: Guess, found: Tensor, true: Tensor, seconds: float
+    settings: AuditSettings,
+    name: str,
+    chunk: list[Cell],
+    guess: Guess,
+    found: Tensor,
+    true: Tensor,
+    seconds: float,
+    dense: int,
 ) -> Iterator[dict[str, object]]:
-    """One row a cell; `found` are the guess's images in the order of the true ones."""
+    """One row a cell; `found` are the guess's images in the order of the true ones, `dense` bytes the whole model."""
     mse, psnr, ssim = metrics.mse(found, true), metrics.psnr(found, true), metrics.ssim(found, true)
     for i, cell in enumerate(chunk):
         view = cell.problem.view
@@ -125,7 +133,7 @@ def _rows(
             "seconds": round(seconds, 4),
             "bytes_up": view.bytes_up,
             "bytes_down": view.bytes_down,
-            "ratio": 4 * Layout.of_model(view.model).size / view.bytes_up,
+            "ratio": dense / view.bytes_up,
             "mode": settings.mode,
             "attack": name,
             "knowledge": cell.knowledge,

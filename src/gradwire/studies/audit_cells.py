@@ -103,6 +103,8 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
             scheme=spec,
             clients=settings.parties,
             rounds=settings.trained_rounds,
+            local_steps=settings.local_steps or None,
+            lr=settings.lr,
             seed=settings.seed,
             device=settings.device,
         )

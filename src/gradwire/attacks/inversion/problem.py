@@ -1,6 +1,6 @@
 """What an inversion attack works on: views, each with a measurement to fit, and the labels to fit it under."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -82,8 +82,11 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     labels = infer(view, decoded) if view.labels is None else view.labels
     if knowledge == "naive":
         return Problem(view, dense(decoded), labels, salt, knowledge=knowledge, clients=clients)
+    if view.work is None or view.work.steps == 1:
+        view = replace(view, model=scheme.known(view.model, seen, view.shape[0]))
     sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
-    return Problem(view, sent, labels, salt, scale * scheme.deviation(seen.round), clients=clients)
+    noise = scale * scheme.deviation(seen.round, view.shape[0], view.work)
+    return Problem(view, sent, labels, salt, noise, clients=clients)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gradwire.attacks.inversion.engine.batched import Batched, Unsupported
 from gradwire.attacks.inversion.engine.functional import Functional
 from gradwire.attacks.inversion.engine.plain import Plain
+from gradwire.models.bottleneck import VariationalBottleneck
 from gradwire.schemes.gradients import Gradient
 from gradwire.wire.view import Loss, Mode
 
@@ -47,7 +48,7 @@ def engine(model: nn.Module, mode: Mode, loss: Loss, shape: tuple[int, ...], dev
     The order in which paths are tried depends on shapes alone, never on a clock: a seed has to give the same table
     twice. Each is compared with plain autograd first, gradients and slopes of two victims' random batches in float64:
     a model that uses a parameter outside its layer, mixes examples in a way of its own, or meets a fault of PyTorch's
-    is caught there. Dropout is left out of the comparison, for it draws its masks anew each time.
+    is caught there. What is drawn anew each time (dropout's masks, a bottleneck's noise) is left out of the comparison.
 
     Args:
         model: the network; it is copied.
@@ -81,6 +82,8 @@ def _fault(
     for module in exact.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
+        elif isinstance(module, VariationalBottleneck):
+            module.hold(1.0)
     random = torch.Generator().manual_seed(0)
     images = torch.rand(2, *shape, generator=random, dtype=torch.float64)
     labels = torch.randint(2, (2, shape[0]), generator=random)

@@ -1,0 +1,101 @@
+"""PRECODE: a variational bottleneck between features and classifier, trained with the rest of the network.
+
+D. Scheliga, P. Mäder, M. Seeland, "PRECODE – a generic model extension to prevent deep gradient leakage", WACV 2022.
+
+Nothing is done to the update; it is the gradient of a network that draws random numbers, which the client keeps to
+itself. How little that hides: see `known` and, where the first layer is linear, M. Balunović et al., "Bayesian
+framework for gradient leakage", ICLR 2022 (`attacks.inversion.analytic`).
+"""
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gradwire.errors import GradwireError
+from gradwire.models.bottleneck import VariationalBottleneck
+from gradwire.schemes.layout import Update
+from gradwire.schemes.none import Plain
+from gradwire.schemes.scheme import Sight, check_positive
+from gradwire.seeds import number
+
+
+@dataclass(frozen=True)
+class Precode(Plain):
+    """Send the update of a network with a bottleneck before its last linear layer.
+
+    Attributes:
+        bottleneck: the width of the code: D features become twice as many numbers, the code's mean and log-variance,
+            and the code becomes D again. The ratios of table VII of "Learned model compression" are those of 256.
+        beta: the weight of the code's divergence from N(0, 1) in the loss.
+    """
+
+    name: ClassVar[str] = "precode"
+
+    bottleneck: int = 256
+    beta: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_positive(self.name, "bottleneck", self.bottleneck)
+        if not 0 <= self.beta < float("inf"):
+            raise GradwireError(f"precode: beta is {self.beta}; it must be finite and not negative")
+
+    def adapt(self, model: nn.Module, seed: int) -> nn.Module:
+        """A copy of the network in which its last linear layer sees what a bottleneck leaves of the features.
+
+        Raises:
+            GradwireError: the network has no linear layer, or is one.
+        """
+        if found(model) is not None:
+            return model
+        linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear) and name]
+        if not linear:
+            raise GradwireError(f"precode needs a linear layer after features; {type(model).__name__} has none")
+        name, head = linear[-1]
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would seed the generators of every accelerator too, and nothing would set them back.
+            torch.default_generator.manual_seed(number("precode", seed))
+            inserted = VariationalBottleneck(head.in_features, self.bottleneck, self.beta)
+        inserted = inserted.to(head.weight.device, head.weight.dtype)
+        adapted = copy.deepcopy(model)
+        pair = OrderedDict(bottleneck=inserted, classifier=adapted.get_submodule(name))
+        adapted.set_submodule(name, nn.Sequential(pair))
+        return adapted
+
+    def known(self, model: nn.Module, sight: Sight, batch: int) -> nn.Module:
+        """The network with the noise that one image's gradient gives away.
+
+        A linear layer's gradient is ∂W = δ·xᵀ and ∂b = δ: its input is a row over an entry (Geiping et al. 2020,
+        proposition 3.1). Of the bottleneck's two layers that is the features, hence μ and σ, and the code z; so the
+        noise is (z − μ)/σ. Of a batch it cannot be read like that, and the network goes on drawing.
+        """
+        where = found(model)
+        if where is None or batch > 1:
+            return model
+        update = self.decode(sight)
+        features, code = (_input(update, f"{where}.{layer}") for layer in ("encode", "decode"))
+        if features is None or code is None:
+            return model
+        informed = copy.deepcopy(model)
+        bottleneck = informed.get_submodule(where)
+        assert isinstance(bottleneck, VariationalBottleneck)
+        with torch.no_grad():
+            like = bottleneck.encode.weight
+            mean, log_variance = bottleneck.encode(features.to(like)).chunk(2)
+            bottleneck.hold((code.to(like) - mean) / (log_variance / 2).exp())
+        return informed
+
+
+def found(model: nn.Module) -> str | None:
+    """The name of a network's bottleneck; None where it has none."""
+    return next((name for name, module in model.named_modules() if isinstance(module, VariationalBottleneck)), None)
+
+
+def _input(update: Update, layer: str) -> Tensor | None:
+    """What a linear layer saw of one image; None where the update does not tell."""
+    weight, bias = update[f"{layer}.weight"].double(), update[f"{layer}.bias"].double()
+    row = bias.abs().argmax()
+    return None if bias[row] == 0 else weight[row] / bias[row]
