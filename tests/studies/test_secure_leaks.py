@@ -4,7 +4,7 @@ import torch
 import gradwire
 from gradwire import models
 from gradwire.errors import GradwireError
-from gradwire.studies.secure_leaks import LeakSettings, label_leaks, labels_from_indices, maximum_leaks
+from gradwire.studies.secure_leaks import LabelLeak, MaximumLeak, label_leak, labels_from_indices, maximum_leak
 
 
 def view(scheme):
@@ -25,13 +25,14 @@ def test_where_indices_are_not_chosen_by_size_there_is_nothing_to_guess_from():
 
 @pytest.mark.slow
 def test_the_anonymous_union_hides_whose_label_it_is():
-    rows = {(r["union"], r["clients"]): r for r in label_leaks(LeakSettings(clients=(4,), samples=30))}
-    assert rows["open", 4]["low"] > 0.5
-    assert rows["anonymous", 4]["high"] < rows["open", 4]["low"]
+    found = {union: label_leak(LabelLeak(union=union, samples=30)) for union in ("open", "anonymous")}
+    assert found["open"]["low"] > 0.5 > found["open"]["fellow"]
+    assert found["anonymous"]["low"] <= found["anonymous"]["fellow"] <= found["anonymous"]["high"]
+    assert found["anonymous"]["high"] < found["open"]["low"]
 
 
 @pytest.mark.slow
 def test_the_maximum_goes_with_the_loss():
-    found = maximum_leaks(LeakSettings(samples=50, rounds=60))
+    found = maximum_leak(MaximumLeak(samples=50, rounds=60))
     assert found["rank_correlation"] > 0.3
     assert 0 <= found["auc_maximum"] <= 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from gradwire.report import beside
 from gradwire.report.curves import leakage_figure
 from gradwire.report.figures import THEMES, Theme, render
 from gradwire.report.leakage import leakage_table
@@ -85,7 +86,17 @@ def _leakage(rows: Sequence[Row]) -> Presented:
     return leakage_table(summaries), lambda theme: leakage_figure(summaries, theme)
 
 
+def _chosen(rows: Sequence[Row]) -> Presented:
+    return beside.labels_table(rows), lambda theme: beside.labels_figure(rows, theme)
+
+
+def _largest(rows: Sequence[Row]) -> Presented:
+    return beside.maximum_table(rows), lambda theme: beside.maximum_figure(rows, theme)
+
+
 SECTIONS: Mapping[str, tuple[str, Callable[[Sequence[Row]], Presented]]] = {
     "train": ("What it learns, and what that costs", _training),
     "audit": ("What leaks, and what it costs", _leakage),
+    "labels": ("Labels from the entries that clients chose", _chosen),
+    "maximum": ("Membership from the largest value", _largest),
 }

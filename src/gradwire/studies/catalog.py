@@ -8,8 +8,9 @@ from gradwire.studies import own
 from gradwire.studies.compression import Compression
 from gradwire.studies.grid import Study
 from gradwire.studies.secure_accuracy import SecureAccuracy
+from gradwire.studies.secure_sums import SecureSums
 
-STUDIES: Mapping[str, type[Study]] = {study.name: study for study in (Compression, SecureAccuracy)}
+STUDIES: Mapping[str, type[Study]] = {study.name: study for study in (Compression, SecureAccuracy, SecureSums)}
 
 
 def find(spec: str) -> Study:

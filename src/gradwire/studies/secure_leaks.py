@@ -6,7 +6,6 @@ whether an example was trained on?
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,26 +20,55 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, sight
 from gradwire.schemes.ssga import SSGA, VOTE
 from gradwire.seeds import generator
+from gradwire.studies.run import Row
 from gradwire.training import TrainSettings, begin, capture, gradient, train
 from gradwire.wire import View, indices
 
+LABELS = (
+    *("data", "model", "scheme", "seed", "clients", "batch", "samples"),
+    *("accuracy", "low", "high", "fellow", "chance"),
+)
+MAXIMUM = ("data", "model", "seed", "rounds", "samples", "auc_maximum", "auc_loss", "rank_correlation")
+"""Columns of the tables."""
+
 
 @dataclass(frozen=True)
-class LeakSettings:
-    """What decides the study.
+class LabelLeak:
+    """What decides how many labels the chosen entries give away.
 
     Attributes:
+        union: how it is found, "open" or "anonymous".
         clients: |C| of the attacked rounds; `batch`: images a client.
-        samples: rounds attacked (labels), or members and as many others (R_max).
-        rounds: of training before R_max is looked at.
+        samples: rounds attacked.
     """
 
     data: str = "digits"
     model: str = "convnet"
-    clients: Sequence[int] = (2, 4, 8)
+    union: str = "open"
+    clients: int = 4
     batch: int = 1
     samples: int = 100
     compression: float = 50.0
+    seed: int = 0
+
+    @property
+    def scheme(self) -> str:
+        """The spec of the scheme."""
+        return f"ssga:compression={self.compression},union={self.union}"
+
+
+@dataclass(frozen=True)
+class MaximumLeak:
+    """What decides how much R_max tells of membership.
+
+    Attributes:
+        samples: members looked at, and as many others.
+        rounds: of training before.
+    """
+
+    data: str = "digits"
+    model: str = "convnet"
+    samples: int = 100
     rounds: int = 300
     seed: int = 0
 
@@ -72,33 +100,34 @@ def labels_from_indices(view: View) -> Tensor:
     return torch.bincount(rows, minlength=classes).topk(view.shape[0]).indices
 
 
-def label_leaks(settings: LeakSettings) -> Iterator[dict[str, object]]:
-    """One row for each kind of union and number of clients: how many labels are guessed right, beside chance."""
+def label_leak(settings: LabelLeak) -> Row:
+    """How many labels of the victim are guessed right from the entries chosen, beside what guessing would find.
+
+    `fellow` is how often the same guess is right of another client in the round: what an adversary cannot tell apart
+    holds for both alike.
+    """
     dataset = data.load(settings.data, "test")
     model = models.build(settings.model, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, settings.seed)
-    for union in ("open", "anonymous"):
-        for clients in settings.clients:
-            right, guesses = 0, settings.samples * settings.batch
-            for sample in range(settings.samples):
-                batches = [_batch(dataset, settings, sample, party) for party in range(clients)]
-                scheme = f"ssga:compression={settings.compression},union={union}"
-                view = capture(model, *batches[0], scheme, fellows=batches[1:], labels_known=False, freeze=False)
-                right += _overlap(labels_from_indices(view), batches[0][1])
-            ends = binomtest(right, guesses).proportion_ci(method="wilson")
-            yield {
-                "leak": "labels",
-                "union": union,
-                "clients": clients,
-                "batch": settings.batch,
-                "accuracy": right / guesses,
-                "low": float(ends.low),
-                "high": float(ends.high),
-                # A label is among B distinct guesses at random as often as one of B labels is a given class.
-                "chance": 1 - (1 - 1 / dataset.num_classes) ** settings.batch,
-            }
+    right, fellows, guesses = 0, 0, settings.samples * settings.batch
+    for sample in range(settings.samples):
+        batches = [_batch(dataset, settings, sample, party) for party in range(settings.clients)]
+        view = capture(model, *batches[0], settings.scheme, fellows=batches[1:], labels_known=False, freeze=False)
+        guess = labels_from_indices(view)
+        right += _overlap(guess, batches[0][1])
+        fellows += _overlap(guess, batches[1][1])
+    ends = binomtest(right, guesses).proportion_ci(method="wilson")
+    return {
+        **{name: getattr(settings, name) for name in LABELS[:7]},
+        "accuracy": right / guesses,
+        "low": float(ends.low),
+        "high": float(ends.high),
+        "fellow": fellows / guesses,
+        # A label is among B distinct guesses at random as often as one of B labels is a given class.
+        "chance": 1 - (1 - 1 / dataset.num_classes) ** settings.batch,
+    }
 
 
-def maximum_leaks(settings: LeakSettings) -> dict[str, object]:
+def maximum_leak(settings: MaximumLeak) -> Row:
     """How well R_max of one image tells members from others after training, beside what the loss would tell."""
     members, others = data.load(settings.data, "train"), data.load(settings.data, "test")
     how = TrainSettings(rounds=settings.rounds, seed=settings.seed)
@@ -109,14 +138,14 @@ def maximum_leaks(settings: LeakSettings) -> dict[str, object]:
     losses, maxima = zip(*found, strict=True)
     truth = [1] * settings.samples + [0] * settings.samples
     return {
-        "leak": "maximum",
+        **{name: getattr(settings, name) for name in MAXIMUM[:5]},
         "auc_maximum": float(roc_auc_score(truth, [-m for m in maxima])),
         "auc_loss": float(roc_auc_score(truth, [-v for v in losses])),
         "rank_correlation": float(spearmanr(losses, maxima).statistic),
     }
 
 
-def _batch(dataset: Dataset, settings: LeakSettings, sample: int, party: int) -> tuple[Tensor, Tensor]:
+def _batch(dataset: Dataset, settings: LabelLeak, sample: int, party: int) -> tuple[Tensor, Tensor]:
     """Images drawn anew for each round and party, so that labels are as frequent as in the data."""
     drawn = generator("secure leaks", settings.seed, sample, party)
     return dataset.batch(torch.randint(len(dataset), (settings.batch,), generator=drawn))

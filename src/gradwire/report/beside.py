@@ -1,0 +1,57 @@
+"""What leaks beside a secure sum: labels from the entries that clients chose, and membership from the largest value."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from gradwire.report.figures import LIGHT, Theme, legend, panels, plain
+from gradwire.report.rows import Row, number
+from gradwire.report.tables import Column, Table
+
+
+def labels_table(rows: Sequence[Row]) -> Table:
+    """One row a kind of union and number of clients."""
+    columns = ("labels found, %", "95 % interval", "a fellow's, %", "chance, %")
+    head = (Column("union", numeric=False), *map(Column, columns))
+    return Table(head, tuple(_labels(row) for row in rows), "The same guess, held against another client's labels.")
+
+
+def _labels(row: Row) -> tuple[str, ...]:
+    accuracy, low, high, fellow, chance = (
+        f"{100 * number(row, name):.0f}" for name in ("accuracy", "low", "high", "fellow", "chance")
+    )
+    return row["label"], accuracy, f"{low} to {high}", fellow, chance
+
+
+def labels_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
+    """The share of labels found, with its interval; marks for a fellow's, a line for chance."""
+    figure, (ax,) = panels(theme, 1, 1, width=7.4, height=3.6)
+    places = range(len(rows))
+    found = [100 * number(row, "accuracy") for row in rows]
+    reach = [[abs(f - 100 * number(r, end)) for f, r in zip(found, rows, strict=True)] for end in ("low", "high")]
+    ax.errorbar(places, found, reach, fmt="o", color=theme.lines[0], label="the victim's labels")
+    ax.plot(places, [100 * number(r, "fellow") for r in rows], "s", color=theme.lines[1], label="a fellow's")
+    ax.plot(places, [100 * number(r, "chance") for r in rows], "_", color=theme.ink, markersize=18, label="chance")
+    ax.set_xticks(list(places), [plain(row["label"]).replace(", ", "\n") for row in rows], fontsize="small")
+    ax.set_ylabel("labels found, %")
+    ax.set_ylim(0, 104)
+    legend(ax, theme, loc="best")
+    return figure
+
+
+def maximum_table(rows: Sequence[Row]) -> Table:
+    """How well the largest value tells members from others, beside the loss."""
+    head = (Column("told", numeric=False), *map(Column, ("AUC by R_max", "AUC by the loss", "rank correlation")))
+    names = ("auc_maximum", "auc_loss", "rank_correlation")
+    return Table(head, tuple((row["label"], *(f"{number(row, name):.2f}" for name in names)) for row in rows))
+
+
+def maximum_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
+    """Both AUCs as bars; half is what guessing reaches."""
+    figure, (ax,) = panels(theme, 1, 1, width=4.2, height=3.0)
+    row = rows[0]
+    ax.bar(["R_max", "loss"], [number(row, "auc_maximum"), number(row, "auc_loss")], color=theme.lines[:2], width=0.5)
+    ax.axhline(0.5, color=theme.ink, linewidth=0.9, linestyle=":")
+    ax.set_ylabel("AUC: member or not")
+    ax.set_ylim(0, 1)
+    return figure
