@@ -1,6 +1,7 @@
 """The transport over torch.distributed, in real processes."""
 
 import re
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from gradwire import data, models
 from gradwire.schemes import Layout, Round, parse
 from gradwire.training import TrainSettings, begin, train
-from gradwire.wire import InProcess, Send, Transcript, client
+from gradwire.wire import InProcess, Send, Transcript, client, rendezvous
 from gradwire.wire.rendezvous import agree
 from tests.distributed import workers
 from tests.schemes.rounds import random_update
@@ -99,6 +100,49 @@ def disagree(transport):
 def test_workers_with_other_settings_are_refused_by_name(tmp_path):
     message = "worker client:1 has scheme=topk:ratio=0.1; worker client:0 has scheme=none"
     assert workers.run(disagree, tmp_path) == [message, message]
+
+
+def another_version(transport):
+    if not transport.leads:
+        rendezvous.version = lambda package: "0.0.9"
+    agree(transport, {})
+
+
+def test_workers_of_another_version_are_refused_by_name(tmp_path):
+    message = f"worker client:1 has gradwire=0.0.9; worker client:0 has gradwire={version('gradwire')}"
+    assert workers.run(another_version, tmp_path) == [message, message]
+
+
+def not_finite(transport, policy):
+    """Five rounds; after the second, the second worker's weights are not numbers for one round."""
+    settings = TrainSettings(clients=2, rounds=5, batch_size=8, on_nan=policy)
+    dataset = data.load("digits", "train")
+    state = begin(settings, models.build("mlp", dataset.shape, dataset.num_classes, seed=0))
+    first = next(state.model.parameters())
+    kept = []
+
+    def poison(state, _):
+        kept.append(first.detach().clone())
+        if not transport.leads and state.round == 2:
+            first.data.fill_(float("nan"))
+        if not transport.leads and state.round == 3:
+            first.data.copy_(kept[-2])
+
+    train(state, settings, dataset, transport, poison)
+    return state.skipped, state.bytes_up, [p.detach().clone() for p in state.model.parameters()]
+
+
+def test_a_gradient_that_is_not_finite_stops_all_workers(tmp_path):
+    first, second = workers.run(not_finite, tmp_path, "stop")
+    assert first == "round 2: the gradient of client:1 is not finite"
+    assert re.fullmatch(r"gradient of '.*weight' is not finite in \d+ of \d+ entries", second)
+
+
+def test_or_all_workers_skip_the_round_and_count_it(tmp_path):
+    (skipped, up, mine), (others, _, theirs) = workers.run(not_finite, tmp_path, "skip")
+    assert skipped == others == 1
+    assert up > 0
+    assert all(torch.equal(p, q) and p.isfinite().all() for p, q in zip(mine, theirs, strict=True))
 
 
 def ask(value, mean=False):

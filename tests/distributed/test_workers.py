@@ -1,6 +1,7 @@
 """`gradwire train` in several processes: one that dies, and going on after it."""
 
 import csv
+import signal
 
 import pytest
 import torch
@@ -44,6 +45,20 @@ def test_a_worker_that_dies_ends_the_run_and_resume_goes_on_as_if_it_had_not(tmp
     one, other = (load_file(folder / "checkpoint.safetensors") for folder in (broken, tmp_path / "reference"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_worker_that_hangs_ends_the_run_within_the_timeout(tmp_path):
+    out = tmp_path / "run"
+    first, second = together("--rounds", "100000", "--out", str(out), "--timeout", "3")
+    while not (out / "checkpoint.safetensors").exists():
+        assert first.poll() is None, first.communicate()
+    second.send_signal(signal.SIGSTOP)
+    try:
+        _, error = first.communicate(timeout=60)
+    finally:
+        workers.kill(second)
+    assert first.returncode == 2
+    assert "gradwire: lost contact with another worker during" in error.strip().splitlines()[-1]
 
 
 def test_a_worker_with_other_hyper_parameters_is_refused_by_name(tmp_path):

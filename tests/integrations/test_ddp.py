@@ -151,6 +151,21 @@ def test_a_recorded_step_is_a_view_of_it(tmp_path, spec):
         assert guess.images.shape == (1, *inputs.shape)
 
 
+def unlike(transport):
+    """Workers whose hooks were given other schemes; the first step refuses it."""
+    model, _ = wrapped("none" if transport.leads else "topk:ratio=0.1")
+    try:
+        train(model, transport.parties.index(transport.party), [0])
+    except RuntimeError as error:  # what DDP makes of what its hook raises
+        return str(error)
+
+
+@pytest.mark.slow
+def test_workers_with_other_schemes_are_refused_by_name(tmp_path):
+    for message in workers.run(unlike, tmp_path):
+        assert "worker client:1 has scheme=topk:ratio=0.1; worker client:0 has scheme=none" in message
+
+
 def test_state_follows_parameters_into_other_buckets():
     update = random_update(0)
     names = list(update)
