@@ -9,7 +9,8 @@ from gradwire.errors import GradwireError
 from gradwire.studies.audit import audit
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.grid import Runner, afresh
-from gradwire.studies.run import CHECKPOINT, RunFolder
+from gradwire.studies.membership import MembershipSettings, run_membership
+from gradwire.studies.run import CHECKPOINT, CONFIG, RunFolder
 from gradwire.studies.secure_leaks import LABELS, MAXIMUM, LabelLeak, MaximumLeak, label_leak, maximum_leak
 from gradwire.studies.training import run_training
 from gradwire.training import TrainSettings
@@ -43,6 +44,12 @@ def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
 
 
+def membership_cell(settings: Mapping[str, Any], folder: Path) -> None:
+    """A membership run: the fields of `MembershipSettings`."""
+    out, resume = (None, folder) if (folder / CONFIG).exists() else (folder, None)
+    run_membership(_made(MembershipSettings, settings), out, resume)
+
+
 def labels_cell(settings: Mapping[str, Any], folder: Path) -> None:
     """What entries chosen in the open tell of labels: the fields of `LabelLeak`."""
     RunFolder.create(folder, "labels", LABELS).append([label_leak(_made(LabelLeak, settings))])
@@ -56,6 +63,7 @@ def maximum_cell(settings: Mapping[str, Any], folder: Path) -> None:
 RUNNERS: Mapping[str, Runner] = {
     "train": train_cell,
     "audit": afresh(audit_cell),
+    "membership": membership_cell,
     "labels": afresh(labels_cell),
     "maximum": afresh(maximum_cell),
 }

@@ -78,6 +78,7 @@ def test_settings_that_cannot_be_are_refused(options, says):
         ({"data": "digits:train=100", "canaries": "random:60"}, "canaries is 'random:60'"),
         ({"data": "nowhere"}, "unknown data 'nowhere'"),
         ({"model": "vgg"}, "unknown model 'vgg'"),
+        ({"schemes": ("none", "sga"), "clients": 1}, "2 clients"),
     ],
 )
 def test_what_the_data_do_not_suit_is_refused(options, says):

@@ -1,6 +1,6 @@
 """What all models of a membership run have in common: the candidates, and whom of them each model is trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -8,13 +8,17 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from gradwire import data, models
-from gradwire.data import Dataset
+from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError
+from gradwire.schemes import parse
 from gradwire.seeds import generator
 from gradwire.studies.membership.canaries import plant
 from gradwire.studies.membership.settings import MembershipSettings
-from gradwire.training import TrainSettings, gradient
+from gradwire.training import TrainSettings, begin, gradient
+from gradwire.training.cohort import way
+from gradwire.training.loop import play_round
 from gradwire.training.plain import fits
+from gradwire.wire import InProcess, Transcript
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +114,17 @@ def _check(found: Ground) -> None:
     gradient(found.network(0), *pool.batch([int(pool.labels.argmin()), int(pool.labels.argmax())]), mode="eval")
     if settings.taps and settings.watched > found.rounds:
         raise GradwireError(f"watched is {settings.watched}; a training of {settings.epochs} epochs has {found.rounds}")
+    for scheme in settings.schemes:
+        _rehearse(found, scheme)
+
+
+def _rehearse(found: Ground, scheme: str) -> None:
+    """Play one round, so that a scheme which these clients cannot use says so before anything is trained."""
+    run, own = found.training(scheme, 0), found.members[0]
+    part = replace(found.pool, images=found.pool.images[own], labels=found.pool.labels[own])
+    shards = partition.split(run.partition, part.labels, run.clients, run.seed)
+    state, transport = begin(run, found.network(run.seed)), InProcess(Transcript(keep=0))
+    play_round(state, run, part, shards, transport, way(run, parse(scheme), state.model, part, shards, run.clients))
 
 
 def _check_classes(found: Ground) -> None:
