@@ -48,6 +48,11 @@ def test_under_a_secure_sum_the_images_of_all_clients_are_scored(tmp_path):
     assert load_file(folder / "reconstructions.safetensors")["sga|iga|adaptive"].shape == (1, 1, 1, 8, 8)
 
 
+def test_the_network_may_take_pixels_as_they_are(tmp_path):
+    tables = [rows(audit(AuditSettings(**QUICK, standardised=s), tmp_path / str(s))) for s in (True, False)]
+    assert [row["ssim"] for row in tables[0]] != [row["ssim"] for row in tables[1]]
+
+
 def test_small_chunks_change_nothing_but_rounding(tmp_path):
     whole = rows(audit(AuditSettings(**QUICK), tmp_path / "whole"))
     parts = rows(audit(AuditSettings(**QUICK, chunk=5), tmp_path / "parts"))

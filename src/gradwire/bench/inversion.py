@@ -1,11 +1,11 @@
 """The inversion engine against the loop of the field: same images, same starts, same objective, same steps.
 
 The baseline is what published attack code does: one image at a time, plain autograd with a second backward pass.
-Both sides end with the objective that they reached, so that equal quality is seen and not assumed.
+Every way ends with the objective that it reached, so that equal quality is seen and not assumed.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,12 +16,51 @@ from torch.nn.functional import cross_entropy
 from gradwire import data, models
 from gradwire.attacks.inversion.engine.choice import PATHS
 from gradwire.attacks.inversion.objective import cosine, total_variation
+from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computing
+from gradwire.bench.breaching import breaching
+from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import Stack, dense
 from gradwire.seeds import generator
 from gradwire.training import gradient
 from gradwire.wire.view import Mode
 
 STEP, TV = 0.1, 1e-4
+LOOP, FIELD = "loop", "breaching"
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """What decides the benchmark.
+
+    Attributes:
+        victims: how many are attacked at once, one count after another.
+        iterations: of which the median is taken.
+        precisions: of the engine's ways; the loop's is fp32.
+        looped: victims that the loop attacks at most, as its time an image does not depend on how many there are.
+        python: a Python that has breaching; empty for none.
+    """
+
+    model: str = "lenet"
+    data: str = "cifar10"
+    victims: tuple[int, ...] = (8, 64, 256)
+    iterations: int = 7
+    mode: Mode = "eval"
+    device: str = "cpu"
+    precisions: tuple[Precision, ...] = ("fp32",)
+    looped: int = 8
+    python: str = ""
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or not self.victims or min(self.victims) < 1:
+            counts = f"iterations is {self.iterations} and victims {self.victims}"
+            raise GradwireError(f"{counts}; each must be at least 1")
+        for precision in self.precisions:
+            if precision not in PRECISIONS:
+                raise unknown("precision", precision, PRECISIONS)
+        if self.python and self.mode != "eval":
+            raise GradwireError(
+                f"mode is {self.mode}; breaching is compared in eval mode, where both attack one network"
+            )
 
 
 @dataclass(frozen=True)
@@ -29,42 +68,44 @@ class Speed:
     """One way of attacking a number of victims.
 
     Attributes:
-        way: "loop", or the name of the engine's path.
+        way: "loop", "breaching", or the name of the engine's path.
         milliseconds: an image and iteration, the median over iterations.
-        objective: the mean over victims after the last iteration.
+        objective: the mean after the last iteration over those victims whom the loop attacks too, taken in fp32.
         ratio: the loop's milliseconds ÷ these.
     """
 
     way: str
+    precision: Precision
     victims: int
     milliseconds: float
     objective: float
     ratio: float
 
 
-def inversion_speeds(
-    model_name: str,
-    data_name: str,
-    victims: Sequence[int],
-    iterations: int = 7,
-    mode: Mode = "eval",
-    device: str = "cpu",
-    looped: int = 8,
-) -> Iterator[Speed]:
+def inversion_speeds(settings: InversionSettings) -> Iterator[Speed]:
     """Attack plain gradients of single images with signed steps on the cosine objective, each way in turn.
 
-    The loop's time an image does not depend on how many there are, so it attacks the first `looped` of them.
+    Raises:
+        GradwireError: as `breaching`.
     """
-    dataset = data.load(data_name, limit=max(victims))
-    model = models.build(model_name, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, seed=0).to(device)
-    for count in victims:
-        images, labels = (tensor.to(device) for tensor in dataset.batch(range(count)))
+    dataset = data.load(settings.data, limit=max(settings.victims))
+    shape, classes = dataset.shape, dataset.num_classes
+    model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, seed=0).to(settings.device)
+    mode = settings.mode
+    for count in settings.victims:
+        images, labels = (tensor.to(settings.device) for tensor in dataset.batch(range(count)))
         updates = [gradient(model, images[i : i + 1], labels[i : i + 1], mode)[1] for i in range(count)]
-        starts = torch.rand((count, 1, *dataset.shape), generator=generator("bench", count)).to(device)
-        few = min(count, looped)
+        starts = torch.rand((count, 1, *shape), generator=generator("bench", count)).to(settings.device)
+        few = min(count, settings.looped)
         loop = _Loop(model, mode, updates[:few], labels[:few])
-        each, slowest = _time(loop, starts[:few], iterations)
-        yield Speed("loop", count, slowest, each, 1.0)
+        each, slowest = _time(loop, starts[:few], settings.iterations)
+        yield Speed(LOOP, "fp32", count, slowest, each, 1.0)
+        if settings.python:
+            how = {"iterations": settings.iterations, "step": STEP, "tv": TV, "device": settings.device}
+            named = settings.model, model, dataset, images[:few], labels[:few], starts[:few]
+            found = breaching(settings.python, *named, **how)  # type: ignore[arg-type]
+            reached = float(loop(found.images).detach().mean())
+            yield Speed(FIELD, "fp32", count, found.milliseconds, reached, slowest / found.milliseconds)
         stack = Stack.of([dense(update) for update in updates], starts)
         for way, path in PATHS.items():
             if way == "plain":
@@ -76,8 +117,9 @@ def inversion_speeds(
             ) -> Tensor:
                 return cosine(*stack.moments(gradients(x, labels[:, None])), stack.energy) + TV * total_variation(x)
 
-            reached, milliseconds = _time(objective, starts, iterations, few)
-            yield Speed(way, count, milliseconds, reached, slowest / milliseconds)
+            for precision in settings.precisions:
+                reached, milliseconds = _time(objective, starts, settings.iterations, few, precision)
+                yield Speed(way, precision, count, milliseconds, reached, slowest / milliseconds)
 
 
 class _Loop:
@@ -101,22 +143,28 @@ class _Loop:
 
 
 def _time(
-    objective: Callable[[Tensor], Tensor], starts: Tensor, iterations: int, shown: int | None = None
+    objective: Callable[[Tensor], Tensor],
+    starts: Tensor,
+    iterations: int,
+    shown: int | None = None,
+    precision: Precision = "fp32",
 ) -> tuple[float, float]:
     """Signed steps; the mean objective of the first `shown` victims at the end, and median milliseconds an image."""
     x, seconds = starts.clone(), []
-    for number in range(iterations + 1):
-        started = time.perf_counter()
-        if isinstance(objective, _Loop):
-            slopes = torch.stack([_slope(partial(objective.one, victim=i), x[i]) for i in range(len(x))])
-        else:
-            slopes = _slope(lambda c: objective(c).sum(), x)
-        x = (x - STEP * slopes.sign()).clamp(0, 1)
-        if x.is_cuda:
-            torch.cuda.synchronize()
-        if number:
-            seconds.append(time.perf_counter() - started)
-    reached = objective(x.requires_grad_()).detach()[:shown]
+    with computing(precision, str(starts.device)):
+        for number in range(iterations + 1):
+            started = time.perf_counter()
+            if isinstance(objective, _Loop):
+                slopes = torch.stack([_slope(partial(objective.one, victim=i), x[i]) for i in range(len(x))])
+            else:
+                slopes = _slope(lambda c: objective(c).sum(), x)
+            x = (x - STEP * slopes.sign()).clamp(0, 1)
+            if x.is_cuda:
+                torch.cuda.synchronize()
+            if number:
+                seconds.append(time.perf_counter() - started)
+    with computing("fp32", str(starts.device)):
+        reached = objective(x.requires_grad_()).detach()[:shown]
     return float(reached.mean()), 1000 * sorted(seconds)[len(seconds) // 2] / len(starts)
 
 

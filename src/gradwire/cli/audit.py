@@ -28,6 +28,7 @@ CLIENTS = "Parties in the attacked round. [default: 1, or 2 for adversary client
 @click.option("--batch", default=DEFAULT.batch, show_default=True, help="Images a victim.")
 @click.option("--clients", default=DEFAULT.clients, help=CLIENTS)
 @click.option("--labels", default=DEFAULT.labels, show_default=True, help="known to the adversary, or inferred.")
+@click.option("--standardised/--raw", default=DEFAULT.standardised, help="Whether the network scales its images.")
 @click.option("--mode", default=DEFAULT.mode, show_default=True, help="How victims run the network: train or eval.")
 @click.option("--iterations", default=DEFAULT.iterations, show_default=True)
 @click.option("--restarts", default=DEFAULT.restarts, show_default=True)

@@ -101,6 +101,17 @@ def network_page(run: Run, table: Table, headline: str | None, figures: Mapping[
     )
 
 
+def speeds_page(run: Run, table: Table, headline: str | None, figures: Mapping[str, bytes]) -> str:
+    """The page of an inversion benchmark; `figures` as in `audit_page`, with time against victims."""
+    return _page(
+        "speeds.html.j2",
+        run,
+        headline=headline or "How long an iteration of gradient inversion takes",
+        table=table,
+        figures=figures,
+    )
+
+
 def data_uri(data: bytes, kind: str) -> str:
     """Bytes as an address that holds them: `kind` is their media type, as in image/png."""
     return f"data:{kind};base64,{b64encode(data).decode('ascii')}"

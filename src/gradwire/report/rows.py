@@ -19,6 +19,10 @@ NETWORK_COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "seconds", "workers", "batch", "source", "rate"),
     *("compute", "coding", "bytes", "messages", "latency"),
 )
+SPEED_COLUMNS = (
+    *("data", "model", "seed", "device", "mode", "iterations"),
+    *("way", "precision", "victims", "milliseconds", "objective", "ratio"),
+)
 MEMBERSHIP_COLUMNS = (
     *_COMMON,
     *("attack", "threshold", "knowledge", "balanced_accuracy", "auc", "tpr_at_1e-2", "tpr_at_1e-3", "low", "high"),

@@ -11,18 +11,27 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.report.rows import AUDIT_COLUMNS, MEMBERSHIP_COLUMNS, NETWORK_COLUMNS, TRAIN_COLUMNS, Row, require
+from gradwire.report.rows import (
+    AUDIT_COLUMNS,
+    MEMBERSHIP_COLUMNS,
+    NETWORK_COLUMNS,
+    SPEED_COLUMNS,
+    TRAIN_COLUMNS,
+    Row,
+    require,
+)
 
 RESULTS, CONFIG, PICTURES = "results.csv", "config.json", "reconstructions.safetensors"
 CURVES = "curves.safetensors"
 
-Kind = Literal["audit", "train", "membership", "study", "network"]
+Kind = Literal["audit", "train", "membership", "study", "network", "speed"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "audit": AUDIT_COLUMNS,
     "train": TRAIN_COLUMNS,
     "membership": MEMBERSHIP_COLUMNS,
     "study": ("command", "label"),
     "network": NETWORK_COLUMNS,
+    "speed": SPEED_COLUMNS,
 }
 
 
@@ -33,7 +42,8 @@ class Run:
     Attributes:
         folder: where it lies.
         kind: "train" for rows of a training run, "audit" for rows of inversion, "membership" for rows of membership
-            attacks, "study" for rows of several runs, "network" for rows of steps on links.
+            attacks, "study" for rows of several runs, "network" for rows of steps on links, "speed" for
+            rows of an inversion benchmark.
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
         pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.
@@ -82,6 +92,8 @@ def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
         return "study"
     if set(NETWORK_COLUMNS) <= set(columns):
         return "network"
+    if set(SPEED_COLUMNS) <= set(columns):
+        return "speed"
     if config.get("command") == "membership" or "balanced_accuracy" in columns:
         return "membership"
     return "train" if config.get("command") == "train" or "train_loss" in columns else "audit"

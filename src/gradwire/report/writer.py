@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradwire.errors import GradwireError
-from gradwire.report import html, membership_words, network, pictures, study, words
+from gradwire.report import html, membership_words, network, pictures, speeds, study, words
 from gradwire.report.curves import leakage_figure
 from gradwire.report.figures import THEMES, render
 from gradwire.report.leakage import leakage_table
@@ -23,7 +23,7 @@ def write(folder: Path) -> Path:
     Written are report.html (self-contained), summary.md and summary.tex, and the pictures: leakage.svg, leakage.png
     and, where there are reconstructions, reconstructions.png for an audit; training.svg and training.png for training;
     curves.svg and curves.png, where there are curves, for membership; for a study, those of the commands it has cells
-    of; network.svg and network.png for a network benchmark.
+    of; network.svg and network.png for a network benchmark, speeds.svg and speeds.png for one of inversion.
     The same folder gives the same files, byte for byte.
 
     Args:
@@ -114,12 +114,25 @@ def _network(run: Run) -> dict[str, bytes | str]:
     }
 
 
+def _speeds(run: Run) -> dict[str, bytes | str]:
+    found = speeds.points(run.rows)
+    table, headline = speeds.speed_table(found), speeds.headline(found)
+    curves = {theme: render(speeds.speed_figure(found, colours), "svg") for theme, colours in THEMES.items()}
+    return {
+        "speeds.svg": curves["light"],
+        "speeds.png": render(speeds.speed_figure(found), "png"),
+        "report.html": html.speeds_page(run, table, headline, curves),
+        **_texts(table, headline),
+    }
+
+
 WRITERS: dict[Kind, Callable[[Run], dict[str, bytes | str]]] = {
     "audit": _audit,
     "train": _training,
     "membership": _membership,
     "study": _study,
     "network": _network,
+    "speed": _speeds,
 }
 
 

@@ -42,7 +42,8 @@ class Cell:
 def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     """The untrained model that the settings name."""
     shape, classes = dataset.shape, dataset.num_classes
-    model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
+    mean, std = (dataset.mean, dataset.std) if settings.standardised else (None, None)
+    model = models.build(settings.model, shape, classes, mean, std, settings.seed)
     return model.to(settings.device)
 
 

@@ -25,6 +25,8 @@ class AuditSettings:
         batch: images a victim.
         clients: parties in the attacked round, and in the training before it.
         labels: whether the adversary is assumed to know them ("known") or has to infer them ("inferred").
+        standardised: whether the network begins with the data's mean and deviation; published attacks on LeNet are on
+            one that does not.
         mode: how victims run the network, "train" or "eval".
         trained_rounds: rounds of training before the attacked one, with each scheme of its own.
         rounds: rounds in a row, each of the victim's same batch, that the adversary watches from the first one on.
@@ -50,6 +52,7 @@ class AuditSettings:
     batch: int = 1
     clients: int = 0
     labels: str = "known"
+    standardised: bool = True
     mode: Mode = "train"
     iterations: int = 300
     restarts: int = 1
