@@ -15,6 +15,10 @@ class WireError(GradwireError):
     """Bytes that are not a message, or a message that does not fit the protocol it arrived in."""
 
 
+class TooFewError(WireError):
+    """So many clients have dropped out that a round cannot be finished."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> GradwireError:
     """The error for a name that is not in a list, naming the list."""
     return GradwireError(f"unknown {kind} {name!r}; known: {', '.join(known)}")

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from gradwire.errors import WireError
+from gradwire.errors import TooFewError, WireError
 from gradwire.secure import directory, keys, shares
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import KEY_BYTES, derive
@@ -143,7 +143,7 @@ class RobustHost(Host):
             left = (
                 f"{len(present)} of {len(self.gathering.parties)} clients are left, threshold is {self.plan.survivors}"
             )
-            raise WireError(f"round {round}, phase {name!r}, server: {left}; the round ends without a sum")
+            raise TooFewError(f"round {round}, phase {name!r}, server: {left}; the round ends without a sum")
         return present
 
     def _table(self, tensors: Tensors, name: str, width: int, party: str) -> dict[int, bytes]:
@@ -160,7 +160,7 @@ class RobustHost(Host):
         if len(parts) < self.plan.needed:
             where = self.gathering.where("unmask", self.gathering.parties[place])
             wrong = f"{len(parts)} of its {self.plan.needed} shares needed are left; the round ends without a sum"
-            raise WireError(f"{where}: {wrong}")
+            raise TooFewError(f"{where}: {wrong}")
         return shares.combine(parts, self.plan.needed)
 
     def _own_mask(self, place: int, seed: bytes) -> bytes:

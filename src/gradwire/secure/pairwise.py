@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError, WireError
+from gradwire.errors import GradwireError, TooFewError, WireError
 from gradwire.secure import directory, keys
 from gradwire.secure.entropy import random_bytes
 from gradwire.secure.identity import Gathering, State
@@ -77,7 +77,7 @@ class PairwiseHost(Host):
         missing = [party for party in self.gathering.parties if party not in uploads]
         if missing:
             wrong = "is missing, and pairwise masks cancel only if all clients send; no sum (threshold allows dropouts)"
-            raise WireError(f"{self.gathering.where(phase, missing[0])}: {wrong}")
+            raise TooFewError(f"{self.gathering.where(phase, missing[0])}: {wrong}")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError, WireError
+from gradwire.errors import GradwireError, TooFewError, WireError
 from gradwire.secure import directory, keys, shares
 from gradwire.secure.channels import Channels
 from gradwire.secure.entropy import random_bytes
@@ -85,7 +85,7 @@ class RobustMember(Member):
             raise WireError(f"{where}: the server says that its codes did not arrive; it reveals no share")
         if len(stayed) < self.plan.survivors:
             least = self.plan.survivors
-            raise WireError(f"{where}: {len(stayed)} clients are left, threshold is {least}; it reveals no share")
+            raise TooFewError(f"{where}: {len(stayed)} clients are left, threshold is {least}; it reveals no share")
         return stayed
 
 
@@ -168,7 +168,7 @@ class Robust(SecureSum):
     def _enough(self, gathering: Gathering, plan: Plan, seat: int, phase: str, peers: int) -> None:
         if peers + 1 < plan.needed:
             where = gathering.where(phase, gathering.parties[seat])
-            raise WireError(
+            raise TooFewError(
                 f"{where}: hears of {peers} neighbours; with fewer than {plan.needed - 1} it does not go on"
             )
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradwire.errors import GradwireError, WireError
+from gradwire.errors import GradwireError, TooFewError
 from gradwire.secure.entropy import random_bytes
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import KEY_BYTES, derive
@@ -79,11 +79,11 @@ def hand_out(gathering: Gathering, uploads: Uploads) -> Deal:
     """The server's part: each client's box to that client.
 
     Raises:
-        WireError: the first client is gone, or has not dealt a box for everybody.
+        TooFewError: the first client is gone, or has not dealt a box for everybody.
     """
     dealer, count = gathering.parties[0], len(gathering.parties) - 1
     if dealer not in uploads or "sealed" not in uploads[dealer]:
-        raise WireError(f"{gathering.where('veil', dealer)}: deals no permutation; the round ends without a sum")
+        raise TooFewError(f"{gathering.where('veil', dealer)}: deals no permutation; the round ends without a sum")
     boxes = rows(uploads[dealer]["sealed"], count, KEY_BYTES + TAG_BYTES, gathering.where("veil", dealer))
     hands: Mapping[str, Tensors] = {
         party: {"sealed": table([boxes[i - 1]], KEY_BYTES + TAG_BYTES)} if i else {}

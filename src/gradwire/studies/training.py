@@ -90,7 +90,7 @@ def run_training(
             "seconds": round(state.seconds, 3),
             "bytes_up": state.bytes_up,
             "bytes_down": state.bytes_down,
-            "ratio": dense * (state.round - state.skipped) / state.bytes_up if state.bytes_up else float("nan"),
+            "ratio": dense * state.taken / state.bytes_up if state.bytes_up else float("nan"),
             "round": state.round,
             "epoch": float(settings.passes(state.round, len(dataset))),
             "train_loss": sum(losses) / len(losses) if losses else float("nan"),
@@ -115,6 +115,8 @@ def _check_processes(settings: TrainSettings, transport: Collective, resumed: bo
     scheme = parse(settings.scheme)
     if settings.cohort < settings.clients:
         raise GradwireError(f"sample is {settings.sample}; processes that train together all take part in each round")
+    if settings.drop_clients:
+        raise GradwireError(f"drop_clients is {settings.drop_clients}; clients vanish only where one process plays all")
     if not isinstance(transport, Star):
         check_collective(scheme)
     elif resumed:
@@ -134,6 +136,10 @@ def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
     local = parse(settings.scheme).local_momentum
     if local and settings.optimizer == "sgd":
         notes.append(f"{settings.scheme}: clients keep a momentum of {local:g} themselves; the optimiser adds none.")
+    if state.dropped or state.short:
+        notes.append(f"{state.dropped} times a client vanished from a round that the others finished.")
+    if state.short:
+        notes.append(f"{state.short} rounds were skipped, for too few clients were left.")
     if state.skipped:
         notes.append(f"{state.skipped} rounds were skipped, for a gradient was not finite.")
     notes += parse(settings.scheme).notes(state.private)

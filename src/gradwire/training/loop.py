@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, TooFewError
 from gradwire.schemes import Layout, Round, Update, enrol, parameters, parse
 from gradwire.training import optimizer
 from gradwire.training.batches import sampled
 from gradwire.training.buffers import Buffers, average, running_statistics, share
 from gradwire.training.cohort import Way, contributions, way
+from gradwire.training.dropouts import exposed
 from gradwire.training.gradient import in_mode
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
@@ -120,19 +121,30 @@ def _exchange(
     Args:
         weights: of the updates; empty where all count alike.
     """
-    scheme, first = parse(settings.scheme), next(iter(updates))
+    scheme = parse(settings.scheme)
     updates = {party: scaled(update, weights[party]) if weights else update for party, update in updates.items()}
     up, down = transport.transcript.bytes_up, transport.transcript.bytes_down
     before = up(round=round.index), down(round=round.index)
     halves = {party: scheme.client(g, state.private[party], state.public, round) for party, g in updates.items()}
-    outcomes, served = transport.exchange(halves, scheme.server(state.public, round), round.index)
+    halves = {party: exposed(half, settings, round, party) for party, half in halves.items()}
+    try:
+        outcomes, served = transport.exchange(halves, scheme.server(state.public, round), round.index)
+    except TooFewError:
+        if settings.on_few == "stop":
+            raise
+        state.short += 1
+        state.bytes_up += up(round=round.index) - before[0]
+        state.bytes_down += down(round=round.index) - before[1]
+        return
+    state.dropped += len(halves) - len(outcomes)
+    first = next(iter(outcomes))
     total = 1.0
     if weights and told(scheme, round, settings.clients):
-        shares = {party: share({"weight": torch.tensor([w])}, "weights") for party, w in weights.items()}
+        shares = {party: share({"weight": torch.tensor([weights[party]])}, "weights") for party in outcomes}
         total = float(transport.exchange(shares, average("weights"), round.index)[0][first]["weight"])
     averaged: Buffers = {}
     if statistics[first]:
-        shares = {party: share(buffers) for party, buffers in statistics.items()}
+        shares = {party: share(statistics[party]) for party in outcomes}
         averaged = transport.exchange(shares, average(), round.index)[0][first]
     state.bytes_up += up(round=round.index) - before[0]
     state.bytes_down += down(round=round.index) - before[1]

@@ -10,6 +10,7 @@ OPTIMIZERS = ("sgd", "adam")
 AVERAGES = ("plain", "weighted")
 SCHEDULES = ("constant", "cosine")
 ON_NAN = ("stop", "skip")
+ON_FEW = ("stop", "skip")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class TrainSettings:
         server_lr: under local work, the rate of the optimiser, which has no momentum then.
         schedule: of lr: "constant", or "cosine": it falls to zero over `rounds`.
         on_nan: what to do when a client's gradient is not finite: "stop", or "skip" the round for all and count it.
+        drop_clients: the chance that a client vanishes before any one message of its own, by a schedule that the seed
+            decides; the round is that of the others.
+        on_few: what to do when too few are left to finish a round: "stop", or "skip" it and count it.
         seed: decides initial parameters, partition, batches and the scheme's public randomness.
     """
 
@@ -55,6 +59,8 @@ class TrainSettings:
     nesterov: bool = False
     schedule: str = "constant"
     on_nan: str = "stop"
+    drop_clients: float = 0.0
+    on_few: str = "stop"
     seed: int = 0
     device: str = "cpu"
 
@@ -87,9 +93,12 @@ class TrainSettings:
             ("average", AVERAGES),
             ("schedule", SCHEDULES),
             ("on_nan", ON_NAN),
+            ("on_few", ON_FEW),
         ):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
+        if not 0 <= self.drop_clients < 1:
+            raise GradwireError(f"drop_clients is {self.drop_clients}; it must be in [0, 1)")
         if self.weight_decay < 0:
             raise GradwireError(f"weight_decay is {self.weight_decay}; it must not be negative")
         if self.seed < 0:

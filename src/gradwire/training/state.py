@@ -29,6 +29,8 @@ class TrainingState:
         bytes_up: sent by all clients so far; `bytes_down`, received by all of them.
         seconds: spent in training so far.
         skipped: rounds that were given up because a gradient was not finite.
+        dropped: how often a client has vanished from a round that the others finished; `short`, rounds that were given
+            up because too few were left.
         energy_kwh: used by the device so far; None where the machine does not tell.
         notes: what a report has to say of how the clients trained; no part of a checkpoint.
     """
@@ -42,11 +44,18 @@ class TrainingState:
     bytes_down: int = 0
     seconds: float = 0.0
     skipped: int = 0
+    dropped: int = 0
+    short: int = 0
     energy_kwh: float | None = 0.0
     notes: tuple[str, ...] = ()
     _COUNTERS: tuple[str, ...] = field(
-        default=("round", "bytes_up", "bytes_down", "seconds", "skipped", "energy_kwh"), repr=False
+        default=("round", "bytes_up", "bytes_down", "seconds", "skipped", "dropped", "short", "energy_kwh"), repr=False
     )
+
+    @property
+    def taken(self) -> int:
+        """Rounds that ended in a step."""
+        return self.round - self.skipped - self.short
 
     def save(self, path: Path, settings: TrainSettings, private: Mapping[str, State] | None = None) -> None:
         """Write the state; an interrupted write leaves the file that was there.

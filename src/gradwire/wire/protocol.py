@@ -5,7 +5,7 @@ yields its reply to everyone and receives what the clients sent. Neither opens a
 reads a clock, so the same two generators run in this process, over torch.distributed and over Flower.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -53,13 +53,18 @@ The uploads of clients that have dropped out are missing from the mapping: a hal
 """
 
 
-def drop_out(half: ClientHalf[T], before: str) -> ClientHalf[T]:
-    """The same half of a client that is gone just before it would send in phase `before`."""
+def drop_out(half: ClientHalf[T], before: str | Callable[[Send], bool]) -> ClientHalf[T]:
+    """The same half of a client that is gone just before it would send.
+
+    Args:
+        before: the phase, or what says of each message whether the client is gone before it.
+    """
+    gone = (lambda send: send.phase == before) if isinstance(before, str) else before
     try:
         send = next(half)
-        while send.phase != before:
+        while not gone(send):
             send = half.send((yield send))
     except StopIteration as stop:
         return stop.value
     half.close()
-    raise Dropped(before)
+    raise Dropped(send.phase)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
-from gradwire.errors import WireError
+from gradwire.errors import TooFewError, WireError
 from gradwire.wire.message import EVERYONE, SERVER, Message
 from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors
 from gradwire.wire.transcript import Transcript
@@ -79,7 +79,7 @@ class InProcess:
                 raise WireError(f"round {round}: the server did not reply in phase {phases.pop()!r}")
             sends = self._advance(clients, self._answer(reply, tuple(sends), round), outcomes)
         if clients and not outcomes:
-            raise WireError(f"round {round}: every client has dropped out")
+            raise TooFewError(f"round {round}: every client has dropped out")
         try:
             server.send({})
         except StopIteration as stop:
