@@ -38,7 +38,7 @@ def test_the_table() -> None:
     assert found.rows[1][-1] == "–"
     assert found.rows[3][1] == "cosine, adaptive"
     assert "Over 5,000 members and 5,100 other candidates" in found.note
-    assert membership_table(findings(ROWS), brief=True).rows[0][3:] == ("55.1", "0.571", "2.00", "0.20")
+    assert membership_table(findings(ROWS), brief=True).rows[0][3:] == ("55.1", "0.571", "0.20")
 
 
 def test_several_seeds_are_one_finding_with_their_spread() -> None:

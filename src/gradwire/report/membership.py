@@ -104,32 +104,34 @@ def membership_table(found: Sequence[Finding], brief: bool = False) -> Table:
 
     Args:
         found: what `findings` gives.
-        brief: figures without intervals and without ε, so that the table fits a terminal of 80 characters.
+        brief: figures without intervals, and neither TPR at 1 % nor ε, so that the table fits a terminal of 80
+            characters.
     """
-    titles = (
-        "scheme",
-        "attack",
-        "threshold",
-        "bal. acc. %",
-        "AUC",
-        "TPR % at 1 %",
-        "at 0.1 %",
-        "ε ≥",
-        "members/others",
-    )
-    rows = tuple((finding.name, finding.by, finding.threshold, *_figures(finding, brief)) for finding in found)
-    columns = (Column(title, numeric=index > 2) for index, title in enumerate(titles[:7] if brief else titles))
-    return Table(tuple(columns), rows, "" if brief else _note(found))
+    told = _brief if brief else _whole
+    rows = tuple((f.name, f.by, f.threshold, *told(f).values()) for f in found)
+    titles = ("scheme", "attack", "threshold", *(told(found[0]) if found else ()))
+    columns = tuple(Column(title, numeric=index > 2) for index, title in enumerate(titles))
+    return Table(columns, rows, "" if brief else _note(found))
 
 
-def _figures(finding: Finding, brief: bool) -> tuple[str, ...]:
-    rates = (finding.balanced_accuracy, finding.auc, finding.tpr_at_1e2, finding.tpr_at_1e3)
-    accuracy, area, percent, permille = (rate.bare if brief else rate for rate in rates)
-    # One in a thousand needs a second digit.
-    cells = (accuracy.text(), area.text(3, factor=1), percent.text(2), permille.text(2))
-    if brief:
-        return cells
-    return (*cells, NOTHING if math.isnan(finding.epsilon) else f"{finding.epsilon:.2f}")
+def _whole(finding: Finding) -> dict[str, str]:
+    """Column → figure with its interval. One in a thousand needs a second digit."""
+    return {
+        "bal. acc. %": finding.balanced_accuracy.text(),
+        "AUC": finding.auc.text(3, factor=1),
+        "TPR % at 1 %": finding.tpr_at_1e2.text(2),
+        "at 0.1 %": finding.tpr_at_1e3.text(2),
+        "ε ≥": NOTHING if math.isnan(finding.epsilon) else f"{finding.epsilon:.2f}",
+    }
+
+
+def _brief(finding: Finding) -> dict[str, str]:
+    """Column → figure alone."""
+    return {
+        "bal. acc.": finding.balanced_accuracy.bare.text(),
+        "AUC": finding.auc.bare.text(3, factor=1),
+        "TPR at 0.1 %": finding.tpr_at_1e3.bare.text(2),
+    }
 
 
 def _note(found: Sequence[Finding]) -> str:

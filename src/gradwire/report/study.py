@@ -11,11 +11,13 @@ from gradwire.report import beside
 from gradwire.report.curves import leakage_figure
 from gradwire.report.figures import THEMES, Theme, render
 from gradwire.report.leakage import leakage_table
+from gradwire.report.membership import findings, membership_table
 from gradwire.report.progress import training_figure
 from gradwire.report.rows import Row
 from gradwire.report.run import Run
 from gradwire.report.summary import summarise
 from gradwire.report.tables import Column, Table
+from gradwire.report.tradeoff import accuracy_figure
 from gradwire.report.training import follow, training_table
 
 CLAIMS = "claims.csv"
@@ -94,9 +96,16 @@ def _largest(rows: Sequence[Row]) -> Presented:
     return beside.maximum_table(rows), lambda theme: beside.maximum_figure(rows, theme)
 
 
+def _membership(rows: Sequence[Row]) -> Presented:
+    # Labels tell data and models apart as well.
+    found = findings({**row, "data": "", "model": ""} for row in rows)
+    return membership_table(found), lambda theme: accuracy_figure(found, theme)
+
+
 SECTIONS: Mapping[str, tuple[str, Callable[[Sequence[Row]], Presented]]] = {
     "train": ("What it learns, and what that costs", _training),
     "audit": ("What leaks, and what it costs", _leakage),
+    "membership": ("Who was in the training set?", _membership),
     "labels": ("Labels from the entries that clients chose", _chosen),
     "maximum": ("Membership from the largest value", _largest),
 }

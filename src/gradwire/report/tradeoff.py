@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import Tensor
 
-from gradwire.report.figures import LIGHT, Theme, legend, panels, plain
+from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
 from gradwire.report.membership import Finding
 
 _STROKES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
@@ -40,6 +40,38 @@ def tradeoff_figure(curves: Mapping[str, Tensor], found: Sequence[Finding], them
         ax.set_title(plain(scheme), fontsize="medium", color=theme.ink)
     if schemes:
         legend(axes[0], theme, loc="lower right")
+    return figure
+
+
+def accuracy_figure(found: Sequence[Finding], theme: Theme = LIGHT) -> Figure:
+    """Balanced accuracy of every attack on every scheme, with its interval; thresholds chosen on a shadow model."""
+    found = [finding for finding in found if finding.threshold == "shadow"]
+    names = list(dict.fromkeys(finding.name for finding in found))
+    attacks = list(dict.fromkeys(finding.by for finding in found))
+    figure, (ax,) = panels(theme, 1, 1, width=8.2, height=1.2 + 0.28 * len(names))
+    for index, attack in enumerate(attacks):
+        shown = [finding for finding in found if finding.by == attack]
+        # Side by side, so that intervals do not hide each other.
+        places = [names.index(f.name) + 0.6 * ((index + 0.5) / len(attacks) - 0.5) for f in shown]
+        figures = [f.balanced_accuracy for f in shown]
+        off = [[100 * (f.value - f.low) for f in figures], [100 * (f.high - f.value) for f in figures]]
+        ax.errorbar(
+            [100 * f.value for f in figures],
+            places,
+            xerr=off,
+            color=theme.lines[index % len(theme.lines)],
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=4,
+            linewidth=1,
+            linestyle="none",
+            label=plain(attack),
+        )
+    ax.axvline(50, color=theme.ink, linewidth=0.9, linestyle=":", zorder=1.5)
+    ax.set_yticks(range(len(names)), [plain(name) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlabel("balanced accuracy, %; the dotted line is guessing")
+    if attacks:
+        legend(ax, theme, loc="best")
     return figure
 
 

@@ -9,8 +9,10 @@ from gradwire.studies.compression import Compression
 from gradwire.studies.grid import Study
 from gradwire.studies.secure_accuracy import SecureAccuracy
 from gradwire.studies.secure_sums import SecureSums
+from gradwire.studies.trust_membership import TrustMembership
 
-STUDIES: Mapping[str, type[Study]] = {study.name: study for study in (Compression, SecureAccuracy, SecureSums)}
+_ALL = (Compression, SecureAccuracy, SecureSums, TrustMembership)
+STUDIES: Mapping[str, type[Study]] = {study.name: study for study in _ALL}
 
 
 def find(spec: str) -> Study:
