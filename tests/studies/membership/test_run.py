@@ -19,7 +19,7 @@ SMALL = {
     "data": "digits:train=240",
     "model": "mlp",
     "shadows": 7,
-    "epochs": 2,
+    "epochs": 1,
     "clients": 3,
     "batch_size": 8,
     "population": 40,
