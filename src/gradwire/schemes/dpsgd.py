@@ -79,9 +79,18 @@ class DPSGD(Plain, Practice):
             return self.noise * self.clip / batch
         return work.lr * sqrt(work.steps) * self.noise * self.clip / work.batch
 
+    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+        """That of the client that has spent most, as batches are used here; None without noise or before any step.
+
+        Raises:
+            GradwireError: `dp-accounting` is not installed.
+        """
+        most = _most(private)
+        return None if not most.steps or self.noise == 0 else (epsilons(most, self.noise, self.delta)[0][1], self.delta)
+
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
         """ε of the client that has spent most, as it is here and as it is usually given."""
-        most = max((Spent.of(state) for state in private.values()), key=lambda each: (each.passes, each.steps))
+        most = _most(private)
         if not most.steps:
             return ()
         if self.noise == 0:
@@ -91,3 +100,8 @@ class DPSGD(Plain, Practice):
         except GradwireError as error:
             return (f"dpsgd: {error}",)
         return tuple(f"dpsgd: ε = {value:.3g} at δ = {self.delta:g} {where}" for where, value in found)
+
+
+def _most(private: Mapping[str, State]) -> Spent:
+    """What the client that has spent most has spent."""
+    return max((Spent.of(state) for state in private.values()), key=lambda each: (each.passes, each.steps))

@@ -125,6 +125,14 @@ class Scheme(ABC):
         """What a report has to say of a run, from the states (party → state) that its clients have come out with."""
         return ()
 
+    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+        """(ε, δ) with which clients' examples are differentially private, from their states; None where there is none.
+
+        Args:
+            private: party → state, as training has left it.
+        """
+        return None
+
     @property
     def local_momentum(self) -> float:
         """The momentum that clients keep themselves: where there is any, the optimiser must not add its own."""

@@ -125,6 +125,8 @@ def _rehearse(found: Ground, scheme: str) -> None:
     shards = partition.split(run.partition, part.labels, run.clients, run.seed)
     state, transport = begin(run, found.network(run.seed)), InProcess(Transcript(keep=0))
     play_round(state, run, part, shards, transport, way(run, parse(scheme), state.model, part, shards, run.clients))
+    if found.settings.canaries:
+        parse(scheme).guarantee(state.private)
 
 
 def _check_classes(found: Ground) -> None:

@@ -46,7 +46,7 @@ def rows(common: Ground, scheme: str, records: Sequence[Record]) -> Iterator[tup
             for threshold in settings.thresholds:
                 yield from _row(everything, settings, spec, threshold, knowledge, on_wire(tapped, tap, threshold))
     if settings.canaries:
-        yield dict.fromkeys(COLUMNS, "") | everything | dict(audit(common, scheme, records[0])), None
+        yield dict.fromkeys(COLUMNS, "") | everything | dict(audit(common, records[0])), None
 
 
 def _row(

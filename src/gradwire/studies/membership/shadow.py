@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from gradwire.attacks.membership import Signals, signals
 from gradwire.data import Dataset, augment, partition
-from gradwire.schemes import Layout
+from gradwire.schemes import Layout, parse
 from gradwire.studies.membership.ground import Ground
 from gradwire.studies.membership.wiretap import Wiretap
-from gradwire.training import TrainSettings, begin, train
+from gradwire.training import TrainingState, TrainSettings, begin, train
 from gradwire.training.batches import schedule
 from gradwire.training.gradient import in_mode
 from gradwire.training.plain import fit, fits, resident, unit
@@ -20,10 +20,36 @@ from gradwire.wire import InProcess, Transcript
 
 Record = dict[str, Tensor]
 """What is kept of one model: its signals on candidates and, under "population/", on images that no model was trained
-on; its "seconds" of training; bytes that a client sent and got in a round, and dense bytes ÷ bytes up; and, under
-"naive/" and "adaptive/", what a wiretap noted."""
+on; its "seconds" of training; bytes that a client sent and got in a round, and dense bytes ÷ bytes up; "epsilon" and
+"delta" that its scheme guarantees, where canaries are to put them to the test; and, under "naive/" and "adaptive/",
+what a wiretap noted."""
 
 POPULATION = "population/"
+
+
+@dataclass(frozen=True, eq=False)
+class Trainee:
+    """One model in training.
+
+    Attributes:
+        part: its half of the candidates; `own`, their positions in the pool; `shards`, who of its clients has which.
+    """
+
+    run: TrainSettings
+    state: TrainingState
+    part: Dataset
+    own: Tensor
+    shards: list[Tensor]
+    tap: Wiretap
+
+    @classmethod
+    def of(cls, ground: Ground, scheme: str, number: int) -> "Trainee":
+        """A model before its training."""
+        run, own = ground.training(scheme, number), ground.members[number].nonzero().squeeze(1)
+        part = replace(ground.pool, images=ground.pool.images[own], labels=ground.pool.labels[own])
+        shards = partition.split(run.partition, part.labels, run.clients, run.seed)
+        state = begin(run, ground.network(run.seed))
+        return cls(run, state, part, own, shards, Wiretap.on(ground, run, number, part, shards))
 
 
 def train_lot(ground: Ground, scheme: str, numbers: Sequence[int]) -> list[Record]:
@@ -32,40 +58,40 @@ def train_lot(ground: Ground, scheme: str, numbers: Sequence[int]) -> list[Recor
     Where plain steps come to the same as rounds, they make up all of the training but its last rounds: those that a
     wiretap hears, and at least one, of which bytes are counted.
     """
-    device = ground.settings.device
-    runs = [ground.training(scheme, number) for number in numbers]
-    states = [begin(run, ground.network(run.seed)) for run in runs]
-    parts = [_part(ground, number, run) for number, run in zip(numbers, runs, strict=True)]
-    taps = [
-        Wiretap.on(ground, run, number, part, shards)
-        for number, run, (part, shards) in zip(numbers, runs, parts, strict=True)
-    ]
+    settings = ground.settings
+    lot = [Trainee.of(ground, scheme, number) for number in numbers]
     started = time.perf_counter()
-    heard = max(1, ground.settings.watched if ground.settings.taps else 0)
-    if all(fits(run, state.model, shards) for run, state, (_, shards) in zip(runs, states, parts, strict=True)):
-        until = ground.rounds - heard
-        schedules = [
-            ground.members[number].nonzero().squeeze(1)[schedule(shards, until, run.batch_size, run.seed)]
-            for number, run, (_, shards) in zip(numbers, runs, parts, strict=True)
-        ]
-        fit(states, runs[0], *resident(ground.pool, device), schedules, ground.settings.speed)
-    records = []
-    for state, run, (part, _), tap in zip(states, runs, parts, taps, strict=True):
-        played = ground.rounds - state.round
-        tap.hear(state)
-        train(state, run, part, InProcess(Transcript(keep=0)), tap.after_round)
-        sent, got = (count / (played * run.clients) for count in (state.bytes_up, state.bytes_down))
-        figures = {"bytes_up": sent, "bytes_down": got, "ratio": 4 * Layout.of_model(state.model).size / sent}
-        records.append(
-            {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()} | tap.notes()
-        )
-    each = (time.perf_counter() - started) / len(numbers)
-    for record, state in zip(records, states, strict=True):
-        record["seconds"] = torch.tensor(each, dtype=torch.float64)
-        record |= vars(answers(state.model, ground.pool, ground.settings.augment, device))
-        asked = vars(answers(state.model, ground.population, ground.settings.augment, device))
-        record |= {f"{POPULATION}{name}": tensor for name, tensor in asked.items()}
+    if all(fits(each.run, each.state.model, each.shards) for each in lot):
+        until = ground.rounds - max(1, settings.watched if settings.taps else 0)
+        chosen = [each.own[schedule(each.shards, until, each.run.batch_size, each.run.seed)] for each in lot]
+        images, labels = resident(ground.pool, settings.device)
+        fit([each.state for each in lot], lot[0].run, images, labels, chosen, settings.speed)
+    records = [_play(each, bool(settings.canaries)) for each in lot]
+    seconds = (time.perf_counter() - started) / len(lot)
+    for record, each in zip(records, lot, strict=True):
+        record["seconds"] = torch.tensor(seconds, dtype=torch.float64)
+        for prefix, asked in (("", ground.pool), (POPULATION, ground.population)):
+            said = answers(each.state.model, asked, settings.augment, settings.device)
+            record |= {f"{prefix}{name}": tensor for name, tensor in vars(said).items()}
     return records
+
+
+def _play(trainee: Trainee, audited: bool) -> Record:
+    """Play what is left of a training over the wire, and keep what it cost, what was heard and what was guaranteed."""
+    state, run, tap = trainee.state, trainee.run, trainee.tap
+    sent = run.clients * (run.rounds - state.round)
+    tap.hear(state)
+    train(state, run, trainee.part, InProcess(Transcript(keep=0)), tap.after_round)
+    dense, promised = 4 * Layout.of_model(state.model).size, None
+    if audited:
+        promised = parse(run.scheme).guarantee(state.private)
+    figures = {
+        "bytes_up": state.bytes_up / sent,
+        "bytes_down": state.bytes_down / sent,
+        "ratio": dense * sent / state.bytes_up,
+        **({} if promised is None else {"epsilon": promised[0], "delta": promised[1]}),
+    }
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()} | tap.notes()
 
 
 @torch.no_grad()
@@ -78,10 +104,3 @@ def answers(model: nn.Module, dataset: Dataset, spec: str, device: str, batch: i
             logits = model(several.flatten(0, 1).to(device)).unflatten(0, several.shape[:2])
             found.append(signals(logits.cpu(), labels))
     return Signals(*(torch.cat(column) for column in zip(*(vars(s).values() for s in found), strict=True)))
-
-
-def _part(ground: Ground, number: int, run: TrainSettings) -> tuple[Dataset, list[Tensor]]:
-    """A model's half of the candidates, and how its clients share it."""
-    own = ground.members[number]
-    part = replace(ground.pool, images=ground.pool.images[own], labels=ground.pool.labels[own])
-    return part, partition.split(run.partition, part.labels, run.clients, run.seed)
