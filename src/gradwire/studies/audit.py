@@ -45,7 +45,7 @@ def audit(
     needed = settings.samples * settings.batch * settings.parties
     if len(victims) < needed:
         raise GradwireError(f"{settings.data} has {len(victims)} {settings.split} images; this audit needs {needed}")
-    model, own = network(settings, victims), public_images(settings)
+    model, gallery = network(settings, victims), public_images(settings)
     dense = 4 * Layout.of_model(model).size
     if not settings.chunk:
         # In other chunks the table would be another one by rounding, so that a resumed audit keeps to its own.
@@ -59,7 +59,7 @@ def audit(
     pictures = {"originals": truth}
     notes: dict[str, None] = {}
     lost, done, finished = 0, 0, 0
-    attacks = {name: settings.attack(name, own) for name in settings.attacks}
+    attacks = {name: settings.attack(name, gallery) for name in settings.attacks}
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.cells * sum(steps)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire import data, models
-from gradwire.attacks.inversion import Knowledge, Own, Problem, joint
+from gradwire.attacks.inversion import Gallery, Knowledge, Problem, joint
 from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
@@ -47,7 +47,7 @@ def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     return model.to(settings.device)
 
 
-def public_images(settings: AuditSettings) -> Own | None:
+def public_images(settings: AuditSettings) -> Gallery | None:
     """What the adversary has of its own: images of the training split behind those that a party of the audit holds.
 
     Raises:
@@ -61,7 +61,7 @@ def public_images(settings: AuditSettings) -> Own | None:
         there = max(0, len(dataset) - first)
         raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training images to spare")
     source = f"{settings.data}'s training split (images {first} to {first + settings.public - 1})"
-    return Own(*dataset.batch(range(first, first + settings.public)), source)
+    return Gallery(*dataset.batch(range(first, first + settings.public)), source)
 
 
 def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]) -> int:

@@ -4,7 +4,7 @@ from sklearn.mixture import GaussianMixture
 
 import gradwire
 from gradwire import data, models
-from gradwire.attacks.inversion import Bayes, Own, pose
+from gradwire.attacks.inversion import Bayes, Gallery, pose
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.rehearsal import rehearse
@@ -18,7 +18,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def own():
-    return Own(*data.load("digits", "train").batch(range(60)), "digits")
+    return Gallery(*data.load("digits", "train").batch(range(60)), "digits")
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,28 @@ def test_a_rehearsal_poses_the_problem_that_its_images_would_have_posed(model, d
                 torch.testing.assert_close(ours.observed, theirs.observed, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("scheme", ["sga", "ssga:compression=20"])
+@pytest.mark.parametrize("adversary", ["server", "client"])
+def test_of_sums_the_images_of_all_clients_are_rehearsed(model, digits, own, scheme, adversary):
+    fellows = [digits.batch([5, 6]), digits.batch([7, 8])]
+    problem = pose(
+        gradwire.capture(model, *digits.batch([0, 1]), scheme, adversary=adversary, fellows=fellows), "adaptive"
+    )
+    (posed, _), images = rehearse(problem, own, 2)
+    assert posed.clients == problem.clients
+    assert posed.view.shape == problem.view.shape
+    sought = [0, 1, 2, 3, 4, 5] if adversary == "server" else [0, 1, 4, 5]
+    assert torch.equal(images, torch.stack([own.images[sought], own.images[[6 + i for i in sought]]]))
+    assert torch.equal(posed.labels, own.labels[sought])
+    # What was measured is what the gallery's images give, and no others.
+    match = Match.of([posed], "cpu")
+    assert match.distance(images[:1]) < 1e-4 * match.stack.energy
+
+
 def test_the_scale_is_chosen_without_the_victims(model, digits, own):
     images, labels = (tensor.clone() for tensor in digits.batch([0]))
     view = gradwire.capture(model, images, labels, "noise:std=0.05")
-    attack = Bayes(iterations=20, own=own)
+    attack = Bayes(iterations=20, gallery=own)
     first = attack.rehearsed(pose(view, "adaptive"), 0, "cpu")
     images.zero_()
     assert attack.rehearsed(pose(view, "adaptive"), 0, "cpu") == first
@@ -77,7 +95,7 @@ def test_the_scale_is_chosen_without_the_victims(model, digits, own):
 @pytest.mark.parametrize("prior", ["tv", "patch"])
 def test_notes_say_what_prior_and_scale_there_were(model, digits, own, prior):
     view = gradwire.capture(model, *digits.batch([0]), "noise:std=0.05")
-    guess = gradwire.invert(view, "bayes", prior=prior, own=own, iterations=5)
+    guess = gradwire.invert(view, "bayes", prior=prior, gallery=own, iterations=5)
     (note,) = (each for each in guess.notes if each.startswith("bayes has a prior"))
     assert ("patches of digits" in note) == (prior == "patch")
     assert "its scale rehearsed on images of digits" in note
@@ -90,7 +108,7 @@ def test_a_rehearsed_scale_sees_through_noise_in_which_a_fixed_one_sees_nothing(
     truth = digits.batch(range(4))[0][:, None]
     patch, tv, fixed = (
         gradwire.score(gradwire.invert(views, "bayes", iterations=300, **options).images, truth).ssim.mean()
-        for options in ({"prior": "patch", "own": own}, {"own": own}, {})
+        for options in ({"prior": "patch", "gallery": own}, {"gallery": own}, {})
     )
     assert min(patch, tv) > fixed + 0.5
 

@@ -12,7 +12,7 @@ from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
-from gradwire.attacks.inversion.rehearsal import Own
+from gradwire.attacks.inversion.rehearsal import Gallery
 from gradwire.attacks.inversion.rounds import Rounds, joint
 from gradwire.errors import GradwireError, unknown
 from gradwire.wire import View
@@ -107,9 +107,9 @@ __all__ = [
     "Attack",
     "Bayes",
     "FedAvg",
+    "Gallery",
     "Guess",
     "Knowledge",
-    "Own",
     "Problem",
     "Rounds",
     "attack",

@@ -17,7 +17,7 @@ from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import total_variation
 from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.problem import Guess, Problem
-from gradwire.attacks.inversion.rehearsal import Own, best, distinct, rehearse
+from gradwire.attacks.inversion.rehearsal import Gallery, best, distinct, rehearse
 from gradwire.attacks.inversion.search import EVERY, Progress, Search
 from gradwire.errors import GradwireError, unknown
 
@@ -44,7 +44,7 @@ class Bayes(Search):
             differ by 0.05 to 0.3; but where much is lost the likeliest image of a narrow prior may be a flat one. None:
             chosen by attacking the adversary's own images, or `SCALES` without any.
         slack: the least σ, in units of the root mean square of what was sent.
-        own: images of the adversary's, none a victim's.
+        gallery: images of the adversary's, none a victim's.
         scales: one a problem, in place of `scale`.
     """
 
@@ -55,7 +55,7 @@ class Bayes(Search):
     prior: Literal["tv", "patch"] = "tv"
     scale: float | None = None
     slack: float = 1e-2
-    own: Own | None = None
+    gallery: Gallery | None = None
     scales: tuple[float, ...] = ()
     patches: PatchPrior | None = field(default=None, repr=False)
 
@@ -101,11 +101,11 @@ class Bayes(Search):
             GradwireError: as `Search.run`, and a patch prior without images to fit it to.
         """
         if self.prior == "patch" and self.patches is None:
-            if self.own is None:
+            if self.gallery is None:
                 raise GradwireError("bayes: a patch prior is fitted to images of the adversary's own; there are none")
-            fitted = PatchPrior.fit(self.own.images, self.own.source, seed=seed)
+            fitted = PatchPrior.fit(self.gallery.images, self.gallery.source, seed=seed)
             return replace(self, patches=fitted).run(problems, seed, device, progress, checkpoint, every)
-        if self.own is not None and self.scale is None and not self.scales:
+        if self.gallery is not None and self.scale is None and not self.scales:
             chosen = {key: self.rehearsed(each, seed, device) for key, each in distinct(problems).items()}
             scales = tuple(chosen[p.view.scheme, p.knowledge] for p in problems)
             return replace(self, scales=scales).run(problems, seed, device, progress, checkpoint, every)
@@ -113,8 +113,8 @@ class Bayes(Search):
 
     def rehearsed(self, problem: Problem, seed: int, device: str) -> float:
         """The scale that does best, by mean SSIM, on the adversary's own images under the problem's scheme."""
-        assert self.own is not None
-        posed, truth = rehearse(problem, self.own, REHEARSALS, device)
+        assert self.gallery is not None
+        posed, truth = rehearse(problem, self.gallery, REHEARSALS, device)
         tried = [factor * SCALES[self.prior] for factor in TRIED]
         scales = tuple(scale for scale in tried for _ in posed)
         found = replace(self, scales=scales).run(posed * len(tried), seed, device).images
@@ -127,5 +127,9 @@ class Bayes(Search):
         rows = range(0, len(match.problems), self.restarts)
         each = {match.problems[row].view.scheme: f"{s:g}" for row, s in zip(rows, self.scales, strict=False)}
         scales = ", ".join(f"{s} under {scheme}" for scheme, s in each.items())
-        chosen = f", its scale rehearsed on images of {self.own.source}: {scales}" if self.own and self.scales else ""
+        chosen = (
+            f", its scale rehearsed on images of {self.gallery.source}: {scales}"
+            if self.gallery and self.scales
+            else ""
+        )
         return (*super().notes(match), f"bayes has a prior of {told}{chosen}")

@@ -15,14 +15,14 @@ from gradwire.attacks.inversion.problem import Problem, pose
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, enrol, parameters, sight
 from gradwire.seeds import number
-from gradwire.wire import InProcess, Transcript
+from gradwire.wire import InProcess, Own, Transcript
 
 SALT = 1_000_000
 """Rehearsals start from other noise than victims."""
 
 
 @dataclass(frozen=True)
-class Own:
+class Gallery:
     """Images that an adversary has of its own: public ones, of the kind that it expects.
 
     Attributes:
@@ -36,26 +36,29 @@ class Own:
     source: str
 
 
-def rehearse(problem: Problem, own: Own, times: int, device: str = "cpu") -> tuple[list[Problem], Tensor]:
+def rehearse(problem: Problem, gallery: Gallery, times: int, device: str = "cpu") -> tuple[list[Problem], Tensor]:
     """The problem again, of so many rounds whose clients hold the adversary's images and began without residuals.
 
+    The scheme must be `imitable`: a say that it has in how clients train is not followed here.
+
     Returns:
-        problems, and the images (times, B, C, H, W) that their first clients held.
+        problems, and the images (times, B, C, H, W) that those held whose images they are about.
 
     Raises:
-        GradwireError: too few images, or a scheme with a say in how clients train, which this does not imitate.
+        GradwireError: too few images.
     """
     view = problem.view
     scheme, _ = sight(view)
-    if scheme.practice is not None:
-        raise GradwireError(f"scheme {view.scheme!r} changes how clients train; a rehearsal does not imitate that")
-    batch, parties = view.shape[0], len(view.clients)
+    batch, parties = view.shape[0] // len(problem.clients), len(view.clients)
+    shape = (batch, *view.shape[1:])
     needed = times * parties * batch
-    if len(own.images) < needed:
-        raise GradwireError(f"{len(own.images)} images of {own.source} are too few; {times} rehearsals take {needed}")
-    images = own.images[:needed].view(times * parties, batch, *view.shape[1:]).to(device)
-    labels = own.labels[:needed].view(times * parties, batch).to(device)
-    found = engine(view.model, view.mode, view.loss, view.shape, device).gradients(images, labels)
+    if len(gallery.images) < needed:
+        raise GradwireError(
+            f"{len(gallery.images)} images of {gallery.source} are too few; {times} rehearsals take {needed}"
+        )
+    images = gallery.images[:needed].view(times * parties, *shape).to(device)
+    labels = gallery.labels[:needed].view(times * parties, batch).to(device)
+    found = engine(view.model, view.mode, view.loss, shape, device).gradients(images, labels)
     updates = {name: gradient.full().detach().cpu() for name, gradient in found.items()}
     layout = Layout.of_model(view.model)
     round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
@@ -63,17 +66,24 @@ def rehearse(problem: Problem, own: Own, times: int, device: str = "cpu") -> tup
     for turn in range(times):
         rows = range(turn * parties, (turn + 1) * parties)
         private = enrol(scheme, layout, view.clients, number("rehearsal", turn))
-        halves = {
-            party: scheme.client({n: u[row] for n, u in updates.items()}, private[party], view.public, round)
-            for party, row in zip(view.clients, rows, strict=True)
-        }
+        mine = {party: {n: u[row] for n, u in updates.items()} for party, row in zip(view.clients, rows, strict=True)}
+        brought = {party: Own(update, private[party]) for party, update in mine.items()}
+        halves = {party: scheme.client(mine[party], private[party], view.public, round) for party in view.clients}
         transcript = Transcript()
         InProcess(transcript).exchange(halves, scheme.server(view.public, round), view.round)
         known = None if view.labels is None else labels[rows[0]].cpu()
-        messages = transcript.seen_by(view.adversary)
-        posed = pose(replace(view, messages=messages, labels=known, work=None), problem.knowledge, SALT + turn)
-        problems.append(posed)
-    return problems, images[::parties].cpu()
+        told = {"messages": transcript.seen_by(view.adversary), "labels": known, "own": brought.get(view.adversary)}
+        if view.fellow_labels is not None:
+            told["fellow_labels"] = labels[rows[1:]].cpu()
+        posed = replace(view, shape=shape, work=None, **told)  # type: ignore[arg-type]
+        problems.append(pose(posed, problem.knowledge, SALT + turn))
+    sought = [view.clients.index(party) for party in problem.clients]
+    return problems, images.unflatten(0, (times, parties))[:, sought].flatten(1, 2).cpu()
+
+
+def imitable(problem: Problem) -> bool:
+    """Whether the scheme leaves it to the model and the batch what a client's update is."""
+    return sight(problem.view)[0].practice is None
 
 
 def distinct(problems: Sequence[Problem]) -> dict[tuple[str, str], Problem]:
