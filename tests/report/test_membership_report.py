@@ -55,6 +55,11 @@ def test_a_figure_that_there_is_none_of() -> None:
     assert membership_table(findings([audit])).rows[0][3:5] == ("55.1", "–")
 
 
+@pytest.mark.parametrize(("claimed", "text"), [("", "0.25"), (8.0, "0.25 of 8")])
+def test_a_bound_stands_beside_what_the_scheme_claims(claimed, text) -> None:
+    assert membership_table(findings([row(epsilon_claimed=claimed)])).rows[0][-1] == text
+
+
 @pytest.fixture
 def folder(write_run):
     made = write_run(ROWS, pictures=False, command="membership", settings={"shadows": 64})

@@ -42,6 +42,8 @@ FIGURES = {
     "tpr_at_1e-3": ("tpr_at_1e-3_low", "tpr_at_1e-3_high"),
 }
 """Figure → the columns of its interval."""
+CLAIMED = "epsilon_claimed"
+"""A column that a run may have: the ε that a scheme claims for its training."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Finding:
         scheme, attack, threshold: as the row has them. knowledge: "naive", "adaptive" or, for attacks on a model's
             answers, "".
         balanced_accuracy, auc, tpr_at_1e2, tpr_at_1e3: the figures.
-        epsilon: a lower bound on ε, the mean over seeds; NaN where the threshold was chosen on the answers.
+        epsilon: a lower bound on ε, the mean over seeds; NaN where there is none. claimed: what the scheme claims.
         members, nonmembers: how many of each there are, over all targets; the mean over seeds.
         bytes_up: mean bytes that a client sent in a round. ratio: dense float32 bytes ÷ bytes up.
     """
@@ -68,6 +70,7 @@ class Finding:
     tpr_at_1e2: Interval
     tpr_at_1e3: Interval
     epsilon: float
+    claimed: float
     members: float
     nonmembers: float
     bytes_up: float
@@ -121,8 +124,14 @@ def _whole(finding: Finding) -> dict[str, str]:
         "AUC": finding.auc.text(3, factor=1),
         "TPR % at 1 %": finding.tpr_at_1e2.text(2),
         "at 0.1 %": finding.tpr_at_1e3.text(2),
-        "ε ≥": NOTHING if math.isnan(finding.epsilon) else f"{finding.epsilon:.2f}",
+        "ε ≥": _epsilon(finding),
     }
+
+
+def _epsilon(finding: Finding) -> str:
+    if math.isnan(finding.epsilon):
+        return NOTHING
+    return f"{finding.epsilon:.2f}" + ("" if math.isnan(finding.claimed) else f" of {finding.claimed:g}")
 
 
 def _brief(finding: Finding) -> dict[str, str]:
@@ -161,6 +170,7 @@ def _finding(name: str, key: Sequence[str], rows: Sequence[Row]) -> Finding:
         tpr_at_1e2=figures["tpr_at_1e-2"],
         tpr_at_1e3=figures["tpr_at_1e-3"],
         epsilon=_mean(rows, "epsilon"),
+        claimed=_mean(rows, CLAIMED) if CLAIMED in rows[0] else math.nan,
         members=_mean(rows, "members"),
         nonmembers=_mean(rows, "nonmembers"),
         bytes_up=_mean(rows, "bytes_up"),

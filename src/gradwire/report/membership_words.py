@@ -12,8 +12,10 @@ FIGURES = (
     "A threshold is the target's mean training loss (mean-loss), chosen on a shadow model whose members are known "
     "(shadow), or chosen on the very answers that it is judged by (target): the last is what no adversary has, and "
     "overstates what one could do.",
-    "ε ≥ is what the row proves about the training: no (ε, 0)-differentially private one would be told apart so well, "
-    "at the run's confidence. It is stated only where the threshold was fixed before the target's answers were seen.",
+    "ε ≥ is what canaries prove about the training, each of them in or out by a coin of its own: whatever is (ε, 0)-"
+    "differentially private would not be told apart so well, at the run's confidence. Beside it stands the ε that the "
+    "scheme claims, where it claims one. Other rows prove nothing of the kind: many examples of one training depend on "
+    "each other.",
     "An attack on a model's answers asks the finished model, and knows nothing of the wire. An attack on the wire "
     "holds candidates' gradients against the messages: naive against the decoded update, adaptive against what was "
     "sent.",

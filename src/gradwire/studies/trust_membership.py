@@ -80,7 +80,7 @@ class TrustMembership(Study):
     model: str = "convnet"
     clients: int = 4
     batch: int = 16
-    lr: float = 0.05
+    lr: float = 0.01
     seeds: int = 1
 
     def cells(self) -> Sequence[Cell]:
