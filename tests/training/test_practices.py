@@ -5,6 +5,7 @@ import torch
 
 from gradwire import data, models
 from gradwire.errors import GradwireError
+from gradwire.schemes import SCHEMES
 from gradwire.training import TrainSettings, begin, evaluate, train
 
 AUTOENCODER = "autoencoder:warmup_rounds=2,warmup_iterations=1,passes=1"
@@ -45,7 +46,57 @@ def test_learns(digits, scheme):
     assert evaluate(state.model, data.load("digits", "test"))[1] > 0.8
 
 
+LOCAL = {
+    "none": "none",
+    "topk": "topk:ratio=0.1",
+    "randomk": "randomk:ratio=0.5",
+    "powersgd": "powersgd:rank=2",
+    "dgc": "corrects the momentum of single gradients",
+    "qsgd": "qsgd:bits=6",
+    "signsgd": "signsgd",
+    "noise": "noise:std=0.001",
+    "sparsify": "sparsify:drop=0.5",
+    "dpsgd": "dpsgd:clip=5,noise=0.01",
+    "autoencoder": AUTOENCODER,
+    "precode": "precode:bottleneck=8",
+    "sga": "sga",
+    "ssga": "ssga:compression=4",
+    "ssga-dgc": "corrects the momentum of single gradients",
+}
+"""What becomes of each scheme under local work: a spec that works, or the reason why none does."""
+
+
+def test_every_scheme_is_tried_under_local_work():
+    assert LOCAL.keys() == SCHEMES.keys()
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_differences_of_parameters_go_through_or_are_refused_with_the_reason(digits, name):
+    settings = TrainSettings(
+        scheme=LOCAL[name] if name in LOCAL[name] else name,
+        clients=3,
+        rounds=6,
+        local_steps=2,
+        batch_size=16,
+        lr=0.05,
+        server_lr=0.01 if name == "signsgd" else 1.0,
+    )
+    if name not in LOCAL[name]:
+        with pytest.raises(GradwireError, match=f"{name} {LOCAL[name]}"):
+            begin(settings, fresh(digits))
+        return
+    state = begin(settings, fresh(digits))
+    before = [p.detach().clone() for p in state.model.parameters()]
+    loss = evaluate(state.model, digits)[0]
+    train(state, settings, digits)
+    moved = [not torch.equal(p, q) for p, q in zip(state.model.parameters(), before, strict=True)]
+    assert all(moved)
+    assert state.skipped == 0
+    # An autoencoder that was hardly trained ruins the model; all others leave it one that learns.
+    assert name == "autoencoder" or evaluate(state.model, digits)[0] < loss
+
+
 def test_gradients_are_not_what_an_autoencoder_sends(digits):
     settings = TrainSettings(scheme=AUTOENCODER, clients=2, rounds=1)
     with pytest.raises(GradwireError, match="autoencoder sends what local steps make of the parameters"):
-        train(begin(settings, fresh(digits)), settings, digits)
+        begin(settings, fresh(digits))

@@ -77,6 +77,13 @@ class Autoencoder(Scheme, Practice):
         if self.optimizer not in OPTIMIZERS:
             raise unknown("autoencoder: optimizer", self.optimizer, OPTIMIZERS)
 
+    def check_local(self, local: bool) -> None:
+        """Refuse gradients: they are not parameters."""
+        if not local:
+            raise GradwireError(
+                "autoencoder sends what local steps make of the parameters; this run sends gradients: give local steps"
+            )
+
     def check_rounds(self, rounds: int) -> None:
         """Refuse a run that ends before the warming-up does: nothing in it would be compressed."""
         if self.warmup_rounds >= rounds:
@@ -157,7 +164,7 @@ class Autoencoder(Scheme, Practice):
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""
         if "code" not in private:
-            raise GradwireError(f"{self.name} sends what local steps make of the parameters; this round takes none")
+            raise GradwireError("autoencoder has no code to send: no local step was taken under its practice")
         start, after = _start(round), dict(private)
         code, version = after.pop("code").cpu(), after["fits"]
         message: dict[str, Tensor] = {}

@@ -16,7 +16,7 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import budget
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_corrected
 from gradwire.schemes.selection import choose
 from gradwire.schemes.sparse import Sparse, merge, rest, supports
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
@@ -51,6 +51,10 @@ class DGC(Scheme):
             raise GradwireError(f"dgc: clip is {self.clip}; it must be positive")
         if self.warmup_epochs < 0:
             raise GradwireError(f"dgc: warmup_epochs is {self.warmup_epochs}; it must not be negative")
+
+    def check_local(self, local: bool) -> None:
+        """Refuse what local steps changed: momentum correction is of gradients, and local steps have their own."""
+        check_corrected(self.name, local)
 
     @property
     def local_momentum(self) -> float:

@@ -118,6 +118,13 @@ class Scheme(ABC):
         """What clients do to their steps while they train; by default nothing, which is None."""
         return None
 
+    def check_local(self, local: bool) -> None:  # noqa: B027 (most schemes take either)
+        """Refuse updates of a kind that the scheme has no use for.
+
+        Args:
+            local: whether clients send what local steps of theirs changed, or the gradient of one batch.
+        """
+
     def check_rounds(self, rounds: int) -> None:  # noqa: B027 (most schemes are content with any number)
         """Refuse a training run of so many rounds in which the scheme could not do what it is there for."""
 
@@ -232,6 +239,12 @@ def check_collective(scheme: Scheme) -> None:
     """Refuse a scheme that cannot run where the clients are on their own, as over torch.distributed."""
     if scheme.hosted:
         raise GradwireError(f"scheme {scheme.spec!r} needs a server apart from the clients; collectives have none")
+
+
+def check_corrected(scheme: str, local: bool) -> None:
+    """Refuse local work for a scheme that corrects the momentum of single gradients."""
+    if local:
+        raise GradwireError(f"{scheme} corrects the momentum of single gradients; local steps leave none: try topk")
 
 
 def check_positive(scheme: str, name: str, value: float | None) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout
-from gradwire.schemes.scheme import State
+from gradwire.schemes.scheme import State, check_corrected
 from gradwire.schemes.ssga import SSGA
 
 
@@ -34,6 +34,10 @@ class SSGADGC(SSGA):
         super().__post_init__()
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
+
+    def check_local(self, local: bool) -> None:
+        """Refuse what local steps changed: momentum correction is of gradients, and local steps have their own."""
+        check_corrected(self.name, local)
 
     @property
     def feeds_back(self) -> bool:

@@ -6,12 +6,13 @@ from pathlib import Path
 from gradwire import spelling
 from gradwire.studies import own
 from gradwire.studies.compression import Compression
+from gradwire.studies.federated import Federated
 from gradwire.studies.grid import Study
 from gradwire.studies.secure_accuracy import SecureAccuracy
 from gradwire.studies.secure_sums import SecureSums
 from gradwire.studies.trust_membership import TrustMembership
 
-_ALL = (Compression, SecureAccuracy, SecureSums, TrustMembership)
+_ALL = (Compression, Federated, SecureAccuracy, SecureSums, TrustMembership)
 STUDIES: Mapping[str, type[Study]] = {study.name: study for study in _ALL}
 
 

@@ -61,6 +61,7 @@ def capture(
     """
     chosen = parse(scheme) if isinstance(scheme, str) else scheme
     batches = {client(i): batch for i, batch in enumerate([(inputs, labels), *fellows])}
+    chosen.check_local(local_steps is not None)
     parties, network = tuple(batches), chosen.adapt(model, seed)
     watcher, layout = watching(adversary, parties), Layout.of_model(network)
     public = chosen.public_state(layout) if public is None else public

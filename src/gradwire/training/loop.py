@@ -32,6 +32,7 @@ def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None
     """
     transport = transport or InProcess()
     scheme = parse(settings.scheme)
+    scheme.check_local(settings.local)
     model = scheme.adapt(model, settings.seed).to(settings.device)
     layout = Layout.of_model(model)
     chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])

@@ -39,6 +39,7 @@ def capture_rounds(
     if rounds < 1:
         raise GradwireError(f"rounds is {rounds}; it must be at least 1")
     chosen, views = parse(scheme), []
+    chosen.check_local(False)
     network = copy.deepcopy(chosen.adapt(model, seed))
     layout = Layout.of_model(network)
     batches = {client(i): batch for i, batch in enumerate([(inputs, labels), *fellows])}
