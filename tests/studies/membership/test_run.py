@@ -157,6 +157,15 @@ def test_a_masked_sum_has_one_victim_all_clients_together():
     assert "naive/inner" not in record
 
 
+def test_an_attack_on_several_messages_is_left_out_where_there_is_a_sum(tmp_path):
+    few = SMALL | {"shadows": 2}
+    settings = MembershipSettings(**few, attacks=("fedmia", "cosine"), schemes=("none", "sga"), thresholds=("target",))
+    folder = run_membership(settings, tmp_path / "run")
+    named = {(row["scheme"], row["attack"]) for row in rows(folder)}
+    assert named == {("none", "fedmia"), ("none", "cosine"), ("sga", "cosine")}
+    assert "fedmia compares clients' messages; under sga" in (folder / "config.json").read_text()
+
+
 @pytest.mark.parametrize("attack", ["loss", "mentr", "lira:variance=global", "rmia"])
 def test_models_that_learn_nothing_give_nothing_away(attack, tmp_path):
     settings = MembershipSettings(

@@ -78,3 +78,7 @@ def _notes(common: Ground) -> Iterator[str]:
             f"On the wire, the last {settings.watched} rounds were heard: members were in a victim's batches of these, "
             "non-members nowhere in the training."
         )
+    for spec, attack in settings.taps.items():
+        sums = [scheme for scheme in settings.schemes if settings.victims(scheme) < attack.clients]
+        if sums:
+            yield f"{spec} compares clients' messages; under {', '.join(sums)} the server sees their sum alone."

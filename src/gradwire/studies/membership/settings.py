@@ -9,11 +9,12 @@ from gradwire.attacks.membership.traces import KNOWLEDGE
 from gradwire.data import augment, partition
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import parse
+from gradwire.schemes import Layout, Round, parse
 from gradwire.seeds import number
 from gradwire.studies.membership import canaries
 from gradwire.training import TrainSettings
 from gradwire.training.plain import Speed
+from gradwire.wire import client
 
 THRESHOLDS = ("mean-loss", "shadow", "target")
 ENOUGH = 3
@@ -108,8 +109,11 @@ class MembershipSettings:
             if lost:
                 raise GradwireError(f"no loss sets a threshold for {lost[0]}; add --threshold shadow or target")
         for spec, found in self.taps.items():
-            if self.clients < found.clients:
-                raise GradwireError(f"clients is {self.clients}; {spec} needs the messages of {found.clients}")
+            if all(self.victims(scheme) < found.clients for scheme in self.schemes):
+                seen = f"clients is {self.clients}, and under {', '.join(self.schemes)} the server sees"
+                raise GradwireError(
+                    f"{seen} {self.victims(self.schemes[0])} of their messages; {spec} needs {found.clients}"
+                )
 
     @cached_property
     def asks(self) -> dict[str, Attack]:
@@ -127,6 +131,11 @@ class MembershipSettings:
     def taps(self) -> dict[str, WireAttack]:
         """The attacks on the wire."""
         return {spec: wire_attack(spec) for spec in self.attacks if spec.partition(":")[0] in WIRE_ATTACKS}
+
+    def victims(self, scheme: str) -> int:
+        """Clients whose own messages the server sees; one, all of them together, where it only sees their sum."""
+        parties = tuple(client(i) for i in range(self.clients))
+        return 1 if parse(scheme).pooled(Round(0, parties, 0, Layout({}))) > 1 else self.clients
 
     @property
     def knows(self) -> tuple[str, ...]:

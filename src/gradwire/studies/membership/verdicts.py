@@ -92,8 +92,9 @@ def on_wire(tapped: Sequence[Tapped], attack: WireAttack, threshold: str) -> Ver
     """The verdicts of an attack on the wire of each model's training in turn.
 
     The threshold is that of the next model's training ("shadow") or chosen on the answers ("target"); no loss sets one.
+    Nor is there a verdict of an attack on several clients' messages where a scheme shows their sum alone.
     """
-    if threshold == "mean-loss":
+    if threshold == "mean-loss" or any(len(one.held) < attack.clients for one in tapped):
         return None
     each = [one.scores(attack) for one in tapped]
     found = []

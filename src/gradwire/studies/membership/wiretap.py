@@ -8,7 +8,6 @@ from torch import Tensor
 
 from gradwire.attacks.membership import Traces, observe
 from gradwire.data import Dataset
-from gradwire.schemes import Layout, Round, parse
 from gradwire.seeds import generator
 from gradwire.studies.membership.ground import Ground
 from gradwire.training import TrainingState, TrainSettings, capture
@@ -54,7 +53,8 @@ class Wiretap:
         drawn = torch.randperm(len(others), generator=generator("unseen", run.seed))[: len(seen)]
         candidates = torch.cat([seen, others[drawn].sort().values])
         held = used[:, candidates]
-        return cls(ground, run, part, shards, candidates, held.any(0, keepdim=True) if _pooled(run) else held)
+        alone = ground.settings.victims(run.scheme) == run.clients
+        return cls(ground, run, part, shards, candidates, held if alone else held.any(0, keepdim=True))
 
     def hear(self, state: TrainingState) -> None:
         """The round that comes next, if it is one of those to be heard."""
@@ -93,9 +93,3 @@ class Wiretap:
         for knowledge, rounds in self.traces.items():
             found |= {f"{knowledge}/{name}": tensor for name, tensor in vars(Traces.join(rounds)).items()}
         return found
-
-
-def _pooled(run: TrainSettings) -> bool:
-    """Whether only a sum of several clients' updates is seen."""
-    parties = tuple(client(i) for i in range(run.clients))
-    return parse(run.scheme).pooled(Round(0, parties, run.seed, Layout({}))) > 1
