@@ -1,7 +1,11 @@
 """The clients of a round train: one after another, or as one batch where nothing is in the way of that."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +28,13 @@ class Way:
     Attributes:
         stack: what runs the clients' networks as one batch; None: one client after another.
         size: networks in one batch, at most.
+        threads: batches, or clients, at a time.
         notes: what a report has to say of it.
     """
 
     stack: Stack | None
     size: int = 1
+    threads: int = 1
     notes: tuple[str, ...] = ()
 
 
@@ -48,16 +54,36 @@ def way(
     if count == 1 or not settings.local:
         # One gradient each: copying the parameters for every client would cost as much as the step.
         return Way(None)
+    alone = "clients train one after another"
     if scheme.practice is not None:
-        return Way(None, notes=(f"clients train one after another: {scheme.name} has a say in each step",))
-    lengths = [[len(batch) for batch in plan(settings, "", len(shard), 0)] for shard in shards]
-    ragged = any(each != lengths[0] for each in lengths) or len(set(lengths[0])) > 1
-    engine = stack(model, dataset.shape, ragged=ragged, device=settings.device)
+        return Way(None, notes=(f"{alone}: {scheme.name} has a say in each step",))
+    kind = torch.device(settings.device).type
+    # What networks draw comes from one generator, which threads would race for.
+    threads = 1 if kind != "cpu" or _draws(model, dataset.shape) else min(count, torch.get_num_threads())
+    engine = stack(model, dataset.shape, ragged=_ragged(settings, shards), device=settings.device)
     if engine.path == "plain":
-        return Way(None, notes=("clients train one after another" + "".join(f"; {r}" for r in engine.reasons),))
-    limit = LIMITS.get(torch.device(settings.device).type, ELSEWHERE)
-    size = min(count, max(1, limit // (4 * Layout.of_model(model).size)))
-    return Way(engine, size, (f"clients train {size} at a time, as one batch, by the {engine.path} path",))
+        says = f"clients train in {threads} threads, one after another in each" if threads > 1 else alone
+        return Way(None, 1, threads, (says + "".join(f"; {r}" for r in engine.reasons),))
+    threads = threads if engine.path == "layered" else 1
+    limit = LIMITS.get(kind, ELSEWHERE) // (4 * Layout.of_model(model).size)
+    size = min(-(-count // threads), max(1, limit))
+    says = f"clients train {size} at a time, as one batch, by the {engine.path} path"
+    return Way(engine, size, threads, (says + (f", in {threads} threads" if threads > 1 else ""),))
+
+
+def _ragged(settings: TrainSettings, shards: Sequence[Tensor]) -> bool:
+    """Whether clients differ in their numbers of steps, or steps in their numbers of examples."""
+    lengths = [[len(batch) for batch in plan(settings, "", len(shard), 0)] for shard in shards]
+    return any(each != lengths[0] for each in lengths) or len(set(lengths[0])) > 1
+
+
+def _draws(model: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Whether a forward pass in training mode takes random numbers (dropout)."""
+    images = torch.zeros(2, *shape, dtype=next(model.parameters()).dtype)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        copy.deepcopy(model).train()(images)
+        return not torch.equal(before, torch.get_rng_state())
 
 
 def contributions(
@@ -76,23 +102,47 @@ def contributions(
         party: Descent(plan(settings, party, len(shard), round.index), rate, settings.momentum, settings.weight_decay)
         for party, shard in shards.items()
     }
-    found: dict[str, Contribution] = {}
-    if chosen.stack is None:
-        for party, shard in shards.items():
-            used = shard if settings.local else shard[work[party].plan[0]]
-            images, labels = (tensor.to(settings.device) for tensor in dataset.batch(used))
-            own, steps, size = private[party], work[party] if settings.local else None, len(shard)
-            found[party] = contribution(
-                model, images, labels, scheme, party, own, round, steps, examples=size, finite=False
-            )
-        return found
-    parties = list(shards)
-    for start in range(0, len(parties), chosen.size):
-        lot = parties[start : start + chosen.size]
+
+    def alone(party: str) -> dict[str, Contribution]:
+        shard, own = shards[party], private[party]
+        used = shard if settings.local else shard[work[party].plan[0]]
+        images, labels = (tensor.to(settings.device) for tensor in dataset.batch(used))
+        steps, size = work[party] if settings.local else None, len(shard)
+        came = contribution(model, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
+        return {party: came}
+
+    def together(lot: Sequence[str]) -> dict[str, Contribution]:
+        assert chosen.stack is not None
         with drawing(number("training", round.seed, round.index, *lot), settings.device):
             came = _together(model, dataset, [shards[p] for p in lot], [work[p] for p in lot], chosen.stack)
-        found |= {party: Contribution(*each, private[party]) for party, each in zip(lot, came, strict=True)}
+        return {party: Contribution(*each, private[party]) for party, each in zip(lot, came, strict=True)}
+
+    parties = list(shards)
+    if chosen.stack is None:
+        jobs = [partial(alone, party) for party in parties]
+    else:
+        lots = (parties[i : i + chosen.size] for i in range(0, len(parties), chosen.size))
+        jobs = [partial(together, lot) for lot in lots]
+    found: dict[str, Contribution] = {}
+    for each in _run(jobs, chosen.threads):
+        found |= each
     return found
+
+
+T = TypeVar("T")
+
+
+def _run(jobs: Sequence[Callable[[], T]], threads: int) -> list[T]:
+    """What the jobs return, in their order; each computes in a thread of its own, which has one core."""
+    if threads == 1 or len(jobs) == 1:
+        return [job() for job in jobs]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(lambda job: job(), jobs))
+    finally:
+        torch.set_num_threads(before)
 
 
 Came = tuple[float, dict[str, Tensor], dict[str, Tensor]]

@@ -1,18 +1,29 @@
 """Which way the networks of a stack are run: the fastest one that is right, which is tried before it is trusted."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from gradwire.training.gradient import in_mode
+from gradwire.training.stack.affine import Unsupported
+from gradwire.training.stack.layered import Layered
 from gradwire.training.stack.networks import Networks, Slopes
 from gradwire.training.stack.paths import Functional, Losses, Path, Plain, each
 from gradwire.wire.view import Mode
 
-PATHS: Mapping[str, Callable[[nn.Module, Mode, Losses], Path]] = {"functional": Functional, "plain": Plain}
+PATHS: Mapping[str, Callable[[nn.Module, Mode, Losses], Path]] = {
+    "layered": Layered,
+    "functional": Functional,
+    "plain": Plain,
+}
 """The last one is what the others are compared with."""
+BUSY = 2_000_000
+"""Floating-point operations in the convolutions of one image beyond which one network's keep a CPU busy: small ones of
+several networks gain from being one product, large ones lose by being copied for it (`gradwire bench federated`)."""
 TOLERANCE = 1e-6
 """Relative difference, in float64, beyond which two paths are held to disagree."""
 
@@ -75,12 +86,23 @@ def stack(
     if path is not None:
         return Stack(PATHS[path](model, mode, losses), path)
     reasons: list[str] = []
-    for name, make in PATHS.items():
+    for name in _by_speed(model, shape, device):
+        make = PATHS[name]
         reason = None if make is Plain else _fault(make, model, shape, mode, losses, ragged)
         if reason is None:
             return Stack(make(copy.deepcopy(model).to(device), mode, losses), name, tuple(reasons))
         reasons.append(f"not {name}: {reason}")
     raise AssertionError("the plain path is always taken")
+
+
+def _by_speed(model: nn.Module, shape: tuple[int, int, int], device: str) -> Sequence[str]:
+    """Names of paths, the fastest for this model first."""
+    if torch.device(device).type != "cpu":
+        return "functional", "layered", "plain"
+    with FlopCounterMode(display=False) as counter, in_mode(model, "eval"), torch.no_grad():
+        model(torch.zeros(1, *shape, dtype=next(model.parameters()).dtype))
+    operations = counter.get_flop_counts()["Global"].get(torch.ops.aten.convolution, 0)
+    return ("plain",) if operations > BUSY else tuple(PATHS)
 
 
 def _fault(
@@ -108,6 +130,8 @@ def _fault(
     right = Plain(exact, mode, losses)(networks, images, labels, weights)
     try:
         found = make(exact, mode, losses)(networks, images, labels, weights)
+    except Unsupported as reason:
+        return str(reason)
     except (RuntimeError, ValueError) as error:
         return f"it fails: {str(error).splitlines()[0]}"
     for name, due in {"the losses": right.losses, **right.gradients, **right.buffers}.items():

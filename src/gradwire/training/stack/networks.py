@@ -1,6 +1,6 @@
 """Many networks of one architecture, each tensor of theirs stacked along a first axis; and their steps of SGD."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import stack_module_state
 
 from gradwire.errors import GradwireError
+from gradwire.training.stack.affine import Gradient, Outer
 
 Stacked = dict[str, Tensor]
 """Name → tensor of shape (N, …): that of each of N networks."""
@@ -68,13 +69,18 @@ class Slopes:
 
     Attributes:
         losses: shape (N,), each the weighted mean over the network's examples.
-        gradients: of these, name → (N, …).
+        parts: the gradients of these, name → (N, …), some of them not formed yet.
         buffers: as the forward pass leaves them, name → (N, …).
     """
 
     losses: Tensor
-    gradients: Stacked
+    parts: Mapping[str, Gradient]
     buffers: Stacked
+
+    @property
+    def gradients(self) -> Stacked:
+        """All of them formed."""
+        return {name: part.full() if isinstance(part, Outer) else part for name, part in self.parts.items()}
 
 
 @torch.no_grad()
@@ -95,7 +101,12 @@ def descend(
     """
     momenta = networks.momenta
     for name, parameter in networks.parameters.items():
-        slope = slopes.gradients[name]
+        part = slopes.parts[name]
+        if isinstance(part, Outer) and not momentum and (active is None or not weight_decay):
+            # All weights of an inactive network's examples are zero, and so is δ.
+            parameter.baddbmm_(part.delta, part.inputs.mT, beta=1 - lr * weight_decay, alpha=-lr)
+            continue
+        slope = part.full() if isinstance(part, Outer) else part
         if weight_decay:
             slope = slope.add(parameter, alpha=weight_decay)
         if momentum:

@@ -38,7 +38,7 @@ class Plain:
             parameters = {name: p[index].detach().requires_grad_() for name, p in networks.parameters.items()}
             kept = {name: b[index] for name, b in buffers.items()}
             logits = functional_call(self._network, {**parameters, **kept}, (images[index, own],))
-            value = _mean(self._losses(logits, labels[index, own]), weight[own])
+            value = means(self._losses(logits, labels[index, own]), weight[own])
             found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
             losses[index] = value.detach()
             for name, g in zip(parameters, found, strict=True):
@@ -58,7 +58,7 @@ class Functional:
         ) -> tuple[Tensor, Stacked]:
             kept = {name: b.clone() for name, b in buffers.items()}
             logits = functional_call(network, {**parameters, **kept}, (images,))
-            return _mean(losses(logits, labels), weights), kept
+            return means(losses(logits, labels), weights), kept
 
         self._slopes = vmap(grad_and_value(value, has_aux=True), randomness="different")
 
@@ -68,7 +68,7 @@ class Functional:
         return Slopes(losses.detach(), found, buffers)
 
 
-def _mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean; zero where all weights are."""
-    total = weights.sum()
-    return (losses * weights).sum() / torch.where(total > 0, total, 1)
+def means(losses: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean over the last axis; zero where all weights are."""
+    total = weights.sum(-1)
+    return (losses * weights).sum(-1) / torch.where(total > 0, total, 1)

@@ -1,0 +1,72 @@
+"""Linear layers of N networks at once: what they compute, and what their gradients are made of.
+
+Examples come last, (N, features, B), so that inner loops run over all examples, and every product is one batched matrix
+product over networks.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Unsupported(Exception):
+    """Why a path cannot run a model."""
+
+
+@dataclass(frozen=True)
+class Outer:
+    """The gradient δ·aᵀ of a weight, (N, outputs, inputs), not formed: one in-place product can add it to the weight.
+
+    Attributes:
+        delta: the slope at the layer's outputs, (N, outputs, B), and `inputs`, (N, inputs, B).
+    """
+
+    delta: Tensor
+    inputs: Tensor
+
+    def full(self) -> Tensor:
+        """The gradient."""
+        return torch.bmm(self.delta, self.inputs.mT)
+
+
+Gradient = Tensor | Outer
+
+
+class Scratch(threading.local):
+    """Memory that a thread uses again at every step: fresh pages cost more than the products that fill them."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """A tensor of this shape, as it was left the last time; zeros at first."""
+        held = self._held.get(name)
+        if held is None or held.shape != tuple(shape) or (held.dtype, held.device) != (like.dtype, like.device):
+            self._held[name] = held = like.new_zeros(shape)
+        return held
+
+
+class Linear:
+    """y = W·a + b."""
+
+    def __init__(self, layer: nn.Linear):
+        self.biased = layer.bias is not None
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Any]:
+        """Outputs (N, outputs, B), and what `gradients` and `back` need."""
+        if x.ndim != 3:
+            raise Unsupported("a linear layer is applied to more than one vector an example")
+        y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
+        return y, x
+
+    def gradients(self, slope: Tensor, kept: Any) -> tuple[Gradient, Tensor]:
+        """Of weight and bias."""
+        return Outer(slope, kept), slope.sum(2)
+
+    def back(self, slope: Tensor, weight: Tensor, kept: Any) -> Tensor:
+        """The slope at the inputs."""
+        return torch.bmm(slope.mT, weight).mT
