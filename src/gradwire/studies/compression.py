@@ -32,7 +32,7 @@ class Compression(Study):
         epochs: passes over the training images.
         images: training images, the first ones of CIFAR-10.
         seeds: repetitions. `batch`: images a client and round; there are four clients.
-        lr: He et al.'s for this network, with momentum 0.9, for all but signs.
+        lr: for all but signs, with momentum 0.9.
         sign_lr: signs without a scale move every weight by the whole rate, so that it is small (Bernstein et al. 2018
             take 1e-4 for ImageNet). `feedback_lr`: Karimireddy et al. 2019 tune theirs to 0.056 without momentum; the
             optimiser's momentum multiplies steps by up to ten.
@@ -46,7 +46,7 @@ class Compression(Study):
     seeds: int = 1
     batch: int = 32
     model: str = "resnet20"
-    lr: float = 0.1
+    lr: float = 0.05
     sign_lr: float = 0.0005
     feedback_lr: float = 0.01
 
