@@ -58,7 +58,7 @@ LOCAL = {
     "sparsify": "sparsify:drop=0.5",
     "dpsgd": "dpsgd:clip=5,noise=0.01",
     "autoencoder": AUTOENCODER,
-    "precode": "precode:bottleneck=8",
+    "precode": "precode",
     "sga": "sga",
     "ssga": "ssga:compression=4",
     "ssga-dgc": "corrects the momentum of single gradients",

@@ -18,8 +18,8 @@ def size(count: float) -> str:
 
 
 def times(factor: float) -> str:
-    """A factor: 1×, 4.2×, 38×."""
-    return f"{_short(factor)}×"
+    """A factor: 0.029×, 1×, 4.2×, 38×."""
+    return f"{factor:.2g}×" if 0 < factor < 0.95 else f"{_short(factor)}×"
 
 
 def part(ratio: float) -> str:

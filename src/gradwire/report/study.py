@@ -13,6 +13,7 @@ from gradwire.report.figures import THEMES, Theme, render
 from gradwire.report.leakage import leakage_table
 from gradwire.report.membership import findings, membership_table
 from gradwire.report.progress import training_figure
+from gradwire.report.protection import protection_figure, protection_table, protections
 from gradwire.report.rows import Row
 from gradwire.report.run import Run
 from gradwire.report.summary import summarise
@@ -39,7 +40,7 @@ class Part:
 
 
 def parts(run: Run) -> list[Part]:
-    """The sections of a study: one for each command whose rows it has."""
+    """The sections of a study: one for each command whose rows it has, and one for trainings that were audited."""
     found = []
     for name, (title, present) in SECTIONS.items():
         # Cells are told apart by their labels, which say more than the scheme where something else varies too.
@@ -48,6 +49,11 @@ def parts(run: Run) -> list[Part]:
             table, draw = present(rows)
             figures = {theme: render(draw(colours), "svg") for theme, colours in THEMES.items()}
             found.append(Part(name, title, table, figures))
+    trained, audited = ([row for row in run.rows if row["command"] == name] for name in ("train", "audit"))
+    protected = protections(trained, audited)
+    if protected:
+        figures = {theme: render(protection_figure(protected, colours), "svg") for theme, colours in THEMES.items()}
+        found.append(Part("protection", "What protection costs", protection_table(protected), figures))
     return found
 
 
