@@ -6,7 +6,7 @@ Everything that the attacks need of the two are three numbers, those that invers
 the adaptive one knows the scheme, and measures G as the scheme would have: the kept entries, the sketches, the sum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +14,15 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.engine import engine
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import Measurement, dense, sight
-from gradwire.schemes.gradients import Gradient
+from gradwire.schemes import Layout, Measurement, dense, sight
+from gradwire.schemes.gradients import Full, Gradient
 from gradwire.schemes.measurement import Term
 from gradwire.wire import View
 from gradwire.wire.view import Mode
 
 KNOWLEDGE = ("naive", "adaptive")
+BLOCK = 2**22
+"""Numbers in the gradients that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def observe(
     labels: Tensor,
     knowledge: str = "adaptive",
     mode: Mode = "eval",
-    chunk: int = 32,
+    chunk: int = 0,
     device: str = "cpu",
 ) -> Traces:
     """The traces of one round, T = 1.
@@ -73,7 +75,7 @@ def observe(
         knowledge: "naive" or "adaptive".
         mode: how candidates' gradients are taken. In evaluation mode, a candidate's gradient does not depend on the
             batch that it was in, which the adversary does not know.
-        chunk: candidates whose gradients are held at once.
+        chunk: candidates whose gradients are held at once; 0: as many as make up a moderate `BLOCK`.
 
     Raises:
         GradwireError: no views, views of several models, candidates without labels, unknown knowledge.
@@ -89,13 +91,18 @@ def observe(
     measurements = [_measurement(view, knowledge, device) for view in views]
     first = views[0]
     gradients = engine(first.model, mode, first.loss, (1, *images.shape[1:]), device).gradients
-    parts = []
-    for x, y in zip(images.split(chunk), labels.split(chunk), strict=True):
-        found = gradients(x[:, None].to(device), y[:, None].to(device))
+    parts, size = [], chunk or max(1, BLOCK // Layout.of_model(first.model).size)
+    for x, y in zip(images.split(size), labels.split(size), strict=True):
+        found = _formed(gradients(x[:, None].to(device), y[:, None].to(device)))
         parts.append(torch.stack([_moments(measurement, found) for measurement in measurements], 1).cpu())
     inner, square = torch.cat(parts, 2)
     energy = torch.stack([_energy(measurement) for measurement in measurements]).cpu()
     return Traces(inner[None], square[None], energy[None])
+
+
+def _formed(gradients: Mapping[str, Gradient]) -> dict[str, Gradient]:
+    """Gradients as they are: every client's messages are held against the same ones, which pays for forming them."""
+    return {name: Full(gradient.full().detach()) for name, gradient in gradients.items()}
 
 
 def _measurement(view: View, knowledge: str, device: str) -> Measurement:
@@ -107,7 +114,7 @@ def _measurement(view: View, knowledge: str, device: str) -> Measurement:
 def _moments(measurement: Measurement, gradients: dict[str, Gradient]) -> Tensor:
     """⟨A(G), y⟩ and ‖A(G)‖² of V candidates over all terms, shape (2, V)."""
     found = [
-        torch.stack(term.repeat(len(gradients[name])).moments(gradients[name])).detach().double()
+        torch.stack(term.repeat(len(gradients[name])).moments(gradients[name])).double()
         for name, terms in measurement.items()
         for term in terms
     ]
