@@ -23,6 +23,13 @@ def test_it_writes_a_run_goes_on_with_it_and_reports(tmp_path, capsys):
     assert attacks == [("loss", ""), ("cosine", "naive"), ("cosine", "adaptive"), ("one-run:random:20", "")]
 
 
+def test_list_names_its_attacks(capsys):
+    main(["list"])
+    shown = capsys.readouterr().out
+    for name in ("lira-offline", "rmia", "norm-difference", "fedmia"):
+        assert name in shown
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from gradwire import data, models
 from gradwire.attacks.inversion import ATTACKS
+from gradwire.attacks.membership import ATTACKS as MEMBERSHIP
+from gradwire.attacks.membership import WIRE_ATTACKS as WIRE
 from gradwire.schemes import SCHEMES
 from gradwire.studies.catalog import STUDIES
 
@@ -23,6 +25,8 @@ def catalogue() -> None:
         table.add_row("study", name, f"{study.title} ({', '.join(f.name for f in fields(study))})")
     for name, attack in ATTACKS.items():
         table.add_row("attack", name, (attack.__doc__ or "").splitlines()[0])
+    for name, asked in {**MEMBERSHIP, **WIRE}.items():
+        table.add_row("membership", name, (asked.__doc__ or "").splitlines()[0])
     for name in models.names():
         table.add_row("model", name, "")
     for name in data.names():
