@@ -1,7 +1,6 @@
 """What a scheme has clients do while they train reaches training and capture alike."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ from gradwire.wire.view import LocalWork
 class Halving(Plain, Practice):
     """Follows half the gradient, halves what a step leaves, and counts both in its state."""
 
-    per_example: ClassVar[bool] = True
+    per_example = True
 
     @property
     def practice(self):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gradwire import data, models
+from gradwire import data, ddp_hook, models
 from gradwire.errors import GradwireError
-from gradwire.schemes import SCHEMES
+from gradwire.schemes import SCHEMES, parse
 from gradwire.training import TrainSettings, begin, evaluate, train
 
 AUTOENCODER = "autoencoder:warmup_rounds=2,warmup_iterations=1,passes=1"
@@ -94,6 +94,27 @@ def test_differences_of_parameters_go_through_or_are_refused_with_the_reason(dig
     assert state.skipped == 0
     # An autoencoder that was hardly trained ruins the model; all others leave it one that learns.
     assert name == "autoencoder" or evaluate(state.model, digits)[0] < loss
+
+
+@pytest.mark.parametrize("scheme", ["dpsgd:clip=1,noise=0.5", "precode:bottleneck=8"])
+def test_what_clients_do_goes_into_a_secure_sum_as_well(digits, scheme):
+    reached = []
+    for spec in (scheme, f"{scheme}+sga:bits=32,max=10"):
+        settings = TrainSettings(scheme=spec, clients=3, rounds=2, local_steps=2, batch_size=16, lr=0.05)
+        state = begin(settings, fresh(digits))
+        train(state, settings, digits)
+        reached.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
+    torch.testing.assert_close(reached[1], reached[0], atol=1e-5, rtol=1e-4)
+    assert scheme.startswith("precode") or "as batches are used here" in parse(spec).notes(state.private)[0]
+
+
+def test_a_ddp_hook_refuses_what_it_cannot_do(digits):
+    network = fresh(digits)
+    with pytest.raises(GradwireError, match="dpsgd acts on each step of a client's training, of which a DDP hook sees"):
+        ddp_hook("dpsgd", network)
+    with pytest.raises(GradwireError, match="precode is for another network than the one it was given"):
+        ddp_hook("precode", network)
+    assert ddp_hook("precode", parse("precode").adapt(network, 0))
 
 
 def test_gradients_are_not_what_an_autoencoder_sends(digits):

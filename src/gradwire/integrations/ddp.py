@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.futures import Future
 
+from gradwire.errors import GradwireError
 from gradwire.integrations.hook_state import HookState
 from gradwire.schemes import Scheme, check_collective, parse
 
@@ -38,6 +39,13 @@ def ddp_hook(
     """
     scheme = parse(spec) if isinstance(spec, str) else spec
     check_collective(scheme)
+    if scheme.practice is not None:
+        raise GradwireError(f"{scheme.spec} acts on each step of a client's training, of which a DDP hook sees none")
+    if scheme.adapt(model, seed) is not model:
+        raise GradwireError(
+            f"{scheme.spec} is for another network than the one it was given: make the DDP model of "
+            "gradwire.schemes.parse(spec).adapt(network, seed)"
+        )
     return HookState(scheme, model, seed, scaler), hook
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
+from gradwire.schemes.practice import Practice, Step
 from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
@@ -46,6 +47,24 @@ class Composed(Scheme):
     def spec(self) -> str:
         """Both specs, with a plus between."""
         return f"{self.first.spec}+{self.outer.spec}"
+
+    def adapt(self, model: nn.Module, seed: int) -> nn.Module:
+        """As the first scheme has it."""
+        return self.first.adapt(model, seed)
+
+    @property
+    def practice(self) -> Practice | None:
+        """That of the first scheme, on its part of the state."""
+        return None if self.first.practice is None else _Within(self.first.practice)
+
+    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
+        """What the first scheme has to say."""
+        return self.first.notes({party: _part(state, INNER) for party, state in private.items()})
+
+    def check_local(self, local: bool) -> None:
+        """As both have it."""
+        self.first.check_local(local)
+        self.outer.check_local(local)
 
     def public_state(self, layout: Layout) -> State:
         """That of both."""
@@ -224,6 +243,24 @@ def _end(half: Generator[object, Uploads, Outcome]) -> Outcome:
     except StopIteration as stop:
         return stop.value
     raise GradwireError("a server half waits for a phase that its own clients do not send")
+
+
+class _Within(Practice):
+    """The first scheme's practice, on its part of a client's state."""
+
+    def __init__(self, practice: Practice):
+        self.practice = practice
+        self.per_example = practice.per_example
+
+    def direct(self, gradient: Update, private: State, step: Step) -> tuple[Update, State]:
+        """See `Practice`."""
+        followed, state = self.practice.direct(gradient, _part(private, INNER), step)
+        return followed, _joined(state, _part(private, OUTER))
+
+    def settle(self, parameters: Update, private: State, step: Step) -> tuple[Update, State]:
+        """See `Practice`."""
+        left, state = self.practice.settle(parameters, _part(private, INNER), step)
+        return left, _joined(state, _part(private, OUTER))
 
 
 def _joined(first: State, second: State) -> dict[str, Tensor]:

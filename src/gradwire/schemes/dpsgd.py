@@ -33,7 +33,7 @@ class DPSGD(Plain, Practice):
     """
 
     name: ClassVar[str] = "dpsgd"
-    per_example: ClassVar[bool] = True
+    per_example = True
 
     clip: float = 1.0
     noise: float = 1.0

@@ -14,7 +14,7 @@ trained as one batch (vmap) under it. Where there is none, nothing is in a cohor
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -50,7 +50,7 @@ class Step:
 class Practice(ABC):  # noqa: B024 (each method has a default: to do nothing)
     """What a client does to each of its steps. State goes in and comes out; both functions are pure."""
 
-    per_example: ClassVar[bool] = False
+    per_example: bool = False
     """Whether `direct` is given every example's own gradient, shape (batch, *parameter), or that of their mean loss."""
 
     def direct(
