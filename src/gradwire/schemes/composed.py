@@ -16,7 +16,7 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.practice import Practice, Step
 from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
-from gradwire.schemes.sga import SGA
+from gradwire.schemes.sga import SGA, magnitude
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
 from gradwire.secure import identity
@@ -126,7 +126,7 @@ class Composed(Scheme):
         beside = yield from self.outer.protocol.beside(member, gathering)
         maximum = self.outer.max
         if maximum == "adaptive":
-            reply = yield Send(gathering.phase("offer"), {"maximum": values.abs().max()})
+            reply = yield Send(gathering.phase("offer"), {"maximum": magnitude(values)})
             maximum = float(reply["maximum"])
         codes = self.outer.ring(round).encode(values, maximum, member.seat, self.outer.randomness(round, member.seat))
         total = yield from beside.add(codes, self.outer.ring(round), "masked")

@@ -81,7 +81,7 @@ class SGA(Scheme):
         values = round.layout.flatten(update)
         maximum = self.max
         if maximum == "adaptive":
-            reply = yield Send("offer", {"maximum": values.abs().max()})
+            reply = yield Send("offer", {"maximum": magnitude(values)})
             maximum = float(reply["maximum"])
         codes = ring.encode(values, maximum, member.seat, self.randomness(round, member.seat))
         total = yield from member.add(codes, ring, "masked")
@@ -170,3 +170,9 @@ class SGA(Scheme):
     def brought(self, own: Own, sight: Sight) -> Tensor:
         """The values that a fellow client has masked, shape (K,)."""
         return sight.round.layout.flatten(own.update)
+
+
+def magnitude(values: Tensor) -> Tensor:
+    """The largest magnitude, in one pass that allocates nothing."""
+    low, high = values.aminmax()
+    return torch.maximum(-low, high)

@@ -17,7 +17,7 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.scheme import Outcome, Round, Sight, State, check_positive
 from gradwire.schemes.selection import largest
-from gradwire.schemes.sga import SGA
+from gradwire.schemes.sga import SGA, magnitude
 from gradwire.schemes.sparse import Sparse, supports
 from gradwire.secure.identity import Gathering
 from gradwire.secure.protocol import Hosting, Member, Uploads
@@ -79,7 +79,7 @@ class SSGA(SGA):
         union, maximum = self.agreed(reply, round)  # 10
         codes = ring.encode(summed[union], maximum, member.seat, self.randomness(round, member.seat))
         total = yield from member.add(codes, ring, "masked")  # 12 and 13
-        kept = {"residual": summed.index_fill(0, union, 0)} if self.residual else {}  # 14
+        kept = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
         aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size).dense()
         state = {**member.state, **accumulated, **kept}
         return Outcome(round.layout.unflatten(aggregate), self.protocol.public(gathering), state)
@@ -146,9 +146,11 @@ class SSGA(SGA):
         """
         offer = dict(voted) if self.anonymity > 1 else {}
         if self.mask == "topk" and not self.votes:
-            offer["indices"] = indices.encode(largest(summed, self.share(round)), round.layout.size)
+            chosen = largest(summed, self.share(round))
+            offer["indices"] = indices.encode(chosen, round.layout.size)
+            summed = summed[chosen]  # the largest of all is one of them
         if self.max == "adaptive":
-            offer["maximum"] = summed.abs().max()
+            offer["maximum"] = magnitude(summed)
         return offer
 
     def answer(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
