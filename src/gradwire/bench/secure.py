@@ -17,20 +17,27 @@ import torch
 
 from gradwire.bench.stopwatch import Stopwatch
 from gradwire.errors import GradwireError
+from gradwire.report import COST_COLUMNS
 from gradwire.schemes import Layout, Round, introduce, parse
+from gradwire.schemes.sga import SGA
+from gradwire.schemes.ssga import SSGA, told
 from gradwire.secure import keys, shares
 from gradwire.secure.graph import STATED, sufficient
+from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.masks import blend
+from gradwire.secure.octets import table, to_tensor
+from gradwire.secure.protocol import Total
 from gradwire.secure.ring import BITS, Ring
-from gradwire.wire import InProcess, Transcript, client
+from gradwire.wire import SERVER, InProcess, Message, Tensors, Transcript, client
 
-COLUMNS = ("what", "by", "clients", "entries", "bits", "seconds_client", "seconds_server", "bytes_up", "how")
 Row = dict[str, object]
 MILLION = 1_000_000
+COMPLETE = 100
+"""Clients up to which a round with a complete graph of shares is played: its cost goes with their square."""
 
 
 def benchmark(
-    clients: Sequence[int] = (4, 10, 30),
+    clients: Sequence[int] = (10, 30, 100),
     entries: Sequence[int] = (10_000, 100_000, 1_000_000),
     flower: str | None = None,
     whole: int = 100,
@@ -45,19 +52,29 @@ def benchmark(
     """
     yield from masks()
     few, small = min(clients), min(entries)
-    for scheme in ("sga", f"sga:threshold={few * 2 // 3 + 1}", "ssga", "ssga:union=anonymous"):
-        for n in entries:
+    for n in sorted({small, *entries}):
+        for scheme in schemes(few):
             yield played(scheme, few, n)
-    for n in clients:
-        for scheme in ("sga", f"sga:threshold={n * 2 // 3 + 1}", f"sga:threshold={n * 2 // 3 + 1},neighbours=few"):
+    for n in sorted(set(clients) - {few}):
+        for scheme in schemes(n):
             yield played(scheme, n, small)
-    yield from masking(whole, max(entries))
-    yield calculated(1_000, small)
+    yield calculated(MILLION, small)
     yield calculated(MILLION, MILLION)
+    for n in (10, 100, 1_000):
+        for scheme in ("sga", "ssga"):
+            yield later(scheme, n, MILLION)
+    yield from masking(whole, max(entries))
     yield played(f"sga:threshold={whole * 2 // 3 + 1}", whole, MILLION)
     yield played(f"sga:threshold={whole * 2 // 3 + 1},neighbours=few", whole, MILLION)
     if python := flower or (sys.executable if find_spec("flwr") else None):
         yield from beside(python, whole)
+
+
+def schemes(clients: int) -> list[str]:
+    """What is played among so many clients: without and with dropouts, dense and sparse."""
+    threshold = f"threshold={clients * 2 // 3 + 1}"
+    complete = [f"sga:{threshold}"] if clients <= COMPLETE else []
+    return ["sga", *complete, f"sga:{threshold},neighbours=few", "ssga", "ssga:union=anonymous"]
 
 
 def masks() -> Iterator[Row]:
@@ -93,6 +110,39 @@ def played(spec: str, clients: int, entries: int) -> Row:
     return row(f"round, {spec}", "gradwire", clients, entries, 32, mean, server, up, "measured")
 
 
+def later(spec: str, clients: int, entries: int) -> Row:
+    """What one client of `sga` or `ssga` spends once keys are agreed on. Its peers need not be played for that.
+
+    The replies are as large as they would be: a union of K entries at random, a sum of zeros.
+    """
+    scheme, layout = parse(spec), Layout({"w": (entries,)})
+    assert isinstance(scheme, SGA)
+    parties = tuple(map(client, range(clients)))
+    around = Round(1, parties, 0, layout)
+    public = scheme.protocol.public(scheme.gathering(around))
+    chains = table([bytes([i % 256]) * KEY_BYTES for i in range(clients)], KEY_BYTES)
+    known = {"me": to_tensor(parties[0].encode()), "chain": chains, "turn": torch.tensor(1)}
+    update = {"w": torch.randn(entries, generator=torch.Generator().manual_seed(0))}
+    found = float("inf")
+    for _ in range(3):
+        watch, up = Stopwatch(), 0
+        half = watch.around("it", scheme.client(update, {**scheme.private_state(layout), **known}, public, around))
+        send, count = next(half), entries
+        try:
+            while True:
+                up += Message(parties[0], SERVER, 1, send.phase, send.tensors).size
+                reply: Tensors = Total(np.zeros(count, "<u4"), clients).tensors()
+                if send.phase == "offer":
+                    reply = {"maximum": torch.tensor(9.0)}
+                    if isinstance(scheme, SSGA):
+                        count = scheme.share(around) * clients
+                        reply = reply | told(torch.randperm(entries)[:count].sort().values, around)
+                send = half.send(reply)
+        except StopIteration:
+            found = min(found, watch.seconds["it"])
+    return row(f"later round, {spec}", "gradwire", clients, entries, 32, found, None, up, "measured, one client")
+
+
 def calculated(clients: int, entries: int) -> Row:
     """A round with a sparse graph among too many clients to play it, from the measured cost of its parts."""
     degree = sufficient(clients, STATED)
@@ -111,7 +161,7 @@ def calculated(clients: int, entries: int) -> Row:
     add = best(lambda: np.add(codes, codes, out=codes))
     restore = best(lambda: shares.combine(dict(enumerate(dealt)), t), 1)
     up = 4 * entries + 160 + k * (48 + 16 + 8)
-    what = f"round, sparse graph of degree {k}, t = {t}"
+    what = f"round, sga:threshold={t} of {k + 1},neighbours=few"
     return row(what, "gradwire", clients, entries, 32, one, clients * (add + mask + restore), up, "calculated")
 
 
@@ -136,7 +186,7 @@ def row(
     what: str, by: str, clients: int, entries: int, bits: int, one: float, server: float | None, up: int, how: str
 ) -> Row:
     """One line of the table."""
-    return dict(zip(COLUMNS, (what, by, clients, entries, bits, one, server, up, how), strict=True))
+    return dict(zip(COST_COLUMNS, (what, by, clients, entries, bits, one, server, up, how), strict=True))
 
 
 def best(work: Callable[[], object], times: int = 5) -> float:

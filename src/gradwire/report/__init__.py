@@ -2,7 +2,14 @@
 
 from gradwire.report.leakage import leakage_table
 from gradwire.report.membership import Finding, findings, membership_table
-from gradwire.report.rows import AUDIT_COLUMNS, MEMBERSHIP_COLUMNS, NETWORK_COLUMNS, SPEED_COLUMNS, TRAIN_COLUMNS
+from gradwire.report.rows import (
+    AUDIT_COLUMNS,
+    COST_COLUMNS,
+    MEMBERSHIP_COLUMNS,
+    NETWORK_COLUMNS,
+    SPEED_COLUMNS,
+    TRAIN_COLUMNS,
+)
 from gradwire.report.summary import Pair, Setting, Summary, pair, summarise
 from gradwire.report.tables import Column, Table, to_latex, to_markdown, to_rich
 from gradwire.report.terminal import table
@@ -11,6 +18,7 @@ from gradwire.report.writer import write
 
 __all__ = [
     "AUDIT_COLUMNS",
+    "COST_COLUMNS",
     "MEMBERSHIP_COLUMNS",
     "NETWORK_COLUMNS",
     "SPEED_COLUMNS",

@@ -112,6 +112,11 @@ def speeds_page(run: Run, table: Table, headline: str | None, figures: Mapping[s
     )
 
 
+def costs_page(run: Run, table: Table, figures: Mapping[str, bytes]) -> str:
+    """The page of a benchmark of secure sums; `figures` as in `audit_page`, with costs against clients and entries."""
+    return _page("costs.html.j2", run, headline="What secure sums cost", table=table, figures=figures)
+
+
 def data_uri(data: bytes, kind: str) -> str:
     """Bytes as an address that holds them: `kind` is their media type, as in image/png."""
     return f"data:{kind};base64,{b64encode(data).decode('ascii')}"
@@ -133,7 +138,7 @@ def _page(template: str, run: Run, **content: Any) -> str:
         "svg": lambda data: data_uri(data, "image/svg+xml"),
         "png": lambda image: data_uri(pictures.png(image), "image/png"),
     }
-    subjects = dict.fromkeys(f"{row['data']} · {row['model']}" for row in run.rows)
+    subjects = dict.fromkeys(f"{row['data']} · {row['model']}" for row in run.rows if "data" in row)
     page = environment.get_template(template).render(
         command=run.config.get("command", run.kind),
         subjects=list(subjects),

@@ -23,6 +23,10 @@ SPEED_COLUMNS = (
     *("data", "model", "seed", "device", "mode", "iterations"),
     *("way", "precision", "victims", "milliseconds", "objective", "ratio"),
 )
+COST_COLUMNS = (
+    *("what", "by", "clients", "entries", "bits"),
+    *("seconds_client", "seconds_server", "bytes_up", "how"),
+)
 MEMBERSHIP_COLUMNS = (
     *_COMMON,
     *("attack", "threshold", "knowledge", "balanced_accuracy", "auc", "tpr_at_1e-2", "tpr_at_1e-3", "low", "high"),

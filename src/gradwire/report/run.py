@@ -13,6 +13,7 @@ from torch import Tensor
 from gradwire.errors import GradwireError
 from gradwire.report.rows import (
     AUDIT_COLUMNS,
+    COST_COLUMNS,
     MEMBERSHIP_COLUMNS,
     NETWORK_COLUMNS,
     SPEED_COLUMNS,
@@ -24,7 +25,7 @@ from gradwire.report.rows import (
 RESULTS, CONFIG, PICTURES = "results.csv", "config.json", "reconstructions.safetensors"
 CURVES = "curves.safetensors"
 
-Kind = Literal["audit", "train", "membership", "study", "network", "speed"]
+Kind = Literal["audit", "train", "membership", "study", "network", "speed", "cost"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "audit": AUDIT_COLUMNS,
     "train": TRAIN_COLUMNS,
@@ -32,6 +33,7 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
     "study": ("command", "label"),
     "network": NETWORK_COLUMNS,
     "speed": SPEED_COLUMNS,
+    "cost": COST_COLUMNS,
 }
 
 
@@ -43,7 +45,7 @@ class Run:
         folder: where it lies.
         kind: "train" for rows of a training run, "audit" for rows of inversion, "membership" for rows of membership
             attacks, "study" for rows of several runs, "network" for rows of steps on links, "speed" for
-            rows of an inversion benchmark.
+            rows of an inversion benchmark, "cost" for rows of one of secure sums.
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
         pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.
@@ -94,6 +96,8 @@ def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
         return "network"
     if set(SPEED_COLUMNS) <= set(columns):
         return "speed"
+    if set(COST_COLUMNS) <= set(columns):
+        return "cost"
     if config.get("command") == "membership" or "balanced_accuracy" in columns:
         return "membership"
     return "train" if config.get("command") == "train" or "train_loss" in columns else "audit"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table as RichTable
 
-from gradwire.report import network, speeds, study
+from gradwire.report import costs, network, speeds, study
 from gradwire.report.leakage import leakage_table
 from gradwire.report.membership import findings, membership_table
 from gradwire.report.run import read
@@ -26,6 +26,8 @@ def table(folder: Path) -> RichTable:
         return to_rich(network.network_table(network.paces(run.rows), brief=True))
     if run.kind == "speed":
         return to_rich(speeds.speed_table(speeds.points(run.rows)))
+    if run.kind == "cost":
+        return to_rich(costs.cost_table(run.rows))
     if run.kind == "train":
         return to_rich(training_table(follow(run.rows), brief=True))
     if run.kind == "membership":

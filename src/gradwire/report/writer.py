@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradwire.errors import GradwireError
-from gradwire.report import html, membership_words, network, pictures, speeds, study, words
+from gradwire.report import costs, html, membership_words, network, pictures, speeds, study, words
 from gradwire.report.curves import leakage_figure
 from gradwire.report.figures import THEMES, render
 from gradwire.report.leakage import leakage_table
@@ -23,7 +23,8 @@ def write(folder: Path) -> Path:
     Written are report.html (self-contained), summary.md and summary.tex, and the pictures: leakage.svg, leakage.png
     and, where there are reconstructions, reconstructions.png for an audit; training.svg and training.png for training;
     curves.svg and curves.png, where there are curves, for membership; for a study, those of the commands it has cells
-    of; network.svg and network.png for a network benchmark, speeds.svg and speeds.png for one of inversion.
+    of; network.svg and network.png for a network benchmark, speeds.svg and speeds.png for one of inversion,
+    costs.svg and costs.png for one of secure sums.
     The same folder gives the same files, byte for byte.
 
     Args:
@@ -126,6 +127,17 @@ def _speeds(run: Run) -> dict[str, bytes | str]:
     }
 
 
+def _costs(run: Run) -> dict[str, bytes | str]:
+    table = costs.cost_table(run.rows)
+    curves = {theme: render(costs.cost_figure(run.rows, colours), "svg") for theme, colours in THEMES.items()}
+    return {
+        "costs.svg": curves["light"],
+        "costs.png": render(costs.cost_figure(run.rows), "png"),
+        "report.html": html.costs_page(run, table, curves),
+        **_texts(table),
+    }
+
+
 WRITERS: dict[Kind, Callable[[Run], dict[str, bytes | str]]] = {
     "audit": _audit,
     "train": _training,
@@ -133,6 +145,7 @@ WRITERS: dict[Kind, Callable[[Run], dict[str, bytes | str]]] = {
     "study": _study,
     "network": _network,
     "speed": _speeds,
+    "cost": _costs,
 }
 
 

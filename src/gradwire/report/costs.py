@@ -1,0 +1,77 @@
+"""A benchmark of secure sums: what a client and the server spend, against the clients and against the entries."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
+from gradwire.report.formats import NOTHING, size
+from gradwire.report.rows import Row, number
+from gradwire.report.tables import Column, Table
+
+ROUND = "round, "
+"""What the rows of whole rounds begin with: those are drawn."""
+MEASURED = "measured"
+SPENT = {"seconds_client": "a client, s", "seconds_server": "the server, s", "bytes_up": "a client sends"}
+
+
+def cost_table(rows: Sequence[Row]) -> Table:
+    """Every row."""
+    titles = ("clients", "entries", "bits", "client, ms", "server, ms", "sent up")
+    what, by, how = (Column(title, numeric=False) for title in ("what", "by", "how"))
+    note = (
+        "Seconds are those that a party itself spends, without the wire; bytes, those of a client's messages. A round "
+        "is a first one, keys and all; a later one has its keys."
+    )
+    return Table((what, by, *map(Column, titles), how), tuple(_line(row) for row in rows), note)
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    counts = (f"{int(number(row, name)):,}" for name in ("clients", "entries", "bits"))
+    spent = (1000 * number(row, name) for name in ("seconds_client", "seconds_server"))
+    times = (NOTHING if ms != ms else f"{ms:.3g}" if ms < 1000 else f"{ms:,.0f}" for ms in spent)
+    return str(row["what"]), str(row["by"]), *counts, *times, size(number(row, "bytes_up")), str(row["how"])
+
+
+def cost_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
+    """Above, against the clients at the fewest entries; below, against the entries at the fewest clients.
+
+    Hollow marks are calculated from measured parts.
+    """
+    rounds = [row for row in rows if str(row["what"]).startswith(ROUND) and row["by"] == "gradwire"]
+    least = {axis: min(number(row, axis) for row in rounds) for axis in ("clients", "entries")}
+    figure, axes = panels(theme, 2, 3, width=4.4, height=3.4)
+    for line, (axis, fixed) in enumerate((("clients", "entries"), ("entries", "clients"))):
+        drawn = [row for row in rounds if number(row, fixed) == least[fixed]]
+        for column, (name, label) in enumerate(SPENT.items()):
+            ax = axes[3 * line + column]
+            _curves(ax, drawn, axis, name, theme)
+            ax.set_title(f"{label}, at {int(least[fixed]):,} {fixed}", fontsize="medium")
+            ax.set_xlabel(f"{axis} (log scale)")
+    legend(axes[0], theme, loc="best")
+    return figure
+
+
+def _curves(ax: Axes, rows: Sequence[Row], axis: str, name: str, theme: Theme) -> None:
+    for index, series in enumerate(dict.fromkeys(_series(row) for row in rows)):
+        points = sorted((number(r, axis), number(r, name), r["how"] == MEASURED) for r in rows if _series(r) == series)
+        colour, marker = theme.lines[index % len(theme.lines)], MARKERS[index % len(MARKERS)]
+        ax.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.5, label=plain(series))
+        for measured, fill in ((True, colour), (False, theme.paper)):
+            kept = [p for p in points if p[2] == measured]
+            x, y = [p[0] for p in kept], [p[1] for p in kept]
+            ax.plot(x, y, linestyle="none", marker=marker, color=colour, markerfacecolor=fill, markersize=5)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if name == "bytes_up":
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
+
+
+def _series(row: Row) -> str:
+    """What a curve is of: the threshold grows with the clients, and is left out."""
+    scheme, _, options = str(row["what"]).removeprefix(ROUND).partition(":")
+    kept = ["dropouts" if part.startswith("threshold=") else part for part in options.split(",") if part]
+    return ", ".join([scheme, *kept])
