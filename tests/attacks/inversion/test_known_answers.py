@@ -1,7 +1,9 @@
-"""What iterative attacks reconstruct of Fashion-MNIST, where $GRADWIRE_DATA has it: mean SSIM of the first images.
+"""What iterative attacks reconstruct of the data sets in $GRADWIRE_DATA: mean SSIM of the first four test images.
 
-Networks are untrained and in evaluation mode, images are not standardised, labels are known, one image is a victim, as
-in table VIII of the study that these figures are compared with ("LMC" below).
+The set-up is that of tables VIII and IX of the study that these figures are compared with ("LMC"): networks untrained and
+in evaluation mode, pixels as they are (a layer that standardises them makes every attack on LeNet harder but one: what
+is kept of a sparsified gradient then tells a naive adversary more), labels known, one image a victim, plain Adam, which
+on small smooth networks goes much further than signed steps. LMC takes 7,000 iterations and three restarts.
 """
 
 import os
@@ -14,50 +16,57 @@ from gradwire import data, models
 
 VICTIMS = 4
 SMOOTH = {"signed": False, "decay": "cosine", "iterations": 1000}
-"""Plain Adam with a cosine decay: on small smooth networks it goes much further than signed steps."""
+STATED = {"fashion_mnist": 0.95, "mnist": 0.95, "cifar10": 0.5}
+"""Against no defence on LeNet; LMC has 0.95 to 0.99 on Fashion-MNIST, and 0.60 to 0.62 on CIFAR-10."""
+ENOUGH = {"fashion_mnist": 3000, "mnist": 2000, "cifar10": 6000}
+"""Iterations."""
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.data,
     pytest.mark.skipif("GRADWIRE_DATA" not in os.environ, reason="GRADWIRE_DATA is not set"),
 ]
+everywhere = pytest.mark.parametrize("source", STATED)
 
 
-def ssim(model, scheme, attack, knowledge="adaptive", **options):
-    if not (Path(os.environ["GRADWIRE_DATA"]) / "fashion_mnist").is_dir():
-        pytest.skip("$GRADWIRE_DATA has no fashion_mnist")
-    labels_known = options.pop("labels_known", True)
-    pictures = data.load("fashion_mnist", "test", limit=VICTIMS)
+def ssim(source, model, scheme, attack, knowledge="adaptive", **options):
+    if not (Path(os.environ["GRADWIRE_DATA"]) / source).is_dir():
+        pytest.skip(f"$GRADWIRE_DATA has no {source}")
+    pictures = data.load(source, "test", limit=VICTIMS)
     network = models.build(model, pictures.shape, pictures.num_classes, seed=0)
-    views = [
-        gradwire.capture(network, *pictures.batch([i]), scheme, mode="eval", labels_known=labels_known, freeze=False)
-        for i in range(VICTIMS)
-    ]
+    views = [gradwire.capture(network, *pictures.batch([i]), scheme, mode="eval", freeze=False) for i in range(VICTIMS)]
     guess = gradwire.invert(views, attack, knowledge, **(SMOOTH | options))
     truth = pictures.batch(range(VICTIMS))[0][:, None]
     return float(gradwire.score(guess.images, truth).ssim.mean())
 
 
-def test_lenet_gives_images_away():
-    assert ssim("lenet", "none", "dlg", optimizer="adam", iterations=3000) >= 0.95
-    assert ssim("lenet", "none", "iga", tv=1e-6, iterations=3000) >= 0.95
+@everywhere
+@pytest.mark.parametrize(("attack", "options"), [("dlg", {}), ("iga", {"tv": 1e-6})])
+def test_lenet_gives_images_away(source, attack, options):
+    assert ssim(source, "lenet", "none", attack, iterations=ENOUGH[source], **options) >= STATED[source]
 
 
-@pytest.mark.parametrize(("attack", "options"), [("dlg", {"optimizer": "adam"}), ("iga", {"tv": 1e-6})])
-def test_the_mlp_gives_images_away(attack, options):
-    # ReLU networks have local minima in which single starts stay: LMC takes three as well.
-    assert ssim("mlp", "none", attack, restarts=3, **options) >= 0.99
+@pytest.mark.parametrize(("source", "stated"), [("fashion_mnist", 0.99), ("mnist", 0.98), ("cifar10", 0.99)])
+@pytest.mark.parametrize(("attack", "options"), [("dlg", {}), ("iga", {"tv": 1e-6})])
+def test_the_mlp_gives_images_away(source, stated, attack, options):
+    # ReLU networks have local minima in which single starts stay, and one of MNIST's four images does in all three.
+    assert ssim(source, "mlp", "none", attack, restarts=3, **options) >= stated
 
 
-def test_a_little_noise_does_not_protect_lenet():
-    naive = ssim("lenet", "noise:std=0.01", "iga", "naive", tv=1e-4)
+@pytest.mark.parametrize("source", ["fashion_mnist", "mnist"])
+def test_a_little_noise_does_not_protect_lenet(source):
+    naive = ssim(source, "lenet", "noise:std=0.01", "iga", "naive", tv=1e-4)
     assert naive >= 0.6
     # Who knows how much noise there is knows how far to trust what was sent.
-    assert ssim("lenet", "noise:std=0.01", "bayes") > naive
+    assert ssim(source, "lenet", "noise:std=0.01", "bayes") > naive
 
 
-def test_sparsification_stops_who_takes_zeros_for_gradients_and_not_who_knows_better():
-    naive = ssim("lenet", "sparsify:drop=0.9", "iga", "naive", tv=1e-6)
-    assert naive <= 0.15
-    assert ssim("lenet", "sparsify:drop=0.9", "iga", "adaptive", tv=1e-6) >= 0.45
-    assert ssim("lenet", "sparsify:drop=0.9", "bayes", "adaptive") >= 0.85
+def test_nor_does_it_where_less_is_given_away_to_begin_with():
+    noisy = ssim("cifar10", "lenet", "noise:std=0.01", "iga", "naive", tv=1e-4, iterations=2000)
+    assert noisy >= 0.8 * ssim("cifar10", "lenet", "none", "iga", "naive", tv=1e-6, iterations=2000)
+
+
+@pytest.mark.parametrize(("source", "known"), [("fashion_mnist", 0.85), ("mnist", 0.85), ("cifar10", 0.3)])
+def test_sparsification_stops_who_takes_zeros_for_gradients_and_not_who_knows_better(source, known):
+    assert ssim(source, "lenet", "sparsify:drop=0.9", "iga", "naive", tv=1e-6) <= 0.15
+    assert ssim(source, "lenet", "sparsify:drop=0.9", "bayes", "adaptive") >= known

@@ -83,6 +83,12 @@ def test_of_sums_the_images_of_all_clients_are_rehearsed(model, digits, own, sch
     assert match.distance(images[:1]) < 1e-4 * match.stack.energy
 
 
+def test_a_scheme_with_a_say_in_training_is_not_imitated(model, digits, own):
+    view = gradwire.capture(model, *digits.batch([0, 1]), "dpsgd:clip=1,noise=0.1")
+    guess = gradwire.invert(view, "bayes", gallery=own, iterations=2)
+    assert "bayes has a prior of total variation" in guess.notes
+
+
 def test_the_scale_is_chosen_without_the_victims(model, digits, own):
     images, labels = (tensor.clone() for tensor in digits.batch([0]))
     view = gradwire.capture(model, images, labels, "noise:std=0.05")

@@ -17,7 +17,7 @@ from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import total_variation
 from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.problem import Guess, Problem
-from gradwire.attacks.inversion.rehearsal import Gallery, best, distinct, rehearse
+from gradwire.attacks.inversion.rehearsal import Gallery, best, distinct, imitable, rehearse
 from gradwire.attacks.inversion.search import EVERY, Progress, Search
 from gradwire.errors import GradwireError, unknown
 
@@ -42,7 +42,8 @@ class Bayes(Search):
             or "patch", a mixture of Gaussians over patches, fitted to the adversary's own images.
         scale: what the prior is divided by; for "tv" that of the distribution. Neighbouring pixels of real images
             differ by 0.05 to 0.3; but where much is lost the likeliest image of a narrow prior may be a flat one. None:
-            chosen by attacking the adversary's own images, or `SCALES` without any.
+            chosen by attacking the adversary's own images; `SCALES` without any, and under a scheme that has a say in
+            how clients train.
         slack: the least σ, in units of the root mean square of what was sent.
         gallery: images of the adversary's, none a victim's.
         scales: one a problem, in place of `scale`.
@@ -106,7 +107,10 @@ class Bayes(Search):
             fitted = PatchPrior.fit(self.gallery.images, self.gallery.source, seed=seed)
             return replace(self, patches=fitted).run(problems, seed, device, progress, checkpoint, every)
         if self.gallery is not None and self.scale is None and not self.scales:
-            chosen = {key: self.rehearsed(each, seed, device) for key, each in distinct(problems).items()}
+            chosen = {
+                key: self.rehearsed(each, seed, device) if imitable(each) else SCALES[self.prior]
+                for key, each in distinct(problems).items()
+            }
             scales = tuple(chosen[p.view.scheme, p.knowledge] for p in problems)
             return replace(self, scales=scales).run(problems, seed, device, progress, checkpoint, every)
         return super().run(problems, seed, device, progress, checkpoint, every)
@@ -124,12 +128,10 @@ class Bayes(Search):
     def notes(self, match: Match) -> tuple[str, ...]:
         """With which prior, at which scales."""
         told = "total variation" if self.patches is None else f"patches of {self.patches.source}"
-        rows = range(0, len(match.problems), self.restarts)
-        each = {match.problems[row].view.scheme: f"{s:g}" for row, s in zip(rows, self.scales, strict=False)}
-        scales = ", ".join(f"{s} under {scheme}" for scheme, s in each.items())
-        chosen = (
-            f", its scale rehearsed on images of {self.gallery.source}: {scales}"
-            if self.gallery and self.scales
-            else ""
-        )
+        firsts = match.problems[:: self.restarts]
+        found = {p.view.scheme: s for p, s in zip(firsts, self.scales, strict=False) if imitable(p)}
+        chosen = ""
+        if self.gallery is not None and found:
+            scales = ", ".join(f"{scale:g} under {scheme}" for scheme, scale in found.items())
+            chosen = f", its scale rehearsed on images of {self.gallery.source}: {scales}"
         return (*super().notes(match), f"bayes has a prior of {told}{chosen}")
