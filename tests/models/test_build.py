@@ -10,7 +10,7 @@ SHAPE = (3, 8, 8)
 
 
 def test_the_known_names() -> None:
-    assert models.names() == ("mlp", "lenet", "convnet", "resnet18", "resnet20", "resnet110", "resnet50")
+    assert models.names() == ("mlp", "lenet", "convnet", "cnn", "resnet18", "resnet20", "resnet110", "resnet50")
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet", "convnet", "resnet20"])
@@ -61,7 +61,10 @@ def test_frozen_parameters_count() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("vgg", SHAPE, 10), "unknown model 'vgg'; known: mlp, lenet, convnet, resnet18, resnet20, resnet110, res"),
+        (
+            ("vgg", SHAPE, 10),
+            "unknown model 'vgg'; known: mlp, lenet, convnet, cnn, resnet18, resnet20, resnet110, res",
+        ),
         (("mlp", (8, 8), 10), "the shape of an image is (8, 8)"),
         (("mlp", (0, 8, 8), 10), "the shape of an image is (0, 8, 8)"),
         (("mlp", SHAPE, 0), "a model for 0 classes"),

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gradwire.bench.wire import index_costs, message_speeds
+from gradwire.cli.bench_federated import federated
 from gradwire.cli.bench_inversion import inversion
 from gradwire.cli.bench_membership import membership
 from gradwire.cli.bench_secure import secure
@@ -18,6 +19,7 @@ def bench() -> None:
 
 
 bench.add_command(inversion)
+bench.add_command(federated)
 bench.add_command(training)
 bench.add_command(network)
 bench.add_command(membership)

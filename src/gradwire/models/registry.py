@@ -9,6 +9,7 @@ from torch import nn
 
 from gradwire.errors import GradwireError, unknown
 from gradwire.models import factory
+from gradwire.models.cnn import cnn
 from gradwire.models.convnet import convnet
 from gradwire.models.lenet import lenet
 from gradwire.models.mlp import mlp
@@ -22,6 +23,7 @@ _ARCHITECTURES: dict[str, Architecture] = {
     "mlp": mlp,
     "lenet": lenet,
     "convnet": convnet,
+    "cnn": cnn,
     "resnet18": resnet18,
     "resnet20": resnet20,
     "resnet110": resnet110,

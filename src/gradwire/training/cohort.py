@@ -15,6 +15,7 @@ from gradwire.schemes import Layout, Round, Scheme, State
 from gradwire.seeds import number
 from gradwire.training.batches import plan
 from gradwire.training.contribution import Contribution, contribution, drawing
+from gradwire.training.dropout import with_own_dropout
 from gradwire.training.local import Descent
 from gradwire.training.optimizer import learning_rate
 from gradwire.training.settings import TrainSettings
@@ -58,9 +59,10 @@ def way(
     if scheme.practice is not None:
         return Way(None, notes=(f"{alone}: {scheme.name} has a say in each step",))
     kind = torch.device(settings.device).type
-    # What networks draw comes from one generator, which threads would race for.
-    threads = 1 if kind != "cpu" or _draws(model, dataset.shape) else min(count, torch.get_num_threads())
     engine = stack(model, dataset.shape, ragged=_ragged(settings, shards), device=settings.device)
+    # What networks draw comes from one generator, which threads would race for; dropout alone can have one of its own.
+    shared = model if engine.path == "layered" else with_own_dropout(model, 0)
+    threads = 1 if kind != "cpu" or _draws(shared, dataset.shape) else min(count, torch.get_num_threads())
     if engine.path == "plain":
         says = f"clients train in {threads} threads, one after another in each" if threads > 1 else alone
         return Way(None, 1, threads, (says + "".join(f"; {r}" for r in engine.reasons),))
@@ -108,7 +110,10 @@ def contributions(
         used = shard if settings.local else shard[work[party].plan[0]]
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(used))
         steps, size = work[party] if settings.local else None, len(shard)
-        came = contribution(model, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
+        network = model
+        if chosen.threads > 1:
+            network = with_own_dropout(model, number("dropout", round.seed, round.index, party))
+        came = contribution(network, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
         return {party: came}
 
     def together(lot: Sequence[str]) -> dict[str, Contribution]:

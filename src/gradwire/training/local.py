@@ -117,7 +117,10 @@ def local_update(
             if descent.momentum:
                 momenta[name] = descent.momentum * momenta[name] + followed if name in momenta else followed
                 followed = momenta[name]
-            after[name] = p - descent.lr * followed
+            if practice is None:
+                p.sub_(followed, alpha=descent.lr)
+            else:
+                after[name] = p - descent.lr * followed
         stepped: Update = after
         if practice is not None:
             stepped, state = practice.settle(stepped, state, step)

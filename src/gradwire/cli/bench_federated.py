@@ -1,0 +1,48 @@
+"""gradwire bench federated: rounds a second, beside a plain loop, Flower and pfl."""
+
+import csv
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gradwire.bench.federated import COLUMNS, SETTINGS, paces
+from gradwire.errors import GradwireError, unknown
+from gradwire.studies.run import machine
+
+
+@click.command()
+@click.option("--setting", "names", multiple=True, default=tuple(SETTINGS), show_default=True, help="Repeatable.")
+@click.option("--rounds", default=6, show_default=True, help="Of each; the first is not counted.")
+@click.option("--flower", metavar="PYTHON", help="A Python that has flwr[simulation].")
+@click.option("--pfl", metavar="PYTHON", help="A Python that has pfl and torch.")
+@click.option("--out", metavar="FILE", help="Write the table there as CSV, too.")
+def federated(names: tuple[str, ...], rounds: int, flower: str | None, pfl: str | None, out: str | None) -> None:
+    """Federated averaging, one local epoch: rounds a second, memory, and the loss that equal work leads to."""
+    for name in names:
+        if name not in SETTINGS:
+            raise unknown("setting", name, tuple(SETTINGS))
+    others = {name: python for name, python in (("flower", flower), ("pfl", pfl)) if python}
+    console = Console()
+    for name in {"flower", "pfl"} - set(others):
+        console.print(f"{name} is left out: no Python that has it was named (--{name}).")
+    rows = []
+    for name in names:
+        table = Table(title=f"{SETTINGS[name].name}; {machine('cpu')}")
+        for heading in ("by", "rounds/s", "× the loop", "MB a client", "test loss", "how"):
+            table.add_column(heading, justify="left" if heading in ("by", "how") else "right")
+        for pace in paces(SETTINGS[name], rounds, others):
+            memory = "" if pace.megabytes_a_client is None else f"{pace.megabytes_a_client:.1f}"
+            figures = (f"{pace.rounds_per_second:.3g}", f"{pace.times_loop:.2f}", memory, f"{pace.test_loss:.4f}")
+            table.add_row(pace.by, *figures, pace.how)
+            rows.append(pace.row())
+        console.print(table)
+    if out:
+        try:
+            with Path(out).open("w", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            raise GradwireError(f"--out {out} cannot be written: {error.strerror}") from None

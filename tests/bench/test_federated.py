@@ -1,0 +1,49 @@
+"""The benchmark of federated rounds runs and tells what it says it tells; how fast this machine is, it is not asked."""
+
+import csv
+import sys
+
+import pytest
+
+from gradwire.bench import federated
+from gradwire.bench.federated import Setting, paces
+from gradwire.cli import main
+from gradwire.errors import GradwireError
+
+SMALL = Setting("digits", "mlp", 1000, 10, 3, 10)
+
+
+def test_the_loop_and_gradwire_do_equal_work():
+    loop, ours = paces(SMALL, 2, {})
+    assert (loop.by, ours.by) == ("plain loop", "gradwire")
+    assert loop.test_loss == pytest.approx(ours.test_loss, rel=1e-5)
+    assert ours.times_loop == pytest.approx(ours.rounds_per_second / loop.rounds_per_second)
+    assert "clients train 3 at a time" in ours.how
+
+
+def test_the_command_prints_and_writes_its_table(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(federated.SETTINGS, "small", SMALL)
+    main(["bench", "federated", "--setting", "small", "--rounds", "2", "--out", str(tmp_path / "table.csv")])
+    assert "flower is left out" in capsys.readouterr().out
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert [row["by"] for row in csv.DictReader(file)] == ["plain loop", "gradwire"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "rounds", "others", "message"),
+    [
+        (SMALL, 1, {}, "rounds is 1; it must be at least 2"),
+        (Setting("digits", "mlp", 1001, 10, 3, 10), 2, {}, "1001 examples do not give 10 clients full batches"),
+        (SMALL, 2, {"pfl": "/nowhere/python"}, "rounds by pfl cannot be measured with /nowhere/python: No such file"),
+        (SMALL, 2, {"pfl": sys.executable}, "rounds by pfl cannot be measured with .*: ModuleNotFoundError"),
+    ],
+)
+def test_what_cannot_be_is_refused(setting, rounds, others, message):
+    with pytest.raises(GradwireError, match=message):
+        list(paces(setting, rounds, others))
+
+
+def test_an_unknown_setting_is_refused_before_anything_is_measured(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "federated", "--setting", "vgg"])
+    assert "unknown setting 'vgg'; known: lenet, mlp, cnn" in capsys.readouterr().err
