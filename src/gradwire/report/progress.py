@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
+from gradwire.report.figures import LIGHT, MARKERS, Theme, panels, plain
 from gradwire.report.formats import size
 from gradwire.report.training import Series
 
@@ -34,7 +34,9 @@ def training_figure(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
-    legend(axes[2], theme, loc="best")
+    handles, names = axes[2].get_legend_handles_labels()
+    style: dict[str, Any] = {"frameon": False, "labelcolor": theme.ink, "fontsize": "small"}
+    figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(series)), **style)
     return figure
 
 
