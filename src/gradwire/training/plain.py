@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
+from gradwire.models import parameter_count
 from gradwire.schemes import parse
 from gradwire.schemes.none import Plain
 from gradwire.training import optimizer
@@ -25,8 +26,8 @@ from gradwire.training.stack import Networks, descend, stack
 from gradwire.training.state import TrainingState
 
 PRECISIONS = ("fp32", "bf16")
-SMALL = 1_000_000
-"""Parameters below which an accelerator has room for more networks than one in a step."""
+SMALL, MANY = 1_000_000, 64
+"""Networks with fewer parameters train so many as one batch on an accelerator."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Speed:
         together: networks that train as one batch (0: chosen by `lot`).
         precision: of the forward and backward pass; "bf16" keeps parameters and their updates in float32.
         channels_last: the memory layout that convolutions on tensor cores want.
-        compile: let torch.compile fuse the step.
+        compile: let torch.compile fuse the step of a network that trains alone.
     """
 
     together: int = 0
@@ -54,16 +55,12 @@ class Speed:
     def lot(self, model: nn.Module, device: str) -> int:
         """How many networks like this one train as one batch on a device.
 
-        A CPU is busy with one network's batch already: convolutions of several networks become grouped ones there,
-        which are slower, and matrices gain a little. An accelerator is idle until many small networks share a step.
+        A CPU is busy with one network's batch already, and its convolutions are quickest for one. An accelerator
+        is idle until many small networks share a step.
         """
         if self.together:
             return self.together
-        convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
-        size = sum(p.numel() for p in model.parameters())
-        if device == "cpu":
-            return 1 if convolves else 8
-        return 64 if size < SMALL else 1
+        return MANY if device != "cpu" and parameter_count(model) < SMALL else 1
 
 
 def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = ()) -> bool:
@@ -172,10 +169,9 @@ def _stacked(
     networks = _joined(states)
     channels, height, width = images.shape[1:]
     lot = stack(states[0].model, (channels, height, width), device=str(images.device))
-    slopes = torch.compile(lot.slopes) if speed.compile else lot.slopes
     for round, where in enumerate(schedule.to(images.device), states[0].round):
         with _precision(speed, images.device):
-            found = slopes(networks, unit(images[where]), labels[where])
+            found = lot.slopes(networks, unit(images[where]), labels[where])
         rate = optimizer.learning_rate(settings, round)
         networks = descend(networks, found, rate, settings.momentum, settings.weight_decay)
         tick()

@@ -41,6 +41,7 @@ def whole(tmp_path_factory):
         attacks=ATTACKS,
         canaries="mislabelled:20",
         augment="flip",
+        together=3,
         thresholds=("mean-loss", "shadow", "target"),
     )
     return settings, run_membership(settings, tmp_path_factory.mktemp("whole") / "run")
@@ -107,9 +108,11 @@ def test_an_interrupted_run_goes_on_to_the_same_result(whole, tmp_path, monkeypa
     # What a crash while writing would leave is not mistaken for a lot.
     (out / lots.FOLDER / "01-0000.tmp").write_bytes(b"half")
     trained = []
-    monkeypatch.setattr(lots, "train_lot", lambda *a: trained.append(a[2]) or train_lot(*a))
+    monkeypatch.setattr(lots, "train_lot", lambda *a: trained.append(a[1:]) or train_lot(*a))
     run_membership(settings, resume=out)
-    assert before[0] not in trained[: len(trained) // 2]
+    assert before == [range(3)]
+    assert trained[:2] == [("none", range(3, 6)), ("none", range(6, 7))]
+    assert len(trained) == 2 + 7
     assert rows(out) == rows(folder)
 
 
