@@ -121,3 +121,20 @@ def test_gradients_are_not_what_an_autoencoder_sends(digits):
     settings = TrainSettings(scheme=AUTOENCODER, clients=2, rounds=1)
     with pytest.raises(GradwireError, match="autoencoder sends what local steps make of the parameters"):
         begin(settings, fresh(digits))
+    weighted = TrainSettings(scheme=AUTOENCODER, clients=2, rounds=3, local_steps=1, average="weighted")
+    with pytest.raises(GradwireError, match="autoencoder averages decoded parameters plainly; set average to plain"):
+        begin(weighted, fresh(digits))
+
+
+def test_a_client_that_cannot_be_read_is_named_in_the_runs_notes(digits):
+    settings = TrainSettings(scheme=AUTOENCODER, clients=2, rounds=3, local_steps=1, batch_size=8)
+    state = begin(settings, fresh(digits))
+
+    def forget(state, loss):
+        if state.round == 2:
+            state.public = {name: tensor for name, tensor in state.public.items() if "client:1" not in name}
+
+    train(state, settings, digits, after_round=forget)
+    assert [note for note in state.notes if "left out" in note] == [
+        "round 2: a client was left out: autoencoder: client:1 sent a code and never a decoder"
+    ]

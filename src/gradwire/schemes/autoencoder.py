@@ -77,12 +77,14 @@ class Autoencoder(Scheme, Practice):
         if self.optimizer not in OPTIMIZERS:
             raise unknown("autoencoder: optimizer", self.optimizer, OPTIMIZERS)
 
-    def check_local(self, local: bool) -> None:
-        """Refuse gradients: they are not parameters."""
+    def check_local(self, local: bool, weighted: bool = False) -> None:
+        """Refuse gradients: they are not parameters. And weights: a code does not scale, and equation 12 has none."""
         if not local:
             raise GradwireError(
                 "autoencoder sends what local steps make of the parameters; this run sends gradients: give local steps"
             )
+        if weighted:
+            raise GradwireError("autoencoder averages decoded parameters plainly; set average to plain")
 
     def check_rounds(self, rounds: int) -> None:
         """Refuse a run that ends before the warming-up does: nothing in it would be compressed."""

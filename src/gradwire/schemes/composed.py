@@ -61,10 +61,10 @@ class Composed(Scheme):
         """What the first scheme has to say."""
         return self.first.notes({party: _part(state, INNER) for party, state in private.items()})
 
-    def check_local(self, local: bool) -> None:
+    def check_local(self, local: bool, weighted: bool = False) -> None:
         """As both have it."""
-        self.first.check_local(local)
-        self.outer.check_local(local)
+        self.first.check_local(local, weighted)
+        self.outer.check_local(local, weighted)
 
     def public_state(self, layout: Layout) -> State:
         """That of both."""

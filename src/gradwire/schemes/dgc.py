@@ -52,7 +52,7 @@ class DGC(Scheme):
         if self.warmup_epochs < 0:
             raise GradwireError(f"dgc: warmup_epochs is {self.warmup_epochs}; it must not be negative")
 
-    def check_local(self, local: bool) -> None:
+    def check_local(self, local: bool, weighted: bool = False) -> None:
         """Refuse what local steps changed: momentum correction is of gradients, and local steps have their own."""
         check_corrected(self.name, local)
 

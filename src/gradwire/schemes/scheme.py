@@ -118,11 +118,12 @@ class Scheme(ABC):
         """What clients do to their steps while they train; by default nothing, which is None."""
         return None
 
-    def check_local(self, local: bool) -> None:  # noqa: B027 (most schemes take either)
+    def check_local(self, local: bool, weighted: bool = False) -> None:  # noqa: B027 (most schemes take either)
         """Refuse updates of a kind that the scheme has no use for.
 
         Args:
             local: whether clients send what local steps of theirs changed, or the gradient of one batch.
+            weighted: whether each update is scaled by its client's weight before the scheme gets it.
         """
 
     def check_rounds(self, rounds: int) -> None:  # noqa: B027 (most schemes are content with any number)

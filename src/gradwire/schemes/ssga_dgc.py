@@ -35,7 +35,7 @@ class SSGADGC(SSGA):
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
 
-    def check_local(self, local: bool) -> None:
+    def check_local(self, local: bool, weighted: bool = False) -> None:
         """Refuse what local steps changed: momentum correction is of gradients, and local steps have their own."""
         check_corrected(self.name, local)
 

@@ -32,7 +32,7 @@ def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None
     """
     transport = transport or InProcess()
     scheme = parse(settings.scheme)
-    scheme.check_local(settings.local)
+    scheme.check_local(settings.local, settings.average == "weighted")
     model = scheme.adapt(model, settings.seed).to(settings.device)
     layout = Layout.of_model(model)
     chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])
@@ -151,6 +151,8 @@ def _exchange(
     state.bytes_down += down(round=round.index) - before[1]
     # A server of its own may know more than a client: what each of them sent it alone.
     state.public = outcomes[first].public if served is None else served.public
+    if served is not None:
+        state.notes += tuple(f"round {round.index}: a client was left out: {why}" for why in served.refused.values())
     state.private |= {party: outcome.private for party, outcome in outcomes.items()}
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad:
