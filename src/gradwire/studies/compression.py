@@ -31,7 +31,8 @@ class Compression(Study):
     Attributes:
         epochs: passes over the training images.
         images: training images, the first ones of CIFAR-10.
-        seeds: repetitions. `batch`: images a client and round; there are four clients.
+        seeds: repetitions. `batch`: images that each of the four clients takes a round: few, for error feedback needs
+            many rounds until what it kept back has been sent.
         lr: for all but signs, with momentum 0.9.
         sign_lr: signs without a scale move every weight by the whole rate, so that it is small (Bernstein et al. 2018
             take 1e-4 for ImageNet). `feedback_lr`: Karimireddy et al. 2019 tune theirs to 0.056 without momentum; the
@@ -44,10 +45,10 @@ class Compression(Study):
     epochs: int = 10
     images: int = 20000
     seeds: int = 1
-    batch: int = 32
+    batch: int = 8
     model: str = "resnet20"
-    lr: float = 0.05
-    sign_lr: float = 0.0005
+    lr: float = 0.02
+    sign_lr: float = 0.0002
     feedback_lr: float = 0.01
 
     def cells(self) -> Sequence[Cell]:
