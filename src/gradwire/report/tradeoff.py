@@ -71,7 +71,7 @@ def accuracy_figure(found: Sequence[Finding], theme: Theme = LIGHT) -> Figure:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel("balanced accuracy, %; the dotted line is guessing")
     if attacks:
-        legend(ax, theme, loc="best")
+        legend(ax, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
     return figure
 
 
