@@ -100,7 +100,7 @@ def answers(model: nn.Module, dataset: Dataset, spec: str, device: str, batch: i
     found = []
     with in_mode(model, "eval"):
         for images, labels in zip(dataset.images.split(batch), dataset.labels.split(batch), strict=True):
-            several = augment.views(unit(images), spec)
-            logits = model(several.flatten(0, 1).to(device)).unflatten(0, several.shape[:2])
+            several = augment.views(unit(images.to(device)), spec)
+            logits = model(several.flatten(0, 1)).unflatten(0, several.shape[:2])
             found.append(signals(logits.cpu(), labels))
     return Signals(*(torch.cat(column) for column in zip(*(vars(s).values() for s in found), strict=True)))
