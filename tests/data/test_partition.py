@@ -1,4 +1,5 @@
 import re
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -105,3 +106,32 @@ LABELS = torch.arange(10)
 def test_what_cannot_be_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(GradwireError, match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize("spec", ["linear", "square", "exponential", "pathological:2"])
+def test_partitions_of_flwr_datasets(spec: str) -> None:
+    pytest.importorskip("flwr_datasets", exc_type=ImportError)
+    labels = torch.arange(10).repeat(50)
+    clients = 10 if spec.startswith("pathological") else 5
+    first, again, other = (partition.split(spec, labels, clients, seed) for seed in (0, 0, 1))
+    assert_partition(first, 500, clients)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    sizes = [len(part) for part in first]
+    if spec.startswith("pathological"):
+        assert all(len(labels[part].unique()) == 2 for part in first)
+    else:
+        assert sizes == sorted(sizes)
+        assert sizes[0] < sizes[-1]
+
+
+def test_what_flwr_datasets_refuses_is_one_line() -> None:
+    pytest.importorskip("flwr_datasets", exc_type=ImportError)
+    with pytest.raises(GradwireError, match="partition 'exponential'"):
+        partition.split("exponential", torch.arange(10), 9, 0)
+
+
+def test_without_the_extra_its_partitions_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flwr_datasets", None)
+    with pytest.raises(GradwireError, match="pip install 'gradwire\\[partitions\\]'"):
+        partition.split("linear", torch.arange(10), 2, 0)

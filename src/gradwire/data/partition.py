@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradwire.data import partitioners
 from gradwire.errors import GradwireError
 
 Partition = Callable[[Tensor, int, int], list[Tensor]]
 """(labels, clients, seed) → one index tensor a client."""
 
-SPECS = ("iid", "shards:PER_CLIENT", "dirichlet:ALPHA")
-"""The forms that `parse` reads."""
+SPECS = ("iid", "shards:PER_CLIENT", "dirichlet:ALPHA", "linear", "square", "exponential", "pathological:CLASSES")
+"""The forms that `parse` reads; those after the third are flwr-datasets'."""
 
 
 def split(spec: str, labels: Tensor, clients: int, seed: int) -> list[Tensor]:
@@ -40,10 +41,15 @@ def parse(spec: str) -> Partition:
         if name == "dirichlet":
             alpha = float(value)
             return lambda labels, clients, seed: dirichlet(labels, clients, alpha, seed)
+        if name == "pathological":
+            classes = int(value)
+            return lambda labels, clients, seed: partitioners.deal(name, classes, labels, clients, seed)
     except ValueError as error:
         raise GradwireError(
             f"partition {spec!r}: {value!r} is not such a number; write {' or '.join(SPECS)}"
         ) from error
+    if spec in partitioners.FORMS:
+        return lambda labels, clients, seed: partitioners.deal(spec, None, labels, clients, seed)
     if spec == "iid":
         return lambda labels, clients, seed: iid(len(labels), clients, seed)
     raise GradwireError(f"unknown partition {spec!r}; known: {', '.join(SPECS)}")

@@ -1,7 +1,7 @@
 """What a round consists of, and one client's part of it as plain PyTorch: read from a folder that the benchmark wrote.
 
 job.json    layers ([name, repr] each), lr
-data.npz    images (uint8, or float32 in [0, 1]), labels; plan: positions of each step's examples, (rounds, clients, steps, B)
+data.npz    images (uint8, or float32 in [0, 1]), labels; plan: positions of examples, (rounds, clients, steps, B)
 start.npz   the parameters to start from; the scripts leave theirs in end.npz
 """
 
