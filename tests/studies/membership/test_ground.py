@@ -1,9 +1,12 @@
 """Whom a model is trained on is drawn for it on its own; bad settings are refused before any training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 
+from gradwire import data
 from gradwire.errors import GradwireError
 from gradwire.studies.membership import MembershipSettings
 from gradwire.studies.membership.ground import ground, halves
@@ -88,11 +91,32 @@ def test_what_the_data_do_not_suit_is_refused(options, says):
 
 
 def test_a_class_that_has_one_candidate_is_named(tmp_path):
-    for kind, count in (("cats", 12), ("dogs", 1)):
+    for kind, count, shade in (("cats", 12, 0), ("dogs", 1, 10)):
         (tmp_path / "train" / kind).mkdir(parents=True)
         (tmp_path / "test" / kind).mkdir(parents=True)
         for number in range(count):
-            Image.new("L", (8, 8), 20 * number).save(tmp_path / "train" / kind / f"{number}.png")
-        Image.new("L", (8, 8)).save(tmp_path / "test" / kind / "0.png")
+            Image.new("L", (8, 8), 20 * number + shade).save(tmp_path / "train" / kind / f"{number}.png")
+        Image.new("L", (8, 8), 250 + shade // 10).save(tmp_path / "test" / kind / "0.png")
     with pytest.raises(GradwireError, match="class 'dogs' has 1 of the 13 candidates"):
         ground(MembershipSettings(data=str(tmp_path), clients=1, batch_size=2))
+
+
+def _doubled(monkeypatch, split):
+    """Digits whose last image of a split is the first training image again."""
+    load, first = data.load, data.load("digits:train=40,test=20", "train").images[0]
+
+    def twice(name, which, *limit):
+        found = load(name, which, *limit)
+        return replace(found, images=torch.cat([found.images[:-1], first[None]])) if which == split else found
+
+    monkeypatch.setattr(data, "load", twice)
+    return MembershipSettings(data="digits:train=40,test=20", model="mlp", attacks=("loss",), shadows=2, clients=1)
+
+
+def test_a_candidate_that_is_there_twice_is_refused(monkeypatch):
+    with pytest.raises(GradwireError, match=r"candidates 0 and 39 are the same image.*overlap"):
+        ground.__wrapped__(_doubled(monkeypatch, "train"))
+
+
+def test_a_candidate_in_the_population_is_left_out_of_it(monkeypatch):
+    assert len(ground.__wrapped__(_doubled(monkeypatch, "test")).population) == 19

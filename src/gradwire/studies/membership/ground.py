@@ -9,6 +9,7 @@ from torch.nn.functional import one_hot
 
 from gradwire import data, models
 from gradwire.data import Dataset, partition
+from gradwire.data.copies import copy_within, fingerprints
 from gradwire.errors import GradwireError
 from gradwire.schemes import parse
 from gradwire.seeds import generator
@@ -71,10 +72,31 @@ def ground(settings: MembershipSettings) -> Ground:
         GradwireError: data that cannot be had, or that these settings do not suit.
     """
     pool, canaries = plant(data.load(settings.data, "train"), settings.canaries, settings.seed)
-    population = data.load(settings.data, "test", settings.population)
+    population = _outsiders(pool, data.load(settings.data, "test", settings.population))
     found = Ground(settings, pool, population, canaries, halves(settings.shadows, len(pool), canaries, settings.seed))
     _check(found)
     return found
+
+
+def _outsiders(pool: Dataset, population: Dataset) -> Dataset:
+    """The population without copies of candidates.
+
+    Raises:
+        GradwireError: a candidate that is there twice, and could be a member and a non-member of one model; a
+            population of copies alone.
+    """
+    prints = fingerprints(pool)
+    twice = copy_within(prints)
+    if twice is not None:
+        raise GradwireError(
+            f"candidates {twice[0]} and {twice[1]} are the same image, so that members and non-members could overlap; "
+            "keep one of them"
+        )
+    known = set(prints)
+    own = torch.tensor([digest not in known for digest in fingerprints(population)])
+    if not own.any():
+        raise GradwireError(f"all {len(population)} images of the population are candidates too; it needs others")
+    return replace(population, images=population.images[own], labels=population.labels[own])
 
 
 def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
