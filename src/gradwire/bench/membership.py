@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from statistics import median
 
 import torch
 from torch import nn
@@ -28,12 +30,14 @@ class Epoch:
         way: what it is called.
         networks: that were trained in the measured time.
         seconds: an epoch of one network: the measured time ÷ networks, the median over repeats.
-        ratio: the ordinary loop's seconds ÷ these.
+        processor: seconds of the CPU in that time, all threads together, on which other work leaves less of a mark.
+        ratio: the ordinary loop's `processor` ÷ this one on a CPU; of `seconds` elsewhere.
     """
 
     way: str
     networks: int
     seconds: float
+    processor: float
     ratio: float
 
 
@@ -75,14 +79,19 @@ def epochs(
         run = replace(settings, scheme=scheme, clients=clients, batch_size=batch_size // clients)
         train(begin(run, network(0)), run, dataset)
 
-    base = _seconds(lambda: _ordinary(network(0).to(device), dataset, settings), device, repeats)
-    yield Epoch("DataLoader and SGD", 1, base, 1.0)
+    first: list[float] = []
+
+    def measured(way: str, networks: int, function: Callable[[], None], times: int = repeats) -> Epoch:
+        wall, processor = (value / networks for value in _seconds(function, device, times))
+        decisive = processor if device == "cpu" else wall
+        first.append(decisive)
+        return Epoch(way, networks, wall, processor, first[0] / decisive)
+
+    yield measured("DataLoader and SGD", 1, lambda: _ordinary(network(0).to(device), dataset, settings))
     for count in (1, *together):
-        each = _seconds(lambda count=count: plain(count), device, repeats) / count  # type: ignore[misc]
-        yield Epoch("plain steps" + (" together" if count > 1 else ""), count, each, base / each)
+        yield measured("plain steps" + (" together" if count > 1 else ""), count, partial(plain, count))
     for scheme in schemes:
-        each = _seconds(lambda scheme=scheme: wired(scheme), device, 1)  # type: ignore[misc]
-        yield Epoch(f"{clients} clients, {scheme}", 1, each, base / each)
+        yield measured(f"{clients} clients, {scheme}", 1, partial(wired, scheme), 1)
 
 
 def pool(name: str, images: int) -> Dataset:
@@ -108,13 +117,14 @@ def _ordinary(model: nn.Module, dataset: Dataset, settings: TrainSettings) -> No
         optimizer.step()
 
 
-def _seconds(function: Callable[[], None], device: str, repeats: int) -> float:
-    """The median wall time of some calls, until the device is done."""
-    found = []
+def _seconds(function: Callable[[], None], device: str, repeats: int) -> tuple[float, float]:
+    """The medians, over some calls, of wall time until the device is done, and of processor time."""
+    walls, processors = [], []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         function()
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)
-        found.append(time.perf_counter() - started)
-    return sorted(found)[len(found) // 2]
+        walls.append(time.perf_counter() - started[0])
+        processors.append(time.process_time() - started[1])
+    return median(walls), median(processors)

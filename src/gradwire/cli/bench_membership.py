@@ -45,14 +45,16 @@ def membership(
     for scheme in schemes:
         parse(scheme)
     speed = Speed(precision=precision, channels_last=channels_last, compile=compile)
-    table = Table(title=f"{model}, {images:,} images of {data}, batch {batch_size}, {precision}, {machine(device)}")
-    for heading in ("way", "networks", "s an epoch", "speed-up", f"× {SHADOWS} in {MINUTES} min"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
-    console = Console()
+    table = Table(title=f"An epoch of {model}: {images:,} images of {data}, batch {batch_size}, {precision}")
+    for heading in ("way", "networks", "s each", "CPU s", "speed-up", f"{SHADOWS} in {MINUTES} min"):
+        table.add_column(heading, justify="left" if heading == "way" else "right", no_wrap=True)
     for found in epochs(model, pool(data, images), schemes, clients, batch_size, together, speed, device, repeats):
+        figures = (f"{found.seconds:.2f}", f"{found.processor:.2f}", f"{found.ratio:.2f}")
         possible = 60 * MINUTES / (SHADOWS * found.seconds)
-        table.add_row(found.way, str(found.networks), f"{found.seconds:.2f}", f"{found.ratio:.2f}", f"{possible:.1f}")
+        table.add_row(found.way, str(found.networks), *figures, f"{possible:.1f}")
+    console = Console()
     console.print(table)
     console.print(
-        f"Whole epochs, of one network each. Last column: epochs of {SHADOWS} networks in this process, by division."
+        f"{machine(device)}. Whole epochs were run. The last column is a division: epochs of {SHADOWS} networks,"
     )
+    console.print(f"one after another in this process, in {MINUTES} minutes.")
