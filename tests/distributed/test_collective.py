@@ -44,6 +44,24 @@ def every_scheme(transport):
     return {spec: losses_of(spec, transport) for spec in SCHEMES}
 
 
+def averaged(transport=None):
+    """Federated averaging of clients with unlike amounts of data."""
+    dataset = data.load("digits", "train")
+    how = {"clients": 2, "rounds": 4, "local_epochs": 1, "average": "weighted", "partition": "dirichlet:1.0"}
+    settings = TrainSettings(scheme="topk:ratio=0.1", **how)
+    state, losses = begin(settings, models.build("mlp", dataset.shape, dataset.num_classes, seed=0)), []
+    train(state, settings, dataset, transport, lambda _, loss: losses.append(loss))
+    return losses, state.bytes_up, state.bytes_down
+
+
+def test_local_work_is_that_of_the_simulation(tmp_path):
+    first, second = workers.run(averaged, tmp_path)
+    assert first == second
+    losses, *sent = averaged()
+    assert first[0] == pytest.approx(losses, abs=1e-4)
+    assert list(first[1:]) == sent
+
+
 def test_losses_and_bytes_are_those_of_the_simulation(tmp_path):
     first, second = workers.run(every_scheme, tmp_path)
     assert first == second

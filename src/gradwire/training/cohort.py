@@ -15,7 +15,7 @@ from gradwire.schemes import Layout, Round, Scheme, State
 from gradwire.seeds import number
 from gradwire.training.batches import plan
 from gradwire.training.contribution import Contribution, contribution, drawing
-from gradwire.training.dropout import with_own_dropout
+from gradwire.training.dropout_layers import with_own_dropout
 from gradwire.training.local import Descent
 from gradwire.training.optimizer import learning_rate
 from gradwire.training.settings import TrainSettings

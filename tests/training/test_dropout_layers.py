@@ -7,7 +7,7 @@ from torch import nn
 from gradwire.data import partition
 from gradwire.training import TrainSettings, begin, loop
 from gradwire.training.cohort import Way
-from gradwire.training.dropout import OwnDropout, with_own_dropout
+from gradwire.training.dropout_layers import OwnDropout, with_own_dropout
 from gradwire.wire import InProcess, Transcript
 from tests.training.test_federated import CLASSES, Pictures
 
