@@ -1,5 +1,7 @@
 import csv
 import json
+import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from safetensors.torch import load_file
 
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings, audit
+from gradwire.studies.cells import audit_cell
 
 QUICK = {"samples": 2, "iterations": 5, "schemes": ("none", "powersgd:rank=1", "topk:match_rank=1")}
 
@@ -127,6 +130,9 @@ def test_an_audit_that_was_cut_ends_with_the_table_of_one_that_was_not(tmp_path,
     with pytest.raises(Cut):
         audit(settings, tmp_path / "cut", cut)
     seen = []
+    shutil.copytree(tmp_path / "cut", tmp_path / "cell")
+    audit_cell(asdict(settings), tmp_path / "cell")
+    assert table(tmp_path / "cell") == table(whole)
     resumed = audit(settings, progress=lambda *step: seen.append(step), resume=tmp_path / "cut")
     assert table(resumed) == table(whole)
     ours, theirs = (load_file(folder / "reconstructions.safetensors") for folder in (resumed, whole))

@@ -1,5 +1,6 @@
 """How a cell of a study is run: one runner a command, from plain settings to a run's folder."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from gradwire.studies.audit import audit
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.grid import Runner, afresh
 from gradwire.studies.membership import MembershipSettings, run_membership
-from gradwire.studies.run import CHECKPOINT, CONFIG, RunFolder
+from gradwire.studies.run import CHECKPOINT, CHECKPOINTS, CONFIG, RunFolder
 from gradwire.studies.secure_leaks import LABELS, MAXIMUM, LabelLeak, MaximumLeak, label_leak, maximum_leak
 from gradwire.studies.training import run_training
 from gradwire.training import TrainSettings
@@ -28,8 +29,13 @@ def train_cell(settings: Mapping[str, Any], folder: Path) -> None:
 
 
 def audit_cell(settings: Mapping[str, Any], folder: Path) -> None:
-    """An audit: the fields of `AuditSettings`."""
-    audit(_made(AuditSettings, settings), folder)
+    """An audit: the fields of `AuditSettings`. One that was cut goes on from its attacks' checkpoints."""
+    made = _made(AuditSettings, settings)
+    if (folder / CHECKPOINTS).is_dir() and (folder / CONFIG).is_file():
+        audit(made, resume=folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        audit(made, folder)
 
 
 def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
@@ -62,7 +68,7 @@ def maximum_cell(settings: Mapping[str, Any], folder: Path) -> None:
 
 RUNNERS: Mapping[str, Runner] = {
     "train": train_cell,
-    "audit": afresh(audit_cell),
+    "audit": audit_cell,
     "membership": membership_cell,
     "labels": afresh(labels_cell),
     "maximum": afresh(maximum_cell),

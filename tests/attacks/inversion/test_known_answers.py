@@ -1,9 +1,9 @@
 """What iterative attacks reconstruct of the data sets in $GRADWIRE_DATA: mean SSIM of the first four test images.
 
-The set-up is that of tables VIII and IX of the study that these figures are compared with ("LMC"): networks untrained and
-in evaluation mode, pixels as they are (a layer that standardises them makes every attack on LeNet harder but one: what
-is kept of a sparsified gradient then tells a naive adversary more), labels known, one image a victim, plain Adam, which
-on small smooth networks goes much further than signed steps. LMC takes 7,000 iterations and three restarts.
+The set-up is that of tables VIII and IX of the study that these figures are compared with ("LMC"): networks untrained
+and in evaluation mode, labels known, one image a victim, plain Adam, which on small smooth networks goes much further
+than signed steps; LMC takes 7,000 iterations and three restarts. Pixels are as they are: behind a layer that
+standardises them LeNet gives away other figures (docs/measurements.md).
 """
 
 import os
