@@ -109,3 +109,11 @@ def test_missing_columns_are_named(write_run) -> None:
     rows = [{name: value for name, value in each.items() if name != "auc_low"} for each in ROWS]
     with pytest.raises(GradwireError, match=r"results\.csv lacks the columns auc_low"):
         write(write_run(rows, pictures=False, command="membership"))
+
+
+def test_what_chance_can_do_is_no_finding(write_run) -> None:
+    page = write(
+        write_run([row(tpr=0.0015), row("lira", tpr=0.0018)], pictures=False, command="membership")
+    ).read_text()
+    assert "no attack finds clearly more members than guessing" in page
+    assert "The loss attack finds" not in page

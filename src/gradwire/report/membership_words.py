@@ -26,12 +26,16 @@ LIMITS = (
     "Figures are of these data, this model and this training only, and most of all of how far it overfits."
 )
 
+GUESSING = 1e-3
+
 
 def headline(found: Sequence[Finding]) -> str | None:
-    """The attack that names most members at one false alarm in 1,000; None if no row says."""
+    """The attack that names most members at one false alarm in 1,000, if more than chance; None if no row says."""
     best = _best(found)
     if best is None:
         return None
+    if not best.tpr_at_1e3.low > GUESSING:
+        return "At one false alarm in 1,000, no attack finds clearly more members than guessing, which finds 0.1 %"
     return (
         f"At one false alarm in 1,000, {_named(best)} finds {_share(best)} of the members of {_training(best)}; "
         "guessing finds 0.1 %"
@@ -41,7 +45,7 @@ def headline(found: Sequence[Finding]) -> str | None:
 def beside(found: Sequence[Finding]) -> str | None:
     """What the same attack finds in plain training, and what the loss attack says where the headline's is better."""
     best = _best(found)
-    if best is None:
+    if best is None or not best.tpr_at_1e3.low > GUESSING:
         return None
     plain = [f for f in found if f.plain and not best.plain and f.by == best.by]
     loss = [f for f in found if f.attack == "loss" != best.attack and f.name == best.name]
@@ -55,7 +59,7 @@ def beside(found: Sequence[Finding]) -> str | None:
 def _best(found: Sequence[Finding]) -> Finding | None:
     # A figure that is not known is not equal to itself.
     told = [f for f in found if f.tpr_at_1e3.value == f.tpr_at_1e3.value]
-    return max(told, key=lambda f: f.tpr_at_1e3.value, default=None)
+    return max(told, key=lambda f: (f.tpr_at_1e3.low > GUESSING, f.tpr_at_1e3.value), default=None)
 
 
 def _named(finding: Finding) -> str:
