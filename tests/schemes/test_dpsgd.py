@@ -91,7 +91,7 @@ def test_a_run_tells_its_epsilon():
     sure, usual = parse(settings.scheme).notes(state.private)
     rate = 50 / min(len(shard) for shard in data.partition.split("iid", digits.labels, 2, 0))
     assert sure.startswith("dpsgd: ε = ")
-    assert sure.endswith("at δ = 1e-05 as batches are used here, in 1 passes over a client's data")
+    assert sure.endswith("at δ = 1e-05 as batches are used here, in at most 1 passes over a client's data")
     assert f"were its 6 batches Poisson samples at rate {rate:.3g}, which they are not" in usual
     assert "infinite" in parse("dpsgd:noise=0").notes(state.private)[0]
     assert parse("dpsgd").notes({"client:0": parse("dpsgd").private_state(Layout({}))}) == ()

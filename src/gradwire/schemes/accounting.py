@@ -86,6 +86,6 @@ def epsilons(spent: Spent, noise: float, delta: float) -> tuple[tuple[str, float
     # k Gaussian mechanisms with noise σ are one with σ/√k.
     sure = dp_accounting.get_epsilon_gaussian(noise / sqrt(spent.passes), delta)
     return (
-        (f"as batches are used here, in {spent.passes} passes over a client's data", float(sure)),
+        (f"as batches are used here, in at most {spent.passes} passes over a client's data", float(sure)),
         (f"were its {spent.steps} batches Poisson samples at rate {spent.rate:.3g}, which they are not", float(usual)),
     )
