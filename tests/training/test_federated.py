@@ -112,7 +112,7 @@ def test_ragged_clients_train_together_exactly_as_one_after_another(alpha, batch
         return  # this draw leaves a client without data, and says so
     ends = []
     paths = [stack(network(name), pictures.shape, path=path) for path in ("layered", "functional")]
-    for chosen in (Way(None), *(Way(path, 3) for path in paths), Way(paths[0], 2, threads=2), Way(None, threads=2)):
+    for chosen in (Way(None), *(Way(path, 3) for path in paths)):
         state = begin(settings, network(name))
         losses = loop.play_round(state, settings, pictures, shards, InProcess(Transcript(keep=0)), chosen)
         ends.append((losses, state.model.state_dict()))

@@ -1,11 +1,7 @@
 """The clients of a round train: one after another, or as one batch where nothing is in the way of that."""
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +11,6 @@ from gradwire.schemes import Layout, Round, Scheme, State
 from gradwire.seeds import number
 from gradwire.training.batches import plan
 from gradwire.training.contribution import Contribution, contribution, drawing
-from gradwire.training.dropout_layers import with_own_dropout
 from gradwire.training.local import Descent
 from gradwire.training.optimizer import learning_rate
 from gradwire.training.settings import TrainSettings
@@ -29,13 +24,11 @@ class Way:
     Attributes:
         stack: what runs the clients' networks as one batch; None: one client after another.
         size: networks in one batch, at most.
-        threads: batches, or clients, at a time.
         notes: what a report has to say of it.
     """
 
     stack: Stack | None
     size: int = 1
-    threads: int = 1
     notes: tuple[str, ...] = ()
 
 
@@ -60,32 +53,17 @@ def way(
         return Way(None, notes=(f"{alone}: {scheme.name} has a say in each step",))
     kind = torch.device(settings.device).type
     engine = stack(model, dataset.shape, ragged=_ragged(settings, shards), device=settings.device)
-    # What networks draw comes from one generator, which threads would race for; dropout alone can have one of its own.
-    shared = model if engine.path == "layered" else with_own_dropout(model, 0)
-    threads = 1 if kind != "cpu" or _draws(shared, dataset.shape) else min(count, torch.get_num_threads())
     if engine.path == "plain":
-        says = f"clients train in {threads} threads, one after another in each" if threads > 1 else alone
-        return Way(None, 1, threads, (says + "".join(f"; {r}" for r in engine.reasons),))
-    threads = threads if engine.path == "layered" else 1
+        return Way(None, notes=(alone + "".join(f"; {r}" for r in engine.reasons),))
     limit = LIMITS.get(kind, ELSEWHERE) // (4 * Layout.of_model(model).size)
-    size = min(-(-count // threads), max(1, limit))
-    says = f"clients train {size} at a time, as one batch, by the {engine.path} path"
-    return Way(engine, size, threads, (says + (f", in {threads} threads" if threads > 1 else ""),))
+    size = min(count, max(1, limit))
+    return Way(engine, size, (f"clients train {size} at a time, as one batch, by the {engine.path} path",))
 
 
 def _ragged(settings: TrainSettings, shards: Sequence[Tensor]) -> bool:
     """Whether clients differ in their numbers of steps, or steps in their numbers of examples."""
     lengths = [[len(batch) for batch in plan(settings, "", len(shard), 0)] for shard in shards]
     return any(each != lengths[0] for each in lengths) or len(set(lengths[0])) > 1
-
-
-def _draws(model: nn.Module, shape: tuple[int, int, int]) -> bool:
-    """Whether a forward pass in training mode takes random numbers (dropout)."""
-    images = torch.zeros(2, *shape, dtype=next(model.parameters()).dtype)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        before = torch.get_rng_state()
-        copy.deepcopy(model).train()(images)
-        return not torch.equal(before, torch.get_rng_state())
 
 
 def contributions(
@@ -110,10 +88,7 @@ def contributions(
         used = shard if settings.local else shard[work[party].plan[0]]
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(used))
         steps, size = work[party] if settings.local else None, len(shard)
-        network = model
-        if chosen.threads > 1:
-            network = with_own_dropout(model, number("dropout", round.seed, round.index, party))
-        came = contribution(network, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
+        came = contribution(model, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
         return {party: came}
 
     def together(lot: Sequence[str]) -> dict[str, Contribution]:
@@ -122,32 +97,12 @@ def contributions(
             came = _together(model, dataset, [shards[p] for p in lot], [work[p] for p in lot], chosen.stack)
         return {party: Contribution(*each, private[party]) for party, each in zip(lot, came, strict=True)}
 
-    parties = list(shards)
-    if chosen.stack is None:
-        jobs = [partial(alone, party) for party in parties]
-    else:
-        lots = (parties[i : i + chosen.size] for i in range(0, len(parties), chosen.size))
-        jobs = [partial(together, lot) for lot in lots]
     found: dict[str, Contribution] = {}
-    for each in _run(jobs, chosen.threads):
-        found |= each
+    parties = list(shards)
+    for start in range(0, len(parties), chosen.size):
+        lot = parties[start : start + chosen.size]
+        found |= alone(lot[0]) if chosen.stack is None else together(lot)
     return found
-
-
-T = TypeVar("T")
-
-
-def _run(jobs: Sequence[Callable[[], T]], threads: int) -> list[T]:
-    """What the jobs return, in their order; each computes in a thread of its own, which has one core."""
-    if threads == 1 or len(jobs) == 1:
-        return [job() for job in jobs]
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]), ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(lambda job: job(), jobs))
-    finally:
-        torch.set_num_threads(before)
 
 
 Came = tuple[float, dict[str, Tensor], dict[str, Tensor]]

@@ -4,7 +4,6 @@ Examples come last, (N, features, B), so that inner loops run over all examples,
 product over networks.
 """
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +35,8 @@ class Outer:
 Gradient = Tensor | Outer
 
 
-class Scratch(threading.local):
-    """Memory that a thread uses again at every step: fresh pages cost more than the products that fill them."""
+class Scratch:
+    """Memory that is used again at every step: fresh pages cost more than the products that fill them."""
 
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
