@@ -69,3 +69,17 @@ def test_a_scheme_whose_clients_send_units_of_their_own_is_refused():
 def test_what_does_not_compose_is_refused_with_the_reason(spec, message):
     with pytest.raises(GradwireError, match=message):
         parse(spec)
+
+
+def test_the_noise_of_a_sum_is_that_of_what_was_sent():
+    zeros = {name: torch.zeros(200, 200) for name in random_update(0)}
+    cluster = Cluster.of("noise:std=0.5+sga", [zeros] * 4)
+    _, seen = cluster.play([zeros] * 4)
+    spread = flat(cluster.scheme.decode(seen)).std()
+    torch.testing.assert_close(spread, torch.tensor(cluster.scheme.deviation(seen.round)), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("spec", ["none+sga", "noise:std=0.5+sga"])
+def test_without_a_promise_there_is_none_behind_a_sum_either(spec):
+    cluster = Cluster.of(spec, [random_update(i) for i in range(2)])
+    assert cluster.scheme.guarantee(cluster.private) is None

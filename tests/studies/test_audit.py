@@ -148,7 +148,7 @@ def test_what_cannot_be_resumed(tmp_path):
     with pytest.raises(GradwireError, match="holds a run that ended"):
         audit(AuditSettings(**QUICK), resume=ended)
     (ended / "checkpoints").mkdir()
-    with pytest.raises(GradwireError, match=r"that run has tv=0.0001; this one 0.1"):
+    with pytest.raises(GradwireError, match=r"has tv=0.0001; this run has tv=0.1"):
         audit(AuditSettings(**QUICK, tv=0.1), resume=ended)
     with pytest.raises(GradwireError, match="exclude each other"):
         audit(AuditSettings(**QUICK), tmp_path / "other", resume=ended)

@@ -22,6 +22,7 @@ from gradwire.schemes.topk import TopK
 from gradwire.secure import identity
 from gradwire.secure.protocol import Host, Hosting, Member, Total, Uploads
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire.view import LocalWork
 
 INNER, OUTER = "first/", "sum/"
 """Before the names of the two schemes' states."""
@@ -60,6 +61,10 @@ class Composed(Scheme):
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
         """What the first scheme has to say."""
         return self.first.notes({party: _part(state, INNER) for party, state in private.items()})
+
+    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+        """As the first scheme has it: a secure sum only adds to it."""
+        return self.first.guarantee({party: _part(state, INNER) for party, state in private.items()})
 
     def check_local(self, local: bool, weighted: bool = False) -> None:
         """As both have it."""
@@ -167,6 +172,10 @@ class Composed(Scheme):
     def pooled(self, round: Round) -> int:
         """All of the round's."""
         return len(round.clients)
+
+    def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
+        """That of a mean of as many clients' independent noise."""
+        return self.first.deviation(round, batch, work) / len(round.clients) ** 0.5
 
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
         """A fellow client takes out of each sum what it masked itself (`_inner`)."""

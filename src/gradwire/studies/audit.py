@@ -51,7 +51,11 @@ def audit(
         # In other chunks the table would be another one by rounding, so that a resumed audit keeps to its own.
         size = int(str(begun(resume)["chunk"])) if resume else chunk_size(settings, model, victims.shape)
         settings = replace(settings, chunk=size)
-    run = RunFolder.resume(resume, COLUMNS, asdict(settings)) if resume else RunFolder.create(out, "audit", COLUMNS)
+    run = (
+        RunFolder.resume(resume, "audit", COLUMNS, asdict(settings))
+        if resume
+        else RunFolder.create(out, "audit", COLUMNS)
+    )
     run.checkpoints.mkdir(exist_ok=True)
     run.configure("audit", asdict(settings))
     images, _ = victims.batch(range(settings.samples * settings.batch))

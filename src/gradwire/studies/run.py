@@ -68,19 +68,18 @@ class RunFolder:
         return run
 
     @classmethod
-    def resume(cls, path: str | Path, columns: Iterable[str], settings: Mapping[str, object]) -> "RunFolder":
+    def resume(
+        cls, path: str | Path, command: str, columns: Iterable[str], settings: Mapping[str, object]
+    ) -> "RunFolder":
         """The folder of a run that was cut, to be run again from its checkpoints: its results begin anew.
 
         Raises:
             GradwireError: no run there, one that ended, or one of other settings (naming what differs).
         """
-        run, before = cls(Path(path), columns), begun(path)
-        now = json.loads(json.dumps(settings))
-        for name in now:
-            if before.get(name) != now[name]:
-                raise GradwireError(f"--resume {path}: that run has {name}={before.get(name)}; this one {now[name]}")
-        with (run.path / RESULTS).open("w", newline="") as file:
-            csv.writer(file).writerow(run.columns)
+        begun(path)
+        run = cls(Path(path), columns)
+        run.check(command, settings)
+        run.rewrite([])
         return run
 
     @property
