@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 audit: $(VENV)/installed
 	$(BIN)/gradwire audit
 
+# A process a core and a thread a process: threads of several processes on one core would wait for each other.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

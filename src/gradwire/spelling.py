@@ -67,4 +67,6 @@ def _value(what: str, text: str, hint: object) -> object:
 
 
 def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return repr(value).replace("e+", "e")  # a plus composes schemes
+    return str(value).lower() if isinstance(value, bool) else str(value)

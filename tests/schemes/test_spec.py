@@ -31,6 +31,10 @@ def test_a_spec_reads_back(scheme):
     assert parse(scheme.spec) == scheme
 
 
+def test_a_large_number_has_no_plus_in_it():
+    assert parse("sga:max=1e16").spec == "sga:max=1e16"
+
+
 def test_the_shortest_spec():
     assert parse("powersgd:rank=1,warm_start=true").spec == "powersgd"
     assert parse("topk:ratio=0.01").spec == "topk:ratio=0.01"

@@ -9,13 +9,15 @@ from gradwire.studies.grid import run_study
 from gradwire.studies.secure_sums import SecureSums
 
 
-def rows(ssim=0.2, open_found=0.9, hidden_found=0.3):
-    """What a finished study could hold: every sum inverted equally well, labels found so often."""
+def rows(ssim=0.2, alone=0.9, open_found=0.9, hidden_found=0.3):
+    """What a finished study could hold: every sum, and `none` alone, inverted so well, labels found so often."""
     for cell in SecureSums(samples=1).cells():
         row = {"command": cell.command, "label": cell.label}
         if cell.command == "audit":
-            for knowledge in ("naive", "adaptive"):
-                yield row | {"knowledge": knowledge, "ssim": str(ssim), "success": str(int(ssim >= 0.6))}
+            (scheme,), batch = cell.settings["schemes"], str(cell.settings["batch"])
+            reached = alone if scheme == "none" else ssim
+            row |= {"scheme": scheme, "batch": batch, "ssim": str(reached), "success": str(int(reached >= 0.6))}
+            yield from (row | {"knowledge": knowledge} for knowledge in ("naive", "adaptive"))
         elif cell.command == "labels":
             found = open_found if cell.settings["union"] == "open" else hidden_found
             ends = {"accuracy": found, "low": found - 0.05, "high": found + 0.05, "fellow": 0.3, "chance": 0.1}
@@ -36,9 +38,17 @@ def test_one_client_stands_alone_and_several_are_summed():
         assert (settings["clients"] == 1) == (scheme.name in ("none", "topk"))
 
 
+def on_inversion(**measured):
+    return {says: holds for says, holds in verdicts(**measured).items() if "against inversion" in says}
+
+
 def test_a_sum_holds_where_no_image_came_back():
-    assert all(holds for says, holds in verdicts().items() if "against inversion" in says)
-    assert not any(holds for says, holds in verdicts(ssim=0.7).items() if "against inversion" in says)
+    assert {holds for says, holds in on_inversion().items() if "none" not in says} == {True}
+    assert set(on_inversion(ssim=0.7).values()) == {False}
+
+
+def test_an_attack_that_fails_without_a_sum_says_nothing_of_sums():
+    assert set(on_inversion(alone=0.4).values()) == {None}
 
 
 def test_entries_in_the_open_tell_labels_and_an_anonymous_union_must_not_tell_whose():
