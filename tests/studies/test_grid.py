@@ -1,7 +1,7 @@
 """The grid runner: what is finished stays, what is claimed is checked, what cannot be is refused."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -11,7 +11,8 @@ from gradwire.errors import GradwireError
 from gradwire.studies import own
 from gradwire.studies.catalog import STUDIES, find
 from gradwire.studies.cells import RUNNERS
-from gradwire.studies.grid import Cell, Claim, Study, run_study
+from gradwire.studies.grid import Cell, Claim, Restartable, Study, run_study
+from gradwire.studies.run import RunFolder
 
 TRAIN = {"data": "digits:train=64,test=20", "model": "mlp", "rounds": 4, "eval_every": 2, "clients": 2}
 
@@ -85,6 +86,17 @@ def test_an_unfinished_training_goes_on_from_its_checkpoint(tmp_path):
     runner(TRAIN | {"scheme": "topk:ratio=0.1"}, cell)
     runner(TRAIN | {"scheme": "topk:ratio=0.1"}, tmp_path / "whole")
     assert timeless(table(cell)) == timeless(table(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("command", RUNNERS)
+def test_what_was_cut_before_it_could_be_gone_on_with_begins_again(tmp_path, command):
+    """A run leaves its table and settings first; a cell that was cut there must not be in the way of itself."""
+    folder, begun = tmp_path / "cell", []
+    RunFolder.create(folder, command, ("scheme",))
+    assert isinstance(RUNNERS[command], Restartable)
+    replace(RUNNERS[command], run=lambda settings, out, resume: begun.append((out, resume)))({}, folder)
+    assert begun == [(folder, None)]
+    assert not folder.exists()
 
 
 @pytest.mark.slow

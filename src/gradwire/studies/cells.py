@@ -1,6 +1,5 @@
 """How a cell of a study is run: one runner a command, from plain settings to a run's folder."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 from gradwire.errors import GradwireError
 from gradwire.studies.audit import audit
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.grid import Runner, afresh
+from gradwire.studies.grid import Restartable, Runner
 from gradwire.studies.membership import MembershipSettings, run_membership
 from gradwire.studies.run import CHECKPOINT, CHECKPOINTS, CONFIG, RunFolder
 from gradwire.studies.secure_leaks import LABELS, MAXIMUM, LabelLeak, MaximumLeak, label_leak, maximum_leak
@@ -19,23 +18,35 @@ from gradwire.training import TrainSettings
 T = TypeVar("T")
 
 
-def train_cell(settings: Mapping[str, Any], folder: Path) -> None:
+Where = Path | None
+"""The folder to write, or that of a run to go on with: one of the two."""
+
+
+def train_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
     """A training run: `data`, `model` and `eval_every`, and the fields of `TrainSettings`."""
     own: dict[str, Any] = {"data": "digits", "model": "convnet", "eval_every": 20} | dict(settings)
     data, model, every = own.pop("data"), own.pop("model"), own.pop("eval_every")
-    begun = (folder / CHECKPOINT).exists()
-    out, resume = (None, folder) if begun else (folder, None)
     run_training(data, model, _made(TrainSettings, own), eval_every=every, out=out, resume=resume)
 
 
-def audit_cell(settings: Mapping[str, Any], folder: Path) -> None:
-    """An audit: the fields of `AuditSettings`. One that was cut goes on from its attacks' checkpoints."""
-    made = _made(AuditSettings, settings)
-    if (folder / CHECKPOINTS).is_dir() and (folder / CONFIG).is_file():
-        audit(made, resume=folder)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-        audit(made, folder)
+def audit_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
+    """An audit: the fields of `AuditSettings`."""
+    audit(_made(AuditSettings, settings), out, resume=resume)
+
+
+def membership_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
+    """A membership run: the fields of `MembershipSettings`."""
+    run_membership(_made(MembershipSettings, settings), out, resume)
+
+
+def labels_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
+    """What entries chosen in the open tell of labels: the fields of `LabelLeak`."""
+    RunFolder.create(out, "labels", LABELS).append([label_leak(_made(LabelLeak, settings))])
+
+
+def maximum_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
+    """What R_max tells of membership: the fields of `MaximumLeak`."""
+    RunFolder.create(out, "maximum", MAXIMUM).append([maximum_leak(_made(MaximumLeak, settings))])
 
 
 def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
@@ -50,26 +61,10 @@ def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
 
 
-def membership_cell(settings: Mapping[str, Any], folder: Path) -> None:
-    """A membership run: the fields of `MembershipSettings`."""
-    out, resume = (None, folder) if (folder / CONFIG).exists() else (folder, None)
-    run_membership(_made(MembershipSettings, settings), out, resume)
-
-
-def labels_cell(settings: Mapping[str, Any], folder: Path) -> None:
-    """What entries chosen in the open tell of labels: the fields of `LabelLeak`."""
-    RunFolder.create(folder, "labels", LABELS).append([label_leak(_made(LabelLeak, settings))])
-
-
-def maximum_cell(settings: Mapping[str, Any], folder: Path) -> None:
-    """What R_max tells of membership: the fields of `MaximumLeak`."""
-    RunFolder.create(folder, "maximum", MAXIMUM).append([maximum_leak(_made(MaximumLeak, settings))])
-
-
 RUNNERS: Mapping[str, Runner] = {
-    "train": train_cell,
-    "audit": audit_cell,
-    "membership": membership_cell,
-    "labels": afresh(labels_cell),
-    "maximum": afresh(maximum_cell),
+    "train": Restartable(train_cell, (CHECKPOINT,)),
+    "audit": Restartable(audit_cell, (CHECKPOINTS, CONFIG)),
+    "membership": Restartable(membership_cell, (CONFIG,)),
+    "labels": Restartable(labels_cell),
+    "maximum": Restartable(maximum_cell),
 }

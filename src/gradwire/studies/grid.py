@@ -168,18 +168,25 @@ def _run(runner: Runner, settings: Mapping[str, object], folder: Path) -> None:
     unfinished.rename(folder)
 
 
-def afresh(runner: Runner) -> Runner:
-    """A runner for commands that cannot go on with an unfinished run: it begins again."""
-    return _Afresh(runner)
-
-
 @dataclass(frozen=True)
-class _Afresh:
-    runner: Runner
+class Restartable:
+    """The runner of a command that may be able to go on with a run that was cut.
+
+    Attributes:
+        run: is given settings and either a folder to write or one to go on with.
+        marks: what a cut run must have left for that; without any, the command always begins again.
+    """
+
+    run: Callable[[Mapping[str, object], Path | None, Path | None], None]
+    marks: tuple[str, ...] = ()
 
     def __call__(self, settings: Mapping[str, object], folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        self.runner(settings, folder)
+        """Run a cell in this folder, from where it was cut or from its beginning."""
+        if self.marks and all((folder / mark).exists() for mark in self.marks):
+            self.run(settings, None, folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.run(settings, folder, None)
 
 
 def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
