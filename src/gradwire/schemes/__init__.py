@@ -3,7 +3,8 @@
 from gradwire.schemes.layout import Layout, Update, parameters
 from gradwire.schemes.measurement import Measurement, Stack, dense
 from gradwire.schemes.practice import Practice, Step
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_collective, enrol, introduce
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme, check_collective, enrol, introduce
 from gradwire.schemes.sight import others, pooled, sight
 from gradwire.schemes.spec import SCHEMES, parse
 

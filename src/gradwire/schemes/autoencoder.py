@@ -35,7 +35,8 @@ from gradwire.schemes.gradients import Gradient
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, Term, dense
 from gradwire.schemes.practice import Practice, Step
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_positive
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme, check_positive
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
 from gradwire.wire import ClientHalf, Deal, Send, ServerHalf, Tensors
 
 Y = TypeVar("Y", Send, Send | Deal | None)

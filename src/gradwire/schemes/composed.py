@@ -15,7 +15,8 @@ from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.practice import Practice, Step
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.sga import SGA, magnitude
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK

@@ -16,7 +16,8 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import budget
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_corrected
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme, check_corrected
 from gradwire.schemes.selection import choose
 from gradwire.schemes.sparse import Sparse, merge, rest, supports
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors

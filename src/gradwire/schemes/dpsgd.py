@@ -17,7 +17,7 @@ from gradwire.schemes.accounting import Spent, epsilons
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.none import Plain
 from gradwire.schemes.practice import Practice, Step
-from gradwire.schemes.scheme import Round, State
+from gradwire.schemes.round import Round, State
 from gradwire.seeds import generator
 from gradwire.wire.view import LocalWork
 

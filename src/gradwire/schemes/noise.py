@@ -13,7 +13,7 @@ from torch import Tensor
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.none import Plain
-from gradwire.schemes.scheme import Outcome, Round, State
+from gradwire.schemes.round import Outcome, Round, State
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf
 from gradwire.wire.view import LocalWork

@@ -6,7 +6,8 @@ from typing import ClassVar
 from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
 from gradwire.wire import ClientHalf, Send, ServerHalf
 
 

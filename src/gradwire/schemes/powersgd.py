@@ -15,7 +15,8 @@ from torch import Tensor
 from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Dense, LeftSketch, Measurement, RightSketch, Term
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_positive
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme, check_positive
 from gradwire.wire import ClientHalf, Send, ServerHalf
 
 Matrices = Mapping[str, Tensor]

@@ -14,14 +14,11 @@ trained as one batch (vmap) under it. Where there is none, nothing is in a cohor
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from gradwire.schemes.layout import Update
-
-if TYPE_CHECKING:
-    from gradwire.schemes.scheme import Round
+from gradwire.schemes.round import Round
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Step:
         examples: images that the client has in all, from which it takes the batch.
     """
 
-    round: "Round"
+    round: Round
     index: int
     steps: int
     batch: int

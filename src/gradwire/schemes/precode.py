@@ -19,7 +19,8 @@ from gradwire.errors import GradwireError
 from gradwire.models.bottleneck import VariationalBottleneck
 from gradwire.schemes.layout import Update
 from gradwire.schemes.none import Plain
-from gradwire.schemes.scheme import Sight, check_positive
+from gradwire.schemes.round import Sight
+from gradwire.schemes.scheme import check_positive
 from gradwire.seeds import number
 
 

@@ -15,7 +15,8 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.constraints import Cells
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State, check_positive
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme, check_positive
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
 

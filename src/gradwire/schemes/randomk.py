@@ -16,7 +16,8 @@ from gradwire.schemes import budget
 from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.selection import Per
 from gradwire.schemes.sparse import Sparse, supports
 from gradwire.wire import ClientHalf, Send, ServerHalf

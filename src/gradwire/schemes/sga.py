@@ -16,7 +16,8 @@ from torch import Tensor
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
 from gradwire.secure import identity
 from gradwire.secure.identity import Gathering
 from gradwire.secure.keys import Curve

@@ -3,7 +3,8 @@
 from gradwire.errors import GradwireError
 from gradwire.schemes.buckets import Bucketed
 from gradwire.schemes.layout import Layout, parameters
-from gradwire.schemes.scheme import Round, Scheme, Sight
+from gradwire.schemes.round import Round, Sight
+from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.spec import parse
 from gradwire.wire import BUFFERS, EVERYONE, SERVER, View
 

@@ -18,7 +18,8 @@ from gradwire.errors import WireError
 from gradwire.schemes.constraints import Signs
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
 
 

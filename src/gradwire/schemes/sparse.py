@@ -9,7 +9,7 @@ from torch import Tensor
 from gradwire.errors import WireError
 from gradwire.schemes.layout import Layout
 from gradwire.schemes.measurement import Measurement, Support
-from gradwire.schemes.scheme import Round
+from gradwire.schemes.round import Round
 from gradwire.wire import Tensors, indices
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.sparse import Sparse, merge
 from gradwire.schemes.topk import TopK
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors

@@ -15,7 +15,8 @@ from torch import Tensor
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.scheme import Outcome, Round, Sight, State, check_positive
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import check_positive
 from gradwire.schemes.selection import largest
 from gradwire.schemes.sga import SGA, magnitude
 from gradwire.schemes.sparse import Sparse, supports

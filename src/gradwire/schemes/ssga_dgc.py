@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout
-from gradwire.schemes.scheme import State, check_corrected
+from gradwire.schemes.round import State
+from gradwire.schemes.scheme import check_corrected
 from gradwire.schemes.ssga import SSGA
 
 

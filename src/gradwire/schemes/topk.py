@@ -13,7 +13,8 @@ from torch import Tensor
 from gradwire.schemes import budget
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.scheme import Outcome, Round, Scheme, Sight, State
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.selection import Per, choose
 from gradwire.schemes.sparse import Sparse, merge, rest, supports
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
