@@ -43,8 +43,9 @@ def parts(run: Run) -> list[Part]:
     """The sections of a study: one for each command whose rows it has, and one for trainings that were audited."""
     found = []
     for name, (title, present) in SECTIONS.items():
-        # Cells are told apart by their labels, which say more than the scheme where something else varies too.
-        rows = [{**row, "scheme": row["label"]} for row in run.rows if row["command"] == name]
+        # Cells are told apart by their labels, which name whatever varies: scheme, data, model.
+        told = {"data": "", "model": ""}
+        rows = [{**row, **told, "scheme": row["label"]} for row in run.rows if row["command"] == name]
         if rows:
             table, draw = present(rows)
             figures = {theme: render(draw(colours), "svg") for theme, colours in THEMES.items()}
@@ -103,8 +104,7 @@ def _largest(rows: Sequence[Row]) -> Presented:
 
 
 def _membership(rows: Sequence[Row]) -> Presented:
-    # Labels tell data and models apart as well.
-    found = findings({**row, "data": "", "model": ""} for row in rows)
+    found = findings(rows)
     return membership_table(found), lambda theme: accuracy_figure(found, theme)
 
 

@@ -164,7 +164,10 @@ def _run(runner: Runner, settings: Mapping[str, object], folder: Path) -> None:
     """One cell. Its folder gets its name when it is finished: what bears another is not."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    runner(settings, unfinished)
+    try:
+        runner(settings, unfinished)
+    except GradwireError as error:
+        raise GradwireError(f"cell {folder.name}: {error}") from None
     unfinished.rename(folder)
 
 

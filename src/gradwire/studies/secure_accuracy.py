@@ -49,7 +49,7 @@ class SecureAccuracy(Study):
     seeds: int = 3
     clients: int = 4
     model: str = "convnet"
-    lr: float = 0.05
+    lr: float = 0.02
     sparse_lr: float = 0.01
     dgc_lr: float = 0.02
     local_lr: float = 0.001
