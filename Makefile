@@ -10,7 +10,7 @@ audit: $(VENV)/installed
 
 # A process a core and a thread a process: threads of several processes on one core would wait for each other.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

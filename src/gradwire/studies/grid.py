@@ -9,15 +9,13 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 from gradwire.errors import GradwireError
+from gradwire.studies import workers
 from gradwire.studies.run import RESULTS, Progress, RunFolder, silent
 
 CLAIMS = "claims.csv"
@@ -152,8 +150,7 @@ def _finish(cells: Sequence[Cell], runners: Mapping[str, Runner], folder: Path, 
             _run(runners[cell.command], cell.settings, folder / cell.folder)
             yield
         return
-    # Processes are spawned: a fork would share the threads of this one's PyTorch.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with workers.pool(jobs) as pool:
         tasks = [pool.submit(_run, runners[c.command], c.settings, folder / c.folder) for c in cells]
         for task in as_completed(tasks):
             task.result()

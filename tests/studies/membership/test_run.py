@@ -1,6 +1,7 @@
 """A membership run: what it keeps, what it writes, that it goes on where it stopped, and that it invents no leak."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -182,6 +183,15 @@ def test_models_that_learn_nothing_give_nothing_away(attack, tmp_path):
         assert float(row["low"]) <= 0.5 <= float(row["high"])
 
 
+def _anybody(group):
+    """Whether any process of the group is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.slow
 def test_processes_change_nothing_and_a_killed_run_goes_on(whole, tmp_path):
     settings, folder = whole
@@ -190,11 +200,15 @@ def test_processes_change_nothing_and_a_killed_run_goes_on(whole, tmp_path):
         "from gradwire.studies.membership import *\n"
         f"if __name__ == '__main__': run_membership({settings!r}, {str(out)!r}, jobs=2)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list(out.glob(f"{lots.FOLDER}/*.safetensors"))) < 1:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    left = time.monotonic() + 60
+    while _anybody(process.pid) and time.monotonic() < left:
+        time.sleep(0.05)
+    assert not _anybody(process.pid), "workers outlive the run that started them"
     run_membership(settings, resume=out, jobs=2)
     assert rows(out) == rows(folder)

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from gradwire.errors import GradwireError
+from gradwire.studies import workers
 from gradwire.studies.membership.ground import ground
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow import Record, train_lot
@@ -70,9 +69,8 @@ def _trained(settings: MembershipSettings, out: Path, scheme: int, lots: Sequenc
         for lot in lots:
             yield _train(settings, out, scheme, lot)
         return
-    # Processes are spawned: a fork would share the threads of this one's PyTorch.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as workers:
-        for task in as_completed([workers.submit(_train, settings, out, scheme, lot) for lot in lots]):
+    with workers.pool(jobs) as pool:
+        for task in as_completed([pool.submit(_train, settings, out, scheme, lot) for lot in lots]):
             yield task.result()
 
 
