@@ -9,7 +9,6 @@ from gradwire import data
 
 pytestmark = [
     pytest.mark.data,
-    pytest.mark.skipif("GRADWIRE_DATA" not in os.environ, reason="GRADWIRE_DATA is not set"),
 ]
 
 

@@ -24,7 +24,6 @@ ENOUGH = {"fashion_mnist": 3000, "mnist": 2000, "cifar10": 6000}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.data,
-    pytest.mark.skipif("GRADWIRE_DATA" not in os.environ, reason="GRADWIRE_DATA is not set"),
 ]
 everywhere = pytest.mark.parametrize("source", STATED)
 
