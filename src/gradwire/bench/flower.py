@@ -8,19 +8,20 @@ peers as there are other clients; the server's by its parts, times how often a r
 
 import json
 import logging
+import statistics
 import sys
 import time
 from collections.abc import Callable
 
 
 def seconds(work: Callable[[], object], times: int = 3) -> float:
-    """The shortest of several runs."""
-    best = float("inf")
-    for _ in range(times):
+    """The median wall time of several runs, after one that is not counted where there is more than one."""
+    found = []
+    for _ in range(times + (times > 1)):
         started = time.perf_counter()
         work()
-        best = min(best, time.perf_counter() - started)
-    return best
+        found.append(time.perf_counter() - started)
+    return statistics.median(found[times > 1 :])
 
 
 def measure(clients: int, entries: int) -> dict[str, float]:

@@ -7,8 +7,7 @@ itself, without the wire; bytes are lengths of messages.
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from gradwire.bench.stopwatch import Stopwatch
+from gradwire.bench.timing import median_seconds
 from gradwire.errors import GradwireError
 from gradwire.report import COST_COLUMNS
 from gradwire.schemes import Layout, Round, introduce, parse
@@ -82,7 +82,7 @@ def masks() -> Iterator[Row]:
     several = [(bytes([i]) * 32, 1) for i in range(10)]
     for bits in BITS:
         codes = np.zeros(MILLION, dtype=Ring(bits, 2).dtype)
-        took = best(lambda codes=codes: blend(codes, several)) / len(several)  # type: ignore[misc]
+        took = median_seconds(lambda codes=codes: blend(codes, several)) / len(several)  # type: ignore[misc]
         yield row("mask", "gradwire", 2, MILLION, bits, took, None, MILLION * bits // 8, "measured")
 
 
@@ -91,7 +91,7 @@ def masking(clients: int, entries: int) -> Iterator[Row]:
     pairs = [(bytes([i % 256]) * 32, 1 if i % 2 else -1) for i in range(clients - 1)]
     for scheme, count in (("sga", entries), ("ssga", entries // 200)):
         codes = np.zeros(count, dtype=np.uint32)
-        took = best(lambda codes=codes: blend(codes, pairs))  # type: ignore[misc]
+        took = median_seconds(lambda codes=codes: blend(codes, pairs))  # type: ignore[misc]
         yield row(f"masking, {scheme}", "gradwire", clients, entries, 32, took, None, 4 * count, "measured")
 
 
@@ -154,12 +154,16 @@ def calculated(clients: int, entries: int) -> Row:
     signature, verification = keys.sign(identity, b"x"), keys.verification_key(identity)
     dealt = shares.split(bytes(16), t, k + 1)
     codes = ring.encode(values, 9.0)
-    mask = best(lambda: blend(codes, [(bytes(32), 1)]))
-    each = best(lambda: keys.agree("x25519", secret, public, "peer")) * 2
-    each += best(lambda: keys.verify(verification, signature, b"x")) + mask
-    one = k * each + 2 * best(lambda: shares.split(bytes(16), t, k + 1), 1) + best(lambda: ring.encode(values, 9.0))
-    add = best(lambda: np.add(codes, codes, out=codes))
-    restore = best(lambda: shares.combine(dict(enumerate(dealt)), t), 1)
+    mask = median_seconds(lambda: blend(codes, [(bytes(32), 1)]))
+    each = median_seconds(lambda: keys.agree("x25519", secret, public, "peer")) * 2
+    each += median_seconds(lambda: keys.verify(verification, signature, b"x")) + mask
+    one = (
+        k * each
+        + 2 * median_seconds(lambda: shares.split(bytes(16), t, k + 1), 1)
+        + median_seconds(lambda: ring.encode(values, 9.0))
+    )
+    add = median_seconds(lambda: np.add(codes, codes, out=codes))
+    restore = median_seconds(lambda: shares.combine(dict(enumerate(dealt)), t), 1)
     up = 4 * entries + 160 + k * (48 + 16 + 8)
     what = f"round, sga:threshold={t} of {k + 1},neighbours=few"
     return row(what, "gradwire", clients, entries, 32, one, clients * (add + mask + restore), up, "calculated")
@@ -187,13 +191,3 @@ def row(
 ) -> Row:
     """One line of the table."""
     return dict(zip(COST_COLUMNS, (what, by, clients, entries, bits, one, server, up, how), strict=True))
-
-
-def best(work: Callable[[], object], times: int = 5) -> float:
-    """The shortest of several runs, in seconds."""
-    found = float("inf")
-    for _ in range(times):
-        started = time.perf_counter()
-        work()
-        found = min(found, time.perf_counter() - started)
-    return found

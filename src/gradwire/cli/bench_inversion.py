@@ -32,8 +32,8 @@ def inversion(out: str | None, **options: object) -> None:
 
     \b
     With breaching beside it, in an environment of its own:
-      python -m venv /tmp/field && /tmp/field/bin/pip install breaching==0.1.2
-      gradwire bench inversion --breaching /tmp/field/bin/python
+      python -m venv field && field/bin/pip install breaching==0.1.2
+      gradwire bench inversion --breaching field/bin/python
     """
     settings = InversionSettings(**options)  # type: ignore[arg-type]
     with progress_bar() as progress:

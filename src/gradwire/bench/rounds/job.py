@@ -5,6 +5,7 @@ data.npz    images (uint8, or float32 in [0, 1]), labels; plan: positions of exa
 start.npz   the parameters to start from; the scripts leave theirs in end.npz
 """
 
+import ast
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -38,9 +39,19 @@ class Job:
 
     def network(self) -> nn.Module:
         """The network, with its first parameters."""
-        made = nn.Sequential(OrderedDict((name, eval(text, vars(nn))) for name, text in self.layers))
+        made = nn.Sequential(OrderedDict((name, _layer(text)) for name, text in self.layers))
         made.load_state_dict(self.start)
         return made
+
+
+def _layer(text: str) -> nn.Module:
+    """The layer of torch.nn with this `repr`: a call with literals, and nothing else is run."""
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call), text
+    assert isinstance(call.func, ast.Name), text
+    named = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+    layer: nn.Module = getattr(nn, call.func.id)(*map(ast.literal_eval, call.args), **named)
+    return layer
 
 
 @cache
