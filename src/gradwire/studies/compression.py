@@ -17,7 +17,7 @@ from typing import ClassVar
 from gradwire.studies.grid import Cell, Claim, Row, Study
 
 CLIENTS = 4
-POWERSGD, DGC = "powersgd:rank=4", "dgc:ratio=0.01,warmup_epochs=2"
+POWERSGD, DGC = "powersgd:rank=4", "dgc:ratio=0.01"
 TOPK, TOPK_PLAIN = "topk:ratio=0.01", "topk:ratio=0.01,error_feedback=false"
 SIGN, SIGN_FEEDBACK = "signsgd", "signsgd:error_feedback=true"
 MARGIN = 1.0
