@@ -13,13 +13,16 @@ Where the paper is silent or contradicts itself, this holds:
 - A client that takes fewer than m_w steps makes up for the others on the parameters that the last one left. With
   `warmup_rounds=0,warmup_iterations=100` and one local step, that is the paper's attack on untrained models.
 - Equation 9 does not say which optimiser: Adam. Plain gradient descent (`optimizer=sgd`) learns nothing in 30 steps.
+- One step of it takes the errors of all layers together, which to first order is what small steps on one layer after
+  another are. Under Adam they are not: all its steps are equally long, so that a bias of ten numbers would pull as hard
+  as a layer of thousands, and the autoencoder learns little of either.
 
 What is sent are parameters, not changes: the server decodes every client's with the decoder that this client once sent
 it, averages (equation 12), and replies with the mean, uncompressed. The decoders are its state, public in so far as
 whoever listened from the start has them as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Literal
@@ -135,19 +138,19 @@ class Autoencoder(Scheme, Practice):
         return decoded, state
 
     def _fit(self, state: dict[str, Tensor], parameters: Update) -> dict[str, Tensor]:
-        """Equation 9 on one tensor after the other, `passes` times, until it diverges."""
-        for tensor in (each for _ in range(self.passes) for each in parameters.values()):
+        """Equation 9, `passes` times, until it diverges."""
+        for _ in range(self.passes):
             if "good" in state:
-                state = self._descend(state, tensor.detach().reshape(-1))
+                state = self._descend(state, [tensor.detach().reshape(-1) for tensor in parameters.values()])
         return state
 
-    def _descend(self, state: dict[str, Tensor], vector: Tensor) -> dict[str, Tensor]:
-        """One step along the slope of the mean squared error (equation 10)."""
-        weights = state["weights"].to(vector).requires_grad_()
+    def _descend(self, state: dict[str, Tensor], vectors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """One step along the slope of the mean squared error of all parameters (equation 10)."""
+        weights = state["weights"].to(vectors[0]).requires_grad_()
         with torch.enable_grad():
             encoder, decoder = _halves(weights)
-            rebuilt = codec.decode(decoder, codec.encode(encoder, vector), len(vector))
-            (slope,) = torch.autograd.grad((rebuilt - vector).square().mean(), weights)
+            rebuilt = [codec.decode(decoder, codec.encode(encoder, vector), len(vector)) for vector in vectors]
+            (slope,) = torch.autograd.grad((torch.cat(rebuilt) - torch.cat(list(vectors))).square().mean(), weights)
         after = state | {"fits": state["fits"] + 1}
         if self.optimizer == "adam":
             slope = _adam(after, slope)
