@@ -1,4 +1,7 @@
-"""Devices by name."""
+"""Devices by name, and what they are in words."""
+
+import os
+import platform
 
 import torch
 
@@ -16,3 +19,10 @@ def check_device(name: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise GradwireError(f"device {name!r} cannot be used: {reason}") from None
+
+
+def machine(device: str) -> str:
+    """What a figure was measured on, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} CPU cores, {platform.machine()}, {torch.get_num_threads()} threads"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gradwire.bench.breaching import check
 from gradwire.bench.inversion import InversionSettings, inversion_speeds
+from gradwire.progress import Progress, silent
 from gradwire.report import SPEED_COLUMNS
-from gradwire.studies.run import Progress, Row, RunFolder, silent
+from gradwire.runs import Row, RunFolder
 
 NOTE = (
     "Single images, plain gradients, signed steps of one size on cosine distance and total variation, in fp32 unless "

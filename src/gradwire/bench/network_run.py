@@ -9,8 +9,9 @@ from gradwire.bench.network import BASELINE, RATES, measure
 from gradwire.bench.shaped import WORKERS, Job, shaped
 from gradwire.errors import GradwireError
 from gradwire.metrics.links import Step
+from gradwire.progress import Progress, silent
 from gradwire.report import NETWORK_COLUMNS
-from gradwire.studies.run import Progress, Row, RunFolder, silent
+from gradwire.runs import Row, RunFolder
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gradwire.bench.secure import benchmark
 from gradwire.report import COST_COLUMNS
-from gradwire.studies.run import RunFolder
+from gradwire.runs import RunFolder
 
 
 def run_secure(

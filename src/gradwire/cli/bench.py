@@ -10,7 +10,7 @@ from gradwire.cli.bench_inversion import inversion
 from gradwire.cli.bench_membership import membership
 from gradwire.cli.bench_secure import secure
 from gradwire.cli.bench_training import network, training
-from gradwire.studies.run import machine
+from gradwire.devices import machine
 
 
 @click.group()

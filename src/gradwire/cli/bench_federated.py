@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gradwire.bench.federated import COLUMNS, SETTINGS, paces
+from gradwire.devices import machine
 from gradwire.errors import GradwireError, unknown
-from gradwire.studies.run import machine
 
 
 @click.command()

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gradwire.bench.membership import epochs, pool
+from gradwire.devices import machine
 from gradwire.schemes import parse
-from gradwire.studies.run import machine
 from gradwire.training.plain import Speed
 
 MINUTES, SHADOWS = 10, 64

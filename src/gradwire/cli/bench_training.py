@@ -11,8 +11,9 @@ from gradwire.bench.network_run import NetworkSettings, run_network
 from gradwire.bench.training import hooks, selection
 from gradwire.bench.wire import message_speeds
 from gradwire.cli.show import outcome, progress_bar
+from gradwire.devices import machine
+from gradwire.runs import CONFIG
 from gradwire.schemes import parse
-from gradwire.studies.run import CONFIG, machine
 
 DDP_SCHEMES = ("none", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "qsgd", "signsgd")
 

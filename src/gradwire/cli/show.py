@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from gradwire import report
+from gradwire.runs import RESULTS
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         def move(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)
+            bars.update(tasks[stage], completed=done, total=total)
 
         yield move
 
@@ -56,7 +57,7 @@ def recorded(folder: Path) -> None:
     columns = ("scheme", "knowledge", "victim", "bytes_up", "ratio", "objective", "labels")
     for name in columns:
         table.add_column(name.replace("_", " "))
-    with (folder / "results.csv").open(newline="") as file:
+    with (folder / RESULTS).open(newline="") as file:
         for row in csv.DictReader(file):
             table.add_row(*(row[name] for name in columns))
     Console().print(table)

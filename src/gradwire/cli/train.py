@@ -7,9 +7,9 @@ import click
 from gradwire.cli.options import shared
 from gradwire.cli.show import outcome, progress_bar
 from gradwire.errors import GradwireError
+from gradwire.progress import Progress, silent
 from gradwire.schemes import parse
 from gradwire.studies import run_training
-from gradwire.studies.run import Progress, silent
 from gradwire.training import TrainSettings
 from gradwire.wire import Transcript
 from gradwire.wire.rendezvous import joined, launched, world_size

@@ -1,12 +1,9 @@
 """Rows of a `results.csv`: the columns a command writes, and how a cell is read."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from gradwire.errors import GradwireError
-
-Row = Mapping[str, Any]
-"""A measurement: column → value, as text from a file or as the value itself."""
+from gradwire.runs import Row
 
 _COMMON = ("data", "model", "scheme", "seed", "device", "seconds", "bytes_up", "bytes_down", "ratio")
 AUDIT_COLUMNS = (

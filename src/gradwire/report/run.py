@@ -21,9 +21,7 @@ from gradwire.report.rows import (
     Row,
     require,
 )
-
-RESULTS, CONFIG, PICTURES = "results.csv", "config.json", "reconstructions.safetensors"
-CURVES = "curves.safetensors"
+from gradwire.runs import CONFIG, CURVES, RECONSTRUCTIONS, RESULTS
 
 Kind = Literal["audit", "train", "membership", "study", "network", "speed", "cost"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
@@ -81,10 +79,10 @@ def read(folder: Path) -> Run:
     require(columns, COLUMNS[kind], str(folder / RESULTS))
     pictures: dict[str, Tensor] = {}
     if kind == "audit":
-        pictures = _pictures(folder / PICTURES)
+        pictures = _pictures(folder / RECONSTRUCTIONS)
         if "originals" not in pictures:
             pictures = {}
-            notes.append(f"This folder has no {PICTURES} with the original images, so there are no pictures here.")
+            notes.append(f"This folder has no {RECONSTRUCTIONS} with the originals, so there are no pictures here.")
     curves = _curves(folder / CURVES) if kind == "membership" else {}
     return Run(folder, kind, rows, config, pictures, notes, curves)
 

@@ -20,8 +20,7 @@ from gradwire.report.summary import summarise
 from gradwire.report.tables import Column, Table
 from gradwire.report.tradeoff import accuracy_figure
 from gradwire.report.training import follow, training_table
-
-CLAIMS = "claims.csv"
+from gradwire.runs import CLAIMS
 
 
 @dataclass(frozen=True)

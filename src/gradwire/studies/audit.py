@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from gradwire import data, metrics
-from gradwire.attacks.inversion import Guess, Problem
+from gradwire.attacks.inversion import ATTACKING, Guess, Problem
 from gradwire.errors import GradwireError
+from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
+from gradwire.runs import RunFolder, begun
 from gradwire.schemes import Layout, sight
 from gradwire.studies.audit_cells import Cell, chunk_size, chunks, held, network, public_images
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.run import Progress, RunFolder, begun, silent
 
 COLUMNS = (*AUDIT_COLUMNS, "label_accuracy")
 
@@ -62,26 +63,22 @@ def audit(
     truth = images.view(settings.samples, settings.batch, *victims.shape)
     pictures = {"originals": truth}
     notes: dict[str, None] = {}
-    lost, done, finished = 0, 0, 0
+    lost, finished = 0, 0
     attacks = {name: settings.attack(name, gallery) for name in settings.attacks}
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.cells * sum(steps)
-
-    def tick(victims: int) -> None:
-        nonlocal done
-        done += victims
-        progress("attacking", done, total)
 
     for number, chunk in enumerate(chunks(settings, victims, model, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in _of_sums(cell.problem))
         for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]
+            watch = part(progress, ATTACKING, finished, total)
             kept = run.checkpoints / f"{number:05}-{name}.safetensors"
-            guess = attack.run(problems, settings.seed, settings.device, tick, kept)
+            guess = attack.run(problems, settings.seed, settings.device, watch, kept)
             each = (time.perf_counter() - started) / len(chunk)
             finished += steps[position] * len(chunk)
-            tick(finished - done)
+            progress(ATTACKING, finished, total)
             lost += guess.lost
             notes |= dict.fromkeys(guess.notes)
             # Only here, when the attack has chosen, does the truth come in.

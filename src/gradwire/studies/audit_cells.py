@@ -11,9 +11,9 @@ from gradwire.attacks.inversion import Gallery, Knowledge, Problem, joint
 from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
+from gradwire.progress import Progress
 from gradwire.schemes import State
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.run import Progress
 from gradwire.training import TrainingState, TrainSettings, begin, capture, train
 from gradwire.training.rounds import capture_rounds
 from gradwire.wire import View

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gradwire.errors import GradwireError
+from gradwire.runs import CHECKPOINT, CHECKPOINTS, CONFIG, RunFolder
 from gradwire.studies.audit import audit
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.grid import Restartable, Runner
 from gradwire.studies.membership import MembershipSettings, run_membership
-from gradwire.studies.run import CHECKPOINT, CHECKPOINTS, CONFIG, RunFolder
 from gradwire.studies.secure_leaks import LABELS, MAXIMUM, LabelLeak, MaximumLeak, label_leak, maximum_leak
 from gradwire.studies.training import run_training
 from gradwire.training import TrainSettings

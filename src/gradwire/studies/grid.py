@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from gradwire.errors import GradwireError
+from gradwire.progress import Progress, silent
+from gradwire.runs import CLAIMS, RESULTS, RunFolder
 from gradwire.studies import workers
-from gradwire.studies.run import RESULTS, Progress, RunFolder, silent
 
-CLAIMS = "claims.csv"
 CELLS = "cells"
 OWN = ("command", "label")
 """The columns that a study's table has before those of its cells."""

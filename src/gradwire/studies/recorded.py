@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 
 from gradwire import data, models
-from gradwire.attacks.inversion import pose
+from gradwire.attacks.inversion import ATTACKING, pose
 from gradwire.errors import GradwireError
 from gradwire.integrations.recording import Recording
+from gradwire.progress import Progress, part, silent
 from gradwire.report.pictures import contact_sheet
+from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.run import Progress, RunFolder, silent
 
 COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "bytes_up", "bytes_down", "ratio"),
@@ -50,16 +51,11 @@ def audit_recording(
     run = RunFolder.create(out, "audit", COLUMNS)
     note = f"Attacked: worker {recording.victim} in step {recording.round}, recorded in {path}."
     run.configure("audit", asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}, [note])
-    pictures, done = {}, 0
-    total = settings.iterations * len(problems) * len(settings.attacks)
-
-    def tick(victims: int) -> None:
-        nonlocal done
-        done += victims
-        progress("attacking", done, total)
-
-    for name in settings.attacks:
-        guess = settings.attack(name).run(list(problems.values()), settings.seed, settings.device, tick)
+    pictures = {}
+    total = settings.iterations * len(problems)
+    for number, name in enumerate(settings.attacks):
+        watch = part(progress, ATTACKING, number * total, len(settings.attacks) * total)
+        guess = settings.attack(name).run(list(problems.values()), settings.seed, settings.device, watch)
         for i, knowledge in enumerate(problems):
             pictures[f"{recording.scheme}|{name}|{knowledge}"] = guess.images[i]
             (run.path / f"{name}-{knowledge}.png").write_bytes(contact_sheet(guess.images[i]))

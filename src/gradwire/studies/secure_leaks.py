@@ -17,10 +17,10 @@ from gradwire import data, models
 from gradwire.attacks.inversion.labels import last_linear
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
+from gradwire.runs import Row
 from gradwire.schemes import Layout, sight
 from gradwire.schemes.ssga import SSGA, VOTE
 from gradwire.seeds import generator
-from gradwire.studies.run import Row
 from gradwire.training import TrainSettings, begin, capture, gradient, train
 from gradwire.wire import View, indices
 

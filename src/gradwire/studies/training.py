@@ -7,9 +7,10 @@ from pathlib import Path
 from gradwire import data, models
 from gradwire.errors import GradwireError
 from gradwire.metrics.energy import Meter
+from gradwire.progress import Progress, silent
 from gradwire.report import TRAIN_COLUMNS
+from gradwire.runs import CHECKPOINT, RunFolder
 from gradwire.schemes import Layout, check_collective, parse
-from gradwire.studies.run import CHECKPOINT, Progress, RunFolder, silent
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.wire import Collective, InProcess, Star, Transcript, Transport
 from gradwire.wire.rendezvous import agree

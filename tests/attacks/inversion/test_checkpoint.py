@@ -22,7 +22,7 @@ class Cut(Exception):
 def after(iterations):
     left = iterations
 
-    def tick(victims):
+    def tick(stage, done, total):
         nonlocal left
         left -= 1
         if not left:
@@ -46,8 +46,8 @@ def test_an_attack_that_was_cut_ends_as_one_that_was_not(problems, attack, tmp_p
     with pytest.raises(Cut):
         attack.run(problems, seed=3, progress=after(27), checkpoint=path, every=10)
     seen = []
-    resumed = attack.run(problems, seed=3, progress=seen.append, checkpoint=path, every=10)
-    assert len(seen) == 20
+    resumed = attack.run(problems, seed=3, progress=lambda *step: seen.append(step), checkpoint=path, every=10)
+    assert seen == [("attacking", done * len(problems), 40 * len(problems)) for done in range(21, 41)]
     for name in ("images", "labels", "objective"):
         assert torch.equal(getattr(resumed, name), getattr(whole, name))
 
@@ -56,7 +56,7 @@ def test_a_finished_attack_is_not_run_again(problems, tmp_path):
     path = tmp_path / "attack.safetensors"
     first = IGA(iterations=7).run(problems, checkpoint=path)
     seen = []
-    again = IGA(iterations=7).run(problems, checkpoint=path, progress=seen.append)
+    again = IGA(iterations=7).run(problems, checkpoint=path, progress=lambda *step: seen.append(step))
     assert seen == []
     assert torch.equal(first.images, again.images)
 

@@ -5,6 +5,7 @@ from sklearn.mixture import GaussianMixture
 import gradwire
 from gradwire import data, models
 from gradwire.attacks.inversion import Bayes, Gallery, pose
+from gradwire.attacks.inversion.bayes import REHEARSALS, TRIED
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.rehearsal import rehearse
@@ -93,9 +94,21 @@ def test_the_scale_is_chosen_without_the_victims(model, digits, own):
     images, labels = (tensor.clone() for tensor in digits.batch([0]))
     view = gradwire.capture(model, images, labels, "noise:std=0.05")
     attack = Bayes(iterations=20, gallery=own)
-    first = attack.rehearsed(pose(view, "adaptive"), 0, "cpu")
+    first = attack.rehearsed([pose(view, "adaptive")], 0, "cpu")
     images.zero_()
-    assert attack.rehearsed(pose(view, "adaptive"), 0, "cpu") == first
+    assert attack.rehearsed([pose(view, "adaptive")], 0, "cpu") == first
+
+
+def test_a_rehearsal_tells_how_far_it_is_and_does_not_count_as_the_attack(model, digits, own):
+    specs = ("noise:std=0.05", "topk:ratio=0.1")
+    problems = [pose(gradwire.capture(model, *digits.batch([0]), spec), "adaptive") for spec in specs]
+    told = []
+    Bayes(iterations=2, gallery=own).run(problems, progress=lambda *step: told.append(step))
+    rows = REHEARSALS * len(TRIED)
+    assert told == [
+        *(("rehearsing", done * rows, 4 * rows) for done in (1, 2, 3, 4)),
+        *(("attacking", done * len(problems), 2 * len(problems)) for done in (1, 2)),
+    ]
 
 
 @pytest.mark.parametrize("prior", ["tv", "patch"])

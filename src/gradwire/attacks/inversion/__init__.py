@@ -11,10 +11,11 @@ from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
-from gradwire.attacks.inversion.problem import KNOWLEDGE, Guess, Knowledge, Problem, pose
+from gradwire.attacks.inversion.problem import ATTACKING, KNOWLEDGE, Guess, Knowledge, Problem, pose
 from gradwire.attacks.inversion.rehearsal import Gallery
 from gradwire.attacks.inversion.rounds import Rounds, joint
 from gradwire.errors import GradwireError, unknown
+from gradwire.progress import Progress, silent
 from gradwire.wire import View
 
 
@@ -26,11 +27,12 @@ class Attack(Protocol):
         problems: Sequence[Problem],
         seed: int = 0,
         device: str = "cpu",
-        progress: Callable[[int], None] | None = None,
+        progress: Progress = silent,
         checkpoint: Path | None = None,
     ) -> Guess:
         """Attack problems that share a model, a mode and a shape, as one batch.
 
+        Progress is told in the stage `ATTACKING`, in victims times iterations; what comes before has stages of its own.
         What takes long keeps its state in the file `checkpoint`, and goes on from there if the file exists.
         """
 
@@ -98,6 +100,7 @@ def invert(
 _attack = attack
 
 __all__ = [
+    "ATTACKING",
     "ATTACKS",
     "DLG",
     "IDLG",

@@ -14,7 +14,7 @@ kept entries of Top-K give x where any row kept its entry, with slopes that were
 that were (∂W has rank one), and a pixel of which nothing was kept is taken for zero at the layer: it was small.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.first_layer import FirstLayer
-from gradwire.attacks.inversion.problem import Guess, Problem
+from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.attacks.inversion.rows import Entries, read, single_activations
 from gradwire.errors import GradwireError
+from gradwire.progress import Progress, silent
 from gradwire.schemes.measurement import LeftSketch
 
-Progress = Callable[[int], None]
 GREY = 0.5
 
 
@@ -43,7 +43,7 @@ class Analytic:
         problems: Sequence[Problem],
         seed: int = 0,
         device: str = "cpu",
-        progress: Progress | None = None,
+        progress: Progress = silent,
         checkpoint: Path | None = None,
     ) -> Guess:
         """Attack problems one by one, on the CPU in float64: they take microseconds, and no checkpoint is kept.
@@ -64,8 +64,7 @@ class Analytic:
             found = solve(problem, layer)
             if found is not None:
                 images[number], objective[number] = found[0].clamp(0, 1).float(), found[1]
-            if progress is not None:
-                progress(1)
+            progress(ATTACKING, number + 1, len(problems))
         labels = torch.stack([problem.labels.cpu() for problem in problems])
         solved = f"inputs of {layer.weight.removesuffix('.weight')} solved for in closed form"
         aside = (f"{self.name} {note}" for note in problems[0].left_aside())

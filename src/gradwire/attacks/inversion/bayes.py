@@ -6,8 +6,7 @@ log p(g | x) + log p(x). What p(g | x) is, the defence decides.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,10 +15,11 @@ from gradwire import metrics
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import total_variation
 from gradwire.attacks.inversion.patches import PatchPrior
-from gradwire.attacks.inversion.problem import Guess, Problem
+from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.rehearsal import Gallery, best, distinct, imitable, rehearse
-from gradwire.attacks.inversion.search import EVERY, Progress, Search
+from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError, unknown
+from gradwire.progress import Progress, silent
 
 SCALES: Mapping[str, float] = {"tv": 0.1, "patch": 1.0}
 """Of each prior, where nobody knows better: differences of neighbouring pixels, and the mixture as it was fitted."""
@@ -87,41 +87,42 @@ class Bayes(Search):
         least = self.slack**2 * match.stack.energy / match.stack.counts()
         return torch.maximum(stated.square(), least).clamp_min(torch.finfo(least.dtype).tiny)
 
-    def run(
-        self,
-        problems: Sequence[Problem],
-        seed: int = 0,
-        device: str = "cpu",
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-        every: int = EVERY,
-    ) -> Guess:
-        """As any search; before it, the prior is fitted and its scale rehearsed, with the adversary's own images.
+    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> Self:
+        """With a prior that is fitted to the adversary's own images, and a scale that was rehearsed on them.
 
         Raises:
-            GradwireError: as `Search.run`, and a patch prior without images to fit it to.
+            GradwireError: a patch prior without images to fit it to, or too few to rehearse with.
         """
+        ready = self
         if self.prior == "patch" and self.patches is None:
             if self.gallery is None:
                 raise GradwireError("bayes: a patch prior is fitted to images of the adversary's own; there are none")
-            fitted = PatchPrior.fit(self.gallery.images, self.gallery.source, seed=seed)
-            return replace(self, patches=fitted).run(problems, seed, device, progress, checkpoint, every)
+            ready = replace(ready, patches=PatchPrior.fit(self.gallery.images, self.gallery.source, seed=seed))
         if self.gallery is not None and self.scale is None and not self.scales:
-            chosen = {
-                key: self.rehearsed(each, seed, device) if imitable(each) else SCALES[self.prior]
-                for key, each in distinct(problems).items()
-            }
-            scales = tuple(chosen[p.view.scheme, p.knowledge] for p in problems)
-            return replace(self, scales=scales).run(problems, seed, device, progress, checkpoint, every)
-        return super().run(problems, seed, device, progress, checkpoint, every)
+            ready = replace(ready, scales=ready.rehearsed(problems, seed, device, progress))
+        return ready
 
-    def rehearsed(self, problem: Problem, seed: int, device: str) -> float:
+    def rehearsed(
+        self, problems: Sequence[Problem], seed: int, device: str, progress: Progress = silent
+    ) -> tuple[float, ...]:
+        """Each problem's scale: the best one for its scheme and knowledge, on images of the adversary's own."""
+        chosen = dict.fromkeys(distinct(problems), SCALES[self.prior])
+        posed = {key: problem for key, problem in distinct(problems).items() if imitable(problem)}
+        for turn, (key, problem) in enumerate(posed.items()):
+
+            def tell(_: str, done: int, of: int, turn: int = turn) -> None:
+                progress("rehearsing", turn * of + done, len(posed) * of)
+
+            chosen[key] = self.best_scale(problem, seed, device, tell)
+        return tuple(chosen[p.view.scheme, p.knowledge] for p in problems)
+
+    def best_scale(self, problem: Problem, seed: int, device: str, progress: Progress = silent) -> float:
         """The scale that does best, by mean SSIM, on the adversary's own images under the problem's scheme."""
         assert self.gallery is not None
         posed, truth = rehearse(problem, self.gallery, REHEARSALS, device)
         tried = [factor * SCALES[self.prior] for factor in TRIED]
         scales = tuple(scale for scale in tried for _ in posed)
-        found = replace(self, scales=scales).run(posed * len(tried), seed, device).images
+        found = replace(self, scales=scales).run(posed * len(tried), seed, device, progress).images
         truths = truth.repeat(len(tried), 1, 1, 1, 1)
         return best(metrics.ssim(metrics.match(found, truths), truths).view(len(tried), -1), tried)
 

@@ -7,12 +7,14 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.labels import infer
 from gradwire.attacks.inversion.pooling import widened
-from gradwire.errors import GradwireError
+from gradwire.errors import unknown
 from gradwire.schemes import Measurement, dense, others, pooled, sight
 from gradwire.wire import View
 
 Knowledge = Literal["naive", "adaptive"]
 KNOWLEDGE: tuple[Knowledge, ...] = ("naive", "adaptive")
+ATTACKING = "attacking"
+"""The stage of an attack's progress that counts victims times iterations."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
         GradwireError: unknown knowledge, a view that tells nothing, labels that cannot be inferred.
     """
     if knowledge not in KNOWLEDGE:
-        raise GradwireError(f"unknown knowledge {knowledge!r}; known: {', '.join(KNOWLEDGE)}")
+        raise unknown("knowledge", knowledge, KNOWLEDGE)
     scheme, seen = sight(view)
     clients = pooled(view, scheme, seen.round) if knowledge == "adaptive" and view.work is None else (view.victim,)
     view = widened(view, clients, others(view))

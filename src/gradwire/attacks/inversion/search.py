@@ -1,11 +1,11 @@
 """The search that iterative attacks share: noise, an optimiser within [0, 1], restarts ranked by what is minimised."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ from gradwire.attacks.inversion.checkpoint import Checkpoint, fingerprint
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.optimize import DECAYS, LBFGS, Adam, Box, Decay, Optimizer
 from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computing
-from gradwire.attacks.inversion.problem import Guess, Problem
+from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.errors import GradwireError, unknown
+from gradwire.progress import Progress, silent
 from gradwire.seeds import generator
 
-Progress = Callable[[int], None]
 OPTIMIZERS = ("adam", "lbfgs")
 EVERY = 100
 """Iterations from one checkpoint to the next."""
@@ -81,7 +81,7 @@ class Search(ABC):
         problems: Sequence[Problem],
         seed: int = 0,
         device: str = "cpu",
-        progress: Progress | None = None,
+        progress: Progress = silent,
         checkpoint: Path | None = None,
         every: int = EVERY,
     ) -> Guess:
@@ -91,7 +91,7 @@ class Search(ABC):
             problems: one a victim.
             seed: decides where the search starts.
             device: where it runs.
-            progress: called with the number of victims after each iteration.
+            progress: called after each iteration; one of one victim counts as one.
             checkpoint: a file that holds the search's state. Where it exists, the search goes on from there, and ends
                 as it would have without the interruption, to the last bit.
             every: iterations from one writing of the file to the next.
@@ -99,6 +99,23 @@ class Search(ABC):
         Raises:
             GradwireError: a checkpoint of another attack, or one that cannot be read or written.
         """
+        return self.prepared(problems, seed, device, progress)._search(
+            problems, seed, device, progress, checkpoint, every
+        )
+
+    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> Self:
+        """The attack as these problems want it: by default as it is."""
+        return self
+
+    def _search(
+        self,
+        problems: Sequence[Problem],
+        seed: int,
+        device: str,
+        progress: Progress,
+        checkpoint: Path | None,
+        every: int,
+    ) -> Guess:
         match = Match.of([problem for problem in problems for _ in range(self.restarts)], device)
         images = torch.stack([self._start(p, r, seed) for p in problems for r in range(self.restarts)]).to(device)
         unknowns = _Unknowns(images, *self.extras(match, seed))
@@ -119,8 +136,7 @@ class Search(ABC):
             optimizer.step(evaluate)
             if kept is not None and ((iteration + 1) % every == 0 or iteration + 1 == self.iterations):
                 kept.save(iteration + 1, optimizer.state)
-            if progress is not None:
-                progress(len(problems))
+            progress(ATTACKING, (iteration + 1) * len(problems), self.iterations * len(problems))
         found = unknowns.split(optimizer.points)
         with computing("fp32", device):
             values = self.value(match, *found).detach()

@@ -1,9 +1,9 @@
 """An audit in one training run: which canaries were in the first model's training set?"""
 
 from gradwire.metrics.one_run import one_run_bound
+from gradwire.runs import Row
 from gradwire.studies.membership.ground import Ground
 from gradwire.studies.membership.shadow import Record
-from gradwire.studies.run import Row
 
 
 def audit(common: Ground, record: Record) -> Row:

@@ -9,11 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from gradwire.errors import GradwireError
+from gradwire.progress import Progress
 from gradwire.studies import workers
 from gradwire.studies.membership.ground import ground
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow import Record, train_lot
-from gradwire.studies.run import Progress
 
 FOLDER = "shadows"
 

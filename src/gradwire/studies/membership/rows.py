@@ -10,12 +10,12 @@ from gradwire.attacks.membership import Answers, Signals, Traces
 from gradwire.metrics.membership import Membership
 from gradwire.metrics.roc import Roc
 from gradwire.report import MEMBERSHIP_COLUMNS
+from gradwire.runs import Row
 from gradwire.studies.membership.audit import audit
 from gradwire.studies.membership.ground import Ground
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow import POPULATION, Record
 from gradwire.studies.membership.verdicts import Tapped, Verdicts, on_answers, on_wire
-from gradwire.studies.run import Row
 
 COLUMNS = (*MEMBERSHIP_COLUMNS, "targets", "train_accuracy", "test_accuracy", "epsilon_claimed")
 

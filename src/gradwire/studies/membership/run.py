@@ -7,13 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from gradwire.errors import GradwireError
+from gradwire.progress import Progress, silent
+from gradwire.runs import CURVES, Row, RunFolder
 from gradwire.studies.membership.ground import Ground, ground
 from gradwire.studies.membership.lots import grow, harvest
 from gradwire.studies.membership.rows import COLUMNS, rows
 from gradwire.studies.membership.settings import MembershipSettings
-from gradwire.studies.run import Progress, Row, RunFolder, silent
-
-CURVES = "curves.safetensors"
 
 
 def run_membership(

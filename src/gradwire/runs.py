@@ -5,28 +5,25 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gradwire.devices import machine
 from gradwire.errors import GradwireError
 
-RESULTS = "results.csv"
+RESULTS, CLAIMS = "results.csv", "claims.csv"
 CONFIG = "config.json"
-RECONSTRUCTIONS = "reconstructions.safetensors"
+RECONSTRUCTIONS, CURVES = "reconstructions.safetensors", "curves.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINTS = "checkpoints"
-Row = Mapping[str, object]
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """The progress of a run that nobody watches."""
+Row = Mapping[str, Any]
+"""A measurement: column → value, as text from a file or as the value itself."""
 
 
 class RunFolder:
@@ -155,13 +152,6 @@ def begun(path: str | Path) -> dict[str, object]:
         return dict(json.loads((folder / CONFIG).read_text())["settings"])
     except (ValueError, KeyError, TypeError) as error:
         raise GradwireError(f"--resume {path}: {CONFIG} cannot be read: {error}") from None
-
-
-def machine(device: str) -> str:
-    """What a figure was measured on, in words."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"{os.cpu_count()} CPU cores, {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def _text(value: object) -> object:
