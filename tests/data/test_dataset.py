@@ -24,6 +24,7 @@ def test_what_it_says_of_itself() -> None:
     assert len(dataset) == 2
     assert dataset.shape == (3, 2, 2)
     assert dataset.num_classes == 2
+    assert repr(dataset) == "Dataset('toy', 'test', 2×3×2×2 torch.uint8, 2 classes)"
 
 
 def test_it_is_frozen() -> None:

@@ -40,6 +40,10 @@ class Dataset:
         if self.images.is_floating_point():
             self._check_range()
 
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.images.shape))
+        return f"Dataset({self.name!r}, {self.split!r}, {size} {self.images.dtype}, {self.num_classes} classes)"
+
     def __len__(self) -> int:
         return len(self.labels)
 

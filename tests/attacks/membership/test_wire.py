@@ -49,7 +49,7 @@ def capture(model, digits, scheme="none", **others):
 def test_traces_are_the_products_with_candidates_own_gradients(model, digits, scheme, knowledge) -> None:
     view = capture(model, digits, scheme)
     images, labels = digits.batch(range(5))
-    found = observe([view], images, labels, knowledge, chunk=2)
+    found = observe([view], images, labels, chunk=2)[knowledge]
     how, seen = sight(view)
     decoded, terms = how.decode(seen), how.measure(seen)
     for candidate, own in enumerate(gradients(model, images, labels)):
@@ -67,7 +67,7 @@ def test_traces_are_the_products_with_candidates_own_gradients(model, digits, sc
 @pytest.mark.parametrize("scheme", ["none", "topk:ratio=0.1", "powersgd:rank=2"])
 def test_the_only_image_of_a_round_is_all_that_was_sent(model, digits, scheme) -> None:
     view = gradwire.capture(model, *digits.batch([3]), scheme=scheme, mode="eval")
-    cosine = wire_attack("cosine").scores(observe([view], *digits.batch(range(8))))
+    cosine = wire_attack("cosine").scores(observe([view], *digits.batch(range(8)))["adaptive"])
     assert float(cosine[3]) == pytest.approx(1, abs=1e-3)
     assert cosine.argmax() == 3
 
@@ -75,9 +75,9 @@ def test_the_only_image_of_a_round_is_all_that_was_sent(model, digits, scheme) -
 def test_all_clients_of_a_round_are_observed_at_once(model, digits) -> None:
     view = capture(model, digits)
     views = [replace(view, victim=party) for party in view.clients]
-    together = observe(views, *digits.batch(range(6)))
+    together = observe(views, *digits.batch(range(6)))["adaptive"]
     for client, each in enumerate(views):
-        alone = observe([each], *digits.batch(range(6)))
+        alone = observe([each], *digits.batch(range(6)))["adaptive"]
         torch.testing.assert_close(together.inner[:, client : client + 1], alone.inner)
         torch.testing.assert_close(together.energy[:, client : client + 1], alone.energy)
 
@@ -85,13 +85,13 @@ def test_all_clients_of_a_round_are_observed_at_once(model, digits) -> None:
 @pytest.mark.parametrize("statistic", ["inner-product", "cosine", "norm-difference"])
 def test_an_update_tells_who_was_in_it(model, digits, statistic) -> None:
     view = gradwire.capture(model, *digits.batch(range(8)), mode="eval")
-    scores = wire_attack(statistic).scores(observe([view], *digits.batch(range(80))))
+    scores = wire_attack(statistic).scores(observe([view], *digits.batch(range(80)))["adaptive"])
     assert roc(scores, torch.arange(80) < 8).auc > 0.8
 
 
 def test_a_masked_sum_tells_who_was_with_any_client(model, digits) -> None:
     view = capture(model, digits, "sga")
-    scores = wire_attack("cosine").scores(observe([view], *digits.batch(range(120))))
+    scores = wire_attack("cosine").scores(observe([view], *digits.batch(range(120)))["adaptive"])
     assert roc(scores, torch.arange(120) < 12).auc > 0.7
 
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_observed(model, digits) -> None:
     with pytest.raises(GradwireError, match=r"4 candidates and labels of shape \(3,\)"):
         observe([view], images, labels[:3])
     with pytest.raises(GradwireError, match="unknown knowledge 'both'"):
-        observe([view], images, labels, "both")
+        observe([view], images, labels, ["both"])
     with pytest.raises(GradwireError, match="0 views do not share one model"):
         observe([], images, labels)
     other = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=1)

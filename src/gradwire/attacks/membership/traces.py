@@ -61,18 +61,18 @@ def observe(
     views: Sequence[View],
     images: Tensor,
     labels: Tensor,
-    knowledge: str = "adaptive",
+    knows: Sequence[str] = KNOWLEDGE,
     mode: Mode = "eval",
     chunk: int = 0,
     device: str = "cpu",
-) -> Traces:
-    """The traces of one round, T = 1.
+) -> dict[str, Traces]:
+    """The traces of one round, T = 1, for each kind of knowledge: candidates' gradients are taken once for all.
 
     Args:
         views: of one round, one a client, with the same model. With a scheme that masks, each holds the sum.
         images: candidates, shape (n, C, H, W), in [0, 1].
         labels: int64, shape (n,).
-        knowledge: "naive" or "adaptive".
+        knows: kinds of knowledge, of "naive" and "adaptive".
         mode: how candidates' gradients are taken. In evaluation mode, a candidate's gradient does not depend on the
             batch that it was in, which the adversary does not know.
         chunk: candidates whose gradients are held at once; 0: as many as make up a moderate `BLOCK`.
@@ -80,22 +80,30 @@ def observe(
     Raises:
         GradwireError: no views, views of several models, candidates without labels, unknown knowledge.
     """
-    if knowledge not in KNOWLEDGE:
-        raise unknown("knowledge", knowledge, KNOWLEDGE)
+    for knowledge in knows:
+        if knowledge not in KNOWLEDGE:
+            raise unknown("knowledge", knowledge, KNOWLEDGE)
     if not views or any(view.model is not views[0].model and not view.shares_model(views[0]) for view in views):
         raise GradwireError(f"{len(views)} views do not share one model; observe the clients of one round together")
     if labels.shape != images.shape[:1]:
         raise GradwireError(
             f"there are {len(images)} candidates and labels of shape {tuple(labels.shape)}; each needs one"
         )
-    measurements = [_measurement(view, knowledge, device) for view in views]
+    measurements = {knowledge: [_measurement(view, knowledge, device) for view in views] for knowledge in knows}
     first = views[0]
     gradients = engine(first.model, mode, first.loss, (1, *images.shape[1:]), device).gradients
-    parts, size = [], chunk or max(1, BLOCK // Layout.of_model(first.model).size)
+    parts: dict[str, list[Tensor]] = {knowledge: [] for knowledge in knows}
+    size = chunk or max(1, BLOCK // Layout.of_model(first.model).size)
     for x, y in zip(images.split(size), labels.split(size), strict=True):
         found = _formed(gradients(x[:, None].to(device), y[:, None].to(device)))
-        parts.append(torch.stack([_moments(measurement, found) for measurement in measurements], 1).cpu())
-    inner, square = torch.cat(parts, 2)
+        for knowledge, several in measurements.items():
+            parts[knowledge].append(torch.stack([_moments(measurement, found) for measurement in several], 1).cpu())
+    return {knowledge: _traces(parts[knowledge], several) for knowledge, several in measurements.items()}
+
+
+def _traces(parts: Sequence[Tensor], measurements: Sequence[Measurement]) -> Traces:
+    """Those of one round, from ⟨A(G), y⟩ and ‖A(G)‖² of all candidates, shapes (2, C, n) in parts along n."""
+    inner, square = torch.cat(list(parts), 2)
     energy = torch.stack([_energy(measurement) for measurement in measurements]).cpu()
     return Traces(inner[None], square[None], energy[None])
 

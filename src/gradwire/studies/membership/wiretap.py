@@ -79,9 +79,9 @@ class Wiretap:
         )
         views = [replace(view, victim=party) for party in view.clients[: len(self.held)]]
         images, labels = self.ground.pool.batch(self.candidates)
-        for knowledge in self.ground.settings.knows:
-            heard = observe(views, images, labels, knowledge, device=run.device)
-            self.traces.setdefault(knowledge, []).append(heard)
+        heard = observe(views, images, labels, self.ground.settings.knows, device=run.device)
+        for knowledge, traces in heard.items():
+            self.traces.setdefault(knowledge, []).append(traces)
 
     def after_round(self, state: TrainingState, _: float) -> None:
         """To be called after a round: hears the next one."""
