@@ -14,17 +14,17 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import budget
+from gradwire.schemes.entries import Entries
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Outcome, Round, Sight, State
-from gradwire.schemes.scheme import Scheme, check_corrected
+from gradwire.schemes.scheme import check_corrected
 from gradwire.schemes.selection import choose
-from gradwire.schemes.sparse import Sparse, merge, rest, supports
-from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Send
 
 
 @dataclass(frozen=True)
-class DGC(Scheme):
+class DGC(Entries):
     """Top-K of an accumulated velocity.
 
     Momentum takes place here, before what is sent is chosen, and no more in the optimiser.
@@ -73,18 +73,10 @@ class DGC(Scheme):
         v = private["velocity"] + u
         counts = budget.shares(round.layout, self.ratio_at(round.epoch))
         sent = choose(v, round.layout, counts, "tensor")
-        reply = yield Send("entries", sent.tensors())
-        aggregate = Sparse.of(reply, round.layout.size).dense()
+        reply = yield Send("entries", self.write(sent))
+        aggregate = self.read(reply, round.layout.size).dense()
         state = {"momentum": u.index_fill_(0, sent.indices, 0), "velocity": v.index_fill_(0, sent.indices, 0)}
         return Outcome(round.layout.unflatten(aggregate), public, state)
-
-    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
-        """Reply with the mean over clients, on the union of what they sent."""
-        uploads = yield None
-        size = round.layout.size
-        average = merge([Sparse.of(tensors, size) for tensors in uploads.values()])
-        yield Send("entries", average.tensors())
-        return Outcome(round.layout.unflatten(average.dense()), public, {})
 
     def clipped(self, gradient: Tensor, clients: int) -> Tensor:
         """The gradient, its norm at most clip/√N, so that N independent ones' sum has a norm of about clip at most."""
@@ -97,11 +89,6 @@ class DGC(Scheme):
         """The share to send in this epoch."""
         return self.ratio ** min(1.0, (epoch + 1) / (self.warmup_epochs + 1))
 
-    def decode(self, sight: Sight) -> Update:
-        """The sent entries, and zero elsewhere."""
-        layout = sight.round.layout
-        return layout.unflatten(Sparse.of(sight.uploads["entries"], layout.size).dense())
-
     def measure(self, sight: Sight) -> Measurement:
         """The sent entries of the velocity v.
 
@@ -109,9 +96,4 @@ class DGC(Scheme):
         the round before. Elsewhere v also holds a decaying sum of earlier rounds' gradients, which the adversary
         takes for noise.
         """
-        layout = sight.round.layout
-        return supports(Sparse.of(sight.uploads["entries"], layout.size), layout)
-
-    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
-        """The mean of what the others sent."""
-        return rest(reply, own, round)
+        return super().measure(sight)

@@ -14,44 +14,22 @@ from torch import Tensor
 
 from gradwire.schemes import budget
 from gradwire.schemes.aggregate import mean
-from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.keep import Keep
+from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Outcome, Round, Sight, State
-from gradwire.schemes.scheme import Scheme
-from gradwire.schemes.selection import Per
 from gradwire.schemes.sparse import Sparse, supports
 from gradwire.wire import ClientHalf, Send, ServerHalf
 
 
 @dataclass(frozen=True)
-class RandomK(Scheme):
-    """Sparsification at random. What is kept is sent as it is: the expectation is K/n of the update.
+class RandomK(Keep):
+    """Sparsification at random; see `Keep` for the hyper-parameters.
 
-    Attributes:
-        ratio: the share of entries to keep, in (0, 1].
-        match_rank: instead of a ratio, keep as many bytes as PowerSGD of this rank would send.
-        per: draw K entries within each "tensor", or over the whole "model".
-        error_feedback: what was not sent is added to the next update.
+    What is kept is sent as it is: the expectation is K/n of the update.
     """
 
     name: ClassVar[str] = "randomk"
-
-    ratio: float | None = None
-    match_rank: int | None = None
-    per: Per = "tensor"
-    error_feedback: bool = True
-
-    def __post_init__(self) -> None:
-        budget.check("randomk", self.ratio, self.match_rank)
-
-    def private_state(self, layout: Layout, secret: int = 0) -> State:
-        """The residual e ← 0, as one flat vector."""
-        return {"residual": torch.zeros(layout.size)} if self.error_feedback else {}
-
-    @property
-    def feeds_back(self) -> bool:
-        """With error feedback."""
-        return self.error_feedback
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send g + e at the round's positions; e ← what was left out."""
@@ -83,15 +61,16 @@ class RandomK(Scheme):
     def positions(self, round: Round) -> Tensor:
         """Where the round's K entries stand in the flat update: int64, ascending."""
         layout, generator = round.layout, round.generator()
-        if self.match_rank is not None:
-            counts = budget.match(layout, self.match_rank, budget.without_positions)
-        else:
-            assert self.ratio is not None
-            counts = budget.shares(layout, self.ratio)
+        counts = self.counts(layout)
         if self.per == "model":
             return draw(layout.size, sum(counts.values()), generator)
         drawn = (draw(layout.sizes[name], count, generator) + layout.offsets[name] for name, count in counts.items())
         return torch.cat(list(drawn))
+
+    @staticmethod
+    def affordable(bytes: int, size: int) -> int:
+        """As many as pay for values alone."""
+        return budget.without_positions(bytes, size)
 
     def _sent(self, sight: Sight) -> Sparse:
         return Sparse(self.positions(sight.round), sight.uploads["entries"]["values"], sight.round.layout.size)

@@ -9,7 +9,6 @@ from torch import Tensor
 from gradwire.errors import WireError
 from gradwire.schemes.layout import Layout
 from gradwire.schemes.measurement import Measurement, Support
-from gradwire.schemes.round import Round
 from gradwire.wire import Tensors, indices
 
 
@@ -59,13 +58,6 @@ def merge(parts: Sequence[Sparse]) -> Sparse:
     values = torch.cat([part.values for part in parts])
     total = torch.zeros(len(union), dtype=values.dtype).index_add(0, place, values)
     return Sparse(union, total / len(parts), parts[0].size)
-
-
-def rest(reply: Tensors, own: Tensors, round: Round) -> dict[str, Tensor]:
-    """The mean of what the other clients kept: the reply less one's own part, where anything is left."""
-    n, size = len(round.clients), round.layout.size
-    others = (n * Sparse.of(reply, size).dense() - Sparse.of(own, size).dense()) / (n - 1)
-    return Sparse.pick(others, others.nonzero()[:, 0]).tensors()
 
 
 def supports(sent: Sparse, layout: Layout) -> Measurement:

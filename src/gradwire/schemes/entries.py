@@ -1,0 +1,51 @@
+"""Messages of single entries with their positions, and the server that answers with their mean."""
+
+from dataclasses import dataclass
+
+from gradwire.schemes.layout import Update
+from gradwire.schemes.measurement import Measurement
+from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.scheme import Scheme
+from gradwire.schemes.sparse import Sparse, merge, supports
+from gradwire.wire import Send, ServerHalf, Tensors
+
+
+@dataclass(frozen=True)
+class Entries(Scheme):
+    """A scheme whose clients send some entries of a flat update; which, and of what, its client half says."""
+
+    def write(self, entries: Sparse) -> Tensors:
+        """The tensors of a message."""
+        return entries.tensors()
+
+    def read(self, tensors: Tensors, size: int) -> Sparse:
+        """The entries of a message about `size` of them.
+
+        Raises:
+            WireError: as `Sparse.of`.
+        """
+        return Sparse.of(tensors, size)
+
+    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
+        """Reply with the mean over clients, on the union of what they sent."""
+        uploads = yield None
+        average = merge([self.read(tensors, round.layout.size) for tensors in uploads.values()])
+        yield Send("entries", self.write(average))
+        return Outcome(round.layout.unflatten(average.dense()), public, {})
+
+    def decode(self, sight: Sight) -> Update:
+        """The sent entries, and zero elsewhere."""
+        return sight.round.layout.unflatten(self._sent(sight).dense())
+
+    def measure(self, sight: Sight) -> Measurement:
+        """The sent entries alone: where nothing was sent, nothing is known."""
+        return supports(self._sent(sight), sight.round.layout)
+
+    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+        """The mean of what the others sent: the reply less this client's part, where anything is left."""
+        n, size = len(round.clients), round.layout.size
+        others = (n * self.read(reply, size).dense() - self.read(own, size).dense()) / (n - 1)
+        return self.write(Sparse.pick(others, others.nonzero()[:, 0]))
+
+    def _sent(self, sight: Sight) -> Sparse:
+        return self.read(sight.uploads["entries"], sight.round.layout.size)
