@@ -1,8 +1,11 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradwire.schemes import Layout, selection
 from gradwire.schemes.selection import choose, largest
+from gradwire.schemes.sparse import Sparse
 from tests.schemes.rounds import random_update
 
 
@@ -46,3 +49,23 @@ def test_choose_spends_its_counts_within_each_parameter_or_over_all():
     assert torch.histogram(kept.indices.double(), edges.double()).hist.tolist() == [2, 2, 2, 2]
     over_all = choose(vector, layout, counts, "model")
     assert torch.equal(over_all.indices, vector.abs().topk(8).indices.sort().values)
+
+
+def test_a_sparse_vector_as_an_update_is_the_dense_one():
+    update = random_update(0)
+    layout = Layout.of(update)
+    vector = layout.flatten(update)
+    kept = Sparse.pick(vector, largest(vector, 5))
+    scattered, dense = kept.update(layout), layout.unflatten(kept.dense())
+    assert list(scattered) == list(dense)
+    assert all(torch.equal(scattered[name], dense[name]) for name in dense)
+
+
+@given(st.floats(-2, 2))
+def test_adding_onto_a_vector_is_adding_the_flat_update(factor):
+    update = random_update(0)
+    layout = Layout.of(update)
+    vector = torch.randn(layout.size, generator=torch.Generator().manual_seed(1))
+    before = vector.clone()
+    torch.testing.assert_close(layout.plus(update, vector, factor), layout.flatten(update) + factor * vector)
+    assert torch.equal(vector, before)

@@ -74,9 +74,9 @@ class DGC(Entries):
         counts = budget.shares(round.layout, self.ratio_at(round.epoch))
         sent = choose(v, round.layout, counts, "tensor")
         reply = yield Send("entries", self.write(sent))
-        aggregate = self.read(reply, round.layout.size).dense()
+        aggregate = self.read(reply, round.layout.size)
         state = {"momentum": u.index_fill_(0, sent.indices, 0), "velocity": v.index_fill_(0, sent.indices, 0)}
-        return Outcome(round.layout.unflatten(aggregate), public, state)
+        return Outcome(aggregate.update(round.layout), public, state)
 
     def clipped(self, gradient: Tensor, clients: int) -> Tensor:
         """The gradient, its norm at most clip/√N, so that N independent ones' sum has a norm of about clip at most."""

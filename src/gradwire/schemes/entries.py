@@ -31,11 +31,11 @@ class Entries(Scheme):
         uploads = yield None
         average = merge([self.read(tensors, round.layout.size) for tensors in uploads.values()])
         yield Send("entries", self.write(average))
-        return Outcome(round.layout.unflatten(average.dense()), public, {})
+        return Outcome(average.update(round.layout), public, {})
 
     def decode(self, sight: Sight) -> Update:
         """The sent entries, and zero elsewhere."""
-        return sight.round.layout.unflatten(self._sent(sight).dense())
+        return self._sent(sight).update(sight.round.layout)
 
     def measure(self, sight: Sight) -> Measurement:
         """The sent entries alone: where nothing was sent, nothing is known."""

@@ -38,21 +38,21 @@ class RandomK(Keep):
             delta = delta + private["residual"]
         positions = self.positions(round)
         reply = yield Send("entries", {"values": delta[positions]}, mean=True)
-        aggregate = Sparse(positions, reply["values"], round.layout.size).dense()
+        aggregate = Sparse(positions, reply["values"], round.layout.size)
         residual = {"residual": delta.index_fill_(0, positions, 0)} if private else {}
-        return Outcome(round.layout.unflatten(aggregate), public, {**private, **residual})
+        return Outcome(aggregate.update(round.layout), public, {**private, **residual})
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Reply with the mean."""
         uploads = yield None
         average = mean(uploads)
         yield Send("entries", average)
-        aggregate = Sparse(self.positions(round), average["values"], round.layout.size).dense()
-        return Outcome(round.layout.unflatten(aggregate), public, {})
+        aggregate = Sparse(self.positions(round), average["values"], round.layout.size)
+        return Outcome(aggregate.update(round.layout), public, {})
 
     def decode(self, sight: Sight) -> Update:
         """The kept entries, and zero elsewhere."""
-        return sight.round.layout.unflatten(self._sent(sight).dense())
+        return self._sent(sight).update(sight.round.layout)
 
     def measure(self, sight: Sight) -> Measurement:
         """The kept entries alone."""

@@ -1,13 +1,13 @@
 """Some entries of a flat update: their positions and values, and the tensors that carry them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
-from gradwire.schemes.layout import Layout
+from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, Support
 from gradwire.wire import Tensors, indices
 
@@ -49,7 +49,34 @@ class Sparse:
 
     def dense(self) -> Tensor:
         """The whole vector, shape (size,), zero where nothing was kept."""
-        return torch.zeros(self.size, dtype=self.values.dtype).index_put((self.indices,), self.values)
+        return torch.zeros(self.size, dtype=self.values.dtype).index_put_((self.indices,), self.values)
+
+    def within(self, begin: int, size: int) -> "Sparse":
+        """What lies in the `size` entries from `begin` on, as a vector of its own."""
+        first, last = torch.searchsorted(self.indices, torch.tensor([begin, begin + size])).tolist()
+        return Sparse(self.indices[first:last] - begin, self.values[first:last], size)
+
+    def update(self, layout: Layout) -> Update:
+        """The vector as an update."""
+        return Scattered(self, layout)
+
+
+@dataclass(frozen=True, eq=False)
+class Scattered(Mapping[str, Tensor]):
+    """A sparse vector as an update: a parameter is made dense when it is asked for, and not for whoever never asks."""
+
+    entries: Sparse
+    layout: Layout
+
+    def __getitem__(self, name: str) -> Tensor:
+        part = self.entries.within(self.layout.offsets[name], self.layout.sizes[name])
+        return part.dense().view(self.layout.shapes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layout.shapes)
+
+    def __len__(self) -> int:
+        return len(self.layout.shapes)
 
 
 def merge(parts: Sequence[Sparse]) -> Sparse:
@@ -64,8 +91,7 @@ def supports(sent: Sparse, layout: Layout) -> Measurement:
     """The measurement of entries of a flat update: each parameter's own, and nothing where none were sent."""
     terms = {}
     for name, size in layout.sizes.items():
-        begin = layout.offsets[name]
-        first, last = torch.searchsorted(sent.indices, torch.tensor([begin, begin + size])).tolist()
-        if last > first:
-            terms[name] = [Support.at(sent.indices[first:last] - begin, sent.values[first:last])]
+        part = sent.within(layout.offsets[name], size)
+        if len(part.indices):
+            terms[name] = [Support.at(part.indices, part.values)]
     return terms

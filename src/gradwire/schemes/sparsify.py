@@ -42,7 +42,7 @@ class Sparsify(Entries):
         """Send the largest entries."""
         layout = round.layout
         reply = yield Send("entries", self.write(self.kept.choose(layout.flatten(update), layout)))
-        return Outcome(layout.unflatten(self.read(reply, layout.size).dense()), public, private)
+        return Outcome(self.read(reply, layout.size).update(layout), public, private)
 
     def write(self, entries: Sparse) -> Tensors:
         """Entries with their positions, or the whole vector, whichever takes fewer bytes."""

@@ -73,7 +73,7 @@ class SSGA(SGA):
         """Lines 5 to 14 of Algorithm 1."""
         ring, gathering = self.ring(round), self.gathering(round)
         member = yield from self.protocol.join(gathering, private, public)  # 2, and 11: fresh seeds
-        summed, accumulated = self.accumulate(round.layout.flatten(update), private)  # 6 to 8
+        summed, accumulated = self.accumulate(update, private, round.layout)  # 6 to 8
         reply = (yield from self.vote(summed, member, round)) if self.votes else {}  # 9, anonymously
         offer = self.offer(summed, reply, round)
         reply = {**reply, **((yield Send("offer", offer)) if offer else {})}  # 9
@@ -81,9 +81,9 @@ class SSGA(SGA):
         codes = ring.encode(summed[union], maximum, member.seat, self.randomness(round, member.seat))
         total = yield from member.add(codes, ring, "masked")  # 12 and 13
         kept = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
-        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size).dense()
+        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size)
         state = {**member.state, **accumulated, **kept}
-        return Outcome(round.layout.unflatten(aggregate), self.protocol.public(gathering), state)
+        return Outcome(aggregate.update(round.layout), self.protocol.public(gathering), state)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Lines 9 to 13: the union and R_max, then the sum."""
@@ -101,8 +101,8 @@ class SSGA(SGA):
         union, maximum = self.agreed(reply, round)
         total = yield from host.total(uploads, self.ring(round), len(union), "masked")
         yield Send(self.protocol.closing("masked"), total.tensors())
-        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size).dense()
-        return Outcome(round.layout.unflatten(aggregate), self.protocol.public(gathering), {})
+        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size)
+        return Outcome(aggregate.update(round.layout), self.protocol.public(gathering), {})
 
     @property
     def votes(self) -> bool:
@@ -136,9 +136,9 @@ class SSGA(SGA):
         uploads = yield Send(gathering.phase(self.protocol.closing("masked")), reply)
         return uploads, reply
 
-    def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
+    def accumulate(self, gradient: Update, private: State, layout: Layout) -> tuple[Tensor, State]:
         """What is to be sent some day, R_t = R_{t−1} + ∇_t (line 6, eq. 3), and what changes beside it in the state."""
-        return (private["residual"] + gradient if self.residual else gradient), {}
+        return (layout.plus(gradient, private["residual"]) if self.residual else layout.flatten(gradient)), {}
 
     def offer(self, summed: Tensor, voted: Tensors, round: Round) -> dict[str, Tensor]:
         """What a client tells in the clear: its largest entries' places and its largest magnitude, where needed.
@@ -215,7 +215,7 @@ class SSGA(SGA):
 
     def decode(self, sight: Sight) -> Update:
         """The mean on the union, zero elsewhere."""
-        return sight.round.layout.unflatten(self.observed(sight).dense())
+        return self.observed(sight).update(sight.round.layout)
 
     def measure(self, sight: Sight) -> Measurement:
         """The mean on the union alone: of the other entries nothing is known."""
@@ -228,7 +228,7 @@ class SSGA(SGA):
 
     def brought(self, own: Own, sight: Sight) -> Tensor:
         """What a fellow client has summed up, on the union."""
-        return self.accumulate(sight.round.layout.flatten(own.update), own.private)[0][self.chosen(sight)]
+        return self.accumulate(own.update, own.private, sight.round.layout)[0][self.chosen(sight)]
 
     def chosen(self, sight: Sight) -> Tensor:
         """The union, as everybody sees it."""

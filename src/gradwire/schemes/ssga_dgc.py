@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.schemes.layout import Layout
+from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.round import State
 from gradwire.schemes.scheme import check_corrected
 from gradwire.schemes.ssga import SSGA
@@ -49,8 +49,8 @@ class SSGADGC(SSGA):
         """As SSGA, and u ← 0."""
         return {**super().private_state(layout, secret), "momentum": torch.zeros(layout.size)}
 
-    def accumulate(self, gradient: Tensor, private: State) -> tuple[Tensor, State]:
+    def accumulate(self, gradient: Update, private: State, layout: Layout) -> tuple[Tensor, State]:
         """u_t = γ·u_{t−1} + ∇_t (line 7), then R_t = R_{t−1} + u_t (line 8)."""
-        velocity = self.momentum * private["momentum"] + gradient
-        summed, _ = super().accumulate(velocity, private)
+        velocity = layout.plus(gradient, private["momentum"], self.momentum)
+        summed, _ = super().accumulate(layout.unflatten(velocity), private, layout)
         return summed, {"momentum": velocity}

@@ -32,9 +32,9 @@ class TopK(Keep, Entries):
             delta = delta + private["residual"]
         kept = self.choose(delta, round.layout)
         reply = yield Send("entries", self.write(kept))
-        aggregate = self.read(reply, round.layout.size).dense()
+        aggregate = self.read(reply, round.layout.size)
         residual = {"residual": delta.index_fill_(0, kept.indices, 0)} if private else {}
-        return Outcome(round.layout.unflatten(aggregate), public, {**private, **residual})
+        return Outcome(aggregate.update(round.layout), public, {**private, **residual})
 
     def choose(self, vector: Tensor, layout: Layout) -> Sparse:
         """The entries of a flat update, shape (size,), that are sent."""

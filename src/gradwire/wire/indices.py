@@ -41,10 +41,12 @@ def encode(indices: Tensor, size: int) -> Tensor:
     if values[0] < 0 or values[-1] >= size or (np.diff(values) <= 0).any():
         raise WireError(f"positions to code must ascend strictly within [0, {size})")
     low = _low_bits(count, size)
-    bits = (values[:, None] >> np.arange(low)) & 1
+    bits = np.empty((count, low), dtype=np.uint8)
+    for place in range(low):
+        bits[:, place] = values >> place & 1
     unary = np.zeros(_unary_bits(count, size), dtype=np.uint8)
     unary[(values >> low) + np.arange(count)] = 1
-    return torch.from_numpy(np.packbits(np.concatenate((bits.astype(np.uint8).ravel(), unary))))
+    return torch.from_numpy(np.packbits(np.concatenate((bits.ravel(), unary))))
 
 
 def decode(code: Tensor, count: int, size: int) -> Tensor:
@@ -63,11 +65,13 @@ def decode(code: Tensor, count: int, size: int) -> Tensor:
     low = _low_bits(count, size)
     unpacked = np.unpackbits(code.cpu().numpy(), count=count * low + _unary_bits(count, size))
     bits = unpacked[: count * low].reshape(count, low)
-    ones = np.flatnonzero(unpacked[count * low :])
+    ones = np.flatnonzero(unpacked[count * low :].view(bool))
     if len(ones) != count:
         raise WireError(f"index code holds {len(ones)} positions; {count} were announced")
     high = (ones - np.arange(count)).astype(np.int64)
-    values = (high << low) | (bits.astype(np.int64) << np.arange(low)).sum(axis=1)
+    values = high << low
+    for place in range(low):
+        values |= bits[:, place].astype(np.int64) << place
     if values[-1] >= size or (np.diff(values) <= 0).any():
         raise WireError(f"index code does not hold strictly ascending positions below {size}")
     return torch.from_numpy(values)
