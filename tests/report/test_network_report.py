@@ -4,7 +4,7 @@ import pytest
 
 from gradwire.errors import GradwireError
 from gradwire.report import NETWORK_COLUMNS, table, write
-from gradwire.report.network import headline, network_table, paces, rate_text
+from gradwire.report.benches.network import headline, network_table, paces, rate_text
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 
 from gradwire.report.figures import THEMES, render
 from gradwire.report.formats import times
-from gradwire.report.protection import protection_figure, protection_table, protections
+from gradwire.report.study.protection import protection_figure, protection_table, protections
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-from gradwire.report import pair, summarise, words
+from gradwire.report import pair, summarise
+from gradwire.report.audit import words
 
 
 def test_headline_is_the_widest_gap(rows) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from gradwire.errors import GradwireError
-from gradwire.report import table, write
+from gradwire.report import COST_COLUMNS, table, write
 
 FILES = {"report.html", "summary.md", "summary.tex", "leakage.svg", "leakage.png", "reconstructions.png"}
 
@@ -139,6 +139,12 @@ def test_broken_files_are_named(write_run, rows, name: str, content: bytes, mess
         write(folder)
     assert name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_cell_that_is_no_number_is_named_where_rows_have_no_scheme(write_run) -> None:
+    row = dict.fromkeys(COST_COLUMNS, 1) | {"what": "round, sga", "by": "gradwire", "seconds_client": "fast"}
+    with pytest.raises(GradwireError, match="column seconds_client holds 'fast'; it should be a number"):
+        write(write_run([row], pictures=False))
 
 
 def test_pictures_of_different_shapes(write_run, rows) -> None:

@@ -1,7 +1,8 @@
 """From the folder of a run to what people read: HTML, Markdown, LaTeX, figures and the table in the terminal."""
 
-from gradwire.report.leakage import leakage_table
-from gradwire.report.membership import Finding, findings, membership_table
+from gradwire.report.audit.summary import Pair, Setting, Summary, pair, summarise
+from gradwire.report.audit.table import leakage_table
+from gradwire.report.membership.findings import Finding, findings, membership_table
 from gradwire.report.rows import (
     AUDIT_COLUMNS,
     COST_COLUMNS,
@@ -10,11 +11,9 @@ from gradwire.report.rows import (
     SPEED_COLUMNS,
     TRAIN_COLUMNS,
 )
-from gradwire.report.summary import Pair, Setting, Summary, pair, summarise
 from gradwire.report.tables import Column, Table, to_latex, to_markdown, to_rich
-from gradwire.report.terminal import table
-from gradwire.report.training import Series, follow, training_table
-from gradwire.report.writer import write
+from gradwire.report.training.series import Series, follow, training_table
+from gradwire.report.writer import table, write
 
 __all__ = [
     "AUDIT_COLUMNS",

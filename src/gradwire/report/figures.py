@@ -5,8 +5,11 @@ from io import BytesIO
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -64,4 +67,11 @@ def render(figure: Figure, form: Literal["png", "svg"]) -> bytes:
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     with matplotlib.rc_context(_SETTINGS):
         figure.savefig(buffer, format=form, dpi=200, metadata=metadata)
+    return buffer.getvalue()
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """The PNG file of an H×W×3 image, pixel for pixel."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

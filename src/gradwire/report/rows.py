@@ -32,6 +32,8 @@ MEMBERSHIP_COLUMNS = (
 )
 """`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers."""
 
+BASELINE = "none"
+"""The scheme that others are held against: plain SGD."""
 _YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
 
 
@@ -54,7 +56,7 @@ def number(row: Row, column: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise GradwireError(f"column {column} of {row['scheme']} holds {value!r}; it should be a number") from None
+        raise GradwireError(f"column {column}{_of(row)} holds {value!r}; it should be a number") from None
 
 
 def yes(row: Row, column: str) -> bool:
@@ -65,5 +67,10 @@ def yes(row: Row, column: str) -> bool:
     """
     text = str(row[column]).strip().lower()
     if text not in _YES + _NO:
-        raise GradwireError(f"column {column} of {row['scheme']} holds {row[column]!r}; it should be True or False")
+        raise GradwireError(f"column {column}{_of(row)} holds {row[column]!r}; it should be True or False")
     return text in _YES
+
+
+def _of(row: Row) -> str:
+    """Which row it is, where it has a scheme to be called by."""
+    return f" of {row['scheme']}" if "scheme" in row else ""

@@ -11,7 +11,7 @@ from gradwire.attacks.inversion import ATTACKING, pose
 from gradwire.errors import GradwireError
 from gradwire.integrations.recording import Recording
 from gradwire.progress import Progress, part, silent
-from gradwire.report.pictures import contact_sheet
+from gradwire.report.audit.pictures import contact_sheet
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
 from gradwire.studies.audit_settings import AuditSettings

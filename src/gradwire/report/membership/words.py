@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gradwire.report.membership import Finding
+from gradwire.report.membership.findings import Finding
 
 FIGURES = (
     "Balanced accuracy is the mean of the share of members called so and the share of others cleared, at the row's "

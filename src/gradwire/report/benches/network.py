@@ -11,13 +11,40 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from gradwire.metrics.links import Step
 from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
 from gradwire.report.formats import NOTHING
-from gradwire.report.rows import NETWORK_COLUMNS, Row, number, require
-from gradwire.report.summary import BASELINE
+from gradwire.report.page import Page, Section
+from gradwire.report.rows import BASELINE, NETWORK_COLUMNS, Row, number, require
+from gradwire.report.run import Run
 from gradwire.report.tables import Column, Table
 
 MODELLED, MEASURED = "modelled", "measured"
 SPAN = (1e7, 1e11)
 """The figure's slowest and fastest link, in bits a second."""
+
+
+def page(run: Run) -> Page:
+    """What a step of each scheme takes at a few speeds, and on a link of any."""
+    found = paces(run.rows)
+    return Page(
+        "What a step takes on links of any speed",
+        (
+            Section("steps", "What a step takes", network_table(found)),
+            Section(
+                "network",
+                "On a link of any speed",
+                draw=lambda theme: network_figure(found, theme),
+                says="Time of a step against the speed of the link, one line per scheme, with a cross where it meets "
+                "that of plain SGD; the table above holds the figures.",
+                note="Lines are modelled; a cross stands where a scheme's line meets that of plain SGD, left of it "
+                "the scheme is faster. Marks off the lines were measured.",
+            ),
+        ),
+        headline(found),
+    )
+
+
+def brief(run: Run) -> Table:
+    """Times, without what they are made of."""
+    return network_table(paces(run.rows), brief=True)
 
 
 @dataclass(frozen=True)

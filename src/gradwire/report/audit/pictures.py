@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from gradwire.metrics import ssim
-from gradwire.report.figures import LIGHT, plain
+from gradwire.report.audit.summary import KNOWLEDGE, Pair, labels
+from gradwire.report.figures import LIGHT, plain, png
 from gradwire.report.formats import part
 from gradwire.report.run import Run
-from gradwire.report.summary import KNOWLEDGE, Pair, labels
 
 WIDEST = 8
 """Images that are shown of each cell."""
@@ -75,13 +73,6 @@ def rows(run: Run, pairs: Sequence[Pair]) -> list[Shown]:
         if strips:
             result.append(Shown(pair, strips))
     return result
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    """The PNG file of an H×W×3 image, pixel for pixel."""
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def contact_sheet(images: Tensor) -> bytes:

@@ -7,9 +7,8 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from gradwire.errors import GradwireError, unknown
-from gradwire.report.rows import AUDIT_COLUMNS, Row, number, require, yes
+from gradwire.report.rows import AUDIT_COLUMNS, BASELINE, Row, number, require, yes
 
-BASELINE = "none"
 KNOWLEDGE = ("naive", "adaptive")
 
 

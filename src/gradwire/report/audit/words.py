@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradwire.metrics import SUCCESS
+from gradwire.report.audit.summary import Pair, Setting, Summary
 from gradwire.report.formats import part, percent, size
-from gradwire.report.summary import BASELINE, Pair, Setting, Summary
-from gradwire.report.training import Series
+from gradwire.report.rows import BASELINE
 
 _ADVERSARY = {
     "server": "The adversary is the server: it follows the protocol, and reads every message that the victim sends it.",
@@ -90,19 +90,6 @@ def assumptions(settings: Mapping[str, Any], setting: Setting) -> str:
         _feedback(settings.get("error_feedback")),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
-
-
-def training_headline(series: Sequence[Series]) -> str | None:
-    """Beside `none`, what the scheme with the best last accuracy reaches and costs; None if nothing compares."""
-    named = {one.name: one.points[-1] for one in series}
-    plain = named.pop(BASELINE, None)
-    if plain is None or not named:
-        return None
-    name, best = max(named.items(), key=lambda item: item[1].test_accuracy)
-    return (
-        f"At {part(best.ratio)}, {name} reaches {100 * best.test_accuracy:.1f} % test accuracy; "
-        f"plain SGD reaches {100 * plain.test_accuracy:.1f} %"
-    )
 
 
 def _share(summary: Summary | None) -> float | None:

@@ -7,8 +7,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from gradwire.report.formats import NOTHING
-from gradwire.report.rows import MEMBERSHIP_COLUMNS, Row, number, require
-from gradwire.report.summary import BASELINE
+from gradwire.report.rows import BASELINE, MEMBERSHIP_COLUMNS, Row, number, require
 from gradwire.report.tables import Column, Table
 
 

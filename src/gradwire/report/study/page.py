@@ -2,65 +2,57 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from gradwire.report import beside
-from gradwire.report.curves import leakage_figure
-from gradwire.report.figures import THEMES, Theme, render
-from gradwire.report.leakage import leakage_table
-from gradwire.report.membership import findings, membership_table
-from gradwire.report.progress import training_figure
-from gradwire.report.protection import protection_figure, protection_table, protections
+from gradwire.report.audit.figure import leakage_figure
+from gradwire.report.audit.summary import summarise
+from gradwire.report.audit.table import leakage_table
+from gradwire.report.figures import Theme
+from gradwire.report.membership.figures import accuracy_figure
+from gradwire.report.membership.findings import findings, membership_table
+from gradwire.report.page import Page, Section
 from gradwire.report.rows import Row
 from gradwire.report.run import Run
-from gradwire.report.summary import summarise
+from gradwire.report.study import beside
+from gradwire.report.study.protection import protection_figure, protection_table, protections
 from gradwire.report.tables import Column, Table
-from gradwire.report.tradeoff import accuracy_figure
-from gradwire.report.training import follow, training_table
+from gradwire.report.training.figure import training_figure
+from gradwire.report.training.series import follow, training_table
 from gradwire.runs import CLAIMS
 
 
-@dataclass(frozen=True)
-class Part:
-    """One section of a study's report.
-
-    Attributes:
-        name: also of the figure's file. `title`: its heading.
-        figures: "light" and "dark": the SVG for each kind of page.
-    """
-
-    name: str
-    title: str
-    table: Table
-    figures: Mapping[str, bytes]
+def page(run: Run) -> Page:
+    """What is claimed of it, then a section for each command that it has cells of."""
+    return Page(run.config.get("title", "A study"), sections(run))
 
 
-def parts(run: Run) -> list[Part]:
-    """The sections of a study: one for each command whose rows it has, and one for trainings that were audited."""
+def brief(run: Run) -> Table:
+    """The claims where there are any, else the first section's table."""
+    return next(section.table for section in sections(run) if section.table)
+
+
+def sections(run: Run) -> tuple[Section, ...]:
+    """The claims, a section for each command whose rows it has, and one for trainings that were audited."""
     found = []
+    checked = claims_table(claims(run.folder))
+    if checked.rows:
+        found.append(Section("claims", "What is said of it, and what was measured", checked))
     for name, (title, present) in SECTIONS.items():
         # Cells are told apart by their labels, which name whatever varies: scheme, data, model.
         told = {"data": "", "model": ""}
         rows = [{**row, **told, "scheme": row["label"]} for row in run.rows if row["command"] == name]
         if rows:
-            table, draw = present(rows)
-            figures = {theme: render(draw(colours), "svg") for theme, colours in THEMES.items()}
-            found.append(Part(name, title, table, figures))
+            found.append(Section(name, title, *present(rows)))
     trained, audited = ([row for row in run.rows if row["command"] == name] for name in ("train", "audit"))
     protected = protections(trained, audited)
     if protected:
-        figures = {theme: render(protection_figure(protected, colours), "svg") for theme, colours in THEMES.items()}
-        found.append(Part("protection", "What protection costs", protection_table(protected), figures))
-    return found
-
-
-def shown(run: Run) -> Table:
-    """The table that ends the command: the claims where there are any, else the first section's."""
-    claimed = claims_table(claims(run.folder))
-    return claimed if claimed.rows else parts(run)[0].table
+        table = protection_table(protected)
+        found.append(
+            Section("protection", "What protection costs", table, lambda theme: protection_figure(protected, theme))
+        )
+    return tuple(found)
 
 
 def claims(folder: Path) -> list[dict[str, str]]:

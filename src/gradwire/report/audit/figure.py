@@ -11,9 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gradwire.metrics import SUCCESS
+from gradwire.report.audit.summary import KNOWLEDGE, Summary, labels
 from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
 from gradwire.report.formats import size, times
-from gradwire.report.summary import BASELINE, KNOWLEDGE, Summary, labels
+from gradwire.report.rows import BASELINE
 
 _DASHES: dict[str, Any] = {"naive": (0, (4, 2)), "adaptive": "solid"}
 

@@ -8,13 +8,33 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
 from gradwire.report.formats import NOTHING, size
+from gradwire.report.page import Page, Section
 from gradwire.report.rows import Row, number
+from gradwire.report.run import Run
 from gradwire.report.tables import Column, Table
 
 ROUND = "round, "
 """What the rows of whole rounds begin with: those are drawn."""
 MEASURED = "measured"
 SPENT = {"seconds_client": "a client, s", "seconds_server": "the server, s", "bytes_up": "a client sends"}
+
+
+def page(run: Run) -> Page:
+    """What every part of a round takes."""
+    section = Section(
+        "costs",
+        "What a round costs",
+        cost_table(run.rows),
+        lambda theme: cost_figure(run.rows, theme),
+        "Seconds of a client and of the server and bytes that a client sends, against the number of clients and "
+        "against the number of entries; the table above holds the figures.",
+    )
+    return Page("What secure sums cost", (section,))
+
+
+def brief(run: Run) -> Table:
+    """The same table."""
+    return cost_table(run.rows)
 
 
 def cost_table(rows: Sequence[Row]) -> Table:

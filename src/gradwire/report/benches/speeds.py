@@ -7,10 +7,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
+from gradwire.report.page import Page, Section
 from gradwire.report.rows import SPEED_COLUMNS, Row, number, require
+from gradwire.report.run import Run
 from gradwire.report.tables import Column, Table
 
 LOOP = "loop"
+
+
+def page(run: Run) -> Page:
+    """Every way's time an iteration, and the objective that it reached."""
+    found = points(run.rows)
+    section = Section(
+        "speeds",
+        "How long an iteration takes",
+        speed_table(found),
+        lambda theme: speed_figure(found, theme),
+        "Milliseconds an image and iteration against the number of victims attacked at once, one line per way; "
+        "the table above holds the figures.",
+    )
+    return Page("How long an iteration of gradient inversion takes", (section,), headline(found))
+
+
+def brief(run: Run) -> Table:
+    """The same table."""
+    return speed_table(points(run.rows))
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from gradwire.report.audit.summary import Summary, pair, summarise
 from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
 from gradwire.report.formats import NOTHING, spread, times
 from gradwire.report.rows import Row
-from gradwire.report.summary import Summary, pair, summarise
 from gradwire.report.tables import Column, Table
-from gradwire.report.training import Series, follow
+from gradwire.report.training.series import Series, follow
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import Tensor
 
 from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
-from gradwire.report.membership import Finding
+from gradwire.report.membership.findings import Finding
 
 _STROKES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 

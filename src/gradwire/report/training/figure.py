@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradwire.report.figures import LIGHT, MARKERS, Theme, panels, plain
 from gradwire.report.formats import size
-from gradwire.report.training import Series
+from gradwire.report.training.series import Series
 
 _STROKES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)))
 

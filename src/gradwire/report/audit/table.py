@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from gradwire.metrics import SUCCESS
+from gradwire.report.audit.summary import Summary, labels, pair
 from gradwire.report.formats import NOTHING, percent, size, spread, times
-from gradwire.report.summary import Summary, labels, pair
 from gradwire.report.tables import Column, Table
 
 
