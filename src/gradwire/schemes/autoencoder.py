@@ -25,6 +25,7 @@ whoever listened from the start has them as well.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from statistics import fmean
 from typing import ClassVar, Literal
 
 import torch
@@ -107,7 +108,8 @@ class Autoencoder(Scheme, Practice):
         """The client's autoencoder, untrained, with Adam's moments.
 
         `fits` counts its training steps and is what its decoder's version goes by; `told`, whether the server has the
-        decoder; `fallbacks`, how often it diverged.
+        decoder; `fallbacks`, how often it diverged; `error`, how far it last put parameters off: the norm of the
+        difference, by theirs.
         """
         random = generator("autoencoder", secret)
         weights = torch.cat([codec.initial(half, random) for half in codec.HALVES])
@@ -116,6 +118,7 @@ class Autoencoder(Scheme, Practice):
             "first": torch.zeros_like(weights),
             "second": torch.zeros_like(weights),
             **{name: torch.zeros((), dtype=torch.int64) for name in ("fits", "told", "fallbacks")},
+            "error": torch.zeros(()),
         }
 
     # The client: algorithms 1 and 2.
@@ -165,7 +168,7 @@ class Autoencoder(Scheme, Practice):
         joined = torch.cat(list(codes.values()))
         if "good" in state and not all(bool(torch.isfinite(tensor).all()) for tensor in (joined, *decoded.values())):
             return self._perturb(_fallen(state), parameters)
-        return state, joined, decoded
+        return state | {"error": _distance(decoded, parameters)}, joined, decoded
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""
@@ -267,11 +270,15 @@ class Autoencoder(Scheme, Practice):
         }
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
-        """How many clients fell back, and what a decoder weighs."""
+        """What a decoder weighs, how well autoencoders were trained, and how many fell back."""
         size = 4 * codec.HALVES["decode"].size
         told = sum(int(state["told"]) for state in private.values())
         fallen = {party: int(state["fallbacks"]) for party, state in private.items() if int(state["fallbacks"])}
         notes = [f"autoencoder: {told} of {len(private)} clients have sent their decoders, of {size:,} bytes each"]
+        trained = [state for state in private.values() if int(state["fits"])]
+        if trained:
+            fits, error = (fmean(float(state[name]) for state in trained) for name in ("fits", "error"))
+            notes.append(f"autoencoder: after {fits:.0f} steps of training it puts parameters off by {error:.0%}")
         if fallen:
             names = ", ".join(fallen)
             notes.append(f"autoencoder: fell back {sum(fallen.values())} times to the last good weights: {names}")
@@ -327,6 +334,12 @@ def _introduced(upload: Tensors, party: str) -> dict[str, Tensor]:
     return {
         f"{name}/{party}": upload[name] for name in ("decoder", "version") if "decoder" in upload and name in upload
     }
+
+
+def _distance(decoded: Update, parameters: Update) -> Tensor:
+    """‖D(E(θ)) − θ‖ / ‖θ‖ over all tensors, on the CPU; zero where θ is."""
+    left, whole = (torch.cat([each.detach().reshape(-1) for each in of.values()]) for of in (decoded, parameters))
+    return ((left - whole).norm() / whole.norm()).nan_to_num().float().cpu()
 
 
 def _start(round: Round) -> Tensor:
