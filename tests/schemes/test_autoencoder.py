@@ -9,8 +9,8 @@ from torch.func import jacrev
 from gradwire import capture
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Stack, Step, codec, parse, sight
-from gradwire.schemes.autoencoder import Tangent
 from gradwire.schemes.gradients import Full
+from gradwire.schemes.tangent import Tangent
 from gradwire.wire import InProcess
 from tests.schemes.rounds import flat, random_update
 

@@ -1,12 +1,13 @@
 """Schemes: what is done to updates between the parties. One file a scheme, each reading like its paper's algorithm."""
 
 from gradwire.schemes.layout import Layout, Update, parameters
-from gradwire.schemes.measurement import Measurement, Stack, dense
+from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.practice import Practice, Step
 from gradwire.schemes.round import Outcome, Round, Sight, State
 from gradwire.schemes.scheme import Scheme, check_collective, enrol, introduce
 from gradwire.schemes.sight import others, pooled, sight
 from gradwire.schemes.spec import SCHEMES, parse
+from gradwire.schemes.stack import Stack
 
 __all__ = [
     "SCHEMES",

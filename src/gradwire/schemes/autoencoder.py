@@ -30,17 +30,16 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.func import vjp, vmap
 
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import codec
 from gradwire.schemes.aggregate import mean
-from gradwire.schemes.gradients import Gradient
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Measurement, Term, dense
+from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.practice import Practice, Step
 from gradwire.schemes.round import Outcome, Round, Sight, State
 from gradwire.schemes.scheme import Scheme, check_positive
+from gradwire.schemes.tangent import Tangent, pulled
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
@@ -151,7 +150,7 @@ class Autoencoder(Scheme, Practice):
         """One step along the slope of the mean squared error of all parameters (equation 10)."""
         weights = state["weights"].to(vectors[0]).requires_grad_()
         with torch.enable_grad():
-            encoder, decoder = _halves(weights)
+            encoder, decoder = codec.halves(weights)
             rebuilt = [codec.decode(decoder, codec.encode(encoder, vector), len(vector)) for vector in vectors]
             (slope,) = torch.autograd.grad((torch.cat(rebuilt) - torch.cat(list(vectors))).square().mean(), weights)
         after = state | {"fits": state["fits"] + 1}
@@ -162,7 +161,7 @@ class Autoencoder(Scheme, Practice):
 
     def _perturb(self, state: dict[str, Tensor], parameters: Update) -> tuple[dict[str, Tensor], Tensor, Update]:
         """Codes, one after another, and what they stand for: equations 5 to 8."""
-        encoder, decoder = _halves(state["weights"].to(next(iter(parameters.values()))))
+        encoder, decoder = codec.halves(state["weights"].to(next(iter(parameters.values()))))
         codes = {name: codec.encode(encoder, tensor.detach().reshape(-1)) for name, tensor in parameters.items()}
         decoded = {n: codec.decode(decoder, codes[n], p.numel()).view(p.shape) for n, p in parameters.items()}
         joined = torch.cat(list(codes.values()))
@@ -182,7 +181,7 @@ class Autoencoder(Scheme, Practice):
         else:
             message |= {"code": code, "version": version}
         if not after["told"] and round.index >= self.warmup_rounds - 1:
-            message |= {"decoder": _halves(after["weights"])[1].cpu(), "version": version}
+            message |= {"decoder": codec.halves(after["weights"])[1].cpu(), "version": version}
             after["told"] = torch.ones_like(after["told"])
         reply = yield Send("model", message)
         return Outcome(round.layout.unflatten(start - reply["parameters"]), public, after)
@@ -265,7 +264,7 @@ class Autoencoder(Scheme, Practice):
         sizes = {name: codec.code_size(length) for name, length in sight.round.layout.sizes.items()}
         codes = dict(zip(sizes, upload["code"].split(list(sizes.values())), strict=True))
         return {
-            name: [Tangent(_pulled(weights, codes[name], change.reshape(-1))[None], codes[name][None], weights[None])]
+            name: [Tangent(pulled(weights, codes[name], change.reshape(-1))[None], codes[name][None], weights[None])]
             for name, change in decoded.items()
         }
 
@@ -283,34 +282,6 @@ class Autoencoder(Scheme, Practice):
             names = ", ".join(fallen)
             notes.append(f"autoencoder: fell back {sum(fallen.values())} times to the last good weights: {names}")
         return tuple(notes)
-
-
-@dataclass(frozen=True)
-class Tangent(Term):
-    """The gradient as the decoder's directions see it: A(G) = Jᵀ·G, J the decoder's derivative at a code.
-
-    Attributes:
-        observed: shape (V, C).
-        code: where the derivative is taken, shape (V, C), and `weights` of the decoders, shape (V, W).
-    """
-
-    code: Tensor
-    weights: Tensor
-
-    def apply(self, gradient: Gradient) -> Tensor:
-        """Jᵀ·G, one pass back through the decoder a victim."""
-        return vmap(_pulled)(self.weights, self.code, gradient.full().flatten(1))
-
-
-def _pulled(weights: Tensor, code: Tensor, change: Tensor) -> Tensor:
-    """Jᵀ·change, for a change (N,) of what a code (C,) stands for; shape (C,)."""
-    return vjp(lambda z: codec.decode(weights, z, len(change)), code)[1](change)[0]
-
-
-def _halves(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """An autoencoder's encoder and decoder."""
-    encoder, decoder = weights.split([half.size for half in codec.HALVES.values()])
-    return encoder, decoder
 
 
 def _adam(state: dict[str, Tensor], slope: Tensor) -> Tensor:

@@ -53,6 +53,12 @@ def initial(half: str, random: torch.Generator) -> Tensor:
     return HALVES[half].flatten(weights)
 
 
+def halves(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The encoder's and the decoder's part of an autoencoder's weights."""
+    encoder, decoder = weights.split([half.size for half in HALVES.values()])
+    return encoder, decoder
+
+
 def code_size(length: int) -> int:
     """Numbers in the code of a vector of so many."""
     return CHANNELS * -(-length // SHRINK)
