@@ -6,7 +6,8 @@ import torch
 from gradwire import capture, data, models
 from gradwire.attacks.inversion.sparse_index import labels_from_indices
 from gradwire.errors import GradwireError
-from gradwire.studies.index_leakage import index_leakage, wilson
+from gradwire.metrics.intervals import wilson
+from gradwire.studies.index_leakage import index_leakage
 from gradwire.training import TrainSettings, begin, train
 from gradwire.wire import Message
 

@@ -1,15 +1,12 @@
 """gradwire bench federated: rounds a second, beside a plain loop, Flower and pfl."""
 
-import csv
-from pathlib import Path
-
 import click
 from rich.console import Console
-from rich.table import Table
 
 from gradwire.bench.federated import COLUMNS, SETTINGS, paces
+from gradwire.cli.show import figures, write_csv
 from gradwire.devices import machine
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import unknown
 
 
 @click.command()
@@ -29,20 +26,13 @@ def federated(names: tuple[str, ...], rounds: int, flower: str | None, pfl: str 
         console.print(f"{name} is left out: no Python that has it was named (--{name}).")
     rows = []
     for name in names:
-        table = Table(title=f"{SETTINGS[name].name}; {machine('cpu')}")
-        for heading in ("by", "rounds/s", "× the loop", "MB a client", "test loss", "how"):
-            table.add_column(heading, justify="left" if heading in ("by", "how") else "right")
+        headings = ("by", "rounds/s", "× the loop", "MB a client", "test loss", "how")
+        table = figures(f"{SETTINGS[name].name}; {machine('cpu')}", *headings, words=("by", "how"))
         for pace in paces(SETTINGS[name], rounds, others):
             memory = "" if pace.megabytes_a_client is None else f"{pace.megabytes_a_client:.1f}"
-            figures = (f"{pace.rounds_per_second:.3g}", f"{pace.times_loop:.2f}", memory, f"{pace.test_loss:.4f}")
-            table.add_row(pace.by, *figures, pace.how)
+            told = (f"{pace.rounds_per_second:.3g}", f"{pace.times_loop:.2f}", memory, f"{pace.test_loss:.4f}")
+            table.add_row(pace.by, *told, pace.how)
             rows.append(pace.row())
         console.print(table)
     if out:
-        try:
-            with Path(out).open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                writer.writeheader()
-                writer.writerows(rows)
-        except OSError as error:
-            raise GradwireError(f"--out {out} cannot be written: {error.strerror}") from None
+        write_csv(out, COLUMNS, [[row[name] for name in COLUMNS] for row in rows])

@@ -4,9 +4,9 @@ from typing import Literal
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from gradwire.bench.membership import epochs, pool
+from gradwire.cli.show import figures
 from gradwire.devices import machine
 from gradwire.schemes import parse
 from gradwire.training.plain import Speed
@@ -45,13 +45,13 @@ def membership(
     for scheme in schemes:
         parse(scheme)
     speed = Speed(precision=precision, channels_last=channels_last, compile=compile)
-    table = Table(title=f"An epoch of {model}: {images:,} images of {data}, batch {batch_size}, {precision}")
-    for heading in ("way", "networks", "s each", "CPU s", "speed-up", f"{SHADOWS} in {MINUTES} min"):
-        table.add_column(heading, justify="left" if heading == "way" else "right", no_wrap=True)
+    title = f"An epoch of {model}: {images:,} images of {data}, batch {batch_size}, {precision}"
+    headings = ("networks", "s each", "CPU s", "speed-up", f"{SHADOWS} in {MINUTES} min")
+    table = figures(title, "way", *headings, words=("way",))
     for found in epochs(model, pool(data, images), schemes, clients, batch_size, together, speed, device, repeats):
-        figures = (f"{found.seconds:.2f}", f"{found.processor:.2f}", f"{found.ratio:.2f}")
+        told = (f"{found.seconds:.2f}", f"{found.processor:.2f}", f"{found.ratio:.2f}")
         possible = 60 * MINUTES / (SHADOWS * found.seconds)
-        table.add_row(found.way, str(found.networks), *figures, f"{possible:.1f}")
+        table.add_row(found.way, str(found.networks), *told, f"{possible:.1f}")
     console = Console()
     console.print(table)
     console.print(

@@ -1,7 +1,7 @@
 """What commands show while they work, and when they are done."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from gradwire import report
+from gradwire import progress, report
+from gradwire.errors import GradwireError
 from gradwire.runs import RESULTS
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar() -> Iterator[progress.Progress]:
     """A bar a stage, with the time left; yields the function that moves it: (stage, done, total)."""
     columns = (
         TextColumn("{task.description:<10}"),
@@ -42,6 +43,27 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield move
+
+
+def figures(title: str, *headings: str, words: Sequence[str] = ()) -> Table:
+    """An empty table of figures, set to the right; columns that hold `words` are set to the left."""
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in words else "right")
+    return table
+
+
+def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write the file that --out names.
+
+    Raises:
+        GradwireError: it cannot be written.
+    """
+    try:
+        with Path(path).open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+    except OSError as error:
+        raise GradwireError(f"--out {path} cannot be written: {error.strerror}") from None
 
 
 def outcome(folder: Path) -> None:

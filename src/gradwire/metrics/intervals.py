@@ -1,4 +1,4 @@
-"""Confidence intervals: of a rate, of a mean of two rates, of an area under a curve."""
+"""Confidence intervals: of a rate, of a share, of a mean of two rates, of an area under a curve."""
 
 from math import sqrt
 from typing import Any, NamedTuple
@@ -43,6 +43,17 @@ def rate(successes: int, trials: int, confidence: float = 0.95) -> Figure:
     """A rate with its Clopper–Pearson interval."""
     low, high = clopper_pearson(successes, trials, confidence)
     return Figure(successes / trials, float(low), float(high))
+
+
+def wilson(share: float, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927).
+
+    It holds for means of values in [0, 1] too, whose variance is at most share·(1 − share): then it is too wide, never
+    too narrow. So a victim is one trial, however many labels it has, for those of one batch are not independent.
+    """
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    reach = z / (1 + z * z / trials) * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def mean_of_rates(first: Figure, second: Figure) -> Figure:

@@ -14,6 +14,7 @@ from math import ceil
 from statistics import fmean
 from typing import ClassVar
 
+from gradwire.studies.accuracies import reached
 from gradwire.studies.grid import Cell, Claim, Row, Study
 
 CLIENTS = 4
@@ -61,11 +62,11 @@ class Compression(Study):
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """Who keeps up with plain SGD, and who with error feedback."""
-        reached = {label: 100 * _last(rows, label) for label in dict.fromkeys(row["label"] for row in rows)}
+        ended = {label: fmean(accuracies) for label, accuracies in reached(rows).items()}
 
         def compare(says: str, source: str, published: str, one: str, other: str) -> Claim:
-            difference = reached[one] - reached[other]
-            measured = f"{difference:+.1f} points ({reached[one]:.1f} % against {reached[other]:.1f} %)"
+            difference = ended[one] - ended[other]
+            measured = f"{difference:+.1f} points ({ended[one]:.1f} % against {ended[other]:.1f} %)"
             holds = difference >= -MARGIN if published == "equal" else difference < -MARGIN
             return Claim(says, source, published, measured, holds)
 
@@ -97,10 +98,3 @@ class Compression(Study):
             "schedule": "cosine",
             "seed": seed,
         }
-
-
-def _last(rows: Sequence[Row], label: str) -> float:
-    """The mean over seeds of the last accuracy."""
-    mine = [row for row in rows if row["label"] == label]
-    end = max(int(row["round"]) for row in mine)
-    return fmean(float(row["test_accuracy"]) for row in mine if int(row["round"]) == end)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
+from gradwire.studies.accuracies import reached
 from gradwire.studies.grid import Cell, Claim, Row, Study
 
 NOISE, SPARSIFY, DPSGD = "noise:std=0.1", "sparsify:drop=0.9", "dpsgd:clip=1,noise=0.5"
+MODELS = ("lenet", "mlp")
 PARTITIONS = {"iid": "IID", "shards:2": "non-IID"}
 PAPER: Mapping[tuple[str, str, str], float] = {
     ("lenet", "IID", "autoencoder"): -0.80,
@@ -65,63 +67,36 @@ class Federated(Study):
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """The known answers, by the last accuracies, means over seeds."""
-        reached = _accuracies(rows)
+        trainings = reached(row for row in rows if row["command"] == "train")
+        ended = {name: fmean(accuracies) for name, accuracies in trainings.items()}
         scale = (
             f"{self.images} images, {self.sample} of {self.clients} clients, {self.rounds} rounds, B = {self.batch}, "
             f"E = {self.epochs}, {self.seeds} seeds"
         )
 
         def against(model: str, partition: str, scheme: str, data: str = "fashion_mnist") -> float | None:
-            found, plain = (reached.get(label(data, model, partition, each)) for each in (scheme, "none"))
-            return None if found is None or plain is None else 100 * (found - plain)
+            found, plain = (ended.get(label(data, model, partition, each)) for each in (scheme, "none"))
+            return None if found is None or plain is None else found - plain
 
         def claim(says: str, source: str, published: float, points: float | None, least: float, most: float) -> Claim:
             measured = "not run" if points is None else f"{points:+.1f} points ({scale})"
             holds = None if points is None else least <= points <= most
             return Claim(says, source, f"{published:+.2f} points", measured, holds)
 
-        three, four = "table III", "table IV"
-        found = [
-            claim(
-                f"autoencoder within 3 points of none, {model}, IID",
-                three,
-                PAPER[model, "IID", "autoencoder"],
-                against(model, "IID", "autoencoder"),
-                -3,
-                100,
-            )
-            for model in ("lenet", "mlp")
-        ]
-        lenet, mlp = (against(model, "IID", NOISE) for model in ("lenet", "mlp"))
+        def lost(says: str, model: str, partition: str, scheme: str, least: float, most: float) -> Claim:
+            published, points = PAPER[model, partition, scheme], against(model, partition, scheme)
+            return claim(f"{says}, {model}, {partition}", "table III", published, points, least, most)
+
+        lenet, mlp = (against(model, "IID", NOISE) for model in MODELS)
         further = None if lenet is None or mlp is None else mlp - lenet
         apart = PAPER["mlp", "IID", "noise"] - PAPER["lenet", "IID", "noise"]
+        sparsified = against("lenet", "IID", SPARSIFY, "cifar10")
         return [
-            *found,
-            claim("noise:std=0.1 costs the MLP more than LeNet", three, apart, further, -100, -1),
-            claim(
-                "sparsify:drop=0.9 loses on CIFAR-10, lenet, IID",
-                four,
-                CIFAR,
-                against("lenet", "IID", SPARSIFY, "cifar10"),
-                -100,
-                -1,
-            ),
-            claim(
-                "precode fails, lenet, non-IID",
-                three,
-                PAPER["lenet", "non-IID", "precode"],
-                against("lenet", "non-IID", "precode"),
-                -100,
-                -20,
-            ),
-            claim(
-                "precode loses, mlp, non-IID",
-                three,
-                PAPER["mlp", "non-IID", "precode"],
-                against("mlp", "non-IID", "precode"),
-                -100,
-                -1,
-            ),
+            *(lost("autoencoder within 3 points of none", each, "IID", "autoencoder", -3, 100) for each in MODELS),
+            claim("noise:std=0.1 costs the MLP more than LeNet", "table III", apart, further, -100, -1),
+            claim("sparsify:drop=0.9 loses on CIFAR-10, lenet, IID", "table IV", CIFAR, sparsified, -100, -1),
+            lost("precode fails", "lenet", "non-IID", "precode", -100, -20),
+            lost("precode loses", "mlp", "non-IID", "precode", -100, -1),
         ]
 
     def schemes(self, model: str) -> dict[str, str]:
@@ -135,7 +110,7 @@ class Federated(Study):
     def _trainings(self) -> Iterator[Cell]:
         for seed in range(self.seeds):
             for partition, written in PARTITIONS.items():
-                for model in ("lenet", "mlp"):
+                for model in MODELS:
                     for name, scheme in self.schemes(model).items():
                         yield self._training("fashion_mnist", model, partition, written, name, scheme, seed)
             for scheme in ("none", SPARSIFY):
@@ -162,7 +137,7 @@ class Federated(Study):
 
     def _audits(self) -> Iterator[Cell]:
         """As section IV-C: one local step on one image; the autoencoder trained for 100 steps on what it leaves."""
-        for model in ("lenet", "mlp"):
+        for model in MODELS:
             for name, spec in {**self.schemes(model), "autoencoder": ""}.items():
                 if name == "autoencoder" and not (model == "lenet" or self.large):
                     continue
@@ -189,13 +164,3 @@ def label(data: str, model: str, partition: str, scheme: str) -> str:
 
 def _spec(**settings: object) -> str:
     return "autoencoder:" + ",".join(f"{name}={value}" for name, value in settings.items())
-
-
-def _accuracies(rows: Sequence[Row]) -> dict[str, float]:
-    """Label → the mean over seeds of the last test accuracy."""
-    ends: dict[str, list[float]] = {}
-    for name in dict.fromkeys(row["label"] for row in rows if row["command"] == "train"):
-        mine = [row for row in rows if row["label"] == name and row["command"] == "train"]
-        last = max(int(row["round"]) for row in mine)
-        ends[name] = [float(row["test_accuracy"]) for row in mine if int(row["round"]) == last]
-    return {name: fmean(values) for name, values in ends.items()}

@@ -1,7 +1,6 @@
 """How many labels the positions of a sparse message give away, over many victims, against chance."""
 
 from dataclasses import dataclass
-from math import sqrt
 
 import torch
 from torch import nn
@@ -10,6 +9,7 @@ from gradwire.attacks.inversion.sparse_index import labels_from_indices
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.metrics import label_accuracy
+from gradwire.metrics.intervals import wilson
 from gradwire.seeds import generator
 from gradwire.training import capture
 from gradwire.wire.view import Mode
@@ -60,14 +60,3 @@ def index_leakage(
     spread = [((torch.arange(batch) + first) % classes).expand_as(truth) for first in range(classes)]
     chance = sum(float(label_accuracy(each, truth).mean()) for each in spread) / classes
     return IndexLeakage(accuracy, *wilson(accuracy, victims), chance, victims)
-
-
-def wilson(share: float, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The score interval of a share (Wilson 1927).
-
-    It holds for means of values in [0, 1] too, whose variance is at most share·(1 − share): then it is too wide, never
-    too narrow. So a victim is one trial, however many labels it has, for those of one batch are not independent.
-    """
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    reach = z / (1 + z * z / trials) * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return max(0.0, centre - reach), min(1.0, centre + reach)

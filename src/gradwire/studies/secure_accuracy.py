@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
+from gradwire.studies.accuracies import reached
 from gradwire.studies.grid import Cell, Claim, Row, Study
 
 PAPER = {
@@ -67,11 +68,7 @@ class SecureAccuracy(Study):
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """What the paper says, beside what these runs say."""
-        end = str(self.rounds)
-        found: dict[str, list[float]] = {}
-        for row in rows:
-            if row["round"] == end:
-                found.setdefault(row["label"], []).append(100 * float(row["test_accuracy"]))
+        found = reached(rows)
         both, bare = ("SSGA", "SSGA-DGC"), "SSGA-200-no-residual"
         return [
             _alike(found, "SGA", "SGD", "figure 3", "no significant decline"),
