@@ -1,10 +1,13 @@
+import re
+
 import pytest
 from click.testing import CliRunner
 
-from gradwire.bench.secure import calculated, later, masking, played
+from gradwire.bench.secure import calculated, later, masking, played, row
 from gradwire.bench.stopwatch import Stopwatch
 from gradwire.cli.bench_secure import secure
 from gradwire.errors import GradwireError
+from gradwire.report.costs import cost_table
 from tests.schemes.rounds import Cluster, random_update
 
 
@@ -22,8 +25,24 @@ def test_sparse_masks_cost_in_proportion():
     assert sparse["seconds_client"] < 0.1 * dense["seconds_client"]
 
 
-def test_what_cannot_be_played_is_calculated_and_says_so():
-    assert calculated(1000, 1000)["how"] == "calculated"
+def test_what_cannot_be_played_is_calculated_and_says_from_which_parts():
+    found = calculated(1000, 1000)
+    assert re.match(r"calculated: a client, \d+ × .* the server, 1,000 × .* shares together and", found["how"])
+
+
+def test_a_client_more_lengthens_calculated_messages_as_it_does_played_ones():
+    def sent(clients):
+        return played(f"sga:threshold={clients * 2 // 3 + 1},neighbours=few", clients, 10)["bytes_up"]
+
+    assert calculated(12, 10)["bytes_up"] - calculated(6, 10)["bytes_up"] == pytest.approx(sent(12) - sent(6), rel=0.05)
+
+
+def test_the_table_sets_sparse_against_dense():
+    spent = {"later round, sga": (2.0, 10.0), "later round, ssga": (0.1, 1.0), "floor, ssga": (0.05, None)}
+    rows = [row(what, "gradwire", 10, 1000, 32, *pair, 0, "measured") for what, pair in spent.items()]
+    table = cost_table(rows)
+    found = {line[0]: line[-3:-1] for line in table.rows}
+    assert found == {"later round, sga": ("", ""), "later round, ssga": ("20×", "15×"), "floor, ssga": ("40×", "–")}
 
 
 def test_a_stopwatch_does_not_change_what_it_times():
@@ -53,6 +72,7 @@ def test_a_later_round_needs_no_keys_and_costs_what_the_played_one_does():
         alone = later(spec, 3, 20_000)
         assert alone["bytes_up"] == pytest.approx(cluster.bytes_up, rel=0.01)
         assert alone["seconds_client"] > 0
+        assert alone["seconds_server"] > 0
 
 
 @pytest.mark.slow

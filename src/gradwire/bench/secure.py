@@ -1,13 +1,14 @@
 """What secure sums cost: masks, whole rounds, sparse beside dense, curves; beside Flower's SecAgg+ where it is.
 
-Every row says how it came about: "measured", or "calculated" from measured parts. Seconds are those spent by a party
-itself, without the wire; bytes are lengths of messages.
+Every row says how it came about: "measured", or "calculated" from measured parts. Seconds are medians of those spent by
+a party itself, without the wire; bytes are lengths of messages.
 """
 
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,20 +21,23 @@ from gradwire.errors import GradwireError
 from gradwire.report import COST_COLUMNS
 from gradwire.schemes import Layout, Round, introduce, parse
 from gradwire.schemes.sga import SGA
-from gradwire.schemes.ssga import SSGA, told
+from gradwire.schemes.ssga import SSGA
 from gradwire.secure import keys, shares
 from gradwire.secure.graph import STATED, sufficient
 from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.masks import blend
 from gradwire.secure.octets import table, to_tensor
-from gradwire.secure.protocol import Total
 from gradwire.secure.ring import BITS, Ring
-from gradwire.wire import SERVER, InProcess, Message, Tensors, Transcript, client
+from gradwire.wire import SERVER, InProcess, Message, Send, Tensors, Transcript, client, indices
 
 Row = dict[str, object]
 MILLION = 1_000_000
 COMPLETE = 100
 """Clients up to which a round with a complete graph of shares is played: its cost goes with their square."""
+MANY = (10, 30, 100, 300)
+"""Clients among which SSGA is compared with SGA."""
+REPEATS = 3
+"""Of rounds; shorter works are repeated more often."""
 
 
 def benchmark(
@@ -60,10 +64,12 @@ def benchmark(
             yield played(scheme, n, small)
     yield calculated(MILLION, small)
     yield calculated(MILLION, MILLION)
-    for n in (10, 100, 1_000):
-        for scheme in ("sga", "ssga"):
-            yield later(scheme, n, MILLION)
-    yield from masking(whole, max(entries))
+    for size in (MILLION, 10 * MILLION):
+        for n in MANY:
+            yield floor(n, size)
+            yield from masking(n, size)
+            yield later("sga", n, size)
+            yield later("ssga", n, size)
     yield played(f"sga:threshold={whole * 2 // 3 + 1}", whole, MILLION)
     yield played(f"sga:threshold={whole * 2 // 3 + 1},neighbours=few", whole, MILLION)
     if python := flower or (sys.executable if find_spec("flwr") else None):
@@ -95,8 +101,15 @@ def masking(clients: int, entries: int) -> Iterator[Row]:
         yield row(f"masking, {scheme}", "gradwire", clients, entries, 32, took, None, 4 * count, "measured")
 
 
+def floor(clients: int, entries: int) -> Row:
+    """What a client of SSGA cannot be without, however many they are: R + ∇, into memory that is there."""
+    residual, gradient, total = torch.zeros(entries), torch.randn(entries), torch.empty(entries)
+    took = median_seconds(lambda: torch.add(residual, gradient, out=total))
+    return row("floor, ssga", "gradwire", clients, entries, 32, took, None, 0, "measured, one addition")
+
+
 def played(spec: str, clients: int, entries: int) -> Row:
-    """A whole round, keys and all, played through the transport; the mean over clients, and the server."""
+    """A whole round, keys and all, played through the transport: the median client, and the server."""
     scheme, layout = parse(spec), Layout({"w": (entries,)})
     update = {"w": torch.randn(entries, generator=torch.Generator().manual_seed(0))}
     parties = tuple(map(client, range(clients)))
@@ -105,15 +118,15 @@ def played(spec: str, clients: int, entries: int) -> Row:
     halves = {p: watch.around(p, scheme.client(update, private[p], {}, around)) for p in parties}
     transport.exchange(halves, watch.around("server", scheme.server({}, around)), 0)
     server = watch.seconds.pop("server")
-    mean = sum(watch.seconds.values()) / clients
+    one = statistics.median(watch.seconds.values())
     up = transport.transcript.bytes_up() // clients
-    return row(f"round, {spec}", "gradwire", clients, entries, 32, mean, server, up, "measured")
+    return row(f"round, {spec}", "gradwire", clients, entries, 32, one, server, up, "measured")
 
 
 def later(spec: str, clients: int, entries: int) -> Row:
-    """What one client of `sga` or `ssga` spends once keys are agreed on. Its peers need not be played for that.
+    """What one client of `sga` or `ssga` and the server spend once keys are agreed on; the others are not played.
 
-    The replies are as large as they would be: a union of K entries at random, a sum of zeros.
+    In their place the server gets messages as large as theirs: places at random, codes of zeros.
     """
     scheme, layout = parse(spec), Layout({"w": (entries,)})
     assert isinstance(scheme, SGA)
@@ -122,29 +135,46 @@ def later(spec: str, clients: int, entries: int) -> Row:
     public = scheme.protocol.public(scheme.gathering(around))
     chains = table([bytes([i % 256]) * KEY_BYTES for i in range(clients)], KEY_BYTES)
     known = {"me": to_tensor(parties[0].encode()), "chain": chains, "turn": torch.tensor(1)}
+    private = {**scheme.private_state(layout), **known}
     update = {"w": torch.randn(entries, generator=torch.Generator().manual_seed(0))}
-    found = float("inf")
-    for _ in range(3):
+    offers = offered(scheme, around)
+    watches = []
+    for _ in range(REPEATS):
         watch, up = Stopwatch(), 0
-        half = watch.around("it", scheme.client(update, {**scheme.private_state(layout), **known}, public, around))
-        send, count = next(half), entries
+        half = watch.around("client", scheme.client(update, private, public, around))
+        served = watch.around("server", scheme.server(public, around))
+        send, _ = next(half), next(served)
         try:
             while True:
                 up += Message(parties[0], SERVER, 1, send.phase, send.tensors).size
-                reply: Tensors = Total(np.zeros(count, "<u4"), clients).tensors()
-                if send.phase == "offer":
-                    reply = {"maximum": torch.tensor(9.0)}
-                    if isinstance(scheme, SSGA):
-                        count = scheme.share(around) * clients
-                        reply = reply | told(torch.randperm(entries)[:count].sort().values, around)
-                send = half.send(reply)
+                masked = {"masked": torch.zeros_like(send.tensors["masked"])} if "masked" in send.tensors else {}
+                reply = served.send(dict.fromkeys(parties, masked) if masked else offers)
+                assert isinstance(reply, Send)
+                send = half.send(reply.tensors)
         except StopIteration:
-            found = min(found, watch.seconds["it"])
-    return row(f"later round, {spec}", "gradwire", clients, entries, 32, found, None, up, "measured, one client")
+            watches.append(watch.seconds)
+    one, server = (statistics.median(seconds[party] for seconds in watches) for party in ("client", "server"))
+    how = "measured, one client and the server"
+    return row(f"later round, {spec}", "gradwire", clients, entries, 32, one, server, up, how)
+
+
+def offered(scheme: SGA, round: Round) -> Mapping[str, Tensors]:
+    """What clients might tell in the clear: a magnitude, and under SSGA places of their own."""
+    if not isinstance(scheme, SSGA):
+        return {party: {"maximum": torch.tensor(9.0)} for party in round.clients}
+    size, share = round.layout.size, scheme.share(round)
+    places = torch.randperm(size)[: share * len(round.clients)].view(-1, share).sort(1).values
+    return {
+        party: {"maximum": torch.tensor(9.0), "indices": indices.encode(own, size)}
+        for party, own in zip(round.clients, places, strict=True)
+    }
 
 
 def calculated(clients: int, entries: int) -> Row:
-    """A round with a sparse graph among too many clients to play it, from the measured cost of its parts."""
+    """A round with a sparse graph among too many clients to play it, from the measured cost of its parts.
+
+    Nobody drops out. The server puts one secret of every client together: with many clients, it does little else.
+    """
     degree = sufficient(clients, STATED)
     k, t = degree.neighbours, degree.threshold
     ring = Ring(32, clients)
@@ -152,21 +182,23 @@ def calculated(clients: int, entries: int) -> Row:
     public = keys.public_key("x25519", secret)
     identity, values = bytes(32), torch.randn(entries)
     signature, verification = keys.sign(identity, b"x"), keys.verification_key(identity)
-    dealt = shares.split(bytes(16), t, k + 1)
+    dealt = dict(enumerate(shares.split(bytes(16), t, k + 1)))
     codes = ring.encode(values, 9.0)
     mask = median_seconds(lambda: blend(codes, [(bytes(32), 1)]))
     each = median_seconds(lambda: keys.agree("x25519", secret, public, "peer")) * 2
     each += median_seconds(lambda: keys.verify(verification, signature, b"x")) + mask
-    one = (
-        k * each
-        + 2 * median_seconds(lambda: shares.split(bytes(16), t, k + 1), 1)
-        + median_seconds(lambda: ring.encode(values, 9.0))
-    )
+    split = median_seconds(lambda: shares.split(bytes(16), t, k + 1), REPEATS)
+    one = k * each + mask + 2 * split + median_seconds(lambda: ring.encode(values, 9.0))
     add = median_seconds(lambda: np.add(codes, codes, out=codes))
-    restore = median_seconds(lambda: shares.combine(dict(enumerate(dealt)), t), 1)
+    restore = median_seconds(lambda: shares.combine(dealt, t), REPEATS)
     up = 4 * entries + 160 + k * (48 + 16 + 8)
-    what = f"round, sga:threshold={t} of {k + 1},neighbours=few"
-    return row(what, "gradwire", clients, entries, 32, one, clients * (add + mask + restore), up, "calculated")
+    what = f"round, sga:threshold={clients * 2 // 3 + 1},neighbours=few"
+    how = (
+        f"calculated: a client, {k} × {1000 * each:.2g} ms a neighbour and 2 × {1000 * split:.2g} ms to split secrets; "
+        f"the server, {clients:,} × {1000 * restore:.2g} ms to put {t} of {k + 1} shares together and as often "
+        f"{1000 * (add + mask):.2g} ms to add a vector and take its mask off"
+    )
+    return row(what, "gradwire", clients, entries, 32, one, clients * (add + mask + restore), up, how)
 
 
 def beside(python: str, clients: int) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """A benchmark of secure sums: what a client and the server spend, against the clients and against the entries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +16,14 @@ from gradwire.report.tables import Column, Table
 ROUND = "round, "
 """What the rows of whole rounds begin with: those are drawn."""
 MEASURED = "measured"
+AGAINST = {
+    "masking, ssga": "masking, sga",
+    "later round, ssga": "later round, sga",
+    "floor, ssga": "later round, sga",
+}
+"""What is set against what: sparse against dense, of as many entries, among as many clients."""
+AIM = 50
+"""Times that SSGA at 200× is to be faster than SGA."""
 SPENT = {"seconds_client": "a client, s", "seconds_server": "the server, s", "bytes_up": "a client sends"}
 
 
@@ -39,20 +47,43 @@ def brief(run: Run) -> Table:
 
 def cost_table(rows: Sequence[Row]) -> Table:
     """Every row."""
-    titles = ("clients", "entries", "bits", "client, ms", "server, ms", "sent up")
+    titles = ("clients", "entries", "bits", "client, ms", "server, ms", "sent up", "sga ÷, client", "sga ÷, all")
     what, by, how = (Column(title, numeric=False) for title in ("what", "by", "how"))
     note = (
         "Seconds are those that a party itself spends, without the wire; bytes, those of a client's messages. A round "
-        "is a first one, keys and all; a later one has its keys."
+        "is a first one, keys and all; a later one has its keys. “sga ÷” says how many times as long dense sums take "
+        f"as sparse ones (the aim at 200× is {AIM}): a client, and all clients and the server together. The floor is "
+        "the addition of gradient and residual alone, which is left however few entries are sent."
     )
-    return Table((what, by, *map(Column, titles), how), tuple(_line(row) for row in rows), note)
+    dense = {_key(row, str(row["what"])): row for row in rows if row["what"] in AGAINST.values()}
+    return Table((what, by, *map(Column, titles), how), tuple(_line(row, dense) for row in rows), note)
 
 
-def _line(row: Row) -> tuple[str, ...]:
+def _line(row: Row, dense: Mapping[tuple[str | None, float, float], Row]) -> tuple[str, ...]:
     counts = (f"{int(number(row, name)):,}" for name in ("clients", "entries", "bits"))
     spent = (1000 * number(row, name) for name in ("seconds_client", "seconds_server"))
     times = (NOTHING if ms != ms else f"{ms:.3g}" if ms < 1000 else f"{ms:,.0f}" for ms in spent)
-    return str(row["what"]), str(row["by"]), *counts, *times, size(number(row, "bytes_up")), str(row["how"])
+    ratios = _ratios(row, dense.get(_key(row, AGAINST.get(str(row["what"])))))
+    return str(row["what"]), str(row["by"]), *counts, *times, size(number(row, "bytes_up")), *ratios, str(row["how"])
+
+
+def _key(row: Row, what: str | None) -> tuple[str | None, float, float]:
+    """What is found beside a row: something of as many clients and entries."""
+    return what, number(row, "clients"), number(row, "entries")
+
+
+def _ratios(row: Row, dense: Row | None) -> tuple[str, str]:
+    """How many times as long dense sums take: a client, and everybody."""
+    if dense is None:
+        return "", ""
+    one, other = number(dense, "seconds_client"), number(row, "seconds_client")
+    clients = number(row, "clients")
+    everybody = (clients * one + number(dense, "seconds_server")) / (clients * other + number(row, "seconds_server"))
+    return _times(one / other), _times(everybody)
+
+
+def _times(ratio: float) -> str:
+    return NOTHING if ratio != ratio else f"{ratio:.3g}×"
 
 
 def cost_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
