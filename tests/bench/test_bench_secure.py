@@ -7,7 +7,7 @@ from gradwire.bench.secure import calculated, later, masking, played, row
 from gradwire.bench.stopwatch import Stopwatch
 from gradwire.cli.bench_secure import secure
 from gradwire.errors import GradwireError
-from gradwire.report.costs import cost_table
+from gradwire.report.benches.costs import cost_table
 from tests.schemes.rounds import Cluster, random_update
 
 

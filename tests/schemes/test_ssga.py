@@ -9,6 +9,7 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import Round, Stack, parse, sight
 from gradwire.schemes.gradients import Full
 from gradwire.schemes.selection import largest
+from gradwire.secure import hosting, masks, pairwise, robust
 from gradwire.wire import SERVER, InProcess, drop_out
 from tests.schemes.rounds import Cluster, flat, random_update
 
@@ -40,7 +41,12 @@ def test_sga_is_sgd_up_to_the_width_of_a_code(clients, bits, variant):
     assert (flat(aggregate) - mean).abs().max() <= step(cluster, seen) + 1e-5
 
 
-@given(st.integers(2, 5), st.sampled_from(["ssga", "ssga-dgc"]), st.sampled_from(["topk", "random"]), variants)
+@given(
+    st.integers(2, 5),
+    st.sampled_from(["ssga", "ssga-dgc"]),
+    st.sampled_from(["topk", "random"]),
+    variants | st.just("max=0.5"),
+)
 @settings(max_examples=25)
 def test_the_round_is_algorithm_1(clients, name, mask, variant):
     """Three rounds beside a plain rendering of lines 5 to 14."""
@@ -154,6 +160,30 @@ def test_ssga_costs_in_proportion_to_what_it_sends():
         cost[compression] = cluster.bytes_up
     assert cost[200] < 0.6 * cost[100]
     assert cost[200] < 1.5 * 4 * 1_000_000 / 200 + 1000
+
+
+@pytest.mark.parametrize("variant", ["", ",threshold=2"])
+def test_masks_are_expanded_for_the_entries_of_the_union_alone(monkeypatch, variant):
+    masked, real = [], masks.blend
+    for module in (pairwise, robust, hosting):
+        monkeypatch.setattr(module, "blend", lambda codes, known: (masked.append(len(codes)), real(codes, known)))
+    updates = [random_update(i) for i in range(3)]
+    cluster = Cluster.of("ssga:compression=20" + variant, updates)
+    _, seen = cluster.play(updates)
+    union, _ = cluster.scheme.agreed(seen.replies["offer"], seen.round)
+    assert len(masked) == 3 + bool(variant)
+    assert set(masked) == {len(union)}
+
+
+def test_no_secret_comes_from_the_seed_of_a_run():
+    """Two runs of one seed differ in every key and every mask; what they add up to is the same."""
+    updates = [random_update(i) for i in range(2)]
+    runs = [Cluster.of("sga", updates) for _ in range(2)]
+    (first, seen), (second, again) = (run.play(updates) for run in runs)
+    assert torch.equal(flat(first), flat(second))
+    for phase, name in (("keys", "keys"), ("keys", "signature"), ("masked", "masked")):
+        assert not torch.equal(seen.uploads[phase][name], again.uploads[phase][name])
+    assert not torch.equal(*(run.private["client:0"]["identity"] for run in runs))
 
 
 @pytest.mark.parametrize("spec", SECURE)

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import pytest
 
+from gradwire.errors import GradwireError
 from gradwire.secure import identity
 from gradwire.secure.identity import Gathering
 from gradwire.secure.masks import Codes
@@ -62,6 +64,31 @@ def play(
         assert np.array_equal(seen.codes, total.codes)
         assert seen.contributors == total.contributors
     return total, {party: state for party, (_, state) in outcomes.items()}, transport
+
+
+def in_phase(phase: str, change: Callable) -> Callable:
+    """For `play`: a server whose reply in one phase goes through `change`."""
+
+    def tamper(server):
+        reply = next(server)
+        while True:
+            uploads = yield reply
+            try:
+                reply = server.send(uploads)
+            except StopIteration as stop:
+                return stop.value
+            if reply.phase == phase:
+                reply = change(reply)
+
+    return tamper
+
+
+def refused(match: str, *args, **kwargs) -> None:
+    """The round that `play` would play ends with this error, and nobody has been told a sum."""
+    transport = InProcess()
+    with pytest.raises(GradwireError, match=match):
+        play(*args, transport=transport, **kwargs)
+    assert not any("sum" in message.tensors for message in transport.transcript.messages())
 
 
 def random_codes(ring: Ring, count: int, seed: int) -> list[Codes]:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from gradwire.errors import WireError
-from gradwire.secure.conformance import Subject, examine
+from gradwire.secure.conformance import Subject, examine, uniform_masks
 from gradwire.secure.identity import Gathering
 from gradwire.secure.masks import expand
 from gradwire.secure.ring import Ring
@@ -81,6 +81,21 @@ class Imitation(Ours):
 def test_our_own_protocol_conforms():
     failed = [finding for finding in examine(Ours(), CLIENTS) if not finding.passed]
     assert not failed
+
+
+def test_masks_that_are_not_uniform_are_found():
+    class Low(Ours):
+        def expand(self, seed, count):
+            return super().expand(seed, count) >> 1
+
+    class Wide(Ours):
+        def expand(self, seed, count):
+            return super().expand(seed, count).astype(np.int64) + 1
+
+    for subject, detail in ((Low(), "sigma from uniform"), (Wide(), "a mask holds 65536, not below 65536")):
+        passed, found = uniform_masks(subject, CLIENTS)
+        assert not passed
+        assert detail in found
 
 
 def test_each_fault_is_found():

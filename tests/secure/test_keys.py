@@ -82,13 +82,34 @@ def test_the_ratchet_moves_on():
         seen |= {seed, chain}
 
 
-def test_points_that_are_not_on_the_curve_are_refused():
-    secret = keys.secret_key("x25519", bytes(16))
-    with pytest.raises(WireError, match="of client:3 is no usable point of x25519"):
-        keys.agree("x25519", secret, bytes(32), "client:3")
-    secret = keys.secret_key("brainpoolP256r1", bytes(16))
-    with pytest.raises(WireError, match="of client:3 is no usable point of brainpoolP256r1"):
-        keys.agree("brainpoolP256r1", secret, b"\x02" + bytes(32), "client:3")
+PRIME = 2**255 - 19
+BAD_POINTS = {
+    "x25519": [number.to_bytes(32, "little") for number in (0, 1, PRIME - 1, PRIME, PRIME + 1)],  # of small order
+    "brainpoolP256r1": [b"\x02" + bytes(32), b"\x03" + b"\xff" * 32, bytes(33), b"\x04" + bytes(64), b"\x00"],
+}
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_points_that_are_not_on_the_curve_are_refused(curve):
+    secret = keys.secret_key(curve, bytes(16))
+    for point in (*BAD_POINTS[curve], b"", bytes(31)):
+        with pytest.raises(WireError, match=f"of client:3 is no usable point of {curve}"):
+            keys.agree(curve, secret, point, "client:3")
+
+
+@given(st.sampled_from([b"\x02", b"\x03"]), st.binary(min_size=32, max_size=32))
+def test_half_of_all_numbers_are_no_point_of_brainpool(sign, number):
+    """y² = x³ + ax + b has a root or has none (RFC 5639, 3.4): whatever comes, the secret or one line of refusal."""
+    p = 0xA9FB57DBA1EEA9BC3E660A909D838D726E3BF623D52620282013481D1F6E5377
+    a = 0x7D5A0975FC2C3057EEF67530417AFFE7FB8055C126DC5C6CE94A4B44F330B5D9
+    b = 0x26DC5C6CE94A4B44F330B5D9BBD77CBF958416295CF7E1CE6BCCDC18FF8C07B6
+    x = int.from_bytes(number, "big")
+    on_the_curve = x < p and pow(x**3 + a * x + b, (p - 1) // 2, p) in (0, 1)
+    try:
+        keys.agree("brainpoolP256r1", keys.secret_key("brainpoolP256r1", bytes(16)), sign + number, "client:3")
+        assert on_the_curve
+    except WireError:
+        assert not on_the_curve
 
 
 def test_secrets_come_from_the_system_unless_a_test_says_otherwise_loudly():

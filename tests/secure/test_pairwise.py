@@ -4,12 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradwire.errors import GradwireError, WireError
+from gradwire.errors import GradwireError
+from gradwire.secure.entropy import InsecureWarning, insecure_seed
 from gradwire.secure.identity import Gathering
 from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.ring import BITS, Ring
-from gradwire.wire import Send
-from tests.secure.sums import play, random_codes, states
+from gradwire.secure.robust import Robust
+from gradwire.wire import Deal, Send
+from tests.secure.sums import in_phase, play, random_codes, refused, states
 from tests.secure.test_masks import p_uniform
 
 ring8 = Ring(8, 3)
@@ -30,8 +32,7 @@ def test_the_sum_is_exact(clients, bits, curve, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clients", [64, 200])
-@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize(("clients", "bits"), [(64, 16), (128, 8), (200, 16), (200, 32)])
 def test_the_sum_is_exact_for_many_clients(clients, bits):
     ring = Ring(bits, clients)
     vectors = random_codes(ring, 20, 0)
@@ -40,16 +41,30 @@ def test_the_sum_is_exact_for_many_clients(clients, bits):
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_a_masked_message_is_uniform_and_no_two_runs_share_a_mask(bits):
+@pytest.mark.parametrize("protocol", [Pairwise(), Robust(2)])
+def test_a_masked_message_is_uniform_whatever_it_hides(bits, protocol):
     ring = Ring(bits, 2)
-    nothing = [np.zeros(1_000_000, ring.dtype)] * 2
     sent = []
-    for _ in range(2):
-        _, _, transport = play(Pairwise(), states(2), nothing, ring)
-        masked = [m.tensors["masked"].numpy() for m in transport.transcript.messages() if "masked" in m.tensors]
-        assert p_uniform(masked[0]) > 1e-3
-        sent.append(masked[0])
+    for seed, code in ((0, 0), (1, ring.ceiling)):
+        with pytest.warns(InsecureWarning), insecure_seed(seed):
+            sent.append(masked(protocol, ring, code))
+        assert p_uniform(sent[-1]) > 1e-3
     assert p_uniform(sent[0] - sent[1]) > 1e-3
+
+
+@pytest.mark.parametrize("protocol", [Pairwise(), Robust(2)])
+def test_no_two_runs_share_a_mask(protocol):
+    ring = Ring(16, 2)
+    first, second = masked(protocol, ring, 0), masked(protocol, ring, 0)
+    assert (first == second).mean() < 2**-16 + 1e-4
+    assert abs(np.corrcoef(first, second)[0, 1]) < 6e-3
+
+
+def masked(protocol, ring, code):
+    """What the first of two clients sends that both hold a million times this code."""
+    _, _, transport = play(protocol, states(2), [np.full(1_000_000, code, ring.dtype)] * 2, ring)
+    messages = transport.transcript.messages()
+    return next(m.tensors["masked"].numpy() for m in messages if "masked" in m.tensors)
 
 
 def test_keys_are_agreed_on_once_and_seeds_are_fresh_each_round():
@@ -84,14 +99,19 @@ def test_a_round_cannot_be_played_twice():
         play(Pairwise(), private, vectors, ring8, round=1, public=public)
 
 
-def test_a_later_state_does_not_give_earlier_seeds():
-    """The chain has moved on: rewinding its counter gives other seeds than those that were used."""
-    private, vectors, public = agreed(2)
-    rewound = {party: {**state, "turn": torch.tensor(0)} for party, state in private.items()}
-    _, _, first = play(Pairwise(), rewound, vectors, ring8, round=0, public=public)
-    _, before, _ = play(Pairwise(), states(3), vectors, ring8)
-    assert not torch.equal(before["client:0"]["chain"], private["client:0"]["chain"])
-    assert all(m.phase == "masked" for m in first.transcript.messages())
+def test_a_later_state_does_not_give_earlier_masks():
+    """Who steals the states after two rounds and sets their counters back does not get the masks of either."""
+    private, vectors, public, used = states(3), [np.zeros(50, np.uint8)] * 3, {}, []
+    for round in range(2):
+        _, private, transport = play(Pairwise(), private, vectors, ring8, round=round, public=public)
+        public = Pairwise().public(Gathering(tuple(private), round, 0))
+        used += [m.tensors["masked"] for m in transport.transcript.messages() if "masked" in m.tensors]
+    for turn, round in ((0, 0), (1, 1), (0, 1)):
+        stolen = {party: {**state, "turn": torch.tensor(turn)} for party, state in private.items()}
+        _, _, transport = play(Pairwise(), stolen, vectors, ring8, round=round, public=public)
+        rebuilt = [m.tensors["masked"] for m in transport.transcript.messages() if "masked" in m.tensors]
+        assert len(rebuilt) == 3
+        assert not any(torch.equal(mask, other) for mask in rebuilt for other in used)
 
 
 def test_other_clients_agree_anew():
@@ -105,71 +125,59 @@ def test_other_clients_agree_anew():
 @pytest.mark.parametrize("phase", ["keys", "masked"])
 def test_without_all_clients_there_is_no_sum(phase):
     vectors = [np.zeros(4, np.uint8)] * 3
-    with pytest.raises(WireError, match=f"round 0, phase '{phase}', client:1: is missing, and pairwise masks cancel"):
-        play(Pairwise(), states(3), vectors, ring8, drops={"client:1": phase})
+    match = f"round 0, phase '{phase}', client:1: is missing, and pairwise masks cancel"
+    refused(match, Pairwise(), states(3), vectors, ring8, drops={"client:1": phase})
 
 
-def rewrite(phase, change):
-    """A man in the middle that rewrites the server's reply in one phase."""
+@pytest.mark.parametrize("protocol", [Pairwise(), Robust(2)])
+def test_a_server_in_the_middle_is_found_out(protocol):
+    def other_key(reply):
+        hands = reply.tensors if isinstance(reply, Deal) else {"everybody": reply.tensors}
+        for tensors in hands.values():
+            tensors["keys"][tensors["places"] == 1] ^= 1
+        return reply
 
-    def tamper(server):
-        reply = next(server)
-        while True:
-            uploads = yield reply
-            try:
-                reply = server.send(uploads)
-            except StopIteration as stop:
-                return stop.value
-            if reply.phase == phase:
-                reply = Send(reply.phase, change({name: t.clone() for name, t in reply.tensors.items()}))
-
-    return tamper
-
-
-def test_a_server_in_the_middle_is_found_out():
-    def other_key(tensors):
-        tensors["keys"][1, 0] ^= 1
-        return tensors
-
-    with pytest.raises(WireError, match="round 0, phase 'keys', client:1: its signature does not hold"):
-        play(Pairwise(), states(3), [np.zeros(4, np.uint8)] * 3, ring8, tamper=rewrite("keys", other_key))
+    match = "round 0, phase 'keys', client:1: its signature does not hold"
+    refused(match, protocol, states(3), [np.zeros(4, np.uint8)] * 3, ring8, tamper=in_phase("keys", other_key))
 
 
 def test_keys_of_another_round_or_another_client_are_refused():
-    private, kept = states(3), {}
+    private, kept = states(3), []
     vectors = [np.zeros(4, np.uint8)] * 3
 
-    def keep(tensors):
-        kept.update(tensors)
-        return tensors
+    def keep(reply):
+        kept.append(reply)
+        return reply
 
-    play(Pairwise(), private, vectors, ring8, tamper=rewrite("keys", keep))
-    with pytest.raises(
-        WireError, match="phase 'keys', client:0: its signature does not hold: not its keys, or keys of"
-    ):
-        play(Pairwise(), private, vectors, ring8, round=1, tamper=rewrite("keys", lambda _: kept))
+    play(Pairwise(), private, vectors, ring8, tamper=in_phase("keys", keep))
+    match = "phase 'keys', client:0: its signature does not hold: not its keys, or keys of"
+    replay = in_phase("keys", lambda _: kept[0])
+    refused(match, Pairwise(), private, vectors, ring8, round=1, tamper=replay)
 
-    def swapped(tensors):
-        return {name: t[[1, 0, 2]] if name != "places" else t for name, t in tensors.items()}
+    def swapped(reply):
+        return Send("keys", {name: t[[1, 0, 2]] if name != "places" else t for name, t in reply.tensors.items()})
 
-    with pytest.raises(WireError, match="phase 'keys', client:0: its signature does not hold"):
-        play(Pairwise(), private, vectors, ring8, tamper=rewrite("keys", swapped))
+    match = "phase 'keys', client:0: its signature does not hold"
+    refused(match, Pairwise(), private, vectors, ring8, tamper=in_phase("keys", swapped))
 
 
 def test_a_client_whose_key_is_withheld_is_named():
-    def without_the_last(tensors):
-        return {name: t[:2] for name, t in tensors.items()}
-
-    with pytest.raises(WireError, match="client:2: its key is not among those that the server passed on"):
-        play(Pairwise(), states(3), [np.zeros(4, np.uint8)] * 3, ring8, tamper=rewrite("keys", without_the_last))
+    withheld = in_phase("keys", lambda reply: Send("keys", {name: t[:2] for name, t in reply.tensors.items()}))
+    match = "client:2: its key is not among those that the server passed on"
+    refused(match, Pairwise(), states(3), [np.zeros(4, np.uint8)] * 3, ring8, tamper=withheld)
 
 
-def test_what_does_not_fit_is_refused_and_named():
+@pytest.mark.parametrize("protocol", [Pairwise(), Robust(2)])
+def test_a_vector_that_does_not_fit_the_mask_is_refused(protocol):
     vectors = [np.zeros(4, np.uint8), np.zeros(4, np.uint8), np.zeros(5, np.uint8)]
-    with pytest.raises(WireError, match=r"masked vector of round 0, phase 'masked', client:2 is uint8 of shape \(5,\)"):
-        play(Pairwise(), states(3), vectors, ring8)
-    with pytest.raises(GradwireError, match="a secure sum needs at least 2 clients; round 0 has 1"):
-        play(Pairwise(), states(1), vectors[:1], ring8)
+    match = r"masked vector of round 0, phase 'masked', client:2 is uint8 of shape \(5,\); it must be uint8 of"
+    refused(match, protocol, states(3), vectors, ring8)
+    vectors[2] = np.zeros(4, np.uint16)
+    refused("phase 'masked', client:2 is uint16", protocol, states(3), vectors, ring8)
+
+
+def test_clients_that_cannot_be():
+    vectors = [np.zeros(4, np.uint8)] * 3
+    refused("a secure sum needs at least 2 clients; round 0 has 1", Pairwise(), states(1), vectors[:1], ring8)
     strangers = {**states(2), "client:2": states(3)["client:2"]}
-    with pytest.raises(GradwireError, match="client:0 knows no verification key of client:2"):
-        play(Pairwise(), strangers, vectors, ring8)
+    refused("client:0 knows no verification key of client:2", Pairwise(), strangers, vectors, ring8)

@@ -41,6 +41,15 @@ def test_no_sum_wraps_at_the_bound_and_one_past_it_would(ring):
     assert (ring.ceiling + 2) * ring.clients > ring.modulus
 
 
+@given(rings(), st.floats(1e-3, 1e3))
+def test_the_largest_sum_is_read_back_and_one_past_it_is_refused(ring, scale):
+    codes = [ring.encode(torch.full((1,), scale, dtype=torch.float64), scale, rank) for rank in range(ring.clients)]
+    total = np.sum(codes, axis=0, dtype=ring.dtype)
+    assert ring.decode(total, ring.clients, scale).item() == pytest.approx(ring.clients * scale, rel=1e-6)
+    with pytest.raises(WireError, match=f"sum holds {int(total[0]) + 1}; {ring.clients} clients can make"):
+        ring.decode(total + 1, ring.clients, scale)
+
+
 @given(rings(), st.integers(0, 3))
 def test_an_aggregate_of_zeros_is_not_biased(ring, offset):
     codes = [ring.encode(torch.zeros(2), 1.0, rank + offset) for rank in range(ring.clients)]

@@ -8,8 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gradwire.errors import WireError
 from gradwire.secure.identity import Gathering
+from gradwire.secure.octets import to_bytes
 from gradwire.secure.ring import Ring
 from gradwire.secure.robust import Robust
+from gradwire.secure.shares import SECRET_BYTES
 from gradwire.wire import client
 from tests.secure.sums import states
 
@@ -28,10 +30,10 @@ class LyingServer(RuleBasedStateMachine):
         self.threshold = min(clients, clients // 2 + 1 + more)
         protocol, ring = Robust(self.threshold), Ring(8, clients)
         gathering = Gathering(tuple(map(client, range(clients))), 0, 0)
-        self.halves = {}
+        self.halves, self.held = {}, {}
         uploads = {}
         for i, (party, state) in enumerate(states(clients).items()):
-            self.halves[i] = self.contribute(protocol, gathering, state, ring)
+            self.halves[i] = self.contribute(i, protocol, gathering, state, ring)
             uploads[party] = next(self.halves[i]).tensors
         host = protocol.host(gathering, {}).open(uploads)
         self.seeds = {i: set() for i in range(clients)}
@@ -42,8 +44,9 @@ class LyingServer(RuleBasedStateMachine):
         except WireError:
             self.halves = {}
 
-    def contribute(self, protocol, gathering, state, ring):
+    def contribute(self, i, protocol, gathering, state, ring):
         member = yield from protocol.join(gathering, state, {})
+        self.held[i] = member.held
         yield from member.add(np.zeros(2, ring.dtype), ring, "masked")
 
     def answer(self, deal, gone):
@@ -66,12 +69,14 @@ class LyingServer(RuleBasedStateMachine):
         stayed = set(range(self.clients)) - gone
         half = self.halves.pop(i)
         try:
-            shares = half.send({"places": torch.tensor(sorted(stayed), dtype=torch.int32)}).tensors
+            sent = half.send({"places": torch.tensor(sorted(stayed), dtype=torch.int32)}).tensors
         except WireError:
             assert i not in stayed or len(stayed) < self.threshold
             return
-        for place in shares["places"].tolist():
-            (self.seeds if place in stayed else self.keys)[place].add(i)
+        for place, share in zip(sent["places"].tolist(), sent["shares"], strict=True):
+            of_seed, of_key = self.held[i][place][:SECRET_BYTES], self.held[i][place][SECRET_BYTES:]
+            assert to_bytes(share) in (of_seed, of_key)
+            (self.seeds if to_bytes(share) == of_seed else self.keys)[place].add(i)
 
     @invariant()
     def never_both(self):

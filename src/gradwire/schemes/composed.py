@@ -17,7 +17,7 @@ from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.practice import Practice, Step
 from gradwire.schemes.round import Outcome, Round, Sight, State
 from gradwire.schemes.scheme import Scheme
-from gradwire.schemes.sga import SGA, magnitude
+from gradwire.schemes.sga import SGA, magnitude, told_maximum
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
 from gradwire.secure import identity
@@ -133,7 +133,7 @@ class Composed(Scheme):
         maximum = self.outer.max
         if maximum == "adaptive":
             reply = yield Send(gathering.phase("offer"), {"maximum": magnitude(values)})
-            maximum = float(reply["maximum"])
+            maximum = told_maximum(reply, gathering.where("offer", "server"))
         codes = self.outer.ring(round).encode(values, maximum, member.seat, self.outer.randomness(round, member.seat))
         total = yield from beside.add(codes, self.outer.ring(round), "masked")
         return shapes.unflatten(self.outer.mean(total, maximum, round))

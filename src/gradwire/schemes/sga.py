@@ -21,6 +21,7 @@ from gradwire.schemes.scheme import Scheme
 from gradwire.secure import identity
 from gradwire.secure.identity import Gathering
 from gradwire.secure.keys import Curve
+from gradwire.secure.octets import part
 from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.protocol import SecureSum, Total, Uploads
 from gradwire.secure.ring import BITS, Ring
@@ -83,7 +84,7 @@ class SGA(Scheme):
         maximum = self.max
         if maximum == "adaptive":
             reply = yield Send("offer", {"maximum": magnitude(values)})
-            maximum = float(reply["maximum"])
+            maximum = told_maximum(reply, gathering.where("offer", "server"))
         codes = ring.encode(values, maximum, member.seat, self.randomness(round, member.seat))
         total = yield from member.add(codes, ring, "masked")
         return Outcome(self.aggregate(total, maximum, round), self.protocol.public(gathering), member.state)
@@ -142,12 +143,8 @@ class SGA(Scheme):
         Raises:
             WireError: one is missing, or is no magnitude.
         """
-        for party, tensors in uploads.items():
-            told = tensors.get("maximum")
-            if told is None or told.numel() != 1 or not 0 <= float(told) < inf:
-                found = "missing" if told is None else told.tolist()
-                raise WireError(f"{gathering.where('offer', party)}: maximum is {found}; it must be a finite magnitude")
-        return max((float(tensors["maximum"]) for tensors in uploads.values()), default=0.0)
+        magnitudes = [told_maximum(tensors, gathering.where("offer", party)) for party, tensors in uploads.items()]
+        return max(magnitudes, default=0.0)
 
     def mean(self, total: Total, maximum: float, round: Round) -> Tensor:
         """The mean of the real numbers behind a sum of codes, shape (K,)."""
@@ -171,6 +168,18 @@ class SGA(Scheme):
     def brought(self, own: Own, sight: Sight) -> Tensor:
         """The values that a fellow client has masked, shape (K,)."""
         return sight.round.layout.flatten(own.update)
+
+
+def told_maximum(tensors: Tensors, where: str) -> float:
+    """The magnitude that a message tells.
+
+    Raises:
+        WireError: it is missing, or is none, said of `where`.
+    """
+    told = part(tensors, "maximum", where)
+    if told.numel() != 1 or not 0 <= float(told) < inf:
+        raise WireError(f"{where}: maximum is {told.tolist()}; it must be a finite magnitude")
+    return float(told)
 
 
 def magnitude(values: Tensor) -> Tensor:

@@ -18,9 +18,10 @@ from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Outcome, Round, Sight, State
 from gradwire.schemes.scheme import check_positive
 from gradwire.schemes.selection import largest
-from gradwire.schemes.sga import SGA, magnitude
+from gradwire.schemes.sga import SGA, magnitude, told_maximum
 from gradwire.schemes.sparse import Sparse, supports
 from gradwire.secure.identity import Gathering
+from gradwire.secure.octets import part
 from gradwire.secure.protocol import Hosting, Member, Uploads
 from gradwire.secure.union import MARKS, mark, marked
 from gradwire.secure.veil import draw, hand_out
@@ -122,7 +123,7 @@ class SSGA(SGA):
             return (yield from voter.contribute(mark(chosen, size), "masked"))
         veil = yield from draw(voter, size)
         reply = yield from voter.contribute(veil.ballot(chosen), "masked")
-        return told(veil.lift(heard(reply, round)), round)
+        return told(veil.lift(heard(reply, round, voter.gathering.where("masked", "server"))), round)
 
     def count_votes(self, uploads: Uploads, round: Round) -> Hosting[tuple[Uploads, Tensors]]:
         """The server's part in finding the union anonymously."""
@@ -172,7 +173,7 @@ class SSGA(SGA):
         Raises:
             WireError: one of them says otherwise.
         """
-        unions = {party: heard(tensors, round) for party, tensors in uploads.items()}
+        unions = {party: heard(told, round, gathering.where("offer", party)) for party, told in uploads.items()}
         first = next(iter(unions.values()))
         for party, union in unions.items():
             if not torch.equal(union, first):
@@ -186,19 +187,15 @@ class SSGA(SGA):
         Raises:
             WireError: they are missing, or not just ⌊K/|C|⌋ of the model's entries.
         """
-        if "indices" not in offered:
-            raise WireError(f"{where}: no indices; {self.share(round)} were to be offered")
-        try:
-            return indices.decode(offered["indices"], self.share(round), round.layout.size)
-        except WireError as error:
-            raise WireError(f"{where}: {error}") from None
+        return decoded(offered, self.share(round), round, where)
 
     def agreed(self, reply: Tensors, round: Round) -> tuple[Tensor, float]:
         """The entries that all clients send, ascending, and R_max: as the server's reply to the offers says."""
-        maximum = float(reply["maximum"]) if self.max == "adaptive" else self.max
+        where = self.gathering(round).where("offer", "server")
+        maximum = told_maximum(reply, where) if self.max == "adaptive" else self.max
         size = round.layout.size
         if self.mask == "topk":
-            return heard(reply, round), maximum
+            return heard(reply, round, where), maximum
         count = self.share(round) * len(round.clients)
         return torch.randperm(size, generator=round.generator())[:count].sort().values, maximum
 
@@ -241,8 +238,26 @@ def told(union: Tensor, round: Round) -> dict[str, Tensor]:
     return {"indices": indices.encode(union, round.layout.size), "count": torch.tensor(len(union))}
 
 
-def heard(tensors: Tensors, round: Round) -> Tensor:
-    """The union that `told` put on the wire."""
-    if not {"indices", "count"} <= set(tensors):
-        raise WireError(f"union message holds {sorted(tensors)}; it must hold 'count' and 'indices'")
-    return indices.decode(tensors["indices"], int(tensors["count"]), round.layout.size)
+def heard(tensors: Tensors, round: Round, where: str) -> Tensor:
+    """The union that `told` put on the wire.
+
+    Raises:
+        WireError: it is missing, or malformed; said of `where`.
+    """
+    count = part(tensors, "count", where)
+    if count.numel() != 1:
+        raise WireError(f"{where}: count is {count.tolist()}; it must be one number")
+    return decoded(tensors, int(count), round, where)
+
+
+def decoded(tensors: Tensors, count: int, round: Round, where: str) -> Tensor:
+    """So many of the model's entries, ascending, as a message holds them.
+
+    Raises:
+        WireError: they are missing, or another number; said of `where`.
+    """
+    coded = part(tensors, "indices", where)
+    try:
+        return indices.decode(coded, count, round.layout.size)
+    except WireError as error:
+        raise WireError(f"{where}: {error}") from None

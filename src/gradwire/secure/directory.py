@@ -12,7 +12,7 @@ from torch import Tensor
 from gradwire.errors import WireError
 from gradwire.secure.identity import Gathering, State, certified, certify
 from gradwire.secure.keys import SIGNATURE_BYTES
-from gradwire.secure.octets import rows, table, to_bytes, to_tensor
+from gradwire.secure.octets import part, places, rows, table, to_bytes, to_tensor
 from gradwire.wire import Tensors
 
 
@@ -27,10 +27,10 @@ def hand_on(gathering: Gathering, uploads: Mapping[str, Tensors], to: Sequence[i
     Raises:
         WireError: keys or a signature of another length than `width` and 64 bytes, naming the party.
     """
-    places = [place for place in to if gathering.parties[place] in uploads]
+    senders = [place for place in to if gathering.parties[place] in uploads]
     keys: list[bytes] = []
     signatures: list[bytes] = []
-    for place in places:
+    for place in senders:
         party = gathering.parties[place]
         where = gathering.where("keys", party)
         for name, size, column in (("keys", width, keys), ("signature", SIGNATURE_BYTES, signatures)):
@@ -39,7 +39,7 @@ def hand_on(gathering: Gathering, uploads: Mapping[str, Tensors], to: Sequence[i
                 raise WireError(f"{where}: {name!r} is not {size} bytes")
             column.append(to_bytes(found))
     return {
-        "places": torch.tensor(places, dtype=torch.int32),
+        "places": torch.tensor(senders, dtype=torch.int32),
         "keys": table(keys, width),
         "signatures": table(signatures, SIGNATURE_BYTES),
     }
@@ -51,15 +51,15 @@ def read(gathering: Gathering, state: State, reply: Tensors, to: Sequence[int], 
     Raises:
         WireError: a place that was not expected, or a signature that does not hold, naming the party.
     """
-    places = reply["places"].tolist()
-    me = to_bytes(state["me"]).decode()
-    if len(set(places)) != len(places) or not set(places) <= set(to):
-        raise WireError(f"{gathering.where('keys', me)}: got keys of places {places}; expected some of {list(to)}")
-    contents = rows(reply["keys"], len(places), width, f"{gathering.where('keys', me)}: keys")
-    signatures = rows(reply["signatures"], len(places), SIGNATURE_BYTES, f"{gathering.where('keys', me)}: signatures")
-    for place, content, signature in zip(places, contents, signatures, strict=True):
+    where = gathering.where("keys", to_bytes(state["me"]).decode())
+    senders = places(reply, where)
+    if not set(senders) <= set(to):
+        raise WireError(f"{where}: got keys of places {senders}; expected some of {list(to)}")
+    contents = rows(part(reply, "keys", where), len(senders), width, f"{where}: keys")
+    signatures = rows(part(reply, "signatures", where), len(senders), SIGNATURE_BYTES, f"{where}: signatures")
+    for place, content, signature in zip(senders, contents, signatures, strict=True):
         party = gathering.parties[place]
         if not certified(gathering, state, party, content, signature):
             wrong = "its signature does not hold: not its keys, or keys of another round"
             raise WireError(f"{gathering.where('keys', party)}: {wrong}")
-    return dict(zip(places, contents, strict=True))
+    return dict(zip(senders, contents, strict=True))

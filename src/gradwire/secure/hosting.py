@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-import numpy as np
 import torch
 
 from gradwire.errors import TooFewError, WireError
@@ -12,7 +11,7 @@ from gradwire.secure import directory, keys, shares
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import KEY_BYTES, derive
 from gradwire.secure.masks import blend
-from gradwire.secure.octets import rows, table, to_bytes
+from gradwire.secure.octets import part, places, rows, table, to_bytes
 from gradwire.secure.protocol import Host, Hosting, Total, Uploads
 from gradwire.secure.ring import Ring
 from gradwire.secure.shares import SECRET_BYTES, TAG_BYTES
@@ -100,7 +99,10 @@ class RobustHost(Host):
             party: directory.hand_on(self.gathering, uploads, self.plan.neighbours[place], width)
             for place, party in present.items()
         }
-        keys_of = {place: to_bytes(uploads[party]["keys"]) for place, party in present.items()}
+        keys_of = {
+            place: to_bytes(part(uploads[party], "keys", self.gathering.where("keys", party)))
+            for place, party in present.items()
+        }
         uploads = yield Deal(self.gathering.phase("keys"), hands)
         present = self._present(uploads, "shares")
         self.published.update({place: Commitments.parse(self.gathering, keys_of[place]) for place in present})
@@ -119,9 +121,7 @@ class RobustHost(Host):
             WireError: too few clients are left, or a share is wrong; nothing is summed then.
         """
         stayed = self._present(uploads, phase)
-        codes = np.zeros(count, dtype=ring.dtype)
-        for party, tensors in uploads.items():
-            codes += ring.check(tensors["masked"], count, self.gathering.where(phase, party))
+        codes = self.added(uploads, ring, count, phase)
         revealed = yield Send(self.gathering.phase(phase), {"places": torch.tensor(list(stayed), dtype=torch.int32)})
         helpers = self._present(revealed, "unmask")
         found = {i: self._table(revealed[party], "shares", SECRET_BYTES, party) for i, party in helpers.items()}
@@ -149,9 +149,9 @@ class RobustHost(Host):
     def _table(self, tensors: Tensors, name: str, width: int, party: str) -> dict[int, bytes]:
         """What a client sends of or to each of several places."""
         phase = "shares" if name == "sealed" else "unmask"
-        places = tensors["places"].tolist()
-        found = rows(tensors[name], len(places), width, f"{self.gathering.where(phase, party)}: {name}")
-        return dict(zip(places, found, strict=True))
+        where = self.gathering.where(phase, party)
+        about = places(tensors, where)
+        return dict(zip(about, rows(part(tensors, name, where), len(about), width, f"{where}: {name}"), strict=True))
 
     def _restore(self, place: int, found: Mapping[int, Mapping[int, bytes]]) -> bytes:
         """The one secret of a client that was revealed."""

@@ -5,12 +5,14 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
 from gradwire.secure.identity import Gathering, State
 from gradwire.secure.masks import Codes
+from gradwire.secure.octets import part
 from gradwire.secure.ring import Ring
 from gradwire.wire import ClientHalf, Deal, Send, Tensors
 
@@ -41,16 +43,16 @@ class Total:
         return Total(self.codes - codes, self.contributors - 1)
 
     @classmethod
-    def of(cls, tensors: Tensors, ring: Ring, count: int | None = None) -> "Total":
+    def of(cls, tensors: Tensors, ring: Ring, count: int | None = None, where: str = "the server") -> "Total":
         """What `tensors()` put on the wire, if it is a sum of `count` elements of the ring.
 
         Raises:
-            WireError: it is not.
+            WireError: it is not; said of `where`.
         """
-        if set(tensors) != {"sum", "contributors"}:
-            raise WireError(f"sum message holds {sorted(tensors)}; it must hold 'contributors' and 'sum'")
-        length = tensors["sum"].numel() if count is None else count
-        return cls(ring.check(tensors["sum"], length, "the server"), int(tensors["contributors"]))
+        codes, contributors = part(tensors, "sum", where), part(tensors, "contributors", where)
+        if contributors.numel() != 1:
+            raise WireError(f"{where}: contributors are {contributors.tolist()}; they must be one number")
+        return cls(ring.check(codes, codes.numel() if count is None else count, where), int(contributors))
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Member(ABC):
 
     def add(self, codes: Codes, ring: Ring, phase: str) -> ClientHalf[Total]:
         """Contribute to a sum that the server releases to all."""
-        return Total.of((yield from self.contribute(codes, phase)), ring, len(codes))
+        reply = yield from self.contribute(codes, phase)
+        return Total.of(reply, ring, len(codes), self.gathering.where(phase, "server"))
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,18 @@ class Host(ABC):
     @abstractmethod
     def open(self, uploads: Uploads) -> Hosting[Uploads]:
         """Answer the phases before the sum, from these uploads on; return the uploads of the phase that follows."""
+
+    def added(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Codes:
+        """The masked codes that arrived in a phase, added up: shape (count,).
+
+        Raises:
+            WireError: one of them is missing, or not `count` elements of the ring.
+        """
+        codes = np.zeros(count, dtype=ring.dtype)
+        for party, tensors in uploads.items():
+            where = self.gathering.where(phase, party)
+            codes += ring.check(part(tensors, "masked", where), count, where)
+        return codes
 
     @abstractmethod
     def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Hosting[Total]:

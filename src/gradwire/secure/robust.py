@@ -28,7 +28,7 @@ from gradwire.secure.hosting import SEALED_BYTES, Commitments, Plan, RobustHost
 from gradwire.secure.identity import Gathering, State
 from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.masks import Codes, blend
-from gradwire.secure.octets import rows, table
+from gradwire.secure.octets import part, places, rows, table
 from gradwire.secure.protocol import Member, SecureSum
 from gradwire.secure.shares import SECRET_BYTES
 from gradwire.seeds import generator
@@ -65,10 +65,10 @@ class RobustMember(Member):
         masked = codes.copy()
         blend(masked, [(self.seed, 1), *((key, 1 if self.seat < i else -1) for i, key in self.pairs.items())])
         reply = yield Send(self.gathering.phase(phase), {"masked": torch.from_numpy(masked)})
-        stayed = self._stayed(reply["places"], phase)
+        stayed = self._stayed(reply, phase)
         revealed = [part[:SECRET_BYTES] if i in stayed else part[SECRET_BYTES:] for i, part in self.held.items()]
-        places = torch.tensor(list(self.held), dtype=torch.int32)
-        return (yield Send(self.gathering.phase("unmask"), {"places": places, "shares": table(revealed, SECRET_BYTES)}))
+        owners = torch.tensor(list(self.held), dtype=torch.int32)
+        return (yield Send(self.gathering.phase("unmask"), {"places": owners, "shares": table(revealed, SECRET_BYTES)}))
 
     def shared(self, place: int) -> bytes:
         """Derived from what this client's channel shares with a peer; not from the mask key, which may get known."""
@@ -77,10 +77,10 @@ class RobustMember(Member):
             raise GradwireError(f"{me} shares no secret with {other}: not a neighbour, or it has dropped out")
         return self.channels.secrets[place]
 
-    def _stayed(self, places: Tensor, phase: str) -> set[int]:
+    def _stayed(self, reply: Tensors, phase: str) -> set[int]:
         """The clients whose codes arrived, as the server says."""
-        stayed = set(places.tolist())
         where = self.gathering.where(phase, self.gathering.parties[self.seat])
+        stayed = set(places(reply, where))
         if self.seat not in stayed:
             raise WireError(f"{where}: the server says that its codes did not arrive; it reveals no share")
         if len(stayed) < self.plan.survivors:
@@ -122,8 +122,8 @@ class Robust(SecureSum):
         channels = Channels.to(gathering, seat, channel, {i: peer.channel_key for i, peer in published.items()})
         dealt = self._split(plan, seat, seed, key_seed)
         sealed = [channels.seal(dealt[i], i) for i in published]
-        places = torch.tensor(list(published), dtype=torch.int32)
-        reply = yield Send(gathering.phase("shares"), {"places": places, "sealed": table(sealed, SEALED_BYTES)})
+        receivers = torch.tensor(list(published), dtype=torch.int32)
+        reply = yield Send(gathering.phase("shares"), {"places": receivers, "sealed": table(sealed, SEALED_BYTES)})
         boxes = self._boxes(gathering, seat, reply, published)
         held = {seat: dealt[seat], **{i: channels.unseal(box, i) for i, box in boxes.items()}}
         pairs = {i: plan.pair(gathering, secret, published[i].mask_key, seat, i) for i in boxes}
@@ -181,7 +181,8 @@ class Robust(SecureSum):
     def _boxes(self, gathering: Gathering, seat: int, reply: Tensors, published: Container[int]) -> dict[int, bytes]:
         """The sealed shares that arrived, by sender."""
         where = gathering.where("shares", gathering.parties[seat])
-        places = reply["places"].tolist()
-        if len(set(places)) != len(places) or not all(place in published for place in places):
-            raise WireError(f"{where}: got shares of places {places}; it knows no keys of some, or they come twice")
-        return dict(zip(places, rows(reply["sealed"], len(places), SEALED_BYTES, f"{where}: shares"), strict=True))
+        senders = places(reply, where)
+        if not all(place in published for place in senders):
+            raise WireError(f"{where}: got shares of places {senders}; it knows no keys of some")
+        sealed = rows(part(reply, "sealed", where), len(senders), SEALED_BYTES, f"{where}: shares")
+        return dict(zip(senders, sealed, strict=True))

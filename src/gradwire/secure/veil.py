@@ -19,7 +19,7 @@ from gradwire.secure.entropy import random_bytes
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import KEY_BYTES, derive
 from gradwire.secure.masks import Codes, expand
-from gradwire.secure.octets import rows, table
+from gradwire.secure.octets import part, rows, table
 from gradwire.secure.protocol import Member, Uploads
 from gradwire.secure.shares import TAG_BYTES, seal, unseal
 from gradwire.secure.union import MARKS
@@ -65,7 +65,12 @@ def draw(member: Member, size: int) -> ClientHalf[Veil]:
         raise GradwireError(f"anonymity counts the votes of {MOST} clients at most; the round has {len(others) + 1}")
     if member.seat:
         reply = yield Send(gathering.phase("veil"), {})
-        box = rows(reply["sealed"], 1, KEY_BYTES + TAG_BYTES, _what(gathering, member.seat))[0]
+        box = rows(
+            part(reply, "sealed", _what(gathering, member.seat)),
+            1,
+            KEY_BYTES + TAG_BYTES,
+            _what(gathering, member.seat),
+        )[0]
         lock = derive(member.shared(0), "veil", *_context(gathering, member.seat))
         return Veil.of(unseal(lock, box, b"veil", _what(gathering, member.seat)), size)
     key = random_bytes(KEY_BYTES)
