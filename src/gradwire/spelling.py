@@ -42,7 +42,7 @@ def write(name: str, value: object) -> str:
     """The spelling that `read` reads back: the name and what differs from the defaults."""
     known = fields(value)  # type: ignore[arg-type]
     changed = ((f.name, getattr(value, f.name)) for f in known if getattr(value, f.name) != f.default)
-    values = ",".join(f"{key}={_text(each)}" for key, each in changed)
+    values = ",".join(f"{key}={text(each)}" for key, each in changed)
     return f"{name}:{values}" if values else name
 
 
@@ -66,7 +66,8 @@ def _value(what: str, text: str, hint: object) -> object:
         raise GradwireError(f"{what} is {text!r}; it must be {wanted}") from None
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A value as `read` takes it."""
     if isinstance(value, float):
         return repr(value).replace("e+", "e")  # a plus composes schemes
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,12 +1,12 @@
 """gradwire list: what there is to choose from."""
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from gradwire import data, models
+from gradwire import data, models, spelling
 from gradwire.attacks.inversion import ATTACKS
 from gradwire.attacks.membership import ATTACKS as MEMBERSHIP
 from gradwire.attacks.membership import WIRE_ATTACKS as WIRE
@@ -19,8 +19,7 @@ def catalogue() -> None:
     """List schemes with their parameters, attacks, models, data sets and studies."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, scheme in SCHEMES.items():
-        known = ((field.name, "?" if field.default is MISSING else field.default) for field in fields(scheme))
-        table.add_row("scheme", name, ", ".join(f"{parameter}={default}" for parameter, default in known))
+        table.add_row("scheme", name, ", ".join(map(_parameter, fields(scheme))))
     for name, study in STUDIES.items():
         table.add_row("study", name, f"{study.title} ({', '.join(f.name for f in fields(study))})")
     for name, attack in ATTACKS.items():
@@ -32,3 +31,10 @@ def catalogue() -> None:
     for name in data.names():
         table.add_row("data", name, "")
     Console().print(table)
+
+
+def _parameter(field: Field) -> str:
+    """A parameter with its default, as a spec spells it: `?` where it has to be given, nothing where it may be."""
+    if field.default is MISSING:
+        return f"{field.name}=?"
+    return field.name if field.default is None else f"{field.name}={spelling.text(field.default)}"

@@ -45,7 +45,8 @@ def audit(
     victims = data.load(settings.data, settings.split)
     needed = settings.samples * settings.batch * settings.parties
     if len(victims) < needed:
-        raise GradwireError(f"{settings.data} has {len(victims)} {settings.split} images; this audit needs {needed}")
+        has = f"{settings.data} has {len(victims)} {settings.split} images"
+        raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
     model, gallery = network(settings, victims), public_images(settings)
     dense = 4 * Layout.of_model(model).size
     if not settings.chunk:

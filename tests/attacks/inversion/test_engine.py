@@ -11,7 +11,7 @@ from gradwire import capture, models
 from gradwire.attacks.inversion import pose
 from gradwire.attacks.inversion.engine import engine
 from gradwire.attacks.inversion.engine.choice import PATHS
-from gradwire.attacks.inversion.objective import OBJECTIVES
+from gradwire.attacks.inversion.objective import cosine
 from gradwire.schemes import Stack
 from gradwire.schemes.measurement import Dense, LeftSketch, RightSketch, Support
 from gradwire.training import gradient
@@ -202,7 +202,7 @@ def test_products_without_the_gradient_equal_products_with_it(n, m, positions, v
             torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+@pytest.mark.parametrize("objective", ["cosine", "distance"])
 @pytest.mark.parametrize("scheme", ["none", "powersgd:rank=2", "topk:ratio=0.1", "topk:match_rank=1,per=model"])
 def test_objective_and_slope_equal_plain_autograds(scheme, objective):
     model = models.build("convnet", SHAPE, 10, seed=0).double()
@@ -215,7 +215,8 @@ def test_objective_and_slope_equal_plain_autograds(scheme, objective):
     slopes = {}
     for path, build in PATHS.items():
         x = candidates.clone().requires_grad_()
-        values = OBJECTIVES[objective](*stack.moments(build(model, "train", cross_entropy)(x, rows)), stack.energy)
+        gradients = build(model, "train", cross_entropy)(x, rows)
+        values = cosine(*stack.moments(gradients), stack.energy) if objective == "cosine" else stack.distance(gradients)
         slopes[path] = (values.detach(), torch.autograd.grad(values.sum(), x)[0])
     for row, problem in enumerate(problems):
         alone = candidates[row].clone().requires_grad_()

@@ -1,24 +1,13 @@
-"""Objectives: how far a candidate's measured gradient is from what was observed. All need its moments only."""
-
-from collections.abc import Callable, Mapping
+"""How far a candidate's measured gradient is from what was observed, by its moments; and how images look."""
 
 from torch import Tensor
 
 EPSILON = 1e-12
-Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def cosine(inner: Tensor, square: Tensor, energy: Tensor) -> Tensor:
     """1 − ⟨A(G), y⟩ / (‖A(G)‖·‖y‖), shape (V,). Geiping et al. 2020, eq. 4, over all parameters at once."""
     return 1 - inner / (square * energy).clamp_min(EPSILON**2).sqrt()
-
-
-def l2(inner: Tensor, square: Tensor, energy: Tensor) -> Tensor:
-    """‖A(G) − y‖², shape (V,). Zhu et al. 2019, eq. 4."""
-    return square - 2 * inner + energy
-
-
-OBJECTIVES: Mapping[str, Objective] = {"cosine": cosine, "l2": l2}
 
 
 def total_variation(images: Tensor) -> Tensor:
