@@ -1,7 +1,10 @@
 """`gradwire train` in several processes: one that dies, and going on after it."""
 
 import csv
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -68,3 +71,19 @@ def test_a_worker_with_other_hyper_parameters_is_refused_by_name(tmp_path):
         assert process.returncode == 2
         assert "gradwire: worker client:1 has lr=0.2; worker client:0 has lr=0.1" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_leaves_without_the_interpreters_end(tmp_path):
+    """That end now and then aborts a worker whose process group is gone already; what it says must be out before."""
+    code = "import atexit, runpy, sys; atexit.register(print, 'at the end', flush=True); "
+    code += "runpy.run_module('gradwire', run_name='__main__')"
+    out = tmp_path / "run"
+    args = (*SETTINGS, "--clients", "1", "--rounds", "1", "--out", str(out))
+    env = os.environ | workers.environment(0, 1, workers.free_port()) | {"OMP_NUM_THREADS": "1"}
+    for rounds, status in (("1", 0), ("-1", 2)):
+        command = [sys.executable, "-c", code, *args, "--rounds", rounds]
+        ended = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert ended.returncode == status, ended.stderr
+        assert "at the end" not in ended.stdout
+    assert "rounds is -1" in ended.stderr
+    assert (out / "report.html").exists()

@@ -37,7 +37,7 @@ class Training:
             for index in range(steps):
                 change = random_update(1000 * self.round + 10 * index + len(party), SHAPES)
                 stepped = {n: p - 0.01 * change[n] for n, p in now.items()}
-                now, state = self.scheme.practice.settle(stepped, state, Step(context, index, steps, 8, 64))
+                now, state = self.scheme.practice.settle(stepped, state, Step(context, index, steps, 8, 64, 0))
             if tamper and party == parties[0]:
                 state = tamper(state)
             self.settled[party] = now
@@ -95,7 +95,7 @@ def test_warming_up_iterations_are_not_perturbed_and_those_after_them_are():
     parameters, state = random_update(1, SHAPES), parse("autoencoder").private_state(LAYOUT, 0)
     left = []
     for index in range(3):
-        now, state = scheme.settle(parameters, state, Step(context, index, 3, 8, 8))
+        now, state = scheme.settle(parameters, state, Step(context, index, 3, 8, 8, index))
         left.append(now)
     assert torch.equal(flat(left[0]), flat(parameters))
     assert torch.equal(flat(left[1]), flat(parameters))
@@ -107,7 +107,7 @@ def test_training_it_brings_its_output_nearer():
     scheme, context = parse("autoencoder:warmup_iterations=60,warmup_rounds=0"), Round(0, PARTIES, 0, LAYOUT)
     parameters, state = random_update(1, SHAPES), parse("autoencoder").private_state(LAYOUT, 0)
     before = scheme._perturb(state, parameters)[2]
-    after, state = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8))
+    after, state = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))
     assert int(state["fits"]) == 2 * 60
     error = [float((flat(each) - flat(parameters)).square().mean()) for each in (before, after)]
     assert error[1] < 0.7 * error[0]

@@ -1,5 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradwire import capture, data, models
 from gradwire.attacks.inversion import pose
@@ -7,6 +11,7 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Step, parse, sight
 from gradwire.schemes.accounting import Spent, epsilons
 from gradwire.training import TrainSettings, begin, train
+from gradwire.training.batches import epochs, plan
 from gradwire.training.gradient import example_gradients
 from tests.schemes.rounds import flat, random_update
 
@@ -15,7 +20,7 @@ SHAPES = {"weight": (40, 50), "bias": (40,)}
 
 def directed(spec, gradients, index=0, secret=3, examples=64):
     scheme, layout = parse(spec), Layout({name: tuple(g.shape[1:]) for name, g in gradients.items()})
-    step = Step(Round(index, ("client:0",), 0, layout), 0, 1, len(next(iter(gradients.values()))), examples)
+    step = Step(Round(index, ("client:0",), 0, layout), 0, 1, len(next(iter(gradients.values()))), examples, index)
     return scheme.practice.direct(gradients, scheme.private_state(layout, secret), step)
 
 
@@ -77,9 +82,9 @@ def test_the_deviation_of_several_steps_is_what_their_noise_comes_to():
 
 def test_passes_and_steps_are_counted():
     spent = Spent()
-    for number in range(11):
-        spent = spent.after(number, 8, 40)
-    assert (spent.steps, spent.passes, spent.rate) == (11, 3, 0.2)
+    for epoch in (0, 0, 0, 1, 1, 4):
+        spent = spent.after(epoch, 8, 40)
+    assert (spent.steps, spent.passes, spent.rate) == (6, 3, 0.2)
     assert Spent.of(spent.tensors()) == spent
 
 
@@ -91,19 +96,42 @@ def test_a_run_tells_its_epsilon():
     sure, usual = parse(settings.scheme).notes(state.private)
     rate = 50 / min(len(shard) for shard in data.partition.split("iid", digits.labels, 2, 0))
     assert sure.startswith("dpsgd: ε = ")
-    assert sure.endswith("at δ = 1e-05 as batches are used here, in at most 1 passes over a client's data")
+    assert sure.endswith("at δ = 1e-05 as batches are used here, in 1 passes over a client's data")
     assert f"were its 6 batches Poisson samples at rate {rate:.3g}, which they are not" in usual
     assert "infinite" in parse("dpsgd:noise=0").notes(state.private)[0]
     assert parse("dpsgd").notes({"client:0": parse("dpsgd").private_state(Layout({}))}) == ()
 
 
-@pytest.mark.parametrize(("batch", "examples", "epochs"), [(8, 40, 3), (7, 40, 5), (40, 40, 2), (9, 10, 4)])
-def test_no_example_is_used_more_often_than_there_are_passes(batch, examples, epochs):
-    spent, number = Spent(), 0
-    for _ in range(epochs):
-        for _ in range(-(-examples // batch)):
-            spent, number = spent.after(number, batch, examples), number + 1
-    assert epochs <= spent.passes <= 2 * epochs
+@given(
+    batch=st.integers(1, 12),
+    examples=st.integers(1, 40),
+    work=st.sampled_from([{}, {"local_steps": 1}, {"local_steps": 7}, {"local_epochs": 1}, {"local_epochs": 3}]),
+    rounds=st.sets(st.integers(0, 12), min_size=1, max_size=6),
+)
+def test_passes_are_what_the_most_used_example_was_used(batch, examples, work, rounds):
+    """Brute force: every use of every example of a client that is in some rounds only."""
+    settings = TrainSettings(clients=1, batch_size=batch, **work)
+    uses, spent, begun = torch.zeros(examples, dtype=torch.int64), Spent(), set()
+    for round in sorted(rounds):
+        steps = plan(settings, "client:0", examples, round)
+        for where, epoch in zip(steps, epochs(settings, examples, round), strict=True):
+            uses[where] += 1
+            spent = spent.after(epoch, len(where), examples)
+            begun.add(epoch)
+    assert int(uses.max()) <= spent.passes == len(begun)
+    if "local_epochs" in work:
+        assert int(uses.max()) == spent.passes == settings.local_epochs * len(rounds)
+
+
+def test_a_smaller_last_batch_is_no_pass_of_its_own():
+    """Two clients of 150 and 149 images in batches of 40, two epochs a round: eight passes in four rounds."""
+    digits = data.load("digits", "train")
+    dataset = replace(digits, images=digits.images[:299], labels=digits.labels[:299])
+    settings = TrainSettings(scheme="dpsgd:clip=1,noise=1", clients=2, rounds=4, local_epochs=2, batch_size=40)
+    state = begin(settings, models.build("mlp", digits.shape, 10, seed=0))
+    train(state, settings, dataset)
+    assert {Spent.of(each).passes for each in state.private.values()} == {8}
+    assert {Spent.of(each).steps for each in state.private.values()} == {32}
 
 
 def test_epsilon_of_known_mechanisms():

@@ -7,8 +7,10 @@ most training does not do:
 - Each step's batch is a Poisson sample at rate q = B/n. This is what DP-SGD's ε commonly means. The loop here goes
   through shuffled data in batches of B, which can be less private than that (L. Chua et al., "How private are DP-SGD
   implementations?", ICML 2024).
-- An example is used once in each pass over the data, and nothing is gained from not knowing when: the Gaussian
-  mechanism, composed over passes. That holds for any order, shuffled or not, and is larger.
+- An example is used at most once in each pass over the data, and nothing is gained from not knowing when: the Gaussian
+  mechanism, composed over passes. That holds for any order, shuffled or not, and is larger. A pass counts as soon as
+  the client takes one step of it, so that no example has been used more often than there are passes; some may have
+  been used less often, where a pass is broken off or its last examples do not fill a batch.
 """
 
 from collections.abc import Mapping
@@ -30,8 +32,8 @@ class Spent:
 
     Attributes:
         steps: of descent.
-        passes: over the data, those that have begun: no example has been used more often.
-        current: the number of the pass that is under way; −1 before the first.
+        passes: over the data, in which the client took a step: no example has been used more often.
+        current: the number of the pass of the last step; −1 before the first.
         rate: the largest share of its examples that was in one step.
     """
 
@@ -51,16 +53,9 @@ class Spent:
         counts = {f"spent/{name}": torch.tensor(getattr(self, name)) for name in ("steps", "passes", "current")}
         return {**counts, "spent/rate": torch.tensor(self.rate, dtype=torch.float64)}
 
-    def after(self, number: int, batch: int, examples: int) -> "Spent":
-        """This, and one more step.
-
-        Args:
-            number: of the step, among all that the client takes or would take if it were in every round. A pass is
-                counted as the batches that fit into it: should it have one more, passes are overcounted, never under.
-        """
-        current = number // max(1, examples // batch)
-        begun = self.passes + (current != self.current)
-        return Spent(self.steps + 1, begun, current, max(self.rate, batch / examples))
+    def after(self, epoch: int, batch: int, examples: int) -> "Spent":
+        """This, and one more step, of the client's pass `epoch` over its data. A pass is not taken up again later."""
+        return Spent(self.steps + 1, self.passes + (epoch != self.current), epoch, max(self.rate, batch / examples))
 
 
 def epsilons(spent: Spent, noise: float, delta: float) -> tuple[tuple[str, float], ...]:
@@ -86,6 +81,6 @@ def epsilons(spent: Spent, noise: float, delta: float) -> tuple[tuple[str, float
     # k Gaussian mechanisms with noise σ are one with σ/√k.
     sure = dp_accounting.get_epsilon_gaussian(noise / sqrt(spent.passes), delta)
     return (
-        (f"as batches are used here, in at most {spent.passes} passes over a client's data", float(sure)),
+        (f"as batches are used here, in {spent.passes} passes over a client's data", float(sure)),
         (f"were its {spent.steps} batches Poisson samples at rate {spent.rate:.3g}, which they are not", float(usual)),
     )

@@ -70,7 +70,7 @@ class DPSGD(Plain, Practice):
             noise = torch.randn(g.shape[1:], generator=random).to(g)
             clipped = torch.einsum("b,b...->...", kept.to(g), g)
             followed[name] = (clipped + self.noise * self.clip * noise) / step.batch
-        spent = Spent.of(private).after(step.round.index * step.steps + step.index, step.batch, step.examples)
+        spent = Spent.of(private).after(step.epoch, step.batch, step.examples)
         return followed, {**private, **spent.tensors()}
 
     def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:

@@ -30,6 +30,7 @@ class Step:
         steps: of this round; 1 where the client sends the gradient of one batch.
         batch: images that the step uses.
         examples: images that the client has in all, from which it takes the batch.
+        epoch: which of the client's passes over these the batch belongs to. No image is in two batches of one pass.
     """
 
     round: Round
@@ -37,6 +38,7 @@ class Step:
     steps: int
     batch: int
     examples: int
+    epoch: int
 
     @property
     def last(self) -> bool:

@@ -35,6 +35,16 @@ def plan(settings: TrainSettings, client: str, examples: int, round: int) -> lis
     return [batch for order in orders for batch in order.split(settings.batch_size)]
 
 
+def epochs(settings: TrainSettings, examples: int, round: int) -> list[int]:
+    """Which of the client's passes over its data each step of `plan` belongs to: in one, no example is used twice."""
+    size = min(settings.batch_size, examples)
+    if settings.local_epochs is None:
+        steps = settings.local_steps or 1
+        return [number // (examples // size) for number in range(round * steps, (round + 1) * steps)]
+    whole = range(round * settings.local_epochs, (round + 1) * settings.local_epochs)
+    return [epoch for epoch in whole for _ in range(-(-examples // size))]
+
+
 def batch_indices(shard: Tensor, client: str, round: int, batch_size: int, seed: int) -> Tensor:
     """Positions of a client's batch in a round, shape (min(batch_size, len(shard)),).
 

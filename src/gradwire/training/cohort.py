@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gradwire.data import Dataset
 from gradwire.schemes import Layout, Round, Scheme, State
 from gradwire.seeds import number
-from gradwire.training.batches import plan
+from gradwire.training.batches import epochs, plan
 from gradwire.training.contribution import Contribution, contribution, drawing
 from gradwire.training.forks import AVAILABLE, Came, Forks, Lot, dealt
 from gradwire.training.local import Descent
@@ -160,7 +160,13 @@ def _lot(
     """What some clients that train together come with, or one that trains alone."""
     rate = learning_rate(settings, round.index)
     work = {
-        party: Descent(plan(settings, party, len(shard), round.index), rate, settings.momentum, settings.weight_decay)
+        party: Descent(
+            plan(settings, party, len(shard), round.index),
+            epochs(settings, len(shard), round.index),
+            rate,
+            settings.momentum,
+            settings.weight_decay,
+        )
         for party, shard in shards.items()
     }
     if engine is not None:

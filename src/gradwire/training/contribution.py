@@ -66,7 +66,7 @@ def contribution(
     examples = len(inputs) if examples is None else examples
     with drawing(number("training", round.seed, round.index, party), str(inputs.device)):
         if descent is None:
-            step = Step(round, 0, 1, len(inputs), examples)
+            step = Step(round, 0, 1, len(inputs), examples, round.index // (examples // len(inputs)))
             value, update, buffers, private = direction(
                 model, inputs, labels, scheme.practice, private, step, mode, loss, finite
             )

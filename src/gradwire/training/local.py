@@ -45,19 +45,22 @@ class Descent:
 
     Attributes:
         plan: the positions of each step's examples among the client's.
+        epochs: which of the client's passes over its data each step belongs to.
         lr: the step size; `weight_decay`·parameter is added to what each step follows; `momentum` begins at zero.
     """
 
     plan: Sequence[Tensor]
+    epochs: Sequence[int]
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
 
 
-def descent(work: LocalWork, examples: int, random: torch.Generator | None = None) -> Descent:
+def descent(work: LocalWork, examples: int, round: int = 0, random: torch.Generator | None = None) -> Descent:
     """The steps that some work comes to for a client of so many examples.
 
     Args:
+        round: its number; each begins with a new pass over the examples.
         random: the client's own: decides each epoch's order. Without it examples stay in theirs.
 
     Raises:
@@ -69,7 +72,10 @@ def descent(work: LocalWork, examples: int, random: torch.Generator | None = Non
     while len(plan) < work.steps:
         order = torch.arange(examples) if random is None else torch.randperm(examples, generator=random)
         plan.extend(order.split(work.batch))
-    return Descent(plan[: work.steps], work.lr, 0.0, work.weight_decay)
+    each = examples // work.batch
+    first = round * -(-work.steps // each)
+    epochs = [first + index // each for index in range(work.steps)]
+    return Descent(plan[: work.steps], epochs, work.lr, 0.0, work.weight_decay)
 
 
 Taken = tuple[float, dict[str, Tensor], dict[str, Tensor], State]
@@ -104,8 +110,8 @@ def local_update(
     momenta: dict[str, Tensor] = {}
     state: State = {} if private is None else private
     total, seen = 0.0, 0
-    for index, chosen in enumerate(descent.plan):
-        step = Step(round, index, len(descent.plan), len(chosen), len(inputs))
+    for index, (chosen, epoch) in enumerate(zip(descent.plan, descent.epochs, strict=True)):
+        step = Step(round, index, len(descent.plan), len(chosen), len(inputs), epoch)
         value, slope, buffers, state = direction(
             network, inputs[chosen], labels[chosen], practice, state, step, mode, loss, finite
         )

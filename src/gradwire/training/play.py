@@ -110,7 +110,7 @@ def play(
     halves, statistics, brought = {}, {}, {}
     for party, batch in batches.items():
         order = generator("local", round.seed, round.index, party)
-        steps = None if work is None else descent(work, len(batch[0]), order)
+        steps = None if work is None else descent(work, len(batch[0]), round.index, order)
         came = contribution(model, *batch, scheme, party, private[party], round, steps, mode=mode, loss=loss)
         brought[party] = Own(came.update, came.private)
         halves[party] = scheme.client(came.update, came.private, public, round)
