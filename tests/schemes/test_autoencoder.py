@@ -160,6 +160,10 @@ def test_one_that_diverges_goes_back_to_its_last_good_one_and_is_counted():
             "client:0's code is of version 5; the decoder at hand is of version 4",
         ),
         (lambda s: s | {"code": s["code"] * float("nan")}, "client:0's parameters are not finite"),
+        (
+            lambda s: s | {"fits": torch.zeros(2, dtype=torch.int64)},
+            "client:0's code is of version None; the decoder at hand is of version 4",
+        ),
     ],
 )
 def test_a_code_that_cannot_be_read_costs_the_round_that_client_only(tamper, why):

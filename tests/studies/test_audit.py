@@ -242,6 +242,8 @@ def test_fedavg_needs_local_steps(tmp_path):
         ({"split": "valid"}, "unknown split"),
         ({"adversary": "client", "clients": 1}, "needs at least 2"),
         ({"schemes": ("powersdg",)}, "unknown scheme"),
+        ({"schemes": ("none", "autoencoder")}, "this run sends gradients: give local steps"),
+        ({"schemes": ("dgc",), "local_steps": 2}, "corrects the momentum of single gradients"),
         ({"schemes": ()}, "at least one scheme"),
         ({"attacks": ("magic",)}, "unknown attack"),
         ({"iterations": 0}, "iterations is 0"),

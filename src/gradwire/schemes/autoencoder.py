@@ -225,8 +225,8 @@ class Autoencoder(Scheme, Practice):
             if code is None or code.shape != (sum(sizes),):
                 held = 0 if code is None else code.numel()
                 raise GradwireError(f"{who} code has {held} numbers; those of this model have {sum(sizes)}")
-            version, has = (int(each[name]) for each, name in ((upload, "version"), (known, f"version/{party}")))
-            if version != has:
+            version, has = _version(upload, "version"), _version(known, f"version/{party}")
+            if version is None or version != has:
                 raise GradwireError(f"{who} code is of version {version}; the decoder at hand is of version {has}")
             parts = zip(code.split(sizes), layout.sizes.values(), strict=True)
             found = torch.cat([codec.decode(weights, part, length) for part, length in parts])
@@ -311,6 +311,12 @@ def _distance(decoded: Update, parameters: Update) -> Tensor:
     """‖D(E(θ)) − θ‖ / ‖θ‖ over all tensors, on the CPU; zero where θ is."""
     left, whole = (torch.cat([each.detach().reshape(-1) for each in of.values()]) for of in (decoded, parameters))
     return ((left - whole).norm() / whole.norm()).nan_to_num().float().cpu()
+
+
+def _version(tensors: Mapping[str, Tensor], name: str) -> int | None:
+    """The number that a decoder goes by; None where there is no such number."""
+    tensor = tensors.get(name)
+    return int(tensor) if tensor is not None and tensor.numel() == 1 and not tensor.is_floating_point() else None
 
 
 def _start(round: Round) -> Tensor:

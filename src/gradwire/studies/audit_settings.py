@@ -100,7 +100,7 @@ class AuditSettings:
         self._check_work()
         check_device(self.device)
         for spec in self.schemes:
-            parse(spec)
+            parse(spec).check_local(self.local_steps > 0)
         for name in self.attacks:
             self.attack(name)
 

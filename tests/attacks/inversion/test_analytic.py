@@ -12,6 +12,8 @@ from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
 
+AUTOENCODER = "autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1"
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -85,6 +87,15 @@ def test_kept_entries_are_all_explained_and_give_most_of_the_image(mlp, digits, 
         guess, score = attacked(mlp, digits, scheme, start)
         assert float(guess.objective) < 1e-10
         assert float(score.mse) < 0.08
+
+
+@pytest.mark.parametrize(("scheme", "work"), [("qsgd:bits=8", {}), ("signsgd", {}), (AUTOENCODER, {"local_steps": 1})])
+def test_where_no_entry_was_sent_the_decoded_update_is_read(mlp, digits, scheme, work):
+    view = gradwire.capture(mlp, *digits.batch([0]), scheme, **work)
+    adaptive, naive = (gradwire.invert(view, "analytic", knowledge=each) for each in ("adaptive", "naive"))
+    torch.testing.assert_close(adaptive.images, naive.images)
+    note = f"analytic reads what {view.scheme} decodes to: no entry was sent as it is"
+    assert (note in adaptive.notes, note in naive.notes) == (True, False)
 
 
 def test_the_truth_does_not_reach_the_attack(mlp, digits):

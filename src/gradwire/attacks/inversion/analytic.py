@@ -12,6 +12,7 @@ gave a slope to holds that image: x = ∂W_i / ∂b_i.
 What compression leaves is used as far as it goes: a left sketch ∂Wᵀ·P = x·(δᵀP) still holds one image exactly; the
 kept entries of Top-K give x where any row kept its entry, with slopes that were not kept worked out from the entries
 that were (∂W has rank one), and a pixel of which nothing was kept is taken for zero at the layer: it was small.
+Where no entries were sent at all (signs, cells, a latent code), it is the update decoded from them that is read.
 """
 
 from collections.abc import Sequence
@@ -25,8 +26,8 @@ from torch import Tensor
 from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.attacks.inversion.rows import Entries, read, single_activations
-from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
+from gradwire.schemes import Measurement, dense, sight
 from gradwire.schemes.measurement import LeftSketch
 
 GREY = 0.5
@@ -68,17 +69,16 @@ class Analytic:
         labels = torch.stack([problem.labels.cpu() for problem in problems])
         solved = f"inputs of {layer.weight.removesuffix('.weight')} solved for in closed form"
         aside = (f"{self.name} {note}" for note in problems[0].left_aside())
-        return Guess(images, labels, objective, 1, int(objective.isinf().sum()), (solved, *aside))
+        decoded = dict.fromkeys(p.view.scheme for p in problems if _entries(p.measurement, p, layer) is None)
+        read_off = (f"{self.name} reads what {spec} decodes to: no entry was sent as it is" for spec in decoded)
+        return Guess(images, labels, objective, 1, int(objective.isinf().sum()), (solved, *aside, *read_off))
 
 
 def solve(problem: Problem, layer: FirstLayer) -> tuple[Tensor, float] | None:
     """Images (B, C, H, W) and the share of ∂W that they leave unexplained; None if no row has a slope."""
     shape, terms = problem.view.shape, problem.measurement
     sketches = [term for term in terms.get(layer.weight, ()) if isinstance(term, LeftSketch)]
-    size = dict(problem.view.model.named_parameters())[layer.weight].shape
-    weight, bias = read(terms.get(layer.weight, ()), size), read(terms.get(layer.bias, ()), size[:1])
-    if weight is None or bias is None:
-        raise GradwireError(f"analytic cannot read {layer.weight!r} from what scheme {problem.view.scheme!r} sent")
+    weight, bias = _entries(terms, problem, layer) or _decoded(problem, layer)
     if not (weight.values.isfinite().all() and bias.values.isfinite().all() and bias.values.any()):
         return None
     if shape[0] > 1:
@@ -94,6 +94,21 @@ def solve(problem: Problem, layer: FirstLayer) -> tuple[Tensor, float] | None:
         inputs, slopes = _complete(weight, bias)
     missing = (weight.values - torch.outer(slopes, inputs)) * weight.known
     return layer.pixels(inputs[None], shape), float(missing.square().sum() / weight.values.square().sum())
+
+
+def _entries(terms: Measurement, problem: Problem, layer: FirstLayer) -> tuple[Entries, Entries] | None:
+    """What terms tell of the entries of the layer's ∂W and ∂b; None where they are of another kind."""
+    size = problem.view.model.get_parameter(layer.weight).shape
+    weight, bias = read(terms.get(layer.weight, ()), size), read(terms.get(layer.bias, ()), size[:1])
+    return None if weight is None or bias is None else (weight, bias)
+
+
+def _decoded(problem: Problem, layer: FirstLayer) -> tuple[Entries, Entries]:
+    """The same of the update that the server decodes; its scale is of no account, for only ratios are taken."""
+    scheme, seen = sight(problem.view)
+    found = _entries(dense(scheme.decode(seen)), problem, layer)
+    assert found is not None
+    return found
 
 
 def _from_sketch(
