@@ -138,6 +138,12 @@ class RunFolder:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.path / name)
 
 
+def check_place(out: str | Path | None, resume: str | Path | None) -> None:
+    """Refuse both a folder to write and one to go on with."""
+    if out and resume:
+        raise GradwireError(f"--out {out} and --resume {resume} exclude each other: a resumed run writes where it did")
+
+
 def begun(path: str | Path) -> dict[str, object]:
     """The settings of a run that has begun and not ended.
 

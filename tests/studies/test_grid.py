@@ -111,6 +111,12 @@ def test_another_study_is_not_gone_on_with(tmp_path):
         run_study(Two(seeds=2), RUNNERS, resume=folder)
 
 
+def test_a_folder_to_write_and_one_to_go_on_with_exclude_each_other(tmp_path):
+    with pytest.raises(GradwireError, match="exclude each other"):
+        run_study(find("compression"), RUNNERS, tmp_path / "new", tmp_path / "old")
+    assert not (tmp_path / "new").exists()
+
+
 def test_cells_have_to_be_told_apart(tmp_path):
     class Same(Two):
         def cells(self):

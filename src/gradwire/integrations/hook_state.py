@@ -20,6 +20,8 @@ from gradwire.wire import Collective, Transcript
 from gradwire.wire.rendezvous import agree
 
 Names = tuple[str, ...]
+COUNTERS = ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped")
+"""What of the state is a number."""
 
 
 @dataclass
@@ -90,10 +92,7 @@ class HookState:
         for bucket in self._buckets.values():
             _loosen(bucket, loose)
         memory = {kind: {"|".join(key): tensor for key, tensor in parts.items()} for kind, parts in loose.items()}
-        counters = {
-            name: getattr(self, name) for name in ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped")
-        }
-        return {"scheme": self.scheme.spec, **counters, **memory}
+        return {"scheme": self.scheme.spec, **{name: getattr(self, name) for name in COUNTERS}, **memory}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave; buckets may be others.
@@ -103,7 +102,7 @@ class HookState:
         """
         if state["scheme"] != self.scheme.spec:
             raise GradwireError(f"state is of scheme {state['scheme']!r}; this hook's is {self.scheme.spec!r}")
-        for name in ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped"):
+        for name in COUNTERS:
             setattr(self, name, state[name])
         self._buckets.clear()
         for kind, loose in self._loose.items():

@@ -14,7 +14,7 @@ from gradwire.attacks.inversion import ATTACKING, Guess, Problem
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
-from gradwire.runs import RunFolder, begun
+from gradwire.runs import RunFolder, begun, check_place
 from gradwire.schemes import Layout, sight
 from gradwire.studies.audit_cells import Cell, chunk_size, chunks, held, network, public_images
 from gradwire.studies.audit_settings import AuditSettings
@@ -40,8 +40,7 @@ def audit(
     Raises:
         GradwireError: settings that cannot be met, or a folder that cannot be written or resumed.
     """
-    if out and resume:
-        raise GradwireError("--out and --resume exclude each other: a resumed audit writes where it wrote before")
+    check_place(out, resume)
     victims = data.load(settings.data, settings.split)
     needed = settings.samples * settings.batch * settings.parties
     if len(victims) < needed:

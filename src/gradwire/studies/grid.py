@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
-from gradwire.runs import CLAIMS, RESULTS, RunFolder
+from gradwire.runs import CLAIMS, RESULTS, RunFolder, check_place
 from gradwire.studies import workers
 
 CELLS = "cells"
@@ -107,6 +107,7 @@ def run_study(
     Raises:
         GradwireError: cells that cannot be told apart, a folder that holds another study, or as a cell.
     """
+    check_place(out, resume)
     cells = tuple(study.cells())
     _check(cells, runners, jobs)
     settings = {"study": study.name, **asdict(study)}

@@ -9,7 +9,7 @@ from gradwire.errors import GradwireError
 from gradwire.metrics.energy import Meter
 from gradwire.progress import Progress, silent
 from gradwire.report import TRAIN_COLUMNS
-from gradwire.runs import CHECKPOINT, RunFolder
+from gradwire.runs import CHECKPOINT, RunFolder, check_place
 from gradwire.schemes import Layout, check_collective, parse
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.wire import Collective, InProcess, Star, Transcript, Transport
@@ -48,8 +48,7 @@ def run_training(
     """
     if eval_every < 1:
         raise GradwireError(f"eval_every is {eval_every}; it must be at least 1")
-    if out and resume:
-        raise GradwireError("--out and --resume exclude each other: a resumed run writes where it wrote before")
+    check_place(out, resume)
     parse(settings.scheme).check_rounds(settings.rounds)
     dataset, held_out = data.load(data_name, "train"), data.load(data_name, "test")
     model = models.build(model_name, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, settings.seed)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
-from gradwire.runs import CURVES, Row, RunFolder
+from gradwire.runs import CURVES, Row, RunFolder, check_place
 from gradwire.studies.membership.ground import Ground, ground
 from gradwire.studies.membership.lots import grow, harvest
 from gradwire.studies.membership.rows import COLUMNS, rows
@@ -38,8 +38,7 @@ def run_membership(
     Raises:
         GradwireError: settings that the data do not suit, a folder that cannot be written or holds another run.
     """
-    if out and resume:
-        raise GradwireError("--out and --resume exclude each other: a resumed run writes where it wrote before")
+    check_place(out, resume)
     if jobs < 1:
         raise GradwireError(f"jobs is {jobs}; it must be at least 1")
     common, options = ground(settings), asdict(settings)
