@@ -16,11 +16,6 @@ AUTOENCODER = "autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1"
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def mlp(digits):
     return models.build("mlp", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
 

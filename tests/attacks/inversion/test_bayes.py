@@ -2,20 +2,9 @@ import pytest
 import torch
 
 import gradwire
-from gradwire import data, models
 from gradwire.attacks.inversion import Bayes, pose
 from gradwire.attacks.inversion.match import Match
 from gradwire.errors import GradwireError
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def model(digits):
-    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
 
 
 def problems(model, digits, scheme, knowledge="adaptive", indices=(0,)):

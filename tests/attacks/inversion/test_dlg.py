@@ -4,15 +4,10 @@ import pytest
 import torch
 
 import gradwire
-from gradwire import data, models
+from gradwire import models
 from gradwire.attacks.inversion import DLG, IDLG, pose
 from gradwire.attacks.inversion.match import Match
 from gradwire.errors import GradwireError
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,10 @@ import torch
 from torch import nn
 
 import gradwire
-from gradwire import data, models
 from gradwire.attacks.inversion.fedavg import epochs, simulate
 from gradwire.errors import GradwireError
 from gradwire.training.local import descent, local_update
 from gradwire.wire.view import LocalWork
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def model(digits):
-    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
 
 
 def attacked(model, digits, attack, victims=2, iterations=100, batch=4, options=None, **work):

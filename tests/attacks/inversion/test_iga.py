@@ -4,19 +4,9 @@ import pytest
 import torch
 
 import gradwire
-from gradwire import data, models
+from gradwire import models
 from gradwire.attacks.inversion import IGA, pose
 from gradwire.errors import GradwireError
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def model(digits):
-    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
 
 
 def capture(model, digits, index=0, scheme="none", **options):

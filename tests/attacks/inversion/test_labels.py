@@ -6,17 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gradwire import capture, data, models
+from gradwire import capture, models
 from gradwire.attacks.inversion import pose
 from gradwire.attacks.inversion.labels import counts
 from gradwire.errors import GradwireError
 from gradwire.metrics import label_accuracy
 from gradwire.studies import AuditSettings, audit
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
 
 
 def accuracy(model, digits, batch, victims=10, scheme="none", **options):

@@ -3,18 +3,13 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 import gradwire
-from gradwire import data, models
+from gradwire import data
 from gradwire.attacks.inversion import Bayes, Gallery, pose
 from gradwire.attacks.inversion.bayes import REHEARSALS, TRIED
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.rehearsal import rehearse
 from gradwire.errors import GradwireError
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +20,6 @@ def own():
 @pytest.fixture(scope="module")
 def prior(own):
     return PatchPrior.fit(own.images, "digits", components=5)
-
-
-@pytest.fixture(scope="module")
-def model(digits):
-    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
 
 
 def test_the_energy_is_the_mixtures_likelihood_of_every_patch(prior):

@@ -4,23 +4,12 @@ import pytest
 import torch
 
 import gradwire
-from gradwire import data, models
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.rounds import Rounds, invert_rounds, joint
 from gradwire.errors import GradwireError
 from gradwire.schemes.gradients import Full
 from gradwire.training import gradient
 from gradwire.training.rounds import capture_rounds
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def model(digits):
-    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
 
 
 @pytest.mark.parametrize("lr", [0.0, 0.5])

@@ -8,7 +8,7 @@ from scipy.stats import norm
 from torch.nn.functional import cross_entropy
 
 import gradwire
-from gradwire import data, models
+from gradwire import models
 from gradwire.attacks.membership import WIRE_ATTACKS, Traces, observe, wire_attack
 from gradwire.errors import GradwireError
 from gradwire.metrics import roc
@@ -19,16 +19,6 @@ SCHEMES = (
     *("none", "topk:ratio=0.05", "topk:ratio=0.05,per=model", "randomk:ratio=0.1", "powersgd:rank=1", "dgc:ratio=0.05"),
     *("qsgd", "signsgd", "noise:std=0.001", "sparsify:drop=0.7", "sga", "ssga:compression=10"),
 )
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def model(digits):
-    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
 
 
 def gradients(model, images, labels):
