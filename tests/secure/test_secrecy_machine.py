@@ -30,7 +30,7 @@ class LyingServer(RuleBasedStateMachine):
         self.threshold = min(clients, clients // 2 + 1 + more)
         protocol, ring = Robust(self.threshold), Ring(8, clients)
         gathering = Gathering(tuple(map(client, range(clients))), 0, 0)
-        self.halves, self.held = {}, {}
+        self.halves, self.held, self.told = {}, {}, set()
         uploads = {}
         for i, (party, state) in enumerate(states(clients).items()):
             self.halves[i] = self.contribute(i, protocol, gathering, state, ring)
@@ -63,16 +63,17 @@ class LyingServer(RuleBasedStateMachine):
 
     @rule(i=places, gone=sets)
     def tell(self, i, gone):
-        """Tell one client that all codes but these arrived, and take down the shares that it reveals."""
+        """Tell one client that all codes but these arrived, be it again, and take down the shares that it reveals."""
         if i not in self.halves:
             return
         stayed = set(range(self.clients)) - gone
-        half = self.halves.pop(i)
         try:
-            sent = half.send({"places": torch.tensor(sorted(stayed), dtype=torch.int32)}).tensors
+            sent = self.halves[i].send({"places": torch.tensor(sorted(stayed), dtype=torch.int32)}).tensors
         except WireError:
-            assert i not in stayed or len(stayed) < self.threshold
+            assert i in self.told or i not in stayed or len(stayed) < self.threshold
+            del self.halves[i]
             return
+        self.told.add(i)
         for place, share in zip(sent["places"].tolist(), sent["shares"], strict=True):
             of_seed, of_key = self.held[i][place][:SECRET_BYTES], self.held[i][place][SECRET_BYTES:]
             assert to_bytes(share) in (of_seed, of_key)
