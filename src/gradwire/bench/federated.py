@@ -11,8 +11,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,9 @@ from gradwire.training import TrainSettings, begin, evaluate, train
 from gradwire.training.batches import plan, sampled
 
 COLUMNS = ("setting", "by", "rounds_per_second", "times_loop", "megabytes_a_client", "test_loss", "how")
+
+MEASURED = 2
+"""Rounds over which memory is measured; they are not timed."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Pace:
     Attributes:
         by: whose it is; `rounds_per_second`, from the median round but the first.
         times_loop: the plain loop's seconds a round ÷ these.
-        megabytes_a_client: by which memory grew at most in a round, for each of its clients; None where not measured.
+        megabytes_a_client: by which memory grew at most in a round, in all processes, for each of its clients; None
+            where not measured.
         test_loss: of the network at the end, on 2,000 test images.
         how: what the implementation says of itself.
     """
@@ -110,11 +114,13 @@ def paces(setting: Setting, rounds: int, others: Mapping[str, str]) -> Iterator[
     steps = _steps(settings, dataset) % len(whole)
     with tempfile.TemporaryDirectory() as folder:
         _write(folder, start, setting.lr, whole, steps)
-        seconds, network, memory = _looped(job.read(folder))
-        loop = statistics.median(seconds[1:])
-        yield Pace(setting.name, "plain loop", 1 / loop, 1.0, memory, evaluate(network, held_out)[0])
-        seconds, network, memory, notes = _ours(settings, start, dataset)
+        task = job.read(folder)
+        seconds, network = _looped(task)
+        loop, memory = statistics.median(seconds[1:]), _grown(lambda: _looped(replace(task, plan=task.plan[:MEASURED])))
+        yield Pace(setting.name, "plain loop", 1 / loop, 1.0, memory / setting.sample, evaluate(network, held_out)[0])
+        seconds, network, notes = _ours(settings, start, dataset)
         ours = statistics.median(seconds[1:])
+        memory = _grown(lambda: _ours(replace(settings, rounds=MEASURED), start, dataset)) / setting.sample
         yield Pace(setting.name, "gradwire", 1 / ours, loop / ours, memory, evaluate(network, held_out)[0], notes)
         for name, python in others.items():
             seconds, network = _theirs(name, python, folder, start)
@@ -122,29 +128,34 @@ def paces(setting: Setting, rounds: int, others: Mapping[str, str]) -> Iterator[
             yield Pace(setting.name, name, 1 / each, loop / each, None, evaluate(network, held_out)[0])
 
 
-def _ours(settings: TrainSettings, start: nn.Module, dataset: Dataset) -> tuple[list[float], nn.Module, float, str]:
-    """Whole rounds, messages and all: seconds of each, the network, megabytes a client, notes."""
-    state, ends = begin(settings, copy.deepcopy(start)), [time.perf_counter()]
+def _grown(work: Callable[[], object]) -> float:
+    """By how many megabytes memory grows while this is done."""
     with peak() as grown:
-        train(state, settings, dataset, after_round=lambda *_: ends.append(time.perf_counter()))
-    return np.diff(ends).tolist(), state.model, grown.megabytes / settings.cohort, "; ".join(state.notes)
+        work()
+    return grown.megabytes
 
 
-def _looped(task: job.Job) -> tuple[list[float], nn.Module, float]:
+def _ours(settings: TrainSettings, start: nn.Module, dataset: Dataset) -> tuple[list[float], nn.Module, str]:
+    """Whole rounds, messages and all: seconds of each, the network, notes."""
+    state, ends = begin(settings, copy.deepcopy(start)), [time.perf_counter()]
+    train(state, settings, dataset, after_round=lambda *_: ends.append(time.perf_counter()))
+    return np.diff(ends).tolist(), state.model, "; ".join(state.notes)
+
+
+def _looped(task: job.Job) -> tuple[list[float], nn.Module]:
     """One client after another: copy the network, train it, add it to the mean."""
     network, seconds = task.network(), []
-    with peak() as grown:
-        for clients in task.plan:
-            started = time.perf_counter()
-            mean = {name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items()}
-            for steps in clients:
-                own = copy.deepcopy(network)
-                job.work(own, task, steps)
-                for name, tensor in own.state_dict().items():
-                    mean[name] += tensor / len(clients)
-            network.load_state_dict(mean)
-            seconds.append(time.perf_counter() - started)
-    return seconds, network, grown.megabytes / task.plan.shape[1]
+    for clients in task.plan:
+        started = time.perf_counter()
+        mean = {name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items()}
+        for steps in clients:
+            own = copy.deepcopy(network)
+            job.work(own, task, steps)
+            for name, tensor in own.state_dict().items():
+                mean[name] += tensor / len(clients)
+        network.load_state_dict(mean)
+        seconds.append(time.perf_counter() - started)
+    return seconds, network
 
 
 def _theirs(name: str, python: str, folder: str, start: nn.Module) -> tuple[list[float], nn.Module]:
