@@ -22,6 +22,7 @@ CONFIG = "config.json"
 RECONSTRUCTIONS, CURVES = "reconstructions.safetensors", "curves.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINTS = "checkpoints"
+CELLS = "cells"
 Row = Mapping[str, Any]
 """A measurement: column → value, as text from a file or as the value itself."""
 

@@ -16,10 +16,9 @@ from typing import ClassVar
 
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
-from gradwire.runs import CLAIMS, RESULTS, RunFolder, check_place
+from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place
 from gradwire.studies import workers
 
-CELLS = "cells"
 OWN = ("command", "label")
 """The columns that a study's table has before those of its cells."""
 

@@ -21,6 +21,8 @@ WIDEST = 8
 
 _TILE = 64
 _GAP = 4
+_TITLE = 190
+"""Room for what stands above a column, which a single image would not leave."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def reconstructions_figure(truth: Sequence[NDArray[np.uint8]], shown: Sequence[S
     """Naive reconstructions on the left, adaptive ones on the right, one row a scheme, under the originals."""
     count, told = len(truth), labels(row.pair.setting for row in shown)
     lines = len(shown) + 1
-    block = count * (_TILE + _GAP) - _GAP
+    block = max(count * (_TILE + _GAP) - _GAP, _TITLE)
     margin, gutter, line, head = 190, 28, _TILE + 12, 40
     width, height = margin + 2 * block + gutter + 16, head + lines * line + 8
     figure = Figure(figsize=(width / 100, height / 100), facecolor=LIGHT.paper)

@@ -15,7 +15,7 @@ from gradwire.report.membership.findings import findings, membership_table
 from gradwire.report.page import Page, Section
 from gradwire.report.rows import Row
 from gradwire.report.run import Run
-from gradwire.report.study import beside
+from gradwire.report.study import beside, reconstructions
 from gradwire.report.study.protection import protection_figure, protection_table, protections
 from gradwire.report.tables import Column, Table
 from gradwire.report.training.figure import training_figure
@@ -24,8 +24,8 @@ from gradwire.runs import CLAIMS
 
 
 def page(run: Run) -> Page:
-    """What is claimed of it, then a section for each command that it has cells of."""
-    return Page(run.config.get("title", "A study"), sections(run))
+    """What is claimed of it, a section for each command that it has cells of, and what its audits rebuilt."""
+    return Page(run.config.get("title", "A study"), (*sections(run), *reconstructions.sections(run)))
 
 
 def brief(run: Run) -> Table:
