@@ -53,7 +53,7 @@ class SecureAccuracy(Study):
     lr: float = 0.02
     sparse_lr: float = 0.01
     dgc_lr: float = 0.02
-    local_lr: float = 0.001
+    local_lr: float = 0.0003
     small: float = 0.001
     fit: float = 10.0
     large: float = 1e9
