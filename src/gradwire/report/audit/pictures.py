@@ -21,7 +21,7 @@ WIDEST = 8
 
 _TILE = 64
 _GAP = 4
-_TITLE = 190
+_TITLE = 230
 """Room for what stands above a column, which a single image would not leave."""
 
 
@@ -111,7 +111,7 @@ def reconstructions_figure(truth: Sequence[NDArray[np.uint8]], shown: Sequence[S
     write("original", margin - 12, head + _TILE / 2, ha="right", fontsize=9.5, fontweight="bold")
     for index, row in enumerate(shown, start=1):
         middle = head + index * line + _TILE / 2
-        name = row.pair.scheme if len(row.pair.scheme) <= 24 else row.pair.scheme[:23] + "…"
+        name = row.pair.scheme if len(row.pair.scheme) <= 22 else row.pair.scheme[:21] + "…"
         write(name, margin - 12, middle - 16, ha="right", fontsize=9.5, fontweight="bold")
         write(
             " · ".join([part(row.pair.present[-1].ratio), *told[row.pair.setting].values()]),
