@@ -71,8 +71,7 @@ class Pace:
     Attributes:
         by: whose it is; `rounds_per_second`, from the median round but the first.
         times_loop: the plain loop's seconds a round ÷ these.
-        megabytes_a_client: by which memory grew at most in a round, in all processes, for each of its clients; None
-            where not measured.
+        megabytes_a_client: by which memory grew at most in a round, for each of its clients; None where not measured.
         test_loss: of the network at the end, on 2,000 test images.
         how: what the implementation says of itself.
     """

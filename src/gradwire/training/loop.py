@@ -14,7 +14,7 @@ from gradwire.schemes import Layout, Round, Update, enrol, parameters, parse
 from gradwire.training import optimizer
 from gradwire.training.batches import sampled
 from gradwire.training.buffers import Buffers, average, running_statistics, share
-from gradwire.training.cohort import Way, contributions, staffed, way
+from gradwire.training.cohort import Way, contributions, way
 from gradwire.training.dropouts import exposed
 from gradwire.training.gradient import in_mode
 from gradwire.training.settings import TrainSettings
@@ -62,13 +62,12 @@ def train(
     here = len(transport.local(tuple(client(i) for i in sampled(settings, state.round))))
     chosen = way(settings, parse(settings.scheme), state.model, dataset, shards, here)
     state.notes = chosen.notes + notes(settings, parse(settings.scheme), Layout.of_model(state.model))
-    with staffed(chosen, state.model, settings, parse(settings.scheme), dataset, shards) as chosen:
-        while state.round < settings.rounds:
-            started = time.perf_counter()
-            loss = play_round(state, settings, dataset, shards, transport, chosen)
-            state.seconds += time.perf_counter() - started
-            if after_round is not None:
-                after_round(state, loss)
+    while state.round < settings.rounds:
+        started = time.perf_counter()
+        loss = play_round(state, settings, dataset, shards, transport, chosen)
+        state.seconds += time.perf_counter() - started
+        if after_round is not None:
+            after_round(state, loss)
 
 
 def play_round(
