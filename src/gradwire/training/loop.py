@@ -88,7 +88,7 @@ def play_round(
     came = contributions(state.model, settings, scheme, dataset, own, state.private, round, chosen)
     reported = {}
     for party, brought in came.items():
-        finite = all(bool(torch.isfinite(g).all()) for g in brought.update.values())
+        finite = all(map(_finite, brought.update.values()))
         reported[party] = {"loss": torch.tensor(brought.loss, dtype=torch.float64), "finite": torch.tensor(finite)}
     reports = transport.share(reported)
     broken = [party for party, report in reports.items() if not report["finite"]]
@@ -106,6 +106,11 @@ def play_round(
     state.round += 1
     losses = [loss for report in reports.values() if isfinite(loss := float(report["loss"]))]
     return sum(losses) / len(losses) if losses else nan
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether every entry is. A finite sum says so in one quick pass; finite entries' sum may still overflow."""
+    return isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _exchange(
