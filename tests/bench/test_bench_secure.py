@@ -3,7 +3,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from gradwire.bench.secure import calculated, later, masking, played, row
+from gradwire.bench.secure import calculated, later, masking, played, row, schemes
 from gradwire.bench.stopwatch import Stopwatch
 from gradwire.cli.bench_secure import secure
 from gradwire.errors import GradwireError
@@ -84,3 +84,8 @@ def test_the_command_writes_a_report_with_curves(tmp_path):
     assert (out / "results.csv").read_text().startswith("what,by,clients")
     assert "What secure sums cost" in (out / "report.html").read_text()
     assert (out / "costs.svg").stat().st_size > 10_000
+
+
+def test_sparse_rounds_are_played_only_where_each_client_can_choose_an_entry():
+    assert "ssga" in schemes(50, 10_000)
+    assert "ssga" not in schemes(51, 10_000)

@@ -57,10 +57,10 @@ def benchmark(
     yield from masks()
     few, small = min(clients), min(entries)
     for n in sorted({small, *entries}):
-        for scheme in schemes(few):
+        for scheme in schemes(few, n):
             yield played(scheme, few, n)
     for n in sorted(set(clients) - {few}):
-        for scheme in schemes(n):
+        for scheme in schemes(n, small):
             yield played(scheme, n, small)
     yield calculated(MILLION, small)
     yield calculated(MILLION, MILLION)
@@ -76,11 +76,12 @@ def benchmark(
         yield from beside(python, whole)
 
 
-def schemes(clients: int) -> list[str]:
-    """What is played among so many clients: without and with dropouts, dense and sparse."""
+def schemes(clients: int, entries: int) -> list[str]:
+    """What is played among so many clients: without and with dropouts, dense and, if each can choose one, sparse."""
     threshold = f"threshold={clients * 2 // 3 + 1}"
     complete = [f"sga:{threshold}"] if clients <= COMPLETE else []
-    return ["sga", *complete, f"sga:{threshold},neighbours=few", "ssga", "ssga:union=anonymous"]
+    sparse = ["ssga", "ssga:union=anonymous"] if entries >= clients * SSGA().compression else []
+    return ["sga", *complete, f"sga:{threshold},neighbours=few", *sparse]
 
 
 def masks() -> Iterator[Row]:
