@@ -178,7 +178,9 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 def test_an_interrupted_audit_leaves_its_finished_rows(tmp_path):
     out = tmp_path / "run"
     arguments = ["audit", "--samples", "8", "--iterations", "60", "--chunk", "4", "--out", str(out)]
-    command = [sys.executable, "-c", "from gradwire.cli import main; main()", *arguments]
+    # A job in a shell's background ignores SIGINT, and hands that on to what it starts.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heeding}; from gradwire.cli import main; main()", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     results = out / "results.csv"
     deadline = time.monotonic() + 120
