@@ -36,6 +36,12 @@ def test_assumptions_follow_the_settings(row) -> None:
         assert part in text
 
 
+def test_assumptions_tell_long_rounds_of_training_from_short_ones(row) -> None:
+    setting = summarise([row()])[0].setting
+    text = words.assumptions({"trained_rounds": 5, "trained_epochs": 2}, setting)
+    assert "trained for 5 rounds, each of 2 local epochs, before" in text
+
+
 def test_assumptions_say_nothing_that_is_not_known(row) -> None:
     text = words.assumptions({}, summarise([row()])[0].setting)
     for part in ("labels", "trained", "clients.", "Error feedback"):

@@ -78,6 +78,22 @@ def test_attacks_in_the_middle_of_training_with_the_residual_as_it_then_is(tmp_p
     assert len(rows(audit(settings, tmp_path / "run"))) == 12
 
 
+def test_training_before_the_attack_can_do_more_than_a_victim_does_and_says_what_became_of_the_scheme(tmp_path):
+    warming, done = (f"autoencoder:warmup_rounds={rounds},warmup_iterations=1,passes=1" for rounds in (4, 1))
+    settings = AuditSettings(
+        **(QUICK | {"model": "lenet", "schemes": (warming, done), "samples": 1, "iterations": 2}),
+        trained_rounds=2,
+        trained_epochs=1,
+        local_steps=1,
+    )
+    folder = audit(settings, tmp_path / "run")
+    sent = {row["scheme"]: int(row["bytes_up"]) for row in rows(folder)}
+    assert sent[done] < sent[warming] / 3
+    notes = json.loads((folder / "config.json").read_text())["notes"]
+    assert sum("0 of 1 clients" in note and "not compressed yet" in note for note in notes) == 1
+    assert sum("1 of 1 clients" in note and "yet" not in note for note in notes) == 1
+
+
 @pytest.mark.slow
 def test_the_residual_makes_the_trained_audit_harder_than_a_fresh_one(tmp_path):
     quick = QUICK | {"iterations": 150, "knowledge": "adaptive", "schemes": ("topk:match_rank=1",)}
@@ -223,6 +239,11 @@ def test_fedavg_needs_local_steps(tmp_path):
     ("settings", "message"),
     [
         ({"rounds": 0}, "rounds is 0; it must be at least 1"),
+        (
+            {"trained_epochs": 1, "local_steps": 1},
+            "trained_epochs is 1 with 0 trained_rounds and 1 local_steps; it",
+        ),
+        ({"trained_epochs": 1, "trained_rounds": 1}, "trained_epochs is 1 with 1 trained_rounds and 0 local_steps; it"),
         ({"rounds": 2, "trained_rounds": 3}, "trained_rounds is 3; with several rounds it must be 0"),
         ({"rounds": 2, "local_steps": 3}, "local_steps is 3; with several rounds it must be 0"),
         ({"local_batch": 1}, "local_batch is 1 and local_steps 0"),

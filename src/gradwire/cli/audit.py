@@ -43,6 +43,7 @@ CLIENTS = "Parties in the attacked round. [default: 1, or 2 for adversary client
 @click.option("--optimizer", help="adam or lbfgs. [default: the attack's own]")
 @click.option("--precision", default=DEFAULT.precision, show_default=True, help="fp32, tf32 or bf16.")
 @click.option("--trained-rounds", default=DEFAULT.trained_rounds, show_default=True, help="Training before it.")
+@click.option("--trained-epochs", default=DEFAULT.trained_epochs, help="Local ones in it. [default: a victim's work]")
 @click.option("--rounds", default=DEFAULT.rounds, show_default=True, help="In a row, for --attack rounds.")
 @click.option("--local-steps", default=DEFAULT.local_steps, help="Of SGD, for --attack fedavg. [default: a gradient]")
 @click.option("--local-batch", default=DEFAULT.local_batch, help="Images a local step. [default: the victim's all]")

@@ -273,7 +273,8 @@ class Autoencoder(Scheme, Practice):
         size = 4 * codec.HALVES["decode"].size
         told = sum(int(state["told"]) for state in private.values())
         fallen = {party: int(state["fallbacks"]) for party, state in private.items() if int(state["fallbacks"])}
-        notes = [f"autoencoder: {told} of {len(private)} clients have sent their decoders, of {size:,} bytes each"]
+        yet = "; the others' parameters are not compressed yet" if told < len(private) else ""
+        notes = [f"autoencoder: {told} of {len(private)} clients have sent their decoders, of {size:,} bytes each{yet}"]
         trained = [state for state in private.values() if int(state["fits"])]
         if trained:
             fits, error = (fmean(float(state[name]) for state in trained) for name in ("fits", "error"))

@@ -69,7 +69,7 @@ def audit(
     total = settings.cells * sum(steps)
 
     for number, chunk in enumerate(chunks(settings, victims, model, progress)):
-        notes |= dict.fromkeys(note for cell in chunk for note in _of_sums(cell.problem))
+        notes |= dict.fromkeys(note for cell in chunk for note in (*cell.notes, *_of_sums(cell.problem)))
         for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]

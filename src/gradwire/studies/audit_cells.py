@@ -12,7 +12,7 @@ from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress
-from gradwire.schemes import State
+from gradwire.schemes import State, parse
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.training import TrainingState, TrainSettings, begin, capture, train
 from gradwire.training.rounds import capture_rounds
@@ -31,12 +31,13 @@ class Situation:
 
 @dataclass(frozen=True)
 class Cell:
-    """One victim's problem, and what its row is filed under."""
+    """One victim's problem, what its row is filed under, and what training before it has left to say."""
 
     scheme: str
     knowledge: Knowledge
     victim: int
     problem: Problem
+    notes: tuple[str, ...] = ()
 
 
 def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
@@ -104,7 +105,8 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
             scheme=spec,
             clients=settings.parties,
             rounds=settings.trained_rounds,
-            local_steps=settings.local_steps or None,
+            local_epochs=settings.trained_epochs or None,
+            local_steps=None if settings.trained_epochs else settings.local_steps or None,
             lr=settings.lr,
             seed=settings.seed,
             device=settings.device,
@@ -122,9 +124,10 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
 def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[Cell]:
     """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
     views = [_views(settings, situation, victims, victim) for victim in range(settings.samples)]
+    notes = parse(situation.scheme).notes(situation.private) if situation.private else ()
     for knowledge in settings.knows:
         for victim, seen in enumerate(views):
-            yield Cell(situation.scheme, knowledge, victim, joint(seen, knowledge, salt=victim))
+            yield Cell(situation.scheme, knowledge, victim, joint(seen, knowledge, salt=victim), notes)
 
 
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:

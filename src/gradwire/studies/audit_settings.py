@@ -28,7 +28,8 @@ class AuditSettings:
         standardised: whether the network begins with the data's mean and deviation; published attacks on LeNet are on
             one that does not.
         mode: how victims run the network, "train" or "eval".
-        trained_rounds: rounds of training before the attacked one, with each scheme of its own.
+        trained_rounds: rounds of training before the attacked one, with each scheme of its own; `trained_epochs`, the
+            passes over its data that a client makes in each of them (0: it does what a victim does).
         rounds: rounds in a row, each of the victim's same batch, that the adversary watches from the first one on.
         local_steps: of SGD before the victim sends what they changed (0: it sends a gradient); `local_batch`: images
             a step (0: all of the victim's).
@@ -67,6 +68,7 @@ class AuditSettings:
     optimizer: Literal["adam", "lbfgs"] | None = None
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     trained_rounds: int = 0
+    trained_epochs: int = 0
     rounds: int = 1
     local_steps: int = 0
     local_batch: int = 0
@@ -81,7 +83,7 @@ class AuditSettings:
         for name in ("samples", "batch", "rounds"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("trained_rounds", "chunk", "seed", "clients", "public", *WORK):
+        for name in ("trained_rounds", "trained_epochs", "chunk", "seed", "clients", "public", *WORK):
             if getattr(self, name) < 0:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name, known in (
@@ -112,6 +114,11 @@ class AuditSettings:
             raise GradwireError(f"local_batch is {self.local_batch}; it must divide the victim's {self.batch} images")
         if self.local_steps and not self.lr:
             raise GradwireError("lr is 0; local steps need a size")
+        if self.trained_epochs and not (self.trained_rounds and self.local_steps):
+            raise GradwireError(
+                f"trained_epochs is {self.trained_epochs} with {self.trained_rounds} trained_rounds and "
+                f"{self.local_steps} local_steps; it needs both: rounds of training, and of local work"
+            )
         beside = {"trained_rounds": self.trained_rounds, "local_steps": self.local_steps}
         for name, value in (beside | {"weight_decay": self.weight_decay}).items():
             if self.rounds > 1 and value:

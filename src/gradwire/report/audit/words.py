@@ -75,7 +75,6 @@ def baseline(pairs: Sequence[Pair]) -> str | None:
 
 def assumptions(settings: Mapping[str, Any], setting: Setting) -> str:
     """The threat model in one paragraph: from the run's settings, and from its rows where those do not say."""
-    rounds = settings.get("trained_rounds")
     clients = settings.get("clients")
     batch = setting.batch
     sentences = [
@@ -86,7 +85,7 @@ def assumptions(settings: Mapping[str, Any], setting: Setting) -> str:
         f"Each victim sends the update of {'one image' if batch == 1 else f'{batch} images'}"
         + (f", and is one of {clients} clients." if clients not in (None, 0, 1) else "."),
         _MODE.get(setting.mode, ""),
-        _trained(rounds),
+        _trained(settings.get("trained_rounds"), settings.get("trained_epochs")),
         _feedback(settings.get("error_feedback")),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -100,12 +99,13 @@ def _leaks(pair: Pair, summary: Summary | None) -> str:
     return f"At {part(pair.present[-1].ratio)}, {pair.scheme} leaks {percent(_share(summary))} of what plain SGD leaks"
 
 
-def _trained(rounds: object) -> str:
+def _trained(rounds: object, epochs: object) -> str:
     if rounds is None:
         return ""
     if rounds in (0, "0"):
         return "The model is untrained, as at the start of a run."
-    return f"The model had been trained for {rounds} round{'' if rounds in (1, '1') else 's'} before the attack."
+    each = f", each of {epochs} local epoch{'' if epochs == 1 else 's'}," if epochs else ""
+    return f"The model had been trained for {rounds} round{'' if rounds in (1, '1') else 's'}{each} before the attack."
 
 
 def _feedback(feedback: object) -> str:
