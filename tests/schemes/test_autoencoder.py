@@ -9,6 +9,7 @@ from torch.func import jacrev
 from gradwire import capture
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Stack, Step, codec, parse, sight
+from gradwire.schemes.codec_training import segments
 from gradwire.schemes.gradients import Full
 from gradwire.schemes.tangent import Tangent
 from gradwire.wire import InProcess
@@ -18,6 +19,8 @@ SHAPES = {"conv.weight": (4, 3, 3, 3), "conv.bias": (4,), "head.weight": (10, 12
 LAYOUT = Layout(SHAPES)
 PARTIES = ("client:0", "client:1")
 NUMBERS = sum(LAYOUT.sizes.values())
+LAYERS = len(SHAPES)
+"""As many steps does a pass take: each layer is shorter than a segment."""
 
 
 class Training:
@@ -53,6 +56,12 @@ class Training:
         self.public, self.round = served.public, self.round + 1
         self.model = {name: p - served.aggregate[name] for name, p in self.model.items()}
         return served
+
+
+def alone(spec, factor=1.0):
+    """A scheme, parameters, the state of an untrained autoencoder, and the first round, which begins with these."""
+    scheme, parameters = parse(f"autoencoder:{spec}"), {n: factor * p for n, p in random_update(1, SHAPES).items()}
+    return scheme, parameters, scheme.private_state(LAYOUT, 0), Round(0, PARTIES, 0, LAYOUT, start=parameters)
 
 
 def average(training, parties=PARTIES):
@@ -91,8 +100,7 @@ def test_the_autoencoder_learns_in_the_warming_up_and_stays_as_it_is_afterwards(
 
 
 def test_warming_up_iterations_are_not_perturbed_and_those_after_them_are():
-    scheme, context = parse("autoencoder:warmup_iterations=2,passes=1"), Round(0, PARTIES, 0, LAYOUT)
-    parameters, state = random_update(1, SHAPES), parse("autoencoder").private_state(LAYOUT, 0)
+    scheme, parameters, state, context = alone("warmup_iterations=2,passes=1")
     left = []
     for index in range(3):
         now, state = scheme.settle(parameters, state, Step(context, index, 3, 8, 8, index))
@@ -100,21 +108,71 @@ def test_warming_up_iterations_are_not_perturbed_and_those_after_them_are():
     assert torch.equal(flat(left[0]), flat(parameters))
     assert torch.equal(flat(left[1]), flat(parameters))
     assert not torch.equal(flat(left[2]), flat(parameters))
-    assert int(state["fits"]) == 2
+    assert int(state["fits"]) == 2 * LAYERS
 
 
 def test_training_it_brings_its_output_nearer():
-    scheme, context = parse("autoencoder:warmup_iterations=60,warmup_rounds=0"), Round(0, PARTIES, 0, LAYOUT)
-    parameters, state = random_update(1, SHAPES), parse("autoencoder").private_state(LAYOUT, 0)
-    before = scheme._perturb(state, parameters)[2]
-    after, state = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))
-    assert int(state["fits"]) == 2 * 60
+    scheme, parameters, fresh, context = alone("warmup_iterations=60,warmup_rounds=0")
+    before, _ = scheme.settle(parameters, fresh | {"told": torch.ones(())}, Step(context, 0, 1, 8, 8, 0))
+    after, state = scheme.settle(parameters, fresh, Step(context, 0, 1, 8, 8, 0))
+    assert int(state["fits"]) == 2 * 60 * LAYERS
     error = [float((flat(each) - flat(parameters)).square().mean()) for each in (before, after)]
     assert error[1] < 0.7 * error[0]
     off = float((flat(after) - flat(parameters)).norm() / flat(parameters).norm())
     assert float(state["error"]) == pytest.approx(off, rel=1e-5)
     says = scheme.notes({"client:0": state})[1]
-    assert says.endswith(f"after 120 steps of training it puts parameters off by {off:.0%}")
+    assert says.endswith(f"after {2 * 60 * LAYERS} steps of training it puts parameters off by {off:.0%}")
+
+
+@pytest.mark.parametrize("factor", [1e-3, 4.0])
+def test_how_large_parameters_are_makes_no_difference(factor):
+    left = []
+    for size in (1.0, factor):
+        scheme, parameters, state, context = alone("warmup_iterations=5,warmup_rounds=0", size)
+        left.append(flat(scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))[0]))
+    torch.testing.assert_close(left[1], factor * left[0], atol=1e-4 * factor, rtol=1e-4)
+
+
+def test_a_layer_of_zeros_is_encoded_as_it_is():
+    scheme, parameters, state, _ = alone("warmup_iterations=5,warmup_rounds=0")
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+    context = Round(0, PARTIES, 0, LAYOUT, start=zeros)
+    left, _ = scheme.settle(zeros, state, Step(context, 0, 1, 8, 8, 0))
+    assert torch.isfinite(flat(left)).all()
+
+
+@pytest.mark.parametrize("straight", [True, False])
+def test_steps_go_on_from_ones_own_parameters_or_from_what_the_autoencoder_makes_of_them(straight):
+    scheme, parameters, fresh, context = alone(f"straight_through={str(straight).lower()}")
+    fresh["told"] = torch.ones(())
+    changes = [{n: 0.1 * c for n, c in random_update(10 + i, SHAPES).items()} for i in range(3)]
+
+    def through(update):
+        return scheme.settle(update, fresh, Step(context, 0, 1, 8, 8, 0))[0]
+
+    now, state, expected = parameters, fresh, parameters
+    for index, change in enumerate(changes):
+        stepped = {n: p + change[n] for n, p in now.items()}
+        now, state = scheme.settle(stepped, state, Step(context, index, 3, 8, 8, 0))
+        start = expected if straight or not index else through(expected)
+        expected = {n: p + change[n] for n, p in start.items()}
+        torch.testing.assert_close(flat(now), flat(through(expected)), atol=1e-5, rtol=1e-4)
+    assert "residual" not in state
+
+
+@pytest.mark.parametrize("size", [32, 64, 1024])
+def test_a_pass_takes_every_number_once_in_pieces_that_lie_as_they_do_in_the_whole(size):
+    lengths = {"long": 5000, "short": 10, "even": 2048}
+    starts = {name: 10000 * i for i, name in enumerate(lengths)}
+    numbers = {name: torch.arange(n, dtype=torch.float64) + starts[name] for name, n in lengths.items()}
+    orders = []
+    for seed in range(5):
+        pieces = segments(numbers, size, seed)
+        assert sorted(torch.cat(pieces).tolist()) == sorted(torch.cat(list(numbers.values())).tolist())
+        assert all(int(piece[0]) % 10000 % codec.SHRINK == 0 for piece in pieces)
+        assert all(size // 2 <= len(piece) <= 3 * size // 2 for piece in pieces if piece[0] != starts["short"])
+        orders.append([float(piece[0]) for piece in pieces])
+    assert len({tuple(order) for order in orders}) == 5
 
 
 def test_a_quarter_of_the_numbers_crosses_the_wire():
@@ -136,7 +194,7 @@ def test_who_was_not_there_sends_the_decoder_with_the_first_code():
     new = Training()
     new.round = 7
     new.play()
-    assert int(new.private["client:0"]["fits"]) == 2
+    assert int(new.private["client:0"]["fits"]) == 2 * LAYERS
     torch.testing.assert_close(flat(new.model), average(new), atol=1e-5, rtol=1e-4)
 
 
@@ -157,12 +215,12 @@ def test_one_that_diverges_goes_back_to_its_last_good_one_and_is_counted():
         (lambda s: s | {"code": s["code"][1:]}, "client:0's code has 67 numbers; those of this model have 68"),
         (
             lambda s: s | {"fits": s["fits"] + 1},
-            "client:0's code is of version 5; the decoder at hand is of version 4",
+            "client:0's code is of version 17; the decoder at hand is of version 16",
         ),
         (lambda s: s | {"code": s["code"] * float("nan")}, "client:0's parameters are not finite"),
         (
             lambda s: s | {"fits": torch.zeros(2, dtype=torch.int64)},
-            "client:0's code is of version None; the decoder at hand is of version 4",
+            "client:0's code is of version None; the decoder at hand is of version 16",
         ),
     ],
 )
@@ -234,6 +292,7 @@ def test_bad_parameters():
     for spec, why in (
         ("warmup_rounds=-1", "warmup_rounds is -1; it must not be negative"),
         ("warmup_iterations=0", "warmup_iterations is 0; it must be at least 1"),
+        ("segment=100", "segment is 100; it must be a multiple of 32"),
         ("lr=0", "lr is 0.0; it must be positive"),
         ("optimizer=lbfgs", "it must be one of adam, sgd"),
     ):

@@ -5,24 +5,27 @@ federated learning": algorithms 1 to 3. The autoencoder itself is `codec`.
 
 Where the paper is silent or contradicts itself, this holds:
 
-- Each parameter tensor is encoded by itself, weights and biases alike; "each layer" in the paper.
-- A step leaves what the autoencoder makes of its parameters, the next one starts there (equation 11 and the text;
-  line 9 of algorithm 2 would discard it).
+- Each parameter tensor is encoded by itself, weights and biases alike; "each layer" in the paper. It is divided by its
+  root mean square at the start of the round, which all parties know: an autoencoder that has to learn how large
+  weights are before it learns what they are takes many times as long.
+- Algorithm 2 takes the slope at what the autoencoder makes of the parameters, and the step from the parameters before
+  (line 9): what the autoencoder gets wrong does not add up, and is with the client until the round ends. Equation 11
+  takes the step from what the autoencoder made of them (`straight_through=false`). Its errors do add up, to more than
+  a round's progress.
 - T_w counts the rounds of the run. A client that was not there at the end of the warming-up sends its decoder with the
   first message after it; one whose autoencoder has never been trained trains it in that round first.
 - A client that takes fewer than m_w steps makes up for the others on the parameters that the last one left. With
   `warmup_rounds=0,warmup_iterations=100` and one local step, that is the paper's attack on untrained models.
 - Equation 9 does not say which optimiser: Adam. Plain gradient descent (`optimizer=sgd`) learns nothing in 30 steps.
-- One step of it takes the errors of all layers together, which to first order is what small steps on one layer after
-  another are. Under Adam they are not: all its steps are equally long, so that a bias of ten numbers would pull as hard
-  as a layer of thousands, and the autoencoder learns little of either.
+- A pass over the parameters takes a step for every segment of a layer, in random order. One step for each whole layer,
+  or for all layers together, costs as much and learns a tenth of it.
 
 What is sent are parameters, not changes: the server decodes every client's with the decoder that this client once sent
 it, averages (equation 12), and replies with the mean, uncompressed. The decoders are its state, public in so far as
 whoever listened from the start has them as well.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from statistics import fmean
@@ -34,6 +37,7 @@ from torch import Tensor
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import codec
 from gradwire.schemes.aggregate import mean
+from gradwire.schemes.codec_training import OPTIMIZERS, fallen, fit
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.practice import Practice, Step
@@ -42,10 +46,6 @@ from gradwire.schemes.scheme import Scheme, check_positive
 from gradwire.schemes.tangent import Tangent, pulled
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
-
-OPTIMIZERS = ("adam", "sgd")
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Adam's, as Kingma and Ba have them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ class Autoencoder(Scheme, Practice):
             trained on what they leave.
         lr: λ, the autoencoder's learning rate.
         passes: how often each of those parameters is used ("using updates twice").
+        segment: numbers of a layer that a step of the autoencoder's training takes; shorter layers are taken whole.
         optimizer: of the autoencoder, "adam" or "sgd".
+        straight_through: whether local steps go on from the client's own parameters, along the slope at what the
+            autoencoder makes of them (algorithm 2), or from what it makes of them (equation 11).
     """
 
     name: ClassVar[str] = "autoencoder"
@@ -69,13 +72,17 @@ class Autoencoder(Scheme, Practice):
     warmup_iterations: int = 30
     lr: float = 1e-3
     passes: int = 2
+    segment: int = 1024
     optimizer: Literal["adam", "sgd"] = "adam"
+    straight_through: bool = True
 
     def __post_init__(self) -> None:
         if self.warmup_rounds < 0:
             raise GradwireError(f"autoencoder: warmup_rounds is {self.warmup_rounds}; it must not be negative")
         check_positive(self.name, "warmup_iterations", self.warmup_iterations)
         check_positive(self.name, "passes", self.passes)
+        if self.segment < 1 or self.segment % (2 * codec.SHRINK):
+            raise GradwireError(f"autoencoder: segment is {self.segment}; it must be a multiple of {2 * codec.SHRINK}")
         if not 0 < self.lr < inf:
             raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
         if self.optimizer not in OPTIMIZERS:
@@ -124,50 +131,26 @@ class Autoencoder(Scheme, Practice):
 
     def settle(self, parameters: Update, private: State, step: Step) -> tuple[Update, State]:
         """Train the autoencoder on what a step left, or leave what the autoencoder makes of it."""
-        state = dict(private)
+        state, layout = dict(private), step.round.layout
         if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
             state["good"] = state["weights"]
+        own, scale = layout.flatten(parameters).detach() + state.pop("residual", 0), _scale(step.round)
+        scaled = layout.unflatten(own / scale)
         training = "good" in state and step.index < self.warmup_iterations
         if training:
             for _ in range(self.warmup_iterations - step.index if step.last else 1):
-                state = self._fit(state, parameters)
+                state = fit(state, scaled, self)
         if training and not step.last:
             return parameters, state
-        state, code, decoded = self._perturb(state, parameters)
+        state, code, decoded = _perturbed(state, scaled)
+        left = layout.flatten(decoded) * scale
+        state["error"] = ((left - own).norm() / own.norm()).float().cpu()
         if step.last:
             state.pop("good", None)
             state["code"] = code
-        return decoded, state
-
-    def _fit(self, state: dict[str, Tensor], parameters: Update) -> dict[str, Tensor]:
-        """Equation 9, `passes` times, until it diverges."""
-        for _ in range(self.passes):
-            if "good" in state:
-                state = self._descend(state, [tensor.detach().reshape(-1) for tensor in parameters.values()])
-        return state
-
-    def _descend(self, state: dict[str, Tensor], vectors: Sequence[Tensor]) -> dict[str, Tensor]:
-        """One step along the slope of the mean squared error of all parameters (equation 10)."""
-        weights = state["weights"].to(vectors[0]).requires_grad_()
-        with torch.enable_grad():
-            encoder, decoder = codec.halves(weights)
-            rebuilt = [codec.decode(decoder, codec.encode(encoder, vector), len(vector)) for vector in vectors]
-            (slope,) = torch.autograd.grad((torch.cat(rebuilt) - torch.cat(list(vectors))).square().mean(), weights)
-        after = state | {"fits": state["fits"] + 1}
-        if self.optimizer == "adam":
-            slope = _adam(after, slope)
-        after["weights"] = weights.detach() - self.lr * slope
-        return after if bool(torch.isfinite(after["weights"]).all()) else _fallen(after)
-
-    def _perturb(self, state: dict[str, Tensor], parameters: Update) -> tuple[dict[str, Tensor], Tensor, Update]:
-        """Codes, one after another, and what they stand for: equations 5 to 8."""
-        encoder, decoder = codec.halves(state["weights"].to(next(iter(parameters.values()))))
-        codes = {name: codec.encode(encoder, tensor.detach().reshape(-1)) for name, tensor in parameters.items()}
-        decoded = {n: codec.decode(decoder, codes[n], p.numel()).view(p.shape) for n, p in parameters.items()}
-        joined = torch.cat(list(codes.values()))
-        if "good" in state and not all(bool(torch.isfinite(tensor).all()) for tensor in (joined, *decoded.values())):
-            return self._perturb(_fallen(state), parameters)
-        return state | {"error": _distance(decoded, parameters)}, joined, decoded
+        elif self.straight_through:
+            state["residual"] = own - left
+        return layout.unflatten(left), state
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""
@@ -229,7 +212,7 @@ class Autoencoder(Scheme, Practice):
             if version is None or version != has:
                 raise GradwireError(f"{who} code is of version {version}; the decoder at hand is of version {has}")
             parts = zip(code.split(sizes), layout.sizes.values(), strict=True)
-            found = torch.cat([codec.decode(weights, part, length) for part, length in parts])
+            found = torch.cat([codec.decode(weights, part, length) for part, length in parts]) * _scale(round)
         if not bool(torch.isfinite(found).all()):
             raise GradwireError(f"{who} parameters are not finite")
         return {"parameters": found}
@@ -285,20 +268,15 @@ class Autoencoder(Scheme, Practice):
         return tuple(notes)
 
 
-def _adam(state: dict[str, Tensor], slope: Tensor) -> Tensor:
-    """Adam's direction (Kingma and Ba, algorithm 1); the moments in `state` go on."""
-    scaled = []
-    for name, beta, value in (("first", BETAS[0], slope), ("second", BETAS[1], slope.square())):
-        state[name] = beta * state[name].to(slope) + (1 - beta) * value
-        scaled.append(state[name] / (1 - beta ** int(state["fits"])))
-    return scaled[0] / (scaled[1].sqrt() + EPSILON)
-
-
-def _fallen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of an autoencoder that diverged: the weights that the round began with, which ends its training."""
-    after = {name: tensor for name, tensor in state.items() if name != "good"}
-    moments = {name: torch.zeros_like(state[name]) for name in ("first", "second")}
-    return after | moments | {"weights": state["good"], "fallbacks": state["fallbacks"] + 1}
+def _perturbed(state: dict[str, Tensor], parameters: Update) -> tuple[dict[str, Tensor], Tensor, Update]:
+    """Codes, one after another, and what they stand for: equations 5 to 8."""
+    encoder, decoder = codec.halves(state["weights"].to(next(iter(parameters.values()))))
+    codes = {name: codec.encode(encoder, tensor.detach().reshape(-1)) for name, tensor in parameters.items()}
+    decoded = {n: codec.decode(decoder, codes[n], p.numel()).view(p.shape) for n, p in parameters.items()}
+    joined = torch.cat(list(codes.values()))
+    if "good" in state and not all(bool(torch.isfinite(tensor).all()) for tensor in (joined, *decoded.values())):
+        return _perturbed(fallen(state), parameters)
+    return state, joined, decoded
 
 
 def _introduced(upload: Tensors, party: str) -> dict[str, Tensor]:
@@ -308,16 +286,18 @@ def _introduced(upload: Tensors, party: str) -> dict[str, Tensor]:
     }
 
 
-def _distance(decoded: Update, parameters: Update) -> Tensor:
-    """‖D(E(θ)) − θ‖ / ‖θ‖ over all tensors, on the CPU; zero where θ is."""
-    left, whole = (torch.cat([each.detach().reshape(-1) for each in of.values()]) for of in (decoded, parameters))
-    return ((left - whole).norm() / whole.norm()).nan_to_num().float().cpu()
-
-
 def _version(tensors: Mapping[str, Tensor], name: str) -> int | None:
     """The number that a decoder goes by; None where there is no such number."""
     tensor = tensors.get(name)
     return int(tensor) if tensor is not None and tensor.numel() == 1 and not tensor.is_floating_point() else None
+
+
+def _scale(round: Round) -> Tensor:
+    """What each parameter is divided by, flat: the root mean square of its layer as the round began, or 1 for 0."""
+    layers = round.layout.unflatten(_start(round))
+    means = {name: layer.square().mean().sqrt().expand_as(layer) for name, layer in layers.items()}
+    flat = round.layout.flatten(means)
+    return flat.where(flat > 0, 1)
 
 
 def _start(round: Round) -> Tensor:

@@ -1,0 +1,85 @@
+"""How a client trains its autoencoder: equations 9 and 10 of learned model compression, by Adam.
+
+A state goes in and comes out: `weights`, Adam's moments `first` and `second`, `fits`, the steps so far, `good`, the
+weights to go back to as long as it is being trained, and `fallbacks`, how often that was necessary.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gradwire.schemes import codec
+from gradwire.schemes.layout import Update
+from gradwire.seeds import generator
+
+OPTIMIZERS = ("adam", "sgd")
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""Adam's, as Kingma and Ba have them."""
+
+
+class Training(Protocol):
+    """How: passes over the parameters, numbers a segment, learning rate λ, and one of `OPTIMIZERS`."""
+
+    @property
+    def passes(self) -> int: ...  # noqa: D102
+    @property
+    def segment(self) -> int: ...  # noqa: D102
+    @property
+    def lr(self) -> float: ...  # noqa: D102
+    @property
+    def optimizer(self) -> str: ...  # noqa: D102
+
+
+def fit(state: dict[str, Tensor], parameters: Update, how: Training) -> dict[str, Tensor]:
+    """Equation 9, so many passes over all parameters, a segment of a layer a step, until it diverges."""
+    for _ in range(how.passes):
+        for segment in segments(parameters, how.segment, int(state["fits"])):
+            if "good" in state:
+                state = _descended(state, segment, how)
+    return state
+
+
+def segments(parameters: Update, size: int, seed: int) -> list[Tensor]:
+    """The layers' vectors in pieces of `size` / 2 to 3 · `size` / 2 numbers, in random order, with random seams.
+
+    A layer of fewer numbers is one piece. The seams move from pass to pass, so that none is learned, by multiples of
+    what the codec shrinks by, so that every piece is encoded as it is within the whole.
+    """
+    random, half, pieces = generator("autoencoder segments", seed), size // 2, list[Tensor]()
+    for tensor in parameters.values():
+        vector = tensor.detach().reshape(-1)
+        first = half + codec.SHRINK * int(torch.randint(size // codec.SHRINK, (), generator=random))
+        pieces += vector.tensor_split(list(range(first, len(vector) - half, size)))
+    return [pieces[i] for i in torch.randperm(len(pieces), generator=random).tolist()]
+
+
+def fallen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of an autoencoder that diverged: the weights that the round began with, which ends its training."""
+    after = {name: tensor for name, tensor in state.items() if name != "good"}
+    moments = {name: torch.zeros_like(state[name]) for name in ("first", "second")}
+    return after | moments | {"weights": state["good"], "fallbacks": state["fallbacks"] + 1}
+
+
+def _descended(state: Mapping[str, Tensor], vector: Tensor, how: Training) -> dict[str, Tensor]:
+    """One step along the slope of the mean squared error of a vector (equation 10)."""
+    weights = state["weights"].to(vector).detach().requires_grad_()
+    with torch.enable_grad():
+        encoder, decoder = codec.halves(weights)
+        rebuilt = codec.decode(decoder, codec.encode(encoder, vector), len(vector))
+        (slope,) = torch.autograd.grad((rebuilt - vector).square().mean(), weights)
+    after = {**state, "fits": state["fits"] + 1}
+    if how.optimizer == "adam":
+        slope = _adam(after, slope)
+    after["weights"] = weights.detach() - how.lr * slope
+    return after if bool(torch.isfinite(after["weights"]).all()) else fallen(after)
+
+
+def _adam(state: dict[str, Tensor], slope: Tensor) -> Tensor:
+    """Adam's direction (Kingma and Ba, algorithm 1); the moments in `state` go on."""
+    scaled = []
+    for name, beta, value in (("first", BETAS[0], slope), ("second", BETAS[1], slope.square())):
+        state[name] = beta * state[name].to(slope) + (1 - beta) * value
+        scaled.append(state[name] / (1 - beta ** int(state["fits"])))
+    return scaled[0] / (scaled[1].sqrt() + EPSILON)
