@@ -158,6 +158,12 @@ def test_what_cannot_be_is_one_line_and_status_2(user, tmp_path, arguments, word
     refused(run("audit", *samples, "--iterations", "2", "--out", tmp_path / "run", *arguments, cwd=user), *words)
 
 
+def test_a_partition_that_does_not_fit_is_refused_before_there_is_a_folder(tmp_path):
+    asked = ["--partition", "shards:999", "--clients", "20", "--out", tmp_path / "run"]
+    refused(run("train", *asked, cwd=tmp_path), "999 shards for each of 20 clients")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_that_holds_another_run_is_left_alone(tmp_path):
     (tmp_path / "results.csv").write_text("precious\n")
     refused(run("audit", *QUICK, "--out", tmp_path), "already holds a run")

@@ -12,4 +12,9 @@ def mean(uploads: Mapping[str, Tensors]) -> dict[str, torch.Tensor]:
     parties = list(uploads.values())
     if len(parties) == 1:  # one client, or a transport that has taken the mean already
         return dict(parties[0])
-    return {name: torch.stack([tensors[name] for tensors in parties]).mean(0) for name in parties[0]}
+    # Added up one by one: many clients' tensors as one would be as large as all of them together.
+    totals = {name: tensor.clone() for name, tensor in parties[0].items()}
+    for tensors in parties[1:]:
+        for name, total in totals.items():
+            total += tensors[name]
+    return {name: total / len(parties) for name, total in totals.items()}

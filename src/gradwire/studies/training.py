@@ -5,6 +5,7 @@ from math import isfinite
 from pathlib import Path
 
 from gradwire import data, models
+from gradwire.data import partition
 from gradwire.errors import GradwireError
 from gradwire.metrics.energy import Meter
 from gradwire.progress import Progress, silent
@@ -51,6 +52,7 @@ def run_training(
     check_place(out, resume)
     parse(settings.scheme).check_rounds(settings.rounds)
     dataset, held_out = data.load(data_name, "train"), data.load(data_name, "test")
+    partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)  # before there is a folder
     model = models.build(model_name, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, settings.seed)
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
     transport = transport or InProcess(Transcript(keep=1))
