@@ -2,22 +2,25 @@
 
 Y. Chen, L. Abrahamyan, H. Sahli, N. Deligiannis, "Learned model compression for efficient and privacy-preserving
 federated learning": 100 clients, 500 rounds, all training images. Here fewer of each, the scale standing in every
-claim. The paper does not say which learning rate it used. The autoencoder costs many times what the model does: on the
-MLP, 20 times as large as the LeNet, only where `large` asks for it.
+claim. The paper does not say which learning rate it used. A client's autoencoder needs thousands of steps before the
+model learns under it, each as dear as many of the model's own: it is trained, beside `none`, among a few clients that
+take part in every round, and on the MLP, 20 times as large as the LeNet, only where `large` asks for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
-from gradwire.studies.federated_answers import CIFAR, FASHION, NOISE, SPARSIFY, accuracies, label, leaks
+from gradwire.studies.federated_answers import CIFAR, FASHION, FEW, NOISE, SPARSIFY, accuracies, label, leaks
 from gradwire.studies.grid import Cell, Claim, Row, Study
 
-DPSGD = "dpsgd:clip=1,noise=0.5"
+SCHEMES = ("none", NOISE, SPARSIFY, "dpsgd:clip=1,noise=0.5", "precode")
 MODELS = ("lenet", "mlp")
 PARTITIONS = {"iid": "IID", "shards:2": "non-IID"}
 ATTACKS = {"lenet": ("iga", "dlg"), "mlp": ("iga", "dlg", "analytic")}
 """The analytic attack reads a first layer that is linear."""
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Federated(Study):
         images: training images, the first ones of each data set.
         clients: how many they are dealt out to; `sample`, how many of them a round has.
         batch: B, and `epochs`, E, of local training. `lr`: of the clients.
-        warmup_rounds, warmup_iterations: of the autoencoder in training; `code_lr`, its rate.
+        few: clients that train autoencoders, for `few_rounds` of `few_steps` local steps; `warmup_rounds` and
+            `warmup_iterations` of these; `code_lr`, the autoencoder's rate.
         large: whether the MLP is trained under the autoencoder, too.
         victims: single images that are attacked on untrained models, and batches of `trained_batch` on models that
             one client has trained for `trained_rounds` of E epochs over `trained_images`; `iterations` of the attacks.
@@ -44,9 +48,12 @@ class Federated(Study):
     batch: int = 8
     epochs: int = 1
     lr: float = 0.05
-    warmup_rounds: int = 10
+    few: int = 2
+    few_rounds: int = 60
+    few_steps: int = 40
+    warmup_rounds: int = 35
     warmup_iterations: int = 30
-    code_lr: float = 0.003
+    code_lr: float = 0.001
     large: bool = False
     seeds: int = 2
     victims: int = 4
@@ -61,47 +68,55 @@ class Federated(Study):
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """The known answers: what schemes cost, and what they hide."""
-        scale = (
+        many = (
             f"{self.images} images, {self.sample} of {self.clients} clients, {self.rounds} rounds, B = {self.batch}, "
             f"E = {self.epochs}, {self.seeds} seeds"
         )
-        return [*accuracies(rows, scale), *leaks(rows, f"{self.victims} victims, {self.iterations} steps")]
-
-    def schemes(self, model: str) -> dict[str, str]:
-        """Name in labels → spec, of those that a model is trained under."""
-        named = {scheme: scheme for scheme in ("none", NOISE, SPARSIFY, DPSGD, "precode")}
-        if model == "lenet" or self.large:
-            settings = {"warmup_rounds": self.warmup_rounds, "warmup_iterations": self.warmup_iterations}
-            named["autoencoder"] = _spec(**settings, lr=self.code_lr)
-        return named
+        few = (
+            f"{self.images} images, {self.few} clients, {self.few_rounds} rounds of {self.few_steps} steps, "
+            f"B = {self.batch}, {self.seeds} seeds"
+        )
+        victims = f"{self.victims} victims, {self.iterations} steps"
+        return [*accuracies(rows, dict.fromkeys(PARTITIONS.values(), many) | {FEW: few}), *leaks(rows, victims)]
 
     def _trainings(self) -> Iterator[Cell]:
+        many = {"clients": self.clients, "sample": self.sample, "local_epochs": self.epochs, **_long(self.rounds)}
+        few = {"clients": self.few, "local_steps": self.few_steps, **_long(self.few_rounds)}
         for seed in range(self.seeds):
-            for partition, written in PARTITIONS.items():
-                for model in MODELS:
-                    for name, scheme in self.schemes(model).items():
-                        yield self._training(FASHION, model, partition, written, name, scheme, seed)
+            for model in MODELS:
+                if self._coded(model):  # first, for they take longest
+                    for name, scheme in {"autoencoder": self._codes(), "none": "none"}.items():
+                        yield self._training(FASHION, model, FEW, name, scheme, seed, few)
+                for partition, written in PARTITIONS.items():
+                    for scheme in SCHEMES:
+                        dealt = many | {"partition": partition}
+                        yield self._training(FASHION, model, written, scheme, scheme, seed, dealt)
             for scheme in ("none", SPARSIFY):
-                yield self._training(CIFAR, "lenet", "iid", "IID", scheme, scheme, seed)
+                yield self._training(CIFAR, "lenet", "IID", scheme, scheme, seed, many)
 
-    def _training(self, data: str, model: str, partition: str, written: str, name: str, scheme: str, seed: int) -> Cell:
+    def _coded(self, model: str) -> bool:
+        return model == "lenet" or self.large
+
+    def _codes(self, **other: int) -> str:
+        """The autoencoder's spec, with these settings in place of its own in training."""
+        own = {"warmup_rounds": self.warmup_rounds, "warmup_iterations": self.warmup_iterations, "lr": self.code_lr}
+        return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
+
+    def _training(
+        self, data: str, model: str, at: str, name: str, scheme: str, seed: int, federation: Mapping[str, object]
+    ) -> Cell:
         settings = {
             "data": f"{data}:train={self.images}",
             "model": model,
             "scheme": scheme,
-            "partition": partition,
-            "clients": self.clients,
-            "sample": self.sample,
-            "rounds": self.rounds,
-            "local_epochs": self.epochs,
             "batch_size": self.batch,
             "lr": self.lr,
             "momentum": 0.0,
-            "eval_every": max(1, self.rounds // 5),
             "on_nan": "skip",
             "seed": seed,
+            **federation,
         }
-        return Cell(label(data, model, written, name), "train", settings)
+        return Cell(label(data, model, at, name), "train", settings)
 
     def _audits(self) -> Iterator[Cell]:
         """Of the first update on one image, as section IV-C, and of a trained model's on several, as section IV-D."""
@@ -110,21 +125,20 @@ class Federated(Study):
             "trained_rounds": self.trained_rounds,
             "trained_epochs": self.epochs,
             "batch": self.trained_batch,
+            "signed": True,
         }
-        # The autoencoder of an untrained model is trained for 100 steps on what the one step leaves.
-        fresh = {"warmup_rounds": 0, "warmup_iterations": 100, "passes": 1}
-        warmed = {"warmup_rounds": self.trained_rounds - 1, "warmup_iterations": self.warmup_iterations}
-        kinds: Sequence[tuple[str, Mapping[str, int], Mapping[str, object]]] = (
-            ("IID", fresh, {}),
-            ("trained", warmed, trained),
-        )
+        # An untrained model's autoencoder is trained on what its one step leaves, 100 times.
+        fresh = self._codes(warmup_rounds=0, warmup_iterations=100, passes=1)
+        warmed = self._codes(warmup_rounds=self.trained_rounds - 1)
         for model in MODELS:
-            for partition, codes, settings in kinds:
-                for name, scheme in self.schemes(model).items():
-                    spec = _spec(**codes, lr=self.code_lr) if name == "autoencoder" else scheme
-                    yield self._audit(model, label(FASHION, model, partition, name), spec, settings)
+            for scheme in SCHEMES:
+                yield self._audit(model, "IID", scheme, scheme)
+                yield self._audit(model, "trained", scheme, scheme, trained)
+            if self._coded(model):
+                yield self._audit(model, FEW, "autoencoder", fresh)
+                yield self._audit(model, "trained", "autoencoder", warmed, trained)
 
-    def _audit(self, model: str, filed: str, scheme: str, further: Mapping[str, object]) -> Cell:
+    def _audit(self, model: str, at: str, name: str, scheme: str, further: Mapping[str, object] = NOTHING) -> Cell:
         settings = {
             "data": FASHION,
             "model": model,
@@ -139,8 +153,8 @@ class Federated(Study):
             "seed": 0,
             **further,
         }
-        return Cell(filed, "audit", settings)
+        return Cell(label(FASHION, model, at, name), "audit", settings)
 
 
-def _spec(**settings: object) -> str:
-    return "autoencoder:" + ",".join(f"{name}={value}" for name, value in settings.items())
+def _long(rounds: int) -> dict[str, object]:
+    return {"rounds": rounds, "eval_every": max(1, rounds // 5)}

@@ -4,7 +4,7 @@ Y. Chen, L. Abrahamyan, H. Sahli, N. Deligiannis, "Learned model compression for
 federated learning".
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from gradwire.metrics import SUCCESS
@@ -13,12 +13,14 @@ from gradwire.studies.grid import Claim, Row
 
 NOISE, SPARSIFY = "noise:std=0.1", "sparsify:drop=0.9"
 FASHION, CIFAR = "fashion_mnist", "cifar10"
-AUDITED = {"IID": "untrained", "trained": "trained"}
+FEW = "IID of few"
+"""The partition among the few clients with which the autoencoder is trained."""
+AUDITED = {"IID": "untrained", FEW: "untrained", "trained": "trained"}
 """What an audit is filed under → what it attacks: an untrained model's is filed beside its IID training."""
 
 ACCURACY: Sequence[tuple[str, str, str, str, str, str, float, float, float]] = (
-    ("autoencoder within 3 points of none", "III", FASHION, "lenet", "IID", "autoencoder", -0.80, -3, 100),
-    ("autoencoder within 3 points of none", "III", FASHION, "mlp", "IID", "autoencoder", -0.48, -3, 100),
+    ("autoencoder within 3 points of none", "III", FASHION, "lenet", FEW, "autoencoder", -0.80, -3, 100),
+    ("autoencoder within 3 points of none", "III", FASHION, "mlp", FEW, "autoencoder", -0.48, -3, 100),
     (f"{SPARSIFY} loses on CIFAR-10", "IV", CIFAR, "lenet", "IID", SPARSIFY, -6.85, -100, -1),
     ("precode fails", "III", FASHION, "lenet", "non-IID", "precode", -69.62, -100, -20),
     ("precode loses", "III", FASHION, "mlp", "non-IID", "precode", -4.86, -100, -1),
@@ -39,8 +41,8 @@ SSIM: Sequence[tuple[str, str, str, str, str, float]] = (
     (NOISE, "mlp", "IID", "iga", "VIII", 0.29),
     ("precode", "lenet", "IID", "iga", "VIII", 0.04),
     ("precode", "mlp", "IID", "iga", "VIII", 0.00),
-    ("autoencoder", "lenet", "IID", "iga", "VIII", 0.072),
-    ("autoencoder", "mlp", "IID", "iga", "VIII", 0.03),
+    ("autoencoder", "lenet", FEW, "iga", "VIII", 0.072),
+    ("autoencoder", "mlp", FEW, "iga", "VIII", 0.03),
     ("autoencoder", "mlp", "trained", "iga", "XI", 0.00),
 )
 """Scheme, model, what its audit is filed under, attack, table, and the paper's SSIM. Its attacks are naive."""
@@ -51,8 +53,8 @@ def label(data: str, model: str, partition: str, scheme: str) -> str:
     return f"{data} {model} {partition} {scheme}"
 
 
-def accuracies(rows: Sequence[Row], scale: str) -> Iterator[Claim]:
-    """What schemes cost in accuracy, by the last ones, means over seeds; `scale` stands beside every figure."""
+def accuracies(rows: Sequence[Row], scales: Mapping[str, str]) -> Iterator[Claim]:
+    """What schemes cost in accuracy, by the last ones, means over seeds; beside every figure its partition's scale."""
     trainings = reached(row for row in rows if row["command"] == "train")
     ended = {name: fmean(found) for name, found in trainings.items()}
 
@@ -60,18 +62,20 @@ def accuracies(rows: Sequence[Row], scale: str) -> Iterator[Claim]:
         found, plain = (ended.get(label(data, model, partition, each)) for each in (scheme, "none"))
         return None if found is None or plain is None else found - plain
 
-    def claim(says: str, table: str, published: float, found: float | None, least: float, most: float) -> Claim:
+    def claim(
+        says: str, table: str, published: float, found: float | None, least: float, most: float, scale: str
+    ) -> Claim:
         measured = "not run" if found is None else f"{found:+.1f} points ({scale})"
         holds = None if found is None else least <= found <= most
         return Claim(says, f"table {table}", f"{published:+.2f} points", measured, holds)
 
     for says, table, data, model, partition, scheme, published, least, most in ACCURACY:
         found = points(data, model, partition, scheme)
-        yield claim(f"{says}, {model}, {partition}", table, published, found, least, most)
+        yield claim(f"{says}, {model}, {partition}", table, published, found, least, most, scales[partition])
     lenet, mlp = (points(FASHION, model, "IID", NOISE) for model in NOISY)
     further = None if lenet is None or mlp is None else mlp - lenet
     says = f"{NOISE} costs the MLP more than LeNet"
-    yield claim(says, "III", NOISY["mlp"] - NOISY["lenet"], further, -100, -1)
+    yield claim(says, "III", NOISY["mlp"] - NOISY["lenet"], further, -100, -1, scales["IID"])
 
 
 def leaks(rows: Sequence[Row], victims: str) -> Iterator[Claim]:
