@@ -124,6 +124,21 @@ def test_training_it_brings_its_output_nearer():
     assert says.endswith(f"after {2 * 60 * LAYERS} steps of training it puts parameters off by {off:.0%}")
 
 
+def test_all_autoencoders_begin_alike():
+    scheme = parse("autoencoder")
+    assert torch.equal(*(scheme.private_state(LAYOUT, secret)["weights"] for secret in (1, 2)))
+
+
+@pytest.mark.parametrize(("index", "left"), [(0, 1.0), (3, 0.25), (4, 1.0)])
+def test_the_rate_falls_while_all_warm_up_and_is_whole_for_who_comes_later(index, left):
+    scheme, parameters, state, _ = alone("warmup_rounds=4,warmup_iterations=1,passes=1,lr=0.01,segment=32000")
+    context = Round(index, PARTIES, 0, LAYOUT, start=parameters)
+    _, after = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))
+    # Adam's first step is λ long in every direction, and its next ones are no longer than that, or hardly.
+    farthest = float((after["weights"] - state["weights"]).abs().max())
+    assert 0.01 * left < farthest < 1.5 * LAYERS * 0.01 * left
+
+
 @pytest.mark.parametrize("factor", [1e-3, 4.0])
 def test_how_large_parameters_are_makes_no_difference(factor):
     left = []

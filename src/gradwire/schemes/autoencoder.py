@@ -12,6 +12,9 @@ Where the paper is silent or contradicts itself, this holds:
   (line 9): what the autoencoder gets wrong does not add up, and is with the client until the round ends. Equation 11
   takes the step from what the autoencoder made of them (`straight_through=false`). Its errors do add up, to more than
   a round's progress.
+- The clients' autoencoders begin alike, as where all set the one random seed that the paper names, and λ falls as the
+  warming-up goes on: what autoencoders can express that have little in common is lost from the mean of the models, and
+  what they were when their training stopped should not hang on their last step.
 - T_w counts the rounds of the run. A client that was not there at the end of the warming-up sends its decoder with the
   first message after it; one whose autoencoder has never been trained trains it in that round first.
 - A client that takes fewer than m_w steps makes up for the others on the parameters that the last one left. With
@@ -26,7 +29,7 @@ whoever listened from the start has them as well.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from statistics import fmean
 from typing import ClassVar, Literal
@@ -57,7 +60,7 @@ class Autoencoder(Scheme, Practice):
             full length; at the end of the last they send their decoders. From then on they send codes.
         warmup_iterations: m_w, the first steps of a warming-up round, which are not perturbed: the autoencoder is
             trained on what they leave.
-        lr: λ, the autoencoder's learning rate.
+        lr: λ, the autoencoder's learning rate in the first round; it falls linearly until the warming-up ends.
         passes: how often each of those parameters is used ("using updates twice").
         segment: numbers of a layer that a step of the autoencoder's training takes; shorter layers are taken whole.
         optimizer: of the autoencoder, "adam" or "sgd".
@@ -111,13 +114,13 @@ class Autoencoder(Scheme, Practice):
         return self
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
-        """The client's autoencoder, untrained, with Adam's moments.
+        """The client's autoencoder, untrained, with Adam's moments. All clients' are alike.
 
         `fits` counts its training steps and is what its decoder's version goes by; `told`, whether the server has the
         decoder; `fallbacks`, how often it diverged; `error`, how far it last put parameters off: the norm of the
         difference, by theirs.
         """
-        random = generator("autoencoder", secret)
+        random = generator("autoencoder")
         weights = torch.cat([codec.initial(half, random) for half in codec.HALVES])
         return {
             "weights": weights,
@@ -139,7 +142,7 @@ class Autoencoder(Scheme, Practice):
         training = "good" in state and step.index < self.warmup_iterations
         if training:
             for _ in range(self.warmup_iterations - step.index if step.last else 1):
-                state = fit(state, scaled, self)
+                state = fit(state, scaled, replace(self, lr=self._rate(step.round)))
         if training and not step.last:
             return parameters, state
         state, code, decoded = _perturbed(state, scaled)
@@ -151,6 +154,11 @@ class Autoencoder(Scheme, Practice):
         elif self.straight_through:
             state["residual"] = own - left
         return layout.unflatten(left), state
+
+    def _rate(self, round: Round) -> float:
+        """λ in this round: it falls linearly, to nothing at the end of the warming-up."""
+        left = 1 - round.index / max(1, self.warmup_rounds)
+        return self.lr * left if left > 0 else self.lr
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""

@@ -51,7 +51,7 @@ class Federated(Study):
     few: int = 2
     few_rounds: int = 60
     few_steps: int = 40
-    warmup_rounds: int = 35
+    warmup_rounds: int = 20
     warmup_iterations: int = 30
     code_lr: float = 0.001
     large: bool = False
