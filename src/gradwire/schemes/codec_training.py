@@ -5,7 +5,7 @@ weights to go back to as long as it is being trained, and `fallbacks`, how often
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,17 +19,14 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Adam's, as Kingma and Ba have them."""
 
 
-class Training(Protocol):
-    """How: passes over the parameters, numbers a segment, learning rate λ, and one of `OPTIMIZERS`."""
+@dataclass(frozen=True)
+class Training:
+    """How: so many passes over the parameters, in segments of so many numbers, at a rate λ, by one of `OPTIMIZERS`."""
 
-    @property
-    def passes(self) -> int: ...  # noqa: D102
-    @property
-    def segment(self) -> int: ...  # noqa: D102
-    @property
-    def lr(self) -> float: ...  # noqa: D102
-    @property
-    def optimizer(self) -> str: ...  # noqa: D102
+    passes: int
+    segment: int
+    lr: float
+    optimizer: str
 
 
 def fit(state: dict[str, Tensor], parameters: Update, how: Training) -> dict[str, Tensor]:
