@@ -1,0 +1,16 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradwire.schemes.aggregate import mean
+
+
+@given(clients=st.integers(1, 9), seed=st.integers(0, 99))
+def test_the_mean_is_that_of_all_and_leaves_what_was_sent_as_it_was(clients, seed):
+    random = torch.Generator().manual_seed(seed)
+    stacked = torch.randn(clients, 5, 3, generator=random, dtype=torch.float64)
+    sent = {f"client:{i}": {"a": row.clone(), "b": row[0].float()} for i, row in enumerate(stacked)}
+    found = mean(sent)
+    torch.testing.assert_close(found["a"], stacked.mean(0))
+    torch.testing.assert_close(found["b"], stacked[:, 0].float().mean(0))
+    assert torch.equal(torch.stack([tensors["a"] for tensors in sent.values()]), stacked)
