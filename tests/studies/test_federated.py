@@ -40,7 +40,7 @@ def test_cells_are_told_apart_and_their_schemes_parse():
             parse(spec)
     trained = {cell.label for cell in cells if cell.command == "train"}
     audited = {cell.label for cell in cells if cell.command == "audit"}
-    later = {name for name in audited if " trained " in name}
+    later = {name for name in audited if " trained: " in name}
     fresh = audited - later
     assert fresh <= trained
     assert later == {name.replace(FEW, "trained").replace("IID", "trained") for name in fresh}

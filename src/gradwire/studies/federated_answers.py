@@ -13,7 +13,7 @@ from gradwire.studies.grid import Claim, Row
 
 NOISE, SPARSIFY = "noise:std=0.1", "sparsify:drop=0.9"
 FASHION, CIFAR = "fashion_mnist", "cifar10"
-FEW = "IID of few"
+FEW = "IID, few"
 """The partition among the few clients with which the autoencoder is trained."""
 AUDITED = {"IID": "untrained", FEW: "untrained", "trained": "trained"}
 """What an audit is filed under → what it attacks: an untrained model's is filed beside its IID training."""
@@ -49,8 +49,8 @@ SSIM: Sequence[tuple[str, str, str, str, str, float]] = (
 
 
 def label(data: str, model: str, partition: str, scheme: str) -> str:
-    """What a cell is filed under: the scheme comes last."""
-    return f"{data} {model} {partition} {scheme}"
+    """What a cell is filed under: a group, in which schemes are compared, and a scheme."""
+    return f"{data} {model} {partition}: {scheme}"
 
 
 def accuracies(rows: Sequence[Row], scales: Mapping[str, str]) -> Iterator[Claim]:

@@ -1,7 +1,7 @@
 """A study's rows: for each command that it has cells of, a table and a figure; and what is claimed, checked."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -40,11 +40,10 @@ def sections(run: Run) -> tuple[Section, ...]:
     if checked.rows:
         found.append(Section("claims", "What is said of it, and what was measured", checked))
     for name, (title, present) in SECTIONS.items():
-        # Cells are told apart by their labels, which name whatever varies: scheme, data, model.
-        told = {"data": "", "model": ""}
-        rows = [{**row, **told, "scheme": row["label"]} for row in run.rows if row["command"] == name]
-        if rows:
-            found.append(Section(name, title, *present(rows)))
+        groups = grouped(row for row in run.rows if row["command"] == name)
+        for number, (group, rows) in enumerate(groups.items()):
+            about = (name, title) if len(groups) == 1 else (f"{name}-{number}", f"{title}: {group}" if group else title)
+            found.append(Section(*about, *present(rows)))
     trained, audited = ([row for row in run.rows if row["command"] == name] for name in ("train", "audit"))
     protected = protections(trained, audited)
     if protected:
@@ -53,6 +52,20 @@ def sections(run: Run) -> tuple[Section, ...]:
             Section("protection", "What protection costs", table, lambda theme: protection_figure(protected, theme))
         )
     return tuple(found)
+
+
+def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Group → its rows. A label "group: cell" puts a cell among those that it is compared with; any other has none.
+
+    Cells are told apart by their labels, which name whatever varies: they stand where a run of its own has its scheme.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        group, _, cell = row["label"].rpartition(": ")
+        found.setdefault(group, []).append({**row, "data": "", "model": "", "scheme": cell})
+    if len(found) == 1:
+        return {"": [{**row, "scheme": row["label"]} for row in next(iter(found.values()))]}
+    return found
 
 
 def claims(folder: Path) -> list[dict[str, str]]:

@@ -1,0 +1,31 @@
+import pytest
+
+from gradwire.report.run import read
+from gradwire.report.study.page import grouped, sections
+
+
+def told(*labels):
+    return [{"label": label, "command": "train"} for label in labels]
+
+
+def test_cells_of_a_group_are_shown_together_by_what_tells_them_apart():
+    found = grouped(told("mlp IID: none", "mlp non-IID: none", "mlp IID: topk:ratio=0.1", "alone"))
+    assert {group: [row["scheme"] for row in rows] for group, rows in found.items()} == {
+        "mlp IID": ["none", "topk:ratio=0.1"],
+        "mlp non-IID": ["none"],
+        "": ["alone"],
+    }
+
+
+@pytest.mark.parametrize("labels", [("none", "topk:ratio=0.1"), ("mlp: none", "mlp: topk:ratio=0.1")])
+def test_where_there_is_one_group_labels_are_left_whole(labels):
+    assert [row["scheme"] for row in grouped(told(*labels))[""]] == list(labels)
+    assert grouped([]) == {}
+
+
+def test_every_group_has_a_table_and_a_figure_of_its_own(write_run, training_rows):
+    rows = [{"command": "train", "label": f"{g}: {row['scheme']}", **row} for g in ("a", "b") for row in training_rows]
+    found = sections(read(write_run(rows, pictures=False, command="study")))
+    assert [section.name for section in found] == ["train-0", "train-1"]
+    assert [section.title.rpartition(": ")[2] for section in found] == ["a", "b"]
+    assert [row[0] for row in found[1].table.rows] == ["none", "powersgd:rank=4"]
