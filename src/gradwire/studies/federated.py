@@ -9,7 +9,6 @@ take part in every round, and on the MLP, 20 times as large as the LeNet, only w
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar
 
 from gradwire.studies.federated_answers import CIFAR, FASHION, FEW, NOISE, SPARSIFY, accuracies, label, leaks
@@ -20,7 +19,6 @@ MODELS = ("lenet", "mlp")
 PARTITIONS = {"iid": "IID", "shards:2": "non-IID"}
 ATTACKS = {"lenet": ("iga", "dlg"), "mlp": ("iga", "dlg", "analytic")}
 """The analytic attack reads a first layer that is linear."""
-NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -127,18 +125,20 @@ class Federated(Study):
             "batch": self.trained_batch,
             "signed": True,
         }
+        # What is said of noise is said of noise on a gradient: but for the autoencoder's parameters, one is sent.
+        gradient = {"local_steps": 0}
         # An untrained model's autoencoder is trained on what its one step leaves, 100 times.
         fresh = self._codes(warmup_rounds=0, warmup_iterations=100, passes=1)
         warmed = self._codes(warmup_rounds=self.trained_rounds - 1)
         for model in MODELS:
             for scheme in SCHEMES:
-                yield self._audit(model, "IID", scheme, scheme)
+                yield self._audit(model, "IID", scheme, scheme, gradient)
                 yield self._audit(model, "trained", scheme, scheme, trained)
             if self._coded(model):
-                yield self._audit(model, FEW, "autoencoder", fresh)
+                yield self._audit(model, FEW, "autoencoder", fresh, {})
                 yield self._audit(model, "trained", "autoencoder", warmed, trained)
 
-    def _audit(self, model: str, at: str, name: str, scheme: str, further: Mapping[str, object] = NOTHING) -> Cell:
+    def _audit(self, model: str, at: str, name: str, scheme: str, further: Mapping[str, object]) -> Cell:
         settings = {
             "data": FASHION,
             "model": model,
