@@ -108,6 +108,7 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
             local_epochs=settings.trained_epochs or None,
             local_steps=None if settings.trained_epochs else settings.local_steps or None,
             lr=settings.lr,
+            momentum=0.0 if settings.local_steps else TrainSettings.momentum,  # a victim's own steps have none
             seed=settings.seed,
             device=settings.device,
         )
