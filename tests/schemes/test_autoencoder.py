@@ -156,23 +156,46 @@ def test_a_layer_of_zeros_is_encoded_as_it_is():
     assert torch.isfinite(flat(left)).all()
 
 
-@pytest.mark.parametrize("straight", [True, False])
-def test_steps_go_on_from_ones_own_parameters_or_from_what_the_autoencoder_makes_of_them(straight):
-    scheme, parameters, fresh, context = alone(f"straight_through={str(straight).lower()}")
+def through(scheme, parameters, state, context):
+    """What a client's autoencoder makes of parameters."""
+    return scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))[0]
+
+
+@pytest.mark.parametrize("steps", ["through", "straight", "replaced"])
+def test_steps_go_on_from_ones_own_parameters_or_from_what_the_autoencoder_makes_of_them(steps):
+    scheme, parameters, fresh, context = alone(f"steps={steps}")
     fresh["told"] = torch.ones(())
     changes = [{n: 0.1 * c for n, c in random_update(10 + i, SHAPES).items()} for i in range(3)]
-
-    def through(update):
-        return scheme.settle(update, fresh, Step(context, 0, 1, 8, 8, 0))[0]
-
     now, state, expected = parameters, fresh, parameters
     for index, change in enumerate(changes):
         stepped = {n: p + change[n] for n, p in now.items()}
         now, state = scheme.settle(stepped, state, Step(context, index, 3, 8, 8, 0))
-        start = expected if straight or not index else through(expected)
+        start = through(scheme, expected, fresh, context) if steps == "replaced" and index else expected
         expected = {n: p + change[n] for n, p in start.items()}
-        torch.testing.assert_close(flat(now), flat(through(expected)), atol=1e-5, rtol=1e-4)
-    assert "residual" not in state
+        left = through(scheme, expected, fresh, context)
+        torch.testing.assert_close(flat(now), flat(left), atol=1e-5, rtol=1e-4)
+    assert not {"residual", "own"} & set(state)
+
+
+def test_what_a_step_follows_is_the_slope_at_ones_own_parameters_through_the_autoencoder():
+    scheme, parameters, fresh, context = alone("warmup_rounds=0")
+    parameters, goal = ({n: p.double() for n, p in each.items()} for each in (parameters, random_update(5, SHAPES)))
+    context = replace(context, start=parameters)
+    fresh |= {"told": torch.ones(()), "fits": torch.ones(()), "weights": fresh["weights"].double()}
+
+    def loss(vector):
+        left = through(scheme, LAYOUT.unflatten(vector), fresh, context)
+        return float((flat(left) - flat(goal)).square().sum() / 2)
+
+    left, state = scheme.settle(parameters, fresh, Step(context, 0, 3, 8, 8, 0))
+    at_what_is_left = {name: left[name] - goal[name] for name in goal}
+    slope = flat(scheme.direct(at_what_is_left, state, Step(context, 1, 3, 8, 8, 0))[0])
+    along = torch.randn(NUMBERS, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    ahead, behind = (loss(flat(parameters) + sign * 1e-5 * along) for sign in (1, -1))
+    assert (ahead - behind) / 2e-5 == pytest.approx(float(slope @ along), rel=1e-3)
+    for steps in ("straight", "replaced"):
+        other = replace(scheme, steps=steps)
+        assert other.direct(at_what_is_left, state, Step(context, 1, 3, 8, 8, 0))[0] is at_what_is_left
 
 
 @pytest.mark.parametrize("size", [32, 64, 1024])

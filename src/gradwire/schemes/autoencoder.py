@@ -8,10 +8,11 @@ Where the paper is silent or contradicts itself, this holds:
 - Each parameter tensor is encoded by itself, weights and biases alike; "each layer" in the paper. It is divided by its
   root mean square at the start of the round, which all parties know: an autoencoder that has to learn how large
   weights are before it learns what they are takes many times as long.
-- Algorithm 2 takes the slope at what the autoencoder makes of the parameters, and the step from the parameters before
-  (line 9): what the autoencoder gets wrong does not add up, and is with the client until the round ends. Equation 11
-  takes the step from what the autoencoder made of them (`straight_through=false`). Its errors do add up, to more than
-  a round's progress.
+- Line 9 of algorithm 2 takes each step from the client's own parameters, along the slope with respect to these, which
+  leads through the autoencoder: `steps=through`. So they go where the loss falls among the models that the autoencoder
+  can express, and what it gets wrong does not add up. Equation 11 takes the step from what the autoencoder made of
+  them, along the slope there (`steps=replaced`): its errors do add up, to more than a round's progress. Between the
+  two, `steps=straight` steps from the client's own along that slope, as if the autoencoder's derivative were one.
 - The clients' autoencoders begin alike, as where all set the one random seed that the paper names, and λ falls as the
   warming-up goes on: what autoencoders can express that have little in common is lost from the mean of the models, and
   what they were when their training stopped should not hang on their last step.
@@ -50,6 +51,8 @@ from gradwire.schemes.tangent import Tangent, pulled
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
+STEPS = ("through", "straight", "replaced")
+
 
 @dataclass(frozen=True)
 class Autoencoder(Scheme, Practice):
@@ -64,8 +67,7 @@ class Autoencoder(Scheme, Practice):
         passes: how often each of those parameters is used ("using updates twice").
         segment: numbers of a layer that a step of the autoencoder's training takes; shorter layers are taken whole.
         optimizer: of the autoencoder, "adam" or "sgd".
-        straight_through: whether local steps go on from the client's own parameters, along the slope at what the
-            autoencoder makes of them (algorithm 2), or from what it makes of them (equation 11).
+        steps: which way perturbed steps go, "through", "straight" or "replaced"; see above.
     """
 
     name: ClassVar[str] = "autoencoder"
@@ -77,7 +79,7 @@ class Autoencoder(Scheme, Practice):
     passes: int = 2
     segment: int = 1024
     optimizer: Literal["adam", "sgd"] = "adam"
-    straight_through: bool = True
+    steps: Literal["through", "straight", "replaced"] = "through"
 
     def __post_init__(self) -> None:
         if self.warmup_rounds < 0:
@@ -90,6 +92,8 @@ class Autoencoder(Scheme, Practice):
             raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
         if self.optimizer not in OPTIMIZERS:
             raise unknown("autoencoder: optimizer", self.optimizer, OPTIMIZERS)
+        if self.steps not in STEPS:
+            raise unknown("autoencoder: steps", self.steps, STEPS)
 
     def check_local(self, local: bool, weighted: bool = False) -> None:
         """Refuse gradients: they are not parameters. And weights: a code does not scale, and equation 12 has none."""
@@ -132,11 +136,22 @@ class Autoencoder(Scheme, Practice):
 
     # The client: algorithms 1 and 2.
 
+    def direct(self, gradient: Update, private: State, step: Step) -> tuple[Update, State]:
+        """The slope with respect to the client's own parameters, of which the model's are what the autoencoder made."""
+        if self.steps != "through" or "own" not in private:
+            return gradient, private
+        layout, scale = step.round.layout, _scale(step.round)
+        own, slope = (layout.unflatten(flat) for flat in (private["own"] / scale, layout.flatten(gradient) * scale))
+        weights = private["weights"].to(scale)
+        back = {name: codec.pulled_back(weights, own[name].reshape(-1), s.reshape(-1)) for name, s in slope.items()}
+        return layout.unflatten(layout.flatten(back) / scale), private
+
     def settle(self, parameters: Update, private: State, step: Step) -> tuple[Update, State]:
         """Train the autoencoder on what a step left, or leave what the autoencoder makes of it."""
         state, layout = dict(private), step.round.layout
         if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
             state["good"] = state["weights"]
+        state.pop("own", None)
         own, scale = layout.flatten(parameters).detach() + state.pop("residual", 0), _scale(step.round)
         scaled = layout.unflatten(own / scale)
         training = "good" in state and step.index < self.warmup_iterations
@@ -151,8 +166,8 @@ class Autoencoder(Scheme, Practice):
         if step.last:
             state.pop("good", None)
             state["code"] = code
-        elif self.straight_through:
-            state["residual"] = own - left
+        elif self.steps != "replaced":
+            state |= {"own": own, "residual": own - left}
         return layout.unflatten(left), state
 
     def _training(self, round: Round) -> Training:

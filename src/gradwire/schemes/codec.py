@@ -5,6 +5,8 @@ federated learning": tables I and II. A leaky ReLU follows every layer but the d
 a length or doubles it, so that a vector whose length 16 divides comes out as long as it went in, and its code has 4
 channels of a sixteenth of the length; any other is filled up with zeros, which are cut off again.
 
+Positions are rows here and channels columns, so that every layer is a banded product (`banded`).
+
 Table II makes 43,472 weights and 261 biases of the decoder; the 72,352 that the paper states do not follow from it.
 """
 
@@ -12,8 +14,9 @@ from math import sqrt
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d, conv_transpose1d, leaky_relu, pad
+from torch.nn.functional import leaky_relu, pad
 
+from gradwire.schemes.banded import doubled, halved, spread
 from gradwire.schemes.layout import Layout
 
 ENCODER = ((64, 3, 2), (128, 3, 2), (256, 3, 2), (64, 3, 2), (4, 1, 1))
@@ -67,22 +70,28 @@ def code_size(length: int) -> int:
 def encode(weights: Tensor, vector: Tensor) -> Tensor:
     """The code of a vector (N,), shape (code_size(N),); `weights` are an encoder's. Equation 6."""
     layers = HALVES["encode"].unflatten(weights)
-    hidden = pad(vector, (0, -len(vector) % SHRINK))[None]
-    for number, (_, kernel, stride) in enumerate(ENCODER):
-        weight, bias = layers[f"{number}.weight"], layers[f"{number}.bias"]
-        hidden = leaky_relu(conv1d(hidden, weight, bias, stride=stride, padding=kernel // 2))
-    return hidden.flatten()
+    hidden = pad(vector, (0, -len(vector) % SHRINK))[:, None]
+    for number, (_, _, stride) in enumerate(ENCODER):
+        taps, bias = layers[f"{number}.weight"].permute(2, 1, 0), layers[f"{number}.bias"]
+        hidden = leaky_relu(halved(hidden, taps, bias) if stride == 2 else torch.addmm(bias, hidden, taps[0]))
+    return hidden.t().flatten()
 
 
 def decode(weights: Tensor, code: Tensor, length: int) -> Tensor:
     """The vector (length,) that a code stands for; `weights` are a decoder's. Equation 7."""
     layers = HALVES["decode"].unflatten(weights)
-    hidden = code.view(CHANNELS, -1)
-    for number, (_, kernel, stride) in enumerate(DECODER):
-        weight, bias = layers[f"{number}.weight"], layers[f"{number}.bias"]
-        if number == len(DECODER) - 1:
-            return conv1d(hidden, weight, bias)[0, :length]
-        hidden = leaky_relu(
-            conv_transpose1d(hidden, weight, bias, stride, padding=kernel // 2, output_padding=stride - 1)
-        )
-    raise AssertionError("a decoder has a last layer")
+    hidden, last = code.view(CHANNELS, -1).t(), len(DECODER) - 1
+    for number, (_, _, stride) in enumerate(DECODER[:last]):
+        taps, bias = layers[f"{number}.weight"].permute(2, 0, 1), layers[f"{number}.bias"]
+        hidden = leaky_relu((doubled if stride == 2 else spread)(hidden, taps, bias))
+    final = layers[f"{last}.weight"].permute(2, 1, 0)
+    return torch.addmm(layers[f"{last}.bias"], hidden, final[0])[:length, 0]
+
+
+def pulled_back(weights: Tensor, vector: Tensor, slope: Tensor) -> Tensor:
+    """The slope (N,) at what an autoencoder makes of a vector (N,), as a slope at that vector: Jᵀ·slope."""
+    encoder, decoder = halves(weights.detach())
+    with torch.enable_grad():
+        start = vector.detach().requires_grad_()
+        (back,) = torch.autograd.grad(decode(decoder, encode(encoder, start), len(start)), start, slope)
+    return back
