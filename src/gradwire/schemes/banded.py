@@ -40,9 +40,7 @@ def halved(x: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
     """A convolution of stride 2: y[j] = x[2j - 1]·T0 + x[2j]·T1 + x[2j + 1]·T2 + b, shape (L / 2, F)."""
     length, channels = x.shape
     before = Band(-1, inputs=slice(channels, None))
-    return _Banded.apply(
-        x.reshape(length // 2, 2 * channels), bias, (Band(0), before), taps[1:].flatten(0, 1), taps[0]
-    )
+    return _Banded.apply(x.reshape(length // 2, 2 * channels), bias, (Band(0), before), taps[1:].flatten(0, 1), taps[0])
 
 
 def doubled(x: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
