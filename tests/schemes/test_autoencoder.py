@@ -198,6 +198,20 @@ def test_what_a_step_follows_is_the_slope_at_ones_own_parameters_through_the_aut
         assert other.direct(at_what_is_left, state, Step(context, 1, 3, 8, 8, 0))[0] is at_what_is_left
 
 
+def test_an_autoencoder_that_is_trained_with_jitter_answers_small_changes_by_small_ones():
+    slope = torch.randn(256, generator=torch.Generator().manual_seed(2))
+    largest = {}
+    for jitter in (0.0, 0.3):
+        scheme = parse(f"autoencoder:warmup_rounds=0,warmup_iterations=1,passes=200,lr=0.002,jitter={jitter}")
+        layout = Layout({"weight": (16, 16)})
+        parameters = random_update(3, layout.shapes)
+        step = Step(Round(0, PARTIES, 0, layout, start=parameters), 0, 1, 8, 8, 0)
+        _, state = scheme.settle(parameters, scheme.private_state(layout, 0), step)
+        back = codec.pulled_back(state["weights"], parameters["weight"].reshape(-1), slope)
+        largest[jitter] = float(back.norm() / slope.norm())
+    assert 2 * largest[0.3] < largest[0.0], largest
+
+
 @pytest.mark.parametrize("size", [32, 64, 1024])
 def test_a_pass_takes_every_number_once_in_pieces_that_lie_as_they_do_in_the_whole(size):
     lengths = {"long": 5000, "short": 10, "even": 2048}
@@ -332,6 +346,8 @@ def test_bad_parameters():
         ("warmup_iterations=0", "warmup_iterations is 0; it must be at least 1"),
         ("segment=100", "segment is 100; it must be a multiple of 32"),
         ("lr=0", "lr is 0.0; it must be positive"),
+        ("jitter=-0.1", "jitter is -0.1; it must be finite and not negative"),
+        ("steps=back", "it must be one of through, straight, replaced"),
         ("optimizer=lbfgs", "it must be one of adam, sgd"),
     ):
         with pytest.raises(GradwireError, match=why):

@@ -23,6 +23,8 @@ Where the paper is silent or contradicts itself, this holds:
 - Equation 9 does not say which optimiser: Adam. Plain gradient descent (`optimizer=sgd`) learns nothing in 30 steps.
 - A pass over the parameters takes a step for every segment of a layer, in random order. One step for each whole layer,
   or for all layers together, costs as much and learns far less.
+- Autoencoders are trained on parameters with some noise, which they have to keep too (`jitter`). Otherwise they learn
+  the ones at hand by heart, and follow no step that leads away from them.
 
 What is sent are parameters, not changes: the server decodes every client's with the decoder that this client once sent
 it, averages (equation 12), and replies with the mean, uncompressed. The decoders are its state, public in so far as
@@ -66,6 +68,7 @@ class Autoencoder(Scheme, Practice):
         lr: λ, the autoencoder's learning rate in the first round; it falls linearly until the warming-up ends.
         passes: how often each of those parameters is used ("using updates twice").
         segment: numbers of a layer that a step of the autoencoder's training takes; shorter layers are taken whole.
+        jitter: standard deviation of that noise, in units of a layer's root mean square.
         optimizer: of the autoencoder, "adam" or "sgd".
         steps: which way perturbed steps go, "through", "straight" or "replaced"; see above.
     """
@@ -78,6 +81,7 @@ class Autoencoder(Scheme, Practice):
     lr: float = 1e-3
     passes: int = 2
     segment: int = 1024
+    jitter: float = 0.1
     optimizer: Literal["adam", "sgd"] = "adam"
     steps: Literal["through", "straight", "replaced"] = "through"
 
@@ -90,6 +94,8 @@ class Autoencoder(Scheme, Practice):
             raise GradwireError(f"autoencoder: segment is {self.segment}; it must be a multiple of {2 * codec.SHRINK}")
         if not 0 < self.lr < inf:
             raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
+        if not 0 <= self.jitter < inf:
+            raise GradwireError(f"autoencoder: jitter is {self.jitter}; it must be finite and not negative")
         if self.optimizer not in OPTIMIZERS:
             raise unknown("autoencoder: optimizer", self.optimizer, OPTIMIZERS)
         if self.steps not in STEPS:
@@ -173,7 +179,7 @@ class Autoencoder(Scheme, Practice):
     def _training(self, round: Round) -> Training:
         """λ falls linearly, to nothing at the end of the warming-up; for who comes later it is whole."""
         left = 1 - round.index / max(1, self.warmup_rounds)
-        return Training(self.passes, self.segment, self.lr * left if left > 0 else self.lr, self.optimizer)
+        return Training(self.passes, self.segment, self.lr * left if left > 0 else self.lr, self.optimizer, self.jitter)
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""

@@ -21,12 +21,19 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 @dataclass(frozen=True)
 class Training:
-    """How: so many passes over the parameters, in segments of so many numbers, at a rate λ, by one of `OPTIMIZERS`."""
+    """How: so many passes over the parameters, in segments of so many numbers, at a rate λ, by one of `OPTIMIZERS`.
+
+    Attributes:
+        jitter: standard deviation of the noise that is added to the parameters of every step, anew each time. The
+            autoencoder has to keep it as well. One that knows its parameters by heart instead answers a small change of
+            them by a large one (its derivative grows to 20 and more), and steps through it run away.
+    """
 
     passes: int
     segment: int
     lr: float
     optimizer: str
+    jitter: float
 
 
 def fit(state: dict[str, Tensor], parameters: Update, how: Training) -> dict[str, Tensor]:
@@ -62,6 +69,8 @@ def fallen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _descended(state: Mapping[str, Tensor], vector: Tensor, how: Training) -> dict[str, Tensor]:
     """One step along the slope of the mean squared error of a vector (equation 10)."""
     weights = state["weights"].to(vector).detach().requires_grad_()
+    random = generator("autoencoder jitter", int(state["fits"]))
+    vector = vector + how.jitter * torch.randn(vector.shape, generator=random).to(vector)
     with torch.enable_grad():
         encoder, decoder = codec.halves(weights)
         rebuilt = codec.decode(decoder, codec.encode(encoder, vector), len(vector))
