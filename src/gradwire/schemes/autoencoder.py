@@ -81,7 +81,7 @@ class Autoencoder(Scheme, Practice):
     lr: float = 1e-3
     passes: int = 2
     segment: int = 1024
-    jitter: float = 0.1
+    jitter: float = 0.03
     optimizer: Literal["adam", "sgd"] = "adam"
     steps: Literal["through", "straight", "replaced"] = "through"
 

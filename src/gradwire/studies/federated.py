@@ -31,8 +31,8 @@ class Federated(Study):
         images: training images, the first ones of each data set.
         clients: how many they are dealt out to; `sample`, how many of them a round has.
         batch: B, and `epochs`, E, of local training. `lr`: of the clients.
-        few: clients that train autoencoders, for `few_rounds` of `few_steps` local steps; `warmup_rounds` and
-            `warmup_iterations` of these; `code_lr`, the autoencoder's rate.
+        few: clients that train autoencoders, for `few_rounds` of `few_steps` local steps, with `few_lr` falling by a
+            cosine; `warmup_rounds` and `warmup_iterations` of these; `code_lr`, the autoencoder's rate.
         large: whether the MLP is trained under the autoencoder, too.
         victims: single images that are attacked on untrained models, and batches of `trained_batch` on models that
             one client has trained for `trained_rounds` of E epochs over `trained_images`; `iterations` of the attacks.
@@ -49,11 +49,13 @@ class Federated(Study):
     epochs: int = 1
     lr: float = 0.05
     few: int = 2
-    few_rounds: int = 60
+    few_rounds: int = 120
     few_steps: int = 40
-    warmup_rounds: int = 20
+    few_lr: float = 0.15
+    warmup_rounds: int = 10
     warmup_iterations: int = 30
-    code_lr: float = 0.001
+    code_lr: float = 0.002
+    code_passes: int = 1
     large: bool = False
     seeds: int = 2
     victims: int = 4
@@ -81,7 +83,8 @@ class Federated(Study):
 
     def _trainings(self) -> Iterator[Cell]:
         many = {"clients": self.clients, "sample": self.sample, "local_epochs": self.epochs, **_long(self.rounds)}
-        few = {"clients": self.few, "local_steps": self.few_steps, **_long(self.few_rounds)}
+        few = {"clients": self.few, "local_steps": self.few_steps, "lr": self.few_lr, "schedule": "cosine"}
+        few |= _long(self.few_rounds)
         for seed in range(self.seeds):
             for model in MODELS:
                 if self._coded(model):  # first, for they take longest
@@ -99,7 +102,8 @@ class Federated(Study):
 
     def _codes(self, **other: int) -> str:
         """The autoencoder's spec, with these settings in place of its own in training."""
-        own = {"warmup_rounds": self.warmup_rounds, "warmup_iterations": self.warmup_iterations, "lr": self.code_lr}
+        own: dict[str, float] = {"warmup_rounds": self.warmup_rounds, "warmup_iterations": self.warmup_iterations}
+        own |= {"lr": self.code_lr, "passes": self.code_passes}
         return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
 
     def _training(
@@ -130,7 +134,7 @@ class Federated(Study):
         # What is said of noise is said of noise on a gradient: but for the autoencoder's parameters, one is sent.
         gradient = {"local_steps": 0}
         # An untrained model's autoencoder is trained on what its one step leaves, 100 times.
-        fresh = self._codes(warmup_rounds=0, warmup_iterations=100, passes=1)
+        fresh = self._codes(warmup_rounds=0, warmup_iterations=100)
         warmed = self._codes(warmup_rounds=self.trained_rounds - 1)
         for model in MODELS:
             for scheme in SCHEMES:
