@@ -2,7 +2,7 @@
 
 Positions are rows and channels are columns: x is (L, C), `taps` (3, C, F) and `bias` (F,). A layer is then a few matrix
 products of views, in which each row meets itself and its neighbours and nothing is copied, and so is its derivative. On
-a CPU that is some two to three times as fast as convolution kernels, which are made for many short inputs.
+a CPU that is half as fast again as convolution kernels, or twice as fast: they are made for many short inputs.
 """
 
 from collections.abc import Sequence
