@@ -10,9 +10,11 @@ Where the paper is silent or contradicts itself, this holds:
   weights are before it learns what they are takes many times as long.
 - Line 9 of algorithm 2 takes each step from the client's own parameters, along the slope with respect to these, which
   leads through the autoencoder: `steps=through`. So they go where the loss falls among the models that the autoencoder
-  can express, and what it gets wrong does not add up. Equation 11 takes the step from what the autoencoder made of
-  them, along the slope there (`steps=replaced`): its errors do add up, to more than a round's progress. Between the
-  two, `steps=straight` steps from the client's own along that slope, as if the autoencoder's derivative were one.
+  can express, and what it gets wrong does not add up. Nor from round to round: a client that is done with warming up
+  begins with the mean and its residual, what the autoencoder last left out of its parameters. Equation 11 takes the
+  step from what the autoencoder made of them, along the slope there (`steps=replaced`): its errors do add up, to more
+  than a round's progress. Between the two, `steps=straight` steps from the client's own along that slope, as if the
+  autoencoder's derivative were one.
 - The clients' autoencoders begin alike, as where all set the one random seed that the paper names, and λ falls as the
   warming-up goes on: what autoencoders can express that have little in common is lost from the mean of the models, and
   what they were when their training stopped should not hang on their last step.
@@ -128,7 +130,8 @@ class Autoencoder(Scheme, Practice):
 
         `fits` counts its training steps and is what its decoder's version goes by; `told`, whether the server has the
         decoder; `fallbacks`, how often it diverged; `error`, how far it last put parameters off: the norm of the
-        difference, by theirs.
+        difference, by theirs. Trained, it has a `residual` too, the difference between the parameters that it steps
+        from and what the autoencoder makes of them.
         """
         random = generator("autoencoder")
         weights = torch.cat([codec.initial(half, random) for half in codec.HALVES])
@@ -158,9 +161,10 @@ class Autoencoder(Scheme, Practice):
         if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
             state["good"] = state["weights"]
         state.pop("own", None)
-        own, scale = layout.flatten(parameters).detach() + state.pop("residual", 0), _scale(step.round)
-        scaled = layout.unflatten(own / scale)
+        residual, scale = state.pop("residual", 0), _scale(step.round)
         training = "good" in state and step.index < self.warmup_iterations
+        own = layout.flatten(parameters).detach() + (0 if training else residual)
+        scaled = layout.unflatten(own / scale)
         if training:
             for _ in range(self.warmup_iterations - step.index if step.last else 1):
                 state = fit(state, scaled, self._training(step.round))
@@ -172,8 +176,8 @@ class Autoencoder(Scheme, Practice):
         if step.last:
             state.pop("good", None)
             state["code"] = code
-        elif self.steps != "replaced":
-            state |= {"own": own, "residual": own - left}
+        if self.steps != "replaced":
+            state |= {"residual": own - left} | ({} if step.last else {"own": own})
         return layout.unflatten(left), state
 
     def _training(self, round: Round) -> Training:
