@@ -49,7 +49,7 @@ class Federated(Study):
     epochs: int = 1
     lr: float = 0.05
     few: int = 2
-    few_rounds: int = 120
+    few_rounds: int = 60
     few_steps: int = 40
     few_lr: float = 0.15
     warmup_rounds: int = 10
