@@ -210,7 +210,7 @@ def test_what_a_step_follows_is_the_slope_at_ones_own_parameters_through_the_aut
         assert other.direct(at_what_is_left, state, Step(context, 1, 3, 8, 8, 0))[0] is at_what_is_left
 
 
-def test_an_autoencoder_that_is_trained_with_jitter_answers_small_changes_by_small_ones():
+def test_an_autoencoder_that_is_trained_with_jitter_answers_small_changes_by_smaller_ones():
     slope = torch.randn(256, generator=torch.Generator().manual_seed(2))
     largest = {}
     for jitter in (0.0, 0.3):

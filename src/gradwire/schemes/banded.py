@@ -1,8 +1,8 @@
 """Convolutions of one long vector, with a kernel of 3 and a margin of 1, as banded matrix products.
 
 Positions are rows and channels are columns: x is (L, C), `taps` (3, C, F) and `bias` (F,). A layer is then a few matrix
-products of views, in which each row meets itself and its neighbours and nothing is copied, and so is its derivative. On
-a CPU that is half as fast again as convolution kernels, or twice as fast: they are made for many short inputs.
+products of views, in which each row meets itself and its neighbours and nothing is copied, and so is its derivative.
+Convolution kernels are made for many short inputs, and on a CPU are slower for a single long one.
 """
 
 from collections.abc import Sequence

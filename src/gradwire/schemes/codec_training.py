@@ -26,7 +26,7 @@ class Training:
     Attributes:
         jitter: standard deviation of the noise that is added to the parameters of every step, anew each time. The
             autoencoder has to keep it as well. One that knows its parameters by heart instead answers a small change of
-            them by a large one (its derivative grows to 20 and more), and steps through it run away.
+            them by a large one (its derivative lengthens what goes through it), and steps through it run away.
     """
 
     passes: int
