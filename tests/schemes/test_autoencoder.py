@@ -158,7 +158,7 @@ def test_a_layer_of_zeros_is_encoded_as_it_is():
 
 def through(scheme, parameters, state, context):
     """What a client's autoencoder makes of parameters."""
-    return scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))[0]
+    return scheme.settle(parameters, state, Step(context, 1, 2, 8, 8, 0))[0]
 
 
 @pytest.mark.parametrize("steps", ["through", "straight", "replaced"])
@@ -167,47 +167,70 @@ def test_steps_go_on_from_ones_own_parameters_or_from_what_the_autoencoder_makes
     fresh["told"] = torch.ones(())
     changes = [{n: 0.1 * c for n, c in random_update(10 + i, SHAPES).items()} for i in range(3)]
     now, state, expected = parameters, fresh, parameters
-    for index, change in enumerate(changes):
+    for index, change in enumerate(changes, start=1):
         stepped = {n: p + change[n] for n, p in now.items()}
-        now, state = scheme.settle(stepped, state, Step(context, index, 3, 8, 8, 0))
-        start = through(scheme, expected, fresh, context) if steps == "replaced" and index else expected
+        now, state = scheme.settle(stepped, state, Step(context, index, 5, 8, 8, 0))
+        start = through(scheme, expected, fresh, context) if steps == "replaced" and index > 1 else expected
         expected = {n: p + change[n] for n, p in start.items()}
         left = through(scheme, expected, fresh, context)
         torch.testing.assert_close(flat(now), flat(left), atol=1e-5, rtol=1e-4)
-    assert "own" not in state
     if steps != "replaced":
-        torch.testing.assert_close(state["residual"], flat(expected) - flat(now), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(flat(now) + state["ahead"], flat(expected), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(state["own"], flat(expected), atol=1e-5, rtol=1e-4)
+    _, after = scheme.settle(now, state, Step(context, 4, 5, 8, 8, 0))
+    assert set(after) == set(fresh) | {"code"} | (set() if steps == "replaced" else {"own"})
 
 
-def test_a_round_goes_on_with_what_the_last_one_left_out():
-    scheme, parameters, fresh, context = alone("warmup_rounds=0")
-    fresh |= {"told": torch.ones(()), "fits": torch.ones(())}
-    left, state = scheme.settle(parameters, fresh, Step(context, 0, 1, 8, 8, 0))
-    after, _ = scheme.settle(left, state, Step(context, 0, 1, 8, 8, 0))  # a mean over this one client, and no step
-    torch.testing.assert_close(flat(after), flat(left))
-    anew, _ = scheme.settle(left, fresh, Step(context, 0, 1, 8, 8, 0))
-    assert not torch.allclose(flat(anew), flat(left))
+def test_a_round_begins_with_parameters_of_which_the_autoencoder_makes_the_mean():
+    scheme, parameters, state, context = alone("warmup_rounds=0,warmup_iterations=200,lr=0.002")
+    left, state = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))
+    state["told"] = torch.ones(())
+
+    def off(mean, state):
+        again, _ = scheme.settle(mean, state, Step(replace(context, start=mean), 0, 1, 8, 8, 0))  # and no step
+        return float((flat(again) - flat(mean)).norm() / flat(mean).norm())
+
+    without = {name: tensor for name, tensor in state.items() if name != "own"}
+    assert off(left, state) < 0.5 * off(left, without)
+    mean = {name: tensor + 0.05 * random_update(7, SHAPES)[name] for name, tensor in left.items()}
+    assert off(mean, state) < off(mean, without)
 
 
-def test_what_a_step_follows_is_the_slope_at_ones_own_parameters_through_the_autoencoder():
+def test_a_step_follows_the_slope_at_ones_own_parameters_and_lowers_the_loss_as_a_plain_one_would():
     scheme, parameters, fresh, context = alone("warmup_rounds=0")
     parameters, goal = ({n: p.double() for n, p in each.items()} for each in (parameters, random_update(5, SHAPES)))
     context = replace(context, start=parameters)
-    fresh |= {"told": torch.ones(()), "fits": torch.ones(()), "weights": fresh["weights"].double()}
+    fresh |= {"told": torch.ones(()), "fits": torch.ones(()), "weights": 3 * fresh["weights"].double()}
 
     def loss(vector):
         left = through(scheme, LAYOUT.unflatten(vector), fresh, context)
         return float((flat(left) - flat(goal)).square().sum() / 2)
 
     left, state = scheme.settle(parameters, fresh, Step(context, 0, 3, 8, 8, 0))
-    at_what_is_left = {name: left[name] - goal[name] for name in goal}
-    slope = flat(scheme.direct(at_what_is_left, state, Step(context, 1, 3, 8, 8, 0))[0])
-    along = torch.randn(NUMBERS, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    ahead, behind = (loss(flat(parameters) + sign * 1e-5 * along) for sign in (1, -1))
-    assert (ahead - behind) / 2e-5 == pytest.approx(float(slope @ along), rel=1e-3)
+    plain = {name: left[name] - goal[name] for name in goal}
+    step = flat(scheme.direct(plain, state, Step(context, 1, 3, 8, 8, 0))[0])
+    random = torch.Generator().manual_seed(3)
+    slopes = []
+    for along in (step, torch.randn(NUMBERS, generator=random, dtype=torch.float64)):
+        ahead, behind = (loss(state["own"] + sign * 1e-6 * along) for sign in (1, -1))
+        slopes.append((ahead - behind) / 2e-6)
+    length = slopes[1] / float(step @ along)  # the step is the slope by a number
+    assert slopes[0] == pytest.approx(length * float(step.square().sum()), rel=1e-3)
+    assert slopes[0] == pytest.approx(float(flat(plain).square().sum()), rel=1e-3)
     for steps in ("straight", "replaced"):
         other = replace(scheme, steps=steps)
-        assert other.direct(at_what_is_left, state, Step(context, 1, 3, 8, 8, 0))[0] is at_what_is_left
+        assert other.direct(plain, state, Step(context, 1, 3, 8, 8, 0))[0] is plain
+
+
+def test_of_a_slope_that_does_not_get_through_nothing_is_made():
+    scheme, parameters, state, context = alone("warmup_rounds=0")
+    own = flat(parameters)
+    state |= {"own": own, "ahead": own, "weights": 1e-3 * state["weights"]}  # whose derivative is next to nothing
+    slope = random_update(5, SHAPES)
+    step = flat(scheme.direct(slope, state, Step(context, 1, 3, 8, 8, 0))[0])
+    assert float(step.norm()) < 1e-3 * float(flat(slope).norm())
+    nothing = {name: torch.zeros_like(tensor) for name, tensor in slope.items()}
+    assert not flat(scheme.direct(nothing, state, Step(context, 1, 3, 8, 8, 0))[0]).any()
 
 
 def test_an_autoencoder_that_is_trained_with_jitter_answers_small_changes_by_smaller_ones():

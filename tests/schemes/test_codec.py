@@ -50,3 +50,14 @@ def test_weights_begin_within_the_bounds_of_torchs_layers():
         found = codec.HALVES[half].unflatten(codec.initial(half, torch.Generator().manual_seed(0)))[name]
         limit = float(layer.weight.detach().abs().max())
         assert 0.98 * limit < float(found.abs().max()) < 1.02 * limit
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 200), st.integers(0, 10))
+def test_what_is_made_of_a_preimage_is_no_further_from_the_target_than_what_is_made_of_where_it_began(length, seed):
+    both, random = torch.cat(weights(seed)), torch.Generator().manual_seed(seed)
+    target, near = torch.randn(2, length, generator=random)
+    before, after = (
+        float((codec.rebuilt(both, vector) - target).norm()) for vector in (near, codec.preimage(both, target, near))
+    )
+    assert after <= before

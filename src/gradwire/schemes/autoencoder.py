@@ -5,16 +5,19 @@ federated learning": algorithms 1 to 3. The autoencoder itself is `codec`.
 
 Where the paper is silent or contradicts itself, this holds:
 
-- Each parameter tensor is encoded by itself, weights and biases alike; "each layer" in the paper. It is divided by its
-  root mean square at the start of the round, which all parties know: an autoencoder that has to learn how large
-  weights are before it learns what they are takes many times as long.
+- Each parameter tensor is encoded by itself, weights and biases alike, and divided by its size (`codec_layers`); "each
+  layer" in the paper.
 - Line 9 of algorithm 2 takes each step from the client's own parameters, along the slope with respect to these, which
   leads through the autoencoder: `steps=through`. So they go where the loss falls among the models that the autoencoder
-  can express, and what it gets wrong does not add up. Nor from round to round: a client that is done with warming up
-  begins with the mean and its residual, what the autoencoder last left out of its parameters. Equation 11 takes the
-  step from what the autoencoder made of them, along the slope there (`steps=replaced`): its errors do add up, to more
-  than a round's progress. Between the two, `steps=straight` steps from the client's own along that slope, as if the
-  autoencoder's derivative were one.
+  can express, and what it gets wrong does not add up. Equation 11 takes the step from what the autoencoder made of
+  them, along the slope there (`steps=replaced`): its errors do add up, to more than a round's progress. Between the
+  two, `steps=straight` steps from the client's own along that slope, as if the autoencoder's derivative were one.
+- On that way a slope loses most of its square, for a code has a quarter of the numbers, or gains by it where the
+  derivative is large. It is given the length at which the loss falls, to first order, as it would in a plain step: a
+  learning rate then means what it means elsewhere, and no step runs away.
+- Nor do errors add up from round to round: a client that is done with warming up does not begin with the mean, but
+  with its own parameters, moved to where its autoencoder makes the mean of them, as nearly as it can
+  (`codec.preimage`).
 - The clients' autoencoders begin alike, as where all set the one random seed that the paper names, and λ falls as the
   warming-up goes on: what autoencoders can express that have little in common is lost from the mean of the models, and
   what they were when their training stopped should not hang on their last step.
@@ -45,6 +48,7 @@ from torch import Tensor
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import codec
 from gradwire.schemes.aggregate import mean
+from gradwire.schemes.codec_layers import Layers
 from gradwire.schemes.codec_training import OPTIMIZERS, Training, fallen, fit
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
@@ -56,6 +60,8 @@ from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 STEPS = ("through", "straight", "replaced")
+LENGTHENED = 16
+"""No slope is made longer than so many times its length: one of which next to nothing is left says nothing."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +136,8 @@ class Autoencoder(Scheme, Practice):
 
         `fits` counts its training steps and is what its decoder's version goes by; `told`, whether the server has the
         decoder; `fallbacks`, how often it diverged; `error`, how far it last put parameters off: the norm of the
-        difference, by theirs. Trained, it has a `residual` too, the difference between the parameters that it steps
-        from and what the autoencoder makes of them.
+        difference, by theirs. Once it perturbs parameters, there are the client's `own` too, from which these are
+        made, and within a round how far they are `ahead` of them.
         """
         random = generator("autoencoder")
         weights = torch.cat([codec.initial(half, random) for half in codec.HALVES])
@@ -147,38 +153,38 @@ class Autoencoder(Scheme, Practice):
 
     def direct(self, gradient: Update, private: State, step: Step) -> tuple[Update, State]:
         """The slope with respect to the client's own parameters, of which the model's are what the autoencoder made."""
-        if self.steps != "through" or "own" not in private:
+        if self.steps != "through" or "ahead" not in private:
             return gradient, private
-        layout, scale = step.round.layout, _scale(step.round)
-        own, slope = (layout.unflatten(flat) for flat in (private["own"] / scale, layout.flatten(gradient) * scale))
-        weights = private["weights"].to(scale)
-        back = {name: codec.pulled_back(weights, own[name].reshape(-1), s.reshape(-1)) for name, s in slope.items()}
-        return layout.unflatten(layout.flatten(back) / scale), private
+        slope = step.round.layout.flatten(gradient)
+        back = Layers.of(step.round).pulled_back(private["weights"], private["own"], slope)
+        length = (slope.square().sum() / back.square().sum()).clamp(max=LENGTHENED).nan_to_num(1)
+        return step.round.layout.unflatten(length * back), private
 
     def settle(self, parameters: Update, private: State, step: Step) -> tuple[Update, State]:
         """Train the autoencoder on what a step left, or leave what the autoencoder makes of it."""
-        state, layout = dict(private), step.round.layout
+        state, layers = dict(private), Layers.of(step.round)
         if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
             state["good"] = state["weights"]
-        state.pop("own", None)
-        residual, scale = state.pop("residual", 0), _scale(step.round)
         training = "good" in state and step.index < self.warmup_iterations
-        own = layout.flatten(parameters).detach() + (0 if training else residual)
-        scaled = layout.unflatten(own / scale)
+        kept, ahead = state.pop("own", None), state.pop("ahead", None)
+        own = layers.layout.flatten(parameters).detach()
+        if ahead is not None:
+            own = own + ahead
+        elif kept is not None and not training:
+            own = own + layers.preimage(state["weights"], kept.to(own)) - layers.start
         if training:
             for _ in range(self.warmup_iterations - step.index if step.last else 1):
-                state = fit(state, scaled, self._training(step.round))
+                state = fit(state, layers.vectors(own), self._training(step.round))
         if training and not step.last:
             return parameters, state
-        state, code, decoded = _perturbed(state, scaled)
-        left = layout.flatten(decoded) * scale
+        state, code, left = _perturbed(state, own, layers)
         state["error"] = ((left - own).norm() / own.norm()).float().cpu()
+        if self.steps != "replaced":
+            state |= {"own": own} | ({} if step.last else {"ahead": own - left})
         if step.last:
             state.pop("good", None)
             state["code"] = code
-        if self.steps != "replaced":
-            state |= {"residual": own - left} | ({} if step.last else {"own": own})
-        return layout.unflatten(left), state
+        return layers.layout.unflatten(left), state
 
     def _training(self, round: Round) -> Training:
         """λ falls linearly, to nothing at the end of the warming-up; for who comes later it is whole."""
@@ -189,7 +195,7 @@ class Autoencoder(Scheme, Practice):
         """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""
         if "code" not in private:
             raise GradwireError("autoencoder has no code to send: no local step was taken under its practice")
-        start, after = _start(round), dict(private)
+        start, after = Layers.of(round).start, dict(private)
         code, version = after.pop("code").cpu(), after["fits"]
         message: dict[str, Tensor] = {}
         if round.index < self.warmup_rounds:
@@ -219,7 +225,7 @@ class Autoencoder(Scheme, Practice):
             raise GradwireError(f"round {round.index}: no client's message can be read; {next(iter(refused.values()))}")
         average = mean(opened)
         yield Send("model", average)
-        aggregate = round.layout.unflatten(_start(round) - average["parameters"])
+        aggregate = round.layout.unflatten(Layers.of(round).start - average["parameters"])
         return Outcome(aggregate, known, {}, refused)
 
     def opened(self, upload: Tensors, party: str, public: State, round: Round) -> Tensors:
@@ -229,23 +235,22 @@ class Autoencoder(Scheme, Practice):
             GradwireError: a decoder or code of the wrong length, a code of another decoder than the one at hand, or
                 parameters that are not finite.
         """
-        layout, who = round.layout, f"autoencoder: {party}'s"
+        layers, who = Layers.of(round), f"autoencoder: {party}'s"
         if "parameters" in upload:
             found = upload["parameters"]
-            if found.shape != (layout.size,):
-                raise GradwireError(f"{who} parameters are {found.numel()} numbers; the model has {layout.size}")
+            if found.shape != layers.start.shape:
+                raise GradwireError(f"{who} parameters are {found.numel()} numbers; the model has {round.layout.size}")
         else:
             known, code = dict(public) | _introduced(upload, party), upload.get("code")
             weights = self._decoder(known, party)
-            sizes = [codec.code_size(length) for length in layout.sizes.values()]
-            if code is None or code.shape != (sum(sizes),):
+            size = sum(layers.sizes.values())
+            if code is None or code.shape != (size,):
                 held = 0 if code is None else code.numel()
-                raise GradwireError(f"{who} code has {held} numbers; those of this model have {sum(sizes)}")
+                raise GradwireError(f"{who} code has {held} numbers; those of this model have {size}")
             version, has = _version(upload, "version"), _version(known, f"version/{party}")
             if version is None or version != has:
                 raise GradwireError(f"{who} code is of version {version}; the decoder at hand is of version {has}")
-            parts = zip(code.split(sizes), layout.sizes.values(), strict=True)
-            found = torch.cat([codec.decode(weights, part, length) for part, length in parts]) * _scale(round)
+            found = layers.decode(weights, code)
         if not bool(torch.isfinite(found).all()):
             raise GradwireError(f"{who} parameters are not finite")
         return {"parameters": found}
@@ -263,21 +268,22 @@ class Autoencoder(Scheme, Practice):
     def decode(self, sight: Sight) -> Update:
         """Old − new parameters, as the server works them out."""
         found = self.opened(sight.uploads["model"], sight.victim, sight.public, sight.round)["parameters"]
-        return sight.round.layout.unflatten(_start(sight.round) - found)
+        return sight.round.layout.unflatten(Layers.of(sight.round).start - found)
 
     def measure(self, sight: Sight) -> Measurement:
         """What the code can tell of the change: its projection on the directions in which the decoder can move.
 
-        What the server receives is D(z) = θ + ε: new parameters and the autoencoder's error, which is many times what
-        one step changes. The encoder it does not hold. But an encoder trained to invert D leaves an error that no
-        small change of z would mend: Jᵀε ≈ 0 for D's derivative J at z. So Jᵀ(θ₀ − D(z)) ≈ Jᵀ(θ₀ − θ), which is linear
-        in the change, holds as many numbers as the code, and is what this matches. It is as good as the encoder is.
+        What the server receives is D(z) = θ + ε: the client's own parameters and the autoencoder's error, which is many
+        times what one step changes. The encoder it does not hold. But an encoder trained to invert D leaves an error
+        that no small change of z would mend: Jᵀε ≈ 0 for D's derivative J at z. So Jᵀ(θ₀ − D(z)) ≈ Jᵀ(θ₀ − θ), also
+        where the client begins with other parameters of which its autoencoder makes θ₀. That is linear in the change,
+        holds as many numbers as the code, and is what this matches. It is as good as the encoder is.
         """
         upload, decoded = sight.uploads["model"], self.decode(sight)
         if "code" not in upload:
             return dense(decoded)
         weights = self._decoder(dict(sight.public) | _introduced(upload, sight.victim), sight.victim)
-        sizes = {name: codec.code_size(length) for name, length in sight.round.layout.sizes.items()}
+        sizes = Layers.of(sight.round).sizes
         codes = dict(zip(sizes, upload["code"].split(list(sizes.values())), strict=True))
         return {
             name: [Tangent(pulled(weights, codes[name], change.reshape(-1))[None], codes[name][None], weights[None])]
@@ -301,15 +307,13 @@ class Autoencoder(Scheme, Practice):
         return tuple(notes)
 
 
-def _perturbed(state: dict[str, Tensor], parameters: Update) -> tuple[dict[str, Tensor], Tensor, Update]:
-    """Codes, one after another, and what they stand for: equations 5 to 8."""
-    encoder, decoder = codec.halves(state["weights"].to(next(iter(parameters.values()))))
-    codes = {name: codec.encode(encoder, tensor.detach().reshape(-1)) for name, tensor in parameters.items()}
-    decoded = {n: codec.decode(decoder, codes[n], p.numel()).view(p.shape) for n, p in parameters.items()}
-    joined = torch.cat(list(codes.values()))
-    if "good" in state and not all(bool(torch.isfinite(tensor).all()) for tensor in (joined, *decoded.values())):
-        return _perturbed(fallen(state), parameters)
-    return state, joined, decoded
+def _perturbed(state: dict[str, Tensor], own: Tensor, layers: Layers) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """The code of parameters and what it stands for; by the last good autoencoder, should this one diverge there."""
+    code = layers.encode(state["weights"], own)
+    left = layers.decode(codec.halves(state["weights"])[1], code)
+    if "good" in state and not bool(torch.isfinite(code).all() and torch.isfinite(left).all()):
+        return _perturbed(fallen(state), own, layers)
+    return state, code, left
 
 
 def _introduced(upload: Tensors, party: str) -> dict[str, Tensor]:
@@ -323,18 +327,3 @@ def _version(tensors: Mapping[str, Tensor], name: str) -> int | None:
     """The number that a decoder goes by; None where there is no such number."""
     tensor = tensors.get(name)
     return int(tensor) if tensor is not None and tensor.numel() == 1 and not tensor.is_floating_point() else None
-
-
-def _scale(round: Round) -> Tensor:
-    """What each parameter is divided by, flat: the root mean square of its layer as the round began, or 1 for 0."""
-    layers = round.layout.unflatten(_start(round))
-    means = {name: layer.square().mean().sqrt().expand_as(layer) for name, layer in layers.items()}
-    flat = round.layout.flatten(means)
-    return flat.where(flat > 0, 1)
-
-
-def _start(round: Round) -> Tensor:
-    """The parameters that the round began with, flat."""
-    if round.start is None:
-        raise GradwireError("autoencoder sends parameters; it has to be told those that the round begins with")
-    return round.layout.flatten(round.start)

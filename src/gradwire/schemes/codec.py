@@ -88,10 +88,35 @@ def decode(weights: Tensor, code: Tensor, length: int) -> Tensor:
     return torch.addmm(layers[f"{last}.bias"], hidden, final[0])[:length, 0]
 
 
+def rebuilt(weights: Tensor, vector: Tensor) -> Tensor:
+    """What an autoencoder makes of a vector (N,)."""
+    encoder, decoder = halves(weights)
+    return decode(decoder, encode(encoder, vector), len(vector))
+
+
 def pulled_back(weights: Tensor, vector: Tensor, slope: Tensor) -> Tensor:
     """The slope (N,) at what an autoencoder makes of a vector (N,), as a slope at that vector: Jᵀ·slope."""
-    encoder, decoder = halves(weights.detach())
     with torch.enable_grad():
         start = vector.detach().requires_grad_()
-        (back,) = torch.autograd.grad(decode(decoder, encode(encoder, start), len(start)), start, slope)
+        (back,) = torch.autograd.grad(rebuilt(weights.detach(), start), start, slope)
     return back
+
+
+def preimage(weights: Tensor, target: Tensor, near: Tensor, steps: int = 3) -> Tensor:
+    """A vector close to `near` of which an autoencoder makes `target`, all (N,), or something closer to it than before.
+
+    Steepest descent on half the squared distance, each step as long as a trial step says: exact where the autoencoder
+    is linear. Of the vectors on the way it is the one with the least distance.
+    """
+    vector = best = near
+    made = rebuilt(weights, near)
+    least = torch.linalg.vector_norm(target - made)
+    for _ in range(steps):
+        back = pulled_back(weights, vector, target - made)
+        turned = rebuilt(weights, vector + back) - made
+        length = back.square().sum() / turned.square().sum()
+        vector = vector + length.where(length.isfinite(), 0) * back
+        made = rebuilt(weights, vector)
+        off = torch.linalg.vector_norm(target - made)
+        best, least = (vector, off) if off < least else (best, least)
+    return best
