@@ -49,10 +49,10 @@ class Federated(Study):
     epochs: int = 1
     lr: float = 0.05
     few: int = 2
-    few_rounds: int = 60
+    few_rounds: int = 200
     few_steps: int = 40
     few_lr: float = 0.15
-    warmup_rounds: int = 10
+    warmup_rounds: int = 20
     warmup_iterations: int = 30
     code_lr: float = 0.002
     code_passes: int = 1
