@@ -16,7 +16,7 @@ def weights():
     random = torch.Generator().manual_seed(0)
     return (
         2 * torch.cat([codec.initial(half, random) for half in codec.HALVES]).double()
-    )  # so that something gets through
+    )  # lest little gets through
 
 
 def layers(size=1.0):
