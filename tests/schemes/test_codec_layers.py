@@ -14,9 +14,7 @@ LAYOUT = Layout(SHAPES)
 
 def weights():
     random = torch.Generator().manual_seed(0)
-    return (
-        2 * torch.cat([codec.initial(half, random) for half in codec.HALVES]).double()
-    )  # lest little gets through
+    return 2 * torch.cat([codec.initial(half, random) for half in codec.HALVES]).double()  # lest little gets through
 
 
 def layers(size=1.0):
