@@ -14,7 +14,7 @@ Where the paper is silent or contradicts itself, this holds:
   two, `steps=straight` steps from the client's own along that slope, as if the autoencoder's derivative were one.
 - On that way a slope loses most of its square, for a code has a quarter of the numbers, or gains by it where the
   derivative is large. It is given the length at which the loss falls, to first order, as it would in a plain step: a
-  learning rate then means what it means elsewhere, and no step runs away.
+  learning rate then means nearly what it means elsewhere.
 - Nor do errors add up from round to round: a client that is done with warming up does not begin with the mean, but
   with its own parameters, moved to where its autoencoder makes the mean of them, as nearly as it can
   (`codec.preimage`).
