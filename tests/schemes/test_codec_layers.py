@@ -43,21 +43,6 @@ def test_how_large_the_parameters_are_makes_no_difference():
     torch.testing.assert_close(made(large, large.start)[nonzero], 1000 * made(small, small.start)[nonzero])
 
 
-def test_a_slope_is_pulled_back_to_what_it_is_the_slope_of():
-    of, random = layers(3.0), torch.Generator().manual_seed(2)
-    slope, along = torch.randn(2, LAYOUT.size, generator=random, dtype=torch.float64)
-    pulled = of.pulled_back(weights(), of.start, slope)
-    ahead, behind = (float(made(of, of.start + sign * 1e-6 * along) @ slope) for sign in (1, -1))
-    assert (ahead - behind) / 2e-6 == pytest.approx(float(pulled @ along), rel=1e-4)
-
-
-def test_a_preimage_is_nearer_to_the_start_than_where_it_began():
-    of = layers()
-    near = of.start + 0.3 * torch.randn(LAYOUT.size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    before, after = ((made(of, p) - of.start).norm() for p in (near, of.preimage(weights(), near)))
-    assert after < before
-
-
 def test_a_round_without_parameters():
     with pytest.raises(GradwireError, match="has to be told those that the round begins with"):
         Layers.of(Round(0, ("client:0",), 0, LAYOUT))

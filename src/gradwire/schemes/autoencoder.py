@@ -15,12 +15,10 @@ Where the paper is silent or contradicts itself, this holds:
 - On that way a slope loses most of its square, for a code has a quarter of the numbers, or gains by it where the
   derivative is large. It is given the length at which the loss falls, to first order, as it would in a plain step: a
   learning rate then means nearly what it means elsewhere.
-- Nor do errors add up from round to round: a client that is done with warming up does not begin with the mean, but
-  with its own parameters, moved to where its autoencoder makes the mean of them, as nearly as it can
-  (`codec.preimage`).
-- The clients' autoencoders begin alike, as where all set the one random seed that the paper names, and λ falls as the
-  warming-up goes on: what autoencoders can express that have little in common is lost from the mean of the models, and
-  what they were when their training stopped should not hang on their last step.
+- An autoencoder is, before it is trained, an orthogonal projection that keeps a quarter of the directions
+  (`start=projection`, see `codec_start`), or random as PyTorch's layers are (`start=uniform`). All clients' begin
+  alike, and λ falls as the warming-up goes on: what autoencoders can express that have little in common is lost from
+  the mean of the models, and what they were when their training stopped should not hang on their last step.
 - T_w counts the rounds of the run. A client that was not there at the end of the warming-up sends its decoder with the
   first message after it; one whose autoencoder has never been trained trains it in that round first.
 - A client that takes fewer than m_w steps makes up for the others on the parameters that the last one left. With
@@ -46,7 +44,7 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import codec
+from gradwire.schemes import codec, codec_start
 from gradwire.schemes.aggregate import mean
 from gradwire.schemes.codec_layers import Layers
 from gradwire.schemes.codec_training import OPTIMIZERS, Training, fallen, fit
@@ -60,6 +58,7 @@ from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 STEPS = ("through", "straight", "replaced")
+STARTS = {"projection": codec_start.projection, "uniform": codec_start.uniform}
 LENGTHENED = 16
 """No slope is made longer than so many times its length: one of which next to nothing is left says nothing."""
 
@@ -79,6 +78,7 @@ class Autoencoder(Scheme, Practice):
         jitter: standard deviation of that noise, in units of a layer's root mean square.
         optimizer: of the autoencoder, "adam" or "sgd".
         steps: which way perturbed steps go, "through", "straight" or "replaced"; see above.
+        start: what the autoencoder is before it is trained, "projection" or "uniform".
     """
 
     name: ClassVar[str] = "autoencoder"
@@ -86,12 +86,13 @@ class Autoencoder(Scheme, Practice):
 
     warmup_rounds: int = 35
     warmup_iterations: int = 30
-    lr: float = 1e-3
+    lr: float = 1e-4
     passes: int = 2
     segment: int = 1024
     jitter: float = 0.03
     optimizer: Literal["adam", "sgd"] = "adam"
     steps: Literal["through", "straight", "replaced"] = "through"
+    start: Literal["projection", "uniform"] = "projection"
 
     def __post_init__(self) -> None:
         if self.warmup_rounds < 0:
@@ -108,6 +109,8 @@ class Autoencoder(Scheme, Practice):
             raise unknown("autoencoder: optimizer", self.optimizer, OPTIMIZERS)
         if self.steps not in STEPS:
             raise unknown("autoencoder: steps", self.steps, STEPS)
+        if self.start not in STARTS:
+            raise unknown("autoencoder: start", self.start, tuple(STARTS))
 
     def check_local(self, local: bool, weighted: bool = False) -> None:
         """Refuse gradients: they are not parameters. And weights: a code does not scale, and equation 12 has none."""
@@ -136,11 +139,10 @@ class Autoencoder(Scheme, Practice):
 
         `fits` counts its training steps and is what its decoder's version goes by; `told`, whether the server has the
         decoder; `fallbacks`, how often it diverged; `error`, how far it last put parameters off: the norm of the
-        difference, by theirs. Once it perturbs parameters, there are the client's `own` too, from which these are
-        made, and within a round how far they are `ahead` of them.
+        difference, by theirs. Between two perturbed steps of a round there are the client's `own` parameters too, and
+        what the autoencoder `left` of them.
         """
-        random = generator("autoencoder")
-        weights = torch.cat([codec.initial(half, random) for half in codec.HALVES])
+        weights = STARTS[self.start](generator("autoencoder"))
         return {
             "weights": weights,
             "first": torch.zeros_like(weights),
@@ -153,10 +155,10 @@ class Autoencoder(Scheme, Practice):
 
     def direct(self, gradient: Update, private: State, step: Step) -> tuple[Update, State]:
         """The slope with respect to the client's own parameters, of which the model's are what the autoencoder made."""
-        if self.steps != "through" or "ahead" not in private:
+        if self.steps != "through" or "left" not in private:
             return gradient, private
         slope = step.round.layout.flatten(gradient)
-        back = Layers.of(step.round).pulled_back(private["weights"], private["own"], slope)
+        (back,) = torch.autograd.grad(private["left"], private["own"], slope)
         length = (slope.square().sum() / back.square().sum()).clamp(max=LENGTHENED).nan_to_num(1)
         return step.round.layout.unflatten(length * back), private
 
@@ -166,25 +168,24 @@ class Autoencoder(Scheme, Practice):
         if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
             state["good"] = state["weights"]
         training = "good" in state and step.index < self.warmup_iterations
-        kept, ahead = state.pop("own", None), state.pop("ahead", None)
-        own = layers.layout.flatten(parameters).detach()
-        if ahead is not None:
-            own = own + ahead
-        elif kept is not None and not training:
-            own = own + layers.preimage(state["weights"], kept.to(own)) - layers.start
+        now = layers.layout.flatten(parameters).detach()
+        if "left" in state:
+            now = now + (state.pop("own") - state.pop("left")).detach()
         if training:
             for _ in range(self.warmup_iterations - step.index if step.last else 1):
-                state = fit(state, layers.vectors(own), self._training(step.round))
+                state = fit(state, layers.vectors(now), self._training(step.round))
         if training and not step.last:
             return parameters, state
-        state, code, left = _perturbed(state, own, layers)
-        state["error"] = ((left - own).norm() / own.norm()).float().cpu()
+        with torch.set_grad_enabled(self.steps == "through" and not step.last):
+            now.requires_grad_(torch.is_grad_enabled())
+            state, code, left = _perturbed(state, now, layers)
+        state["error"] = ((left - now).norm() / now.norm()).detach().float().cpu()
         if self.steps != "replaced":
-            state |= {"own": own} | ({} if step.last else {"ahead": own - left})
+            # On them hangs the graph by which `direct` pulls the next slope back, so that nothing is computed twice.
+            state |= {"own": now, "left": left}
         if step.last:
-            state.pop("good", None)
-            state["code"] = code
-        return layers.layout.unflatten(left), state
+            state = {n: t for n, t in state.items() if n not in ("good", "own", "left")} | {"code": code}
+        return layers.layout.unflatten(left.detach()), state
 
     def _training(self, round: Round) -> Training:
         """λ falls linearly, to nothing at the end of the warming-up; for who comes later it is whole."""

@@ -10,6 +10,7 @@ Positions are rows here and channels columns, so that every layer is a banded pr
 Table II makes 43,472 weights and 261 biases of the decoder; the 72,352 that the paper states do not follow from it.
 """
 
+from collections.abc import Mapping
 from math import sqrt
 
 import torch
@@ -27,6 +28,8 @@ CHANNELS = 4
 """Of a code."""
 SHRINK = 16
 """A code's length is a vector's divided by this, rounded up."""
+TILE = 512 * SHRINK
+"""Numbers of a long vector that go through all layers at a time, lest their channels not fit a cache."""
 
 
 def _shapes(layers: tuple[tuple[int, int, int], ...], inputs: int, transposed: int) -> dict[str, tuple[int, ...]]:
@@ -69,23 +72,22 @@ def code_size(length: int) -> int:
 
 def encode(weights: Tensor, vector: Tensor) -> Tensor:
     """The code of a vector (N,), shape (code_size(N),); `weights` are an encoder's. Equation 6."""
-    layers = HALVES["encode"].unflatten(weights)
-    hidden = pad(vector, (0, -len(vector) % SHRINK))[:, None]
-    for number, (_, _, stride) in enumerate(ENCODER):
-        taps, bias = layers[f"{number}.weight"].permute(2, 1, 0), layers[f"{number}.bias"]
-        hidden = leaky_relu(halved(hidden, taps, bias) if stride == 2 else torch.addmm(bias, hidden, taps[0]))
-    return hidden.t().flatten()
+    layers, codes = HALVES["encode"].unflatten(weights), []
+    for start in range(0, len(vector), TILE):
+        before = SHRINK if start else 0  # a code depends on what lies up to 15 numbers before its own 16
+        code = _encoded(layers, vector[start - before : start + TILE])
+        codes.append(code[before // SHRINK :])
+    return torch.cat(codes).t().flatten()
 
 
 def decode(weights: Tensor, code: Tensor, length: int) -> Tensor:
     """The vector (length,) that a code stands for; `weights` are a decoder's. Equation 7."""
-    layers = HALVES["decode"].unflatten(weights)
-    hidden, last = code.view(CHANNELS, -1).t(), len(DECODER) - 1
-    for number, (_, _, stride) in enumerate(DECODER[:last]):
-        taps, bias = layers[f"{number}.weight"].permute(2, 0, 1), layers[f"{number}.bias"]
-        hidden = leaky_relu((doubled if stride == 2 else spread)(hidden, taps, bias))
-    final = layers[f"{last}.weight"].permute(2, 1, 0)
-    return torch.addmm(layers[f"{last}.bias"], hidden, final[0])[:length, 0]
+    layers, rows, vectors = HALVES["decode"].unflatten(weights), code.view(CHANNELS, -1).t(), []
+    for start in range(0, len(rows), TILE // SHRINK):
+        before = 1 if start else 0  # a number depends on the codes beside its own, on either side
+        vector = _decoded(layers, rows[start - before : start + TILE // SHRINK + 1])
+        vectors.append(vector[SHRINK * before :][:TILE])
+    return torch.cat(vectors)[:length]
 
 
 def rebuilt(weights: Tensor, vector: Tensor) -> Tensor:
@@ -94,29 +96,20 @@ def rebuilt(weights: Tensor, vector: Tensor) -> Tensor:
     return decode(decoder, encode(encoder, vector), len(vector))
 
 
-def pulled_back(weights: Tensor, vector: Tensor, slope: Tensor) -> Tensor:
-    """The slope (N,) at what an autoencoder makes of a vector (N,), as a slope at that vector: Jᵀ·slope."""
-    with torch.enable_grad():
-        start = vector.detach().requires_grad_()
-        (back,) = torch.autograd.grad(rebuilt(weights.detach(), start), start, slope)
-    return back
+def _encoded(layers: Mapping[str, Tensor], vector: Tensor) -> Tensor:
+    """All layers of the encoder, on a vector (N,), to codes (N / SHRINK, CHANNELS)."""
+    hidden = pad(vector, (0, -len(vector) % SHRINK))[:, None]
+    for number, (_, _, stride) in enumerate(ENCODER):
+        taps, bias = layers[f"{number}.weight"].permute(2, 1, 0), layers[f"{number}.bias"]
+        hidden = leaky_relu(halved(hidden, taps, bias) if stride == 2 else torch.addmm(bias, hidden, taps[0]))
+    return hidden
 
 
-def preimage(weights: Tensor, target: Tensor, near: Tensor, steps: int = 3) -> Tensor:
-    """A vector close to `near` of which an autoencoder makes `target`, all (N,), or something closer to it than before.
-
-    Steepest descent on half the squared distance, each step as long as a trial step says: exact where the autoencoder
-    is linear. Of the vectors on the way it is the one with the least distance.
-    """
-    vector = best = near
-    made = rebuilt(weights, near)
-    least = torch.linalg.vector_norm(target - made)
-    for _ in range(steps):
-        back = pulled_back(weights, vector, target - made)
-        turned = rebuilt(weights, vector + back) - made
-        length = back.square().sum() / turned.square().sum()
-        vector = vector + length.where(length.isfinite(), 0) * back
-        made = rebuilt(weights, vector)
-        off = torch.linalg.vector_norm(target - made)
-        best, least = (vector, off) if off < least else (best, least)
-    return best
+def _decoded(layers: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
+    """All layers of the decoder, on codes (N / SHRINK, CHANNELS), to a vector (N,)."""
+    last = len(DECODER) - 1
+    for number, (_, _, stride) in enumerate(DECODER[:last]):
+        taps, bias = layers[f"{number}.weight"].permute(2, 0, 1), layers[f"{number}.bias"]
+        hidden = leaky_relu((doubled if stride == 2 else spread)(hidden, taps, bias))
+    final = layers[f"{last}.weight"].permute(2, 1, 0)
+    return torch.addmm(layers[f"{last}.bias"], hidden, final[0])[:, 0]

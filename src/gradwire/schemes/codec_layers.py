@@ -55,15 +55,3 @@ class Layers:
         """The parameters that such a code stands for. Equations 7 and 8."""
         parts = zip(code.split(list(self.sizes.values())), self.layout.sizes.values(), strict=True)
         return torch.cat([codec.decode(decoder.to(code), part, length) for part, length in parts]) * self.scale
-
-    def pulled_back(self, weights: Tensor, parameters: Tensor, slope: Tensor) -> Tensor:
-        """The slope at what the autoencoder makes of parameters, as one at these."""
-        vectors, slopes = self.vectors(parameters), self.layout.unflatten(slope * self.scale)
-        pulled = {n: codec.pulled_back(weights.to(slope), v, slopes[n].reshape(-1)) for n, v in vectors.items()}
-        return self.layout.flatten(pulled) / self.scale
-
-    def preimage(self, weights: Tensor, near: Tensor) -> Tensor:
-        """Parameters close to these of which the autoencoder makes those that the round begins with, or nearly."""
-        starts, nears = self.vectors(self.start), self.vectors(near)
-        moved = {name: codec.preimage(weights.to(near), start, nears[name]) for name, start in starts.items()}
-        return self.layout.flatten(moved) * self.scale

@@ -54,7 +54,7 @@ class Federated(Study):
     few_lr: float = 0.15
     warmup_rounds: int = 20
     warmup_iterations: int = 30
-    code_lr: float = 0.002
+    code_lr: float = 1e-4
     code_passes: int = 1
     large: bool = False
     seeds: int = 2

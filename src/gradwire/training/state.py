@@ -118,7 +118,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})["gradwire"])
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            # Copies, for in the file's memory tensors lie anyhow, and products of such are rounded differently.
+            return header, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, KeyError, ValueError) as error:
         raise GradwireError(f"{path} is not a checkpoint: {error}") from None
 
