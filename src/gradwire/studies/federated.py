@@ -2,9 +2,9 @@
 
 Y. Chen, L. Abrahamyan, H. Sahli, N. Deligiannis, "Learned model compression for efficient and privacy-preserving
 federated learning": 100 clients, 500 rounds, all training images. Here fewer of each, the scale standing in every
-claim. The paper does not say which learning rate it used. A client's autoencoder needs thousands of steps before the
-model learns under it, each as dear as many of the model's own: it is trained, beside `none`, among a few clients that
-take part in every round, and on the MLP, 20 times as large as the LeNet, only where `large` asks for it.
+claim. The paper does not say which learning rate it used. A step through a client's autoencoder is as dear as fifty of
+a LeNet's own: models are trained under it, beside `none`, by a few clients that take part in every round, and the MLP,
+20 times as large as the LeNet, for fewer rounds, and only where `large` asks for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,8 @@ class Federated(Study):
         batch: B, and `epochs`, E, of local training. `lr`: of the clients.
         few: clients that train autoencoders, for `few_rounds` of `few_steps` local steps, with `few_lr` falling by a
             cosine; `warmup_rounds` and `warmup_iterations` of these; `code_lr`, the autoencoder's rate.
-        large: whether the MLP is trained under the autoencoder, too.
+        large: whether the MLP is trained under the autoencoder, too: for `large_rounds` with `large_warmup_rounds` and
+            `large_warmup_iterations`, each of which trains the autoencoder on 20 times as many numbers.
         victims: single images that are attacked on untrained models, and batches of `trained_batch` on models that
             one client has trained for `trained_rounds` of E epochs over `trained_images`; `iterations` of the attacks.
     """
@@ -49,14 +50,17 @@ class Federated(Study):
     epochs: int = 1
     lr: float = 0.05
     few: int = 2
-    few_rounds: int = 200
+    few_rounds: int = 120
     few_steps: int = 40
     few_lr: float = 0.15
-    warmup_rounds: int = 20
+    warmup_rounds: int = 12
     warmup_iterations: int = 30
     code_lr: float = 1e-4
     code_passes: int = 1
     large: bool = False
+    large_rounds: int = 20
+    large_warmup_rounds: int = 2
+    large_warmup_iterations: int = 8
     seeds: int = 2
     victims: int = 4
     trained_rounds: int = 5
@@ -74,22 +78,24 @@ class Federated(Study):
             f"{self.images} images, {self.sample} of {self.clients} clients, {self.rounds} rounds, B = {self.batch}, "
             f"E = {self.epochs}, {self.seeds} seeds"
         )
-        few = (
-            f"{self.images} images, {self.few} clients, {self.few_rounds} rounds of {self.few_steps} steps, "
-            f"B = {self.batch}, {self.seeds} seeds"
-        )
         victims = f"{self.victims} victims, {self.iterations} steps"
-        return [*accuracies(rows, dict.fromkeys(PARTITIONS.values(), many) | {FEW: few}), *leaks(rows, victims)]
+        scales = {(model, partition): many for model in MODELS for partition in PARTITIONS.values()}
+        for model in MODELS:
+            scales[model, FEW] = (
+                f"{self.images} images, {self.few} clients, {self._rounds(model)} rounds of {self.few_steps} steps, "
+                f"B = {self.batch}, {self.seeds} seeds"
+            )
+        return [*accuracies(rows, scales), *leaks(rows, victims)]
 
     def _trainings(self) -> Iterator[Cell]:
         many = {"clients": self.clients, "sample": self.sample, "local_epochs": self.epochs, **_long(self.rounds)}
         few = {"clients": self.few, "local_steps": self.few_steps, "lr": self.few_lr, "schedule": "cosine"}
-        few |= _long(self.few_rounds)
         for seed in range(self.seeds):
             for model in MODELS:
                 if self._coded(model):  # first, for they take longest
-                    for name, scheme in {"autoencoder": self._codes(), "none": "none"}.items():
-                        yield self._training(FASHION, model, FEW, name, scheme, seed, few)
+                    longer = few | _long(self._rounds(model))
+                    for name, scheme in {"autoencoder": self._codes(model), "none": "none"}.items():
+                        yield self._training(FASHION, model, FEW, name, scheme, seed, longer)
                 for partition, written in PARTITIONS.items():
                     for scheme in SCHEMES:
                         dealt = many | {"partition": partition}
@@ -100,9 +106,16 @@ class Federated(Study):
     def _coded(self, model: str) -> bool:
         return model == "lenet" or self.large
 
-    def _codes(self, **other: int) -> str:
+    def _rounds(self, model: str) -> int:
+        """Of a training under the autoencoder."""
+        return self.large_rounds if model == "mlp" else self.few_rounds
+
+    def _codes(self, model: str, **other: int) -> str:
         """The autoencoder's spec, with these settings in place of its own in training."""
-        own: dict[str, float] = {"warmup_rounds": self.warmup_rounds, "warmup_iterations": self.warmup_iterations}
+        warmup = (self.warmup_rounds, self.warmup_iterations)
+        if model == "mlp":
+            warmup = (self.large_warmup_rounds, self.large_warmup_iterations)
+        own: dict[str, float] = dict(zip(("warmup_rounds", "warmup_iterations"), warmup, strict=True))
         own |= {"lr": self.code_lr, "passes": self.code_passes}
         return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
 
@@ -134,9 +147,9 @@ class Federated(Study):
         # What is said of noise is said of noise on a gradient: but for the autoencoder's parameters, one is sent.
         gradient = {"local_steps": 0}
         # An untrained model's autoencoder is trained on what its one step leaves, 100 times.
-        fresh = self._codes(warmup_rounds=0, warmup_iterations=100)
-        warmed = self._codes(warmup_rounds=self.trained_rounds - 1)
         for model in MODELS:
+            fresh = self._codes(model, warmup_rounds=0, warmup_iterations=100)
+            warmed = self._codes(model, warmup_rounds=self.trained_rounds - 1)
             for scheme in SCHEMES:
                 yield self._audit(model, "IID", scheme, scheme, gradient)
                 yield self._audit(model, "trained", scheme, scheme, trained)

@@ -53,8 +53,12 @@ def label(data: str, model: str, partition: str, scheme: str) -> str:
     return f"{data} {model} {partition}: {scheme}"
 
 
-def accuracies(rows: Sequence[Row], scales: Mapping[str, str]) -> Iterator[Claim]:
-    """What schemes cost in accuracy, by the last ones, means over seeds; beside every figure its partition's scale."""
+def accuracies(rows: Sequence[Row], scales: Mapping[tuple[str, str], str]) -> Iterator[Claim]:
+    """What schemes cost in accuracy, by the last ones, means over seeds; beside every figure its scale.
+
+    Args:
+        scales: model, partition → how much was trained there.
+    """
     trainings = reached(row for row in rows if row["command"] == "train")
     ended = {name: fmean(found) for name, found in trainings.items()}
 
@@ -71,11 +75,11 @@ def accuracies(rows: Sequence[Row], scales: Mapping[str, str]) -> Iterator[Claim
 
     for says, table, data, model, partition, scheme, published, least, most in ACCURACY:
         found = points(data, model, partition, scheme)
-        yield claim(f"{says}, {model}, {partition}", table, published, found, least, most, scales[partition])
+        yield claim(f"{says}, {model}, {partition}", table, published, found, least, most, scales[model, partition])
     lenet, mlp = (points(FASHION, model, "IID", NOISE) for model in NOISY)
     further = None if lenet is None or mlp is None else mlp - lenet
     says = f"{NOISE} costs the MLP more than LeNet"
-    yield claim(says, "III", NOISY["mlp"] - NOISY["lenet"], further, -100, -1, scales["IID"])
+    yield claim(says, "III", NOISY["mlp"] - NOISY["lenet"], further, -100, -1, scales["mlp", "IID"])
 
 
 def leaks(rows: Sequence[Row], victims: str) -> Iterator[Claim]:
