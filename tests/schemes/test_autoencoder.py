@@ -8,11 +8,13 @@ from torch.func import jacrev, vjp
 
 from gradwire import capture
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, Stack, Step, codec, parse, sight
+from gradwire.schemes import Layout, Round, Stack, Step, parse, sight
 from gradwire.schemes.autoencoder import LENGTHENED
-from gradwire.schemes.codec_training import segments
+from gradwire.schemes.codec import network
+from gradwire.schemes.codec.initial import drawn
+from gradwire.schemes.codec.tangent import Tangent
+from gradwire.schemes.codec.training import segments
 from gradwire.schemes.gradients import Full
-from gradwire.schemes.tangent import Tangent
 from gradwire.wire import InProcess
 from tests.schemes.rounds import flat, random_update
 
@@ -232,7 +234,7 @@ def test_an_autoencoder_that_is_trained_with_jitter_answers_small_changes_by_sma
         parameters = random_update(3, layout.shapes)
         step = Step(Round(0, PARTIES, 0, layout, start=parameters), 0, 1, 8, 8, 0)
         _, state = scheme.settle(parameters, scheme.private_state(layout, 0), step)
-        back = vjp(lambda v, w=state["weights"]: codec.rebuilt(w, v), parameters["weight"].reshape(-1))[1](slope)[0]
+        back = vjp(lambda v, w=state["weights"]: network.rebuilt(w, v), parameters["weight"].reshape(-1))[1](slope)[0]
         largest[jitter] = float(back.norm() / slope.norm())
     assert 2 * largest[0.3] < largest[0.0], largest
 
@@ -246,7 +248,7 @@ def test_a_pass_takes_every_number_once_in_pieces_that_lie_as_they_do_in_the_who
     for seed in range(5):
         pieces = segments(numbers, size, seed)
         assert sorted(torch.cat(pieces).tolist()) == sorted(torch.cat(list(numbers.values())).tolist())
-        assert all(int(piece[0]) % 10000 % codec.SHRINK == 0 for piece in pieces)
+        assert all(int(piece[0]) % 10000 % network.SHRINK == 0 for piece in pieces)
         assert all(size // 2 <= len(piece) <= 3 * size // 2 for piece in pieces if piece[0] != starts["short"])
         orders.append([float(piece[0]) for piece in pieces])
     assert len({tuple(order) for order in orders}) == 5
@@ -257,7 +259,7 @@ def test_a_quarter_of_the_numbers_crosses_the_wire():
     for _ in range(3):
         training.play()
     code = training.sent["client:0"]["code"]
-    assert len(code) == sum(codec.code_size(size) for size in LAYOUT.sizes.values())
+    assert len(code) == sum(network.code_size(size) for size in LAYOUT.sizes.values())
     assert 4 * len(code) <= training.bytes < 4 * len(code) + 400
 
 
@@ -339,8 +341,8 @@ def test_every_adversary_decodes_alike():
 
 def test_the_tangent_term_is_the_decoders_derivative_transposed_and_zero_where_no_code_would_fit_better():
     random = torch.Generator().manual_seed(0)
-    weights, code = codec.initial("decode", random), torch.randn(codec.code_size(24), generator=random)
-    jacobian = jacrev(lambda z: codec.decode(weights, z, 24))(code)
+    weights, code = drawn("decode", random), torch.randn(network.code_size(24), generator=random)
+    jacobian = jacrev(lambda z: network.decode(weights, z, 24))(code)
     gradient = torch.randn(4, 6, generator=random)
     term = Tangent(torch.zeros(1, len(code)), code[None], weights[None])
     torch.testing.assert_close(term.apply(Full(gradient[None]))[0], jacobian.mT @ gradient.flatten())

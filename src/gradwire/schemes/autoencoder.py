@@ -5,7 +5,7 @@ federated learning": algorithms 1 to 3. The autoencoder itself is `codec`.
 
 Where the paper is silent or contradicts itself, this holds:
 
-- Each parameter tensor is encoded by itself, weights and biases alike, and divided by its size (`codec_layers`); "each
+- Each parameter tensor is encoded by itself, weights and biases alike, and divided by its size (`codec.layers`); "each
   layer" in the paper.
 - Line 9 of algorithm 2 takes each step from the client's own parameters, along the slope with respect to these, which
   leads through the autoencoder: `steps=through`. So they go where the loss falls among the models that the autoencoder
@@ -16,7 +16,7 @@ Where the paper is silent or contradicts itself, this holds:
   derivative is large. It is given the length at which the loss falls, to first order, as it would in a plain step: a
   learning rate then means nearly what it means elsewhere.
 - An autoencoder is, before it is trained, an orthogonal projection that keeps a quarter of the directions
-  (`start=projection`, see `codec_start`), or random as PyTorch's layers are (`start=uniform`). All clients' begin
+  (`start=projection`, see `codec.initial`), or random as PyTorch's layers are (`start=uniform`). All clients' begin
   alike, and λ falls as the warming-up goes on: what autoencoders can express that have little in common is lost from
   the mean of the models, and what they were when their training stopped should not hang on their last step.
 - T_w counts the rounds of the run. A client that was not there at the end of the warming-up sends its decoder with the
@@ -44,21 +44,22 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import codec, codec_start
 from gradwire.schemes.aggregate import mean
-from gradwire.schemes.codec_layers import Layers
-from gradwire.schemes.codec_training import OPTIMIZERS, Training, fallen, fit
+from gradwire.schemes.codec import messages, network
+from gradwire.schemes.codec.initial import projection, uniform
+from gradwire.schemes.codec.layers import Layers, beginning
+from gradwire.schemes.codec.tangent import Tangent, pulled
+from gradwire.schemes.codec.training import OPTIMIZERS, Training, fallen, fit
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.practice import Practice, Step
 from gradwire.schemes.round import Outcome, Round, Sight, State
 from gradwire.schemes.scheme import Scheme, check_positive
-from gradwire.schemes.tangent import Tangent, pulled
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 STEPS = ("through", "straight", "replaced")
-STARTS = {"projection": codec_start.projection, "uniform": codec_start.uniform}
+STARTS = {"projection": projection, "uniform": uniform}
 LENGTHENED = 16
 """No slope is made longer than so many times its length: one of which next to nothing is left says nothing."""
 
@@ -99,8 +100,10 @@ class Autoencoder(Scheme, Practice):
             raise GradwireError(f"autoencoder: warmup_rounds is {self.warmup_rounds}; it must not be negative")
         check_positive(self.name, "warmup_iterations", self.warmup_iterations)
         check_positive(self.name, "passes", self.passes)
-        if self.segment < 1 or self.segment % (2 * codec.SHRINK):
-            raise GradwireError(f"autoencoder: segment is {self.segment}; it must be a multiple of {2 * codec.SHRINK}")
+        if self.segment < 1 or self.segment % (2 * network.SHRINK):
+            raise GradwireError(
+                f"autoencoder: segment is {self.segment}; it must be a multiple of {2 * network.SHRINK}"
+            )
         if not 0 < self.lr < inf:
             raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
         if not 0 <= self.jitter < inf:
@@ -196,7 +199,7 @@ class Autoencoder(Scheme, Practice):
         """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""
         if "code" not in private:
             raise GradwireError("autoencoder has no code to send: no local step was taken under its practice")
-        start, after = Layers.of(round).start, dict(private)
+        start, after = beginning(round), dict(private)
         code, version = after.pop("code").cpu(), after["fits"]
         message: dict[str, Tensor] = {}
         if round.index < self.warmup_rounds:
@@ -204,7 +207,7 @@ class Autoencoder(Scheme, Practice):
         else:
             message |= {"code": code, "version": version}
         if not after["told"] and round.index >= self.warmup_rounds - 1:
-            message |= {"decoder": codec.halves(after["weights"])[1].cpu(), "version": version}
+            message |= {"decoder": network.halves(after["weights"])[1].cpu(), "version": version}
             after["told"] = torch.ones_like(after["told"])
         reply = yield Send("model", message)
         return Outcome(round.layout.unflatten(start - reply["parameters"]), public, after)
@@ -221,55 +224,24 @@ class Autoencoder(Scheme, Practice):
             except GradwireError as error:
                 refused[party] = str(error)
             else:
-                known |= _introduced(tensors, party)
+                known |= messages.introduced(tensors, party)
         if not opened:
             raise GradwireError(f"round {round.index}: no client's message can be read; {next(iter(refused.values()))}")
         average = mean(opened)
         yield Send("model", average)
-        aggregate = round.layout.unflatten(Layers.of(round).start - average["parameters"])
+        aggregate = round.layout.unflatten(beginning(round) - average["parameters"])
         return Outcome(aggregate, known, {}, refused)
 
     def opened(self, upload: Tensors, party: str, public: State, round: Round) -> Tensors:
-        """The parameters that a client's message stands for, flat.
-
-        Raises:
-            GradwireError: a decoder or code of the wrong length, a code of another decoder than the one at hand, or
-                parameters that are not finite.
-        """
-        layers, who = Layers.of(round), f"autoencoder: {party}'s"
-        if "parameters" in upload:
-            found = upload["parameters"]
-            if found.shape != layers.start.shape:
-                raise GradwireError(f"{who} parameters are {found.numel()} numbers; the model has {round.layout.size}")
-        else:
-            known, code = dict(public) | _introduced(upload, party), upload.get("code")
-            weights = self._decoder(known, party)
-            size = sum(layers.sizes.values())
-            if code is None or code.shape != (size,):
-                held = 0 if code is None else code.numel()
-                raise GradwireError(f"{who} code has {held} numbers; those of this model have {size}")
-            version, has = _version(upload, "version"), _version(known, f"version/{party}")
-            if version is None or version != has:
-                raise GradwireError(f"{who} code is of version {version}; the decoder at hand is of version {has}")
-            found = layers.decode(weights, code)
-        if not bool(torch.isfinite(found).all()):
-            raise GradwireError(f"{who} parameters are not finite")
-        return {"parameters": found}
-
-    def _decoder(self, public: State, party: str) -> Tensor:
-        weights, size = public.get(f"decoder/{party}"), codec.HALVES["decode"].size
-        if weights is None:
-            raise GradwireError(f"autoencoder: {party} sent a code and never a decoder")
-        if weights.shape != (size,):
-            raise GradwireError(f"autoencoder: {party}'s decoder has {weights.numel()} numbers; it must have {size}")
-        return weights
+        """The parameters that a client's message stands for, flat; errors as `messages.read`."""
+        return {"parameters": messages.read(upload, party, public, round)}
 
     # What an adversary makes of it.
 
     def decode(self, sight: Sight) -> Update:
         """Old − new parameters, as the server works them out."""
         found = self.opened(sight.uploads["model"], sight.victim, sight.public, sight.round)["parameters"]
-        return sight.round.layout.unflatten(Layers.of(sight.round).start - found)
+        return sight.round.layout.unflatten(beginning(sight.round) - found)
 
     def measure(self, sight: Sight) -> Measurement:
         """What the code can tell of the change: its projection on the directions in which the decoder can move.
@@ -283,9 +255,8 @@ class Autoencoder(Scheme, Practice):
         upload, decoded = sight.uploads["model"], self.decode(sight)
         if "code" not in upload:
             return dense(decoded)
-        weights = self._decoder(dict(sight.public) | _introduced(upload, sight.victim), sight.victim)
-        sizes = Layers.of(sight.round).sizes
-        codes = dict(zip(sizes, upload["code"].split(list(sizes.values())), strict=True))
+        weights = messages.decoder(upload, sight.victim, sight.public)
+        codes = Layers.of(sight.round).codes(upload["code"])
         return {
             name: [Tangent(pulled(weights, codes[name], change.reshape(-1))[None], codes[name][None], weights[None])]
             for name, change in decoded.items()
@@ -293,7 +264,7 @@ class Autoencoder(Scheme, Practice):
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
         """What a decoder weighs, how well autoencoders were trained, and how many fell back."""
-        size = 4 * codec.HALVES["decode"].size
+        size = 4 * network.HALVES["decode"].size
         told = sum(int(state["told"]) for state in private.values())
         fallen = {party: int(state["fallbacks"]) for party, state in private.items() if int(state["fallbacks"])}
         yet = "; the others' parameters are not compressed yet" if told < len(private) else ""
@@ -311,20 +282,7 @@ class Autoencoder(Scheme, Practice):
 def _perturbed(state: dict[str, Tensor], own: Tensor, layers: Layers) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """The code of parameters and what it stands for; by the last good autoencoder, should this one diverge there."""
     code = layers.encode(state["weights"], own)
-    left = layers.decode(codec.halves(state["weights"])[1], code)
+    left = layers.decode(network.halves(state["weights"])[1], code)
     if "good" in state and not bool(torch.isfinite(code).all() and torch.isfinite(left).all()):
         return _perturbed(fallen(state), own, layers)
     return state, code, left
-
-
-def _introduced(upload: Tensors, party: str) -> dict[str, Tensor]:
-    """What the server remembers of a message: the client's decoder and its version, if it came with them."""
-    return {
-        f"{name}/{party}": upload[name] for name in ("decoder", "version") if "decoder" in upload and name in upload
-    }
-
-
-def _version(tensors: Mapping[str, Tensor], name: str) -> int | None:
-    """The number that a decoder goes by; None where there is no such number."""
-    tensor = tensors.get(name)
-    return int(tensor) if tensor is not None and tensor.numel() == 1 and not tensor.is_floating_point() else None

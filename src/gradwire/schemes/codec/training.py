@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradwire.schemes import codec
+from gradwire.schemes.codec import network
 from gradwire.schemes.layout import Update
 from gradwire.seeds import generator
 
@@ -49,12 +49,12 @@ def segments(parameters: Update, size: int, seed: int) -> list[Tensor]:
     """The layers' vectors in pieces of `size` / 2 to 3 · `size` / 2 numbers, in random order, with random seams.
 
     A layer of fewer numbers is one piece. The seams move from pass to pass, so that none is learned, by multiples of
-    what the codec shrinks by, so that every piece is encoded as it is within the whole.
+    what the network shrinks by, so that every piece is encoded as it is within the whole.
     """
     random, half, pieces = generator("autoencoder segments", seed), size // 2, list[Tensor]()
     for tensor in parameters.values():
         vector = tensor.detach().reshape(-1)
-        first = half + codec.SHRINK * int(torch.randint(size // codec.SHRINK, (), generator=random))
+        first = half + network.SHRINK * int(torch.randint(size // network.SHRINK, (), generator=random))
         pieces += vector.tensor_split(list(range(first, len(vector) - half, size)))
     return [pieces[i] for i in torch.randperm(len(pieces), generator=random).tolist()]
 
@@ -72,8 +72,8 @@ def _descended(state: Mapping[str, Tensor], vector: Tensor, how: Training) -> di
     random = generator("autoencoder jitter", int(state["fits"]))
     vector = vector + how.jitter * torch.randn(vector.shape, generator=random).to(vector)
     with torch.enable_grad():
-        encoder, decoder = codec.halves(weights)
-        rebuilt = codec.decode(decoder, codec.encode(encoder, vector), len(vector))
+        encoder, decoder = network.halves(weights)
+        rebuilt = network.decode(decoder, network.encode(encoder, vector), len(vector))
         (slope,) = torch.autograd.grad((rebuilt - vector).square().mean(), weights)
     after = {**state, "fits": state["fits"] + 1}
     if how.optimizer == "adam":

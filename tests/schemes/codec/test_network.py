@@ -4,17 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gradwire.schemes import codec
+from gradwire.schemes.codec import network
+from gradwire.schemes.codec.initial import drawn
 
 
 def weights(seed=0):
     random = torch.Generator().manual_seed(seed)
-    return codec.initial("encode", random), codec.initial("decode", random)
+    return drawn("encode", random), drawn("decode", random)
 
 
 def test_the_tables_parameter_counts():
     for half, kernels, all_of_them in (("encode", 172_480, 172_996), ("decode", 43_472, 43_733)):
-        layout = codec.HALVES[half]
+        layout = network.HALVES[half]
         assert layout.size == all_of_them
         assert sum(size for name, size in layout.sizes.items() if name.endswith("weight")) == kernels
 
@@ -23,10 +24,10 @@ def test_the_tables_parameter_counts():
 @given(st.integers(1, 200))
 def test_any_length_comes_out_as_it_went_in(length):
     encoder, decoder = weights()
-    code = codec.encode(encoder, torch.randn(length))
-    assert code.shape == (codec.code_size(length),)
-    assert codec.code_size(length) < length / 4 + 4
-    assert codec.decode(decoder, code, length).shape == (length,)
+    code = network.encode(encoder, torch.randn(length))
+    assert code.shape == (network.code_size(length),)
+    assert network.code_size(length) < length / 4 + 4
+    assert network.decode(decoder, code, length).shape == (length,)
 
 
 def test_it_is_what_torchs_layers_compute():
@@ -40,15 +41,15 @@ def test_it_is_what_torchs_layers_compute():
     net = nn.Sequential(*(part for layer in layers for part in (layer, nn.LeakyReLU())), nn.Conv1d(32, 1, 1))
     vector = torch.randn(48)
     nn.utils.vector_to_parameters(torch.cat([encoder, decoder]), net.parameters())
-    found = codec.decode(decoder, codec.encode(encoder, vector), 48)
+    found = network.decode(decoder, network.encode(encoder, vector), 48)
     torch.testing.assert_close(found, net(vector[None, None])[0, 0])
 
 
 def test_weights_begin_within_the_bounds_of_torchs_layers():
     for half, layer in (("encode", nn.Conv1d(128, 256, 3)), ("decode", nn.ConvTranspose1d(64, 128, 3))):
         shape = layer.weight.shape
-        (name,) = (n for n, s in codec.HALVES[half].shapes.items() if s == shape)
-        found = codec.HALVES[half].unflatten(codec.initial(half, torch.Generator().manual_seed(0)))[name]
+        (name,) = (n for n, s in network.HALVES[half].shapes.items() if s == shape)
+        found = network.HALVES[half].unflatten(drawn(half, torch.Generator().manual_seed(0)))[name]
         limit = float(layer.weight.detach().abs().max())
         assert 0.98 * limit < float(found.abs().max()) < 1.02 * limit
 
@@ -57,8 +58,8 @@ def test_weights_begin_within_the_bounds_of_torchs_layers():
 @given(st.integers(1, 300))
 def test_vectors_that_are_cut_into_tiles_are_computed_as_a_whole(length):
     both, vector = torch.cat(weights()).double(), torch.randn(length, dtype=torch.float64)
-    whole = codec.rebuilt(both, vector)
+    whole = network.rebuilt(both, vector)
     for tile in (16, 32, 80):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec, "TILE", tile)
-            torch.testing.assert_close(codec.rebuilt(both, vector), whole)
+            patch.setattr(network, "TILE", tile)
+            torch.testing.assert_close(network.rebuilt(both, vector), whole)

@@ -11,13 +11,12 @@ Table II makes 43,472 weights and 261 biases of the decoder; the 72,352 that the
 """
 
 from collections.abc import Mapping
-from math import sqrt
 
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu, pad
 
-from gradwire.schemes.banded import doubled, halved, spread
+from gradwire.schemes.codec.banded import doubled, halved, spread
 from gradwire.schemes.layout import Layout
 
 ENCODER = ((64, 3, 2), (128, 3, 2), (256, 3, 2), (64, 3, 2), (4, 1, 1))
@@ -47,16 +46,6 @@ HALVES = {
     "decode": Layout(_shapes(DECODER, CHANNELS, len(DECODER) - 1)),
 }
 """The order in which each half's weights lie in a vector: 172,996 and 43,733 numbers."""
-
-
-def initial(half: str, random: torch.Generator) -> Tensor:
-    """A half's weights before any training: uniform within ±1/√(inputs · kernel), as PyTorch's layers have them."""
-    weights, bound = {}, 1.0
-    for name, shape in HALVES[half].shapes.items():
-        if len(shape) == 3:  # a bias goes by the weight before it
-            bound = 1 / sqrt(shape[1] * shape[2])
-        weights[name] = (2 * torch.rand(shape, generator=random) - 1) * bound
-    return HALVES[half].flatten(weights)
 
 
 def halves(weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,12 @@ most steeply, for the inputs of a layer are mostly positive, and it holds steps 
 How leaky ReLUs can be linear: every number that is on its way is lifted above zero by `LIFT`, where they are.
 """
 
+from math import sqrt
+
 import torch
 from torch import Tensor
 
-from gradwire.schemes.codec import CHANNELS, DECODER, ENCODER, HALVES, SHRINK, initial
+from gradwire.schemes.codec.network import CHANNELS, DECODER, ENCODER, HALVES, SHRINK
 
 LIFT = 6.0
 """In units of the numbers' root mean square: beyond it, a number is bent."""
@@ -25,14 +27,24 @@ HALF = SHRINK // 2
 
 def uniform(random: torch.Generator) -> Tensor:
     """Weights drawn as PyTorch's layers have them."""
-    return torch.cat([initial(half, random) for half in HALVES])
+    return torch.cat([drawn(half, random) for half in HALVES])
+
+
+def drawn(half: str, random: torch.Generator) -> Tensor:
+    """A half's weights before any training: uniform within ±1/√(inputs · kernel), as PyTorch's layers have them."""
+    weights, bound = {}, 1.0
+    for name, shape in HALVES[half].shapes.items():
+        if len(shape) == 3:  # a bias goes by the weight before it
+            bound = 1 / sqrt(shape[1] * shape[2])
+        weights[name] = (2 * torch.rand(shape, generator=random) - 1) * bound
+    return HALVES[half].flatten(weights)
 
 
 def projection(random: torch.Generator) -> Tensor:
     """Weights of an orthogonal projection. Channels that take no part in it are as `uniform` has them."""
     upper = _columns(random)
     lower = upper.roll(1, 1)  # of the numbers 8 to 15 of a block: the same, of the code's channels in another order
-    return torch.cat([_encoder(initial("encode", random), upper, lower), _decoder(initial("decode", random), upper)])
+    return torch.cat([_encoder(drawn("encode", random), upper, lower), _decoder(drawn("decode", random), upper)])
 
 
 def _columns(random: torch.Generator) -> Tensor:

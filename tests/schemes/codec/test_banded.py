@@ -3,7 +3,7 @@ import torch
 from torch.func import vjp, vmap
 from torch.nn.functional import conv1d, conv_transpose1d
 
-from gradwire.schemes.banded import doubled, halved, spread
+from gradwire.schemes.codec.banded import doubled, halved, spread
 
 CHANNELS, FILTERS = 3, 5
 LAYERS = {

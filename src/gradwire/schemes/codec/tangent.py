@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.func import vjp, vmap
 
-from gradwire.schemes import codec
+from gradwire.schemes.codec import network
 from gradwire.schemes.gradients import Gradient
 from gradwire.schemes.measurement import Term
 
@@ -29,4 +29,4 @@ class Tangent(Term):
 
 def pulled(weights: Tensor, code: Tensor, change: Tensor) -> Tensor:
     """Jᵀ·change, for a change (N,) of what a code (C,) stands for; shape (C,)."""
-    return vjp(lambda z: codec.decode(weights, z, len(change)), code)[1](change)[0]
+    return vjp(lambda z: network.decode(weights, z, len(change)), code)[1](change)[0]
