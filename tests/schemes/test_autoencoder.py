@@ -12,6 +12,7 @@ from gradwire.schemes import Layout, Round, Stack, Step, parse, sight
 from gradwire.schemes.autoencoder import LENGTHENED
 from gradwire.schemes.codec import network
 from gradwire.schemes.codec.initial import drawn
+from gradwire.schemes.codec.layers import Layers
 from gradwire.schemes.codec.tangent import Tangent
 from gradwire.schemes.codec.training import segments
 from gradwire.schemes.gradients import Full
@@ -183,6 +184,23 @@ def test_steps_go_on_from_ones_own_parameters_or_from_what_the_autoencoder_makes
     _, after = scheme.settle(now, state, Step(context, 4, 5, 8, 8, 0))
     assert set(after) == set(fresh) | {"code"}
     assert not any(tensor.requires_grad for tensor in after.values())
+
+
+def test_errors_do_not_add_up_over_rounds_in_which_nothing_is_learned():
+    scheme, parameters, state, context = alone("warmup_rounds=0,warmup_iterations=100,lr=0.001")
+    left, state = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))
+    state["told"] = torch.ones(())
+    layers = Layers.of(replace(context, start=left))
+
+    def again(vector):
+        return layers.decode(network.halves(state["weights"])[1], layers.encode(state["weights"], vector))
+
+    now, fed_back = left, flat(left)
+    for _ in range(10):
+        now, _ = scheme.settle(now, state, Step(replace(context, start=now), 0, 1, 8, 8, 0))
+        fed_back = again(fed_back)
+    off, fed_back_off = (float((each - flat(left)).norm() / flat(left).norm()) for each in (flat(now), fed_back))
+    assert off < 0.3 * fed_back_off
 
 
 def test_a_step_follows_the_slope_at_ones_own_parameters_and_lowers_the_loss_as_a_plain_one_would():

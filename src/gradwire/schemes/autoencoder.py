@@ -15,6 +15,8 @@ Where the paper is silent or contradicts itself, this holds:
 - On that way a slope loses most of its square, for a code has a quarter of the numbers, or gains by it where the
   derivative is large. It is given the length at which the loss falls, to first order, as it would in a plain step: a
   learning rate then means nearly what it means elsewhere.
+- Nor do errors add up from round to round: where a round begins without warming up, a client's own parameters are not
+  the mean, but some near it, of which its autoencoder makes the mean, as nearly as it can (`codec.network.preimage`).
 - An autoencoder is, before it is trained, an orthogonal projection that keeps a quarter of the directions
   (`start=projection`, see `codec.initial`), or random as PyTorch's layers are (`start=uniform`). All clients' begin
   alike, and λ falls as the warming-up goes on: what autoencoders can express that have little in common is lost from
@@ -174,6 +176,9 @@ class Autoencoder(Scheme, Practice):
         now = layers.layout.flatten(parameters).detach()
         if "left" in state:
             now = now + (state.pop("own") - state.pop("left")).detach()
+        elif step.index == 0 and not training:
+            start = beginning(step.round).to(now)
+            now = now + layers.preimage(state["weights"], start) - start
         if training:
             for _ in range(self.warmup_iterations - step.index if step.last else 1):
                 state = fit(state, layers.vectors(now), self._training(step.round))

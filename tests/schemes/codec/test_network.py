@@ -63,3 +63,13 @@ def test_vectors_that_are_cut_into_tiles_are_computed_as_a_whole(length):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(network, "TILE", tile)
             torch.testing.assert_close(network.rebuilt(both, vector), whole)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 200), st.integers(0, 10))
+def test_what_is_made_of_a_preimage_is_no_further_from_the_target_than_what_is_made_of_the_target(length, seed):
+    both, target = torch.cat(weights(seed)), torch.randn(length, generator=torch.Generator().manual_seed(seed))
+    before, after = (
+        float((network.rebuilt(both, vector) - target).norm()) for vector in (target, network.preimage(both, target))
+    )
+    assert after <= before

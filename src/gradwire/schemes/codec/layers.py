@@ -56,6 +56,12 @@ class Layers:
         """Every tensor's part of a code."""
         return dict(zip(self.sizes, code.split(list(self.sizes.values())), strict=True))
 
+    def preimage(self, weights: Tensor, parameters: Tensor) -> Tensor:
+        """Parameters near these of which the autoencoder makes these, or nearly."""
+        vectors = self.vectors(parameters).items()
+        found = {name: network.preimage(weights.to(vector), vector) for name, vector in vectors}
+        return self.layout.flatten(found) * self.scale
+
 
 def beginning(round: Round) -> Tensor:
     """The parameters that a round begins with, shape (N,).

@@ -11,9 +11,11 @@ Table II makes 43,472 weights and 261 biases of the decoder; the 72,352 that the
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.func import vjp
 from torch.nn.functional import leaky_relu, pad
 
 from gradwire.schemes.codec.banded import doubled, halved, spread
@@ -102,3 +104,19 @@ def _decoded(layers: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
         hidden = leaky_relu((doubled if stride == 2 else spread)(hidden, taps, bias))
     final = layers[f"{last}.weight"].permute(2, 1, 0)
     return torch.addmm(layers[f"{last}.bias"], hidden, final[0])[:, 0]
+
+
+def preimage(weights: Tensor, target: Tensor, steps: int = 3) -> Tensor:
+    """A vector near `target` of which an autoencoder makes `target`, both (N,), or comes closer to it than from itself.
+
+    Steepest descent on half the squared distance, each step as long as a trial step says: exact where the autoencoder
+    is linear. Of the vectors on the way, `target` the first, it is the one with the least distance.
+    """
+    vectors = [target]
+    for _ in range(steps):
+        made, pulled_back = vjp(partial(rebuilt, weights), vectors[-1])[:2]
+        (along,) = pulled_back(target - made)
+        length = along.square().sum() / (rebuilt(weights, vectors[-1] + along) - made).square().sum()
+        vectors.append(vectors[-1] + length.where(length.isfinite(), 0) * along)
+    distances = [float((target - rebuilt(weights, vector)).norm()) for vector in vectors]
+    return vectors[distances.index(min(distances))]
