@@ -111,8 +111,8 @@ def test_ragged_clients_train_together_exactly_as_one_after_another(alpha, batch
     except GradwireError:
         return  # this draw leaves a client without data, and says so
     ends = []
-    paths = [stack(network(name), pictures.shape, path=path) for path in ("layered", "functional")]
-    for chosen in (Way(None), *(Way(path, 3) for path in paths)):
+    paths = [stack(network(name), pictures.shape, path=path) for path in ("layered", "rowwise", "functional")]
+    for chosen in (Way(), *(Way((path,), 3) for path in paths)):
         state = begin(settings, network(name))
         losses = loop.play_round(state, settings, pictures, shards, InProcess(Transcript(keep=0)), chosen)
         ends.append((losses, state.model.state_dict()))
@@ -224,9 +224,57 @@ def test_the_way_depends_on_scheme_model_and_work():
     def chosen(count=4, **how):
         return way(TrainSettings(clients=4, batch_size=5, **how), parse("none"), network(), pictures, shards, count)
 
-    assert chosen(local_steps=2).stack is not None
-    assert chosen().stack is None
-    assert chosen(count=1, local_steps=2).stack is None
+    assert chosen(local_steps=2).stacks
+    assert not chosen().stacks
+    assert not chosen(count=1, local_steps=2).stacks
+
+
+@pytest.fixture
+def threads():
+    """Says how many threads there are; there are as many as before afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet"])
+def test_every_core_has_clients_of_its_own(threads, name):
+    how = {"clients": 5, "rounds": 2, "batch_size": 4, "local_epochs": 1, "lr": 0.1, "partition": "dirichlet:1.0"}
+    threads(2)
+    state, again = trained(how, name), trained(how, name)
+    assert "clients train 3 at a time, as one batch, on each of 2 cores" in state.notes[0]
+    assert torch.get_num_threads() == 2
+    same(state, again.model.state_dict())
+    same(state, fedavg(how, name))
+
+
+def test_a_network_that_keeps_a_core_busy_has_it_to_itself(threads):
+    pictures, settings = Pictures(), TrainSettings(clients=4, local_steps=2)
+    shards = partition.split("iid", pictures.labels, 4, 0)
+    large = nn.Sequential(
+        nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.Flatten(), nn.Linear(2304, CLASSES)
+    )
+    threads(3)
+    chosen = way(settings, parse("none"), large, pictures, shards, 4)
+    assert (len(chosen.stacks), chosen.size) == (3, 1)
+    assert chosen.notes == ("clients train one at a time, on each of 3 cores, by the rowwise path",)
+
+
+def test_what_clients_draw_does_not_depend_on_the_number_of_cores(threads):
+    how = {"clients": 4, "rounds": 2, "batch_size": 5, "local_epochs": 1, "lr": 0.1}
+    ends = []
+    for count in (1, 2, 4):
+        threads(count)
+        dropping = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.LazyLinear(CLASSES)).double()
+        with torch.no_grad():
+            dropping(torch.zeros(1, *Pictures.shape, dtype=torch.float64))
+        for p in dropping.parameters():
+            nn.init.zeros_(p)
+        state = begin(TrainSettings(**how), dropping)
+        train(state, TrainSettings(**how), Pictures())
+        ends.append(state)
+    for other in ends[1:]:
+        same(ends[0], other.model.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,16 @@
-"""The clients of a round train: one after another, or as one batch where nothing is in the way of that."""
+"""The clients of a round train: one after another, or as batches where nothing is in the way of that.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+On a CPU every core has a batch of its own: PyTorch's way, several cores in each of many small products, has them wait
+for each other more than compute.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from queue import SimpleQueue
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +23,9 @@ from gradwire.training.contribution import Contribution, contribution, drawing
 from gradwire.training.local import Descent
 from gradwire.training.optimizer import learning_rate
 from gradwire.training.settings import TrainSettings
-from gradwire.training.stack import Networks, Stack, descend, stack
+from gradwire.training.stack import Networks, Stack, busy, descend, stack
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,12 +33,13 @@ class Way:
     """How a cohort trains.
 
     Attributes:
-        stack: what runs the clients' networks as one batch; None: one client after another.
+        stacks: what runs clients' networks as one batch, one for each that run at a time; none: one client after
+            another.
         size: networks in one batch, at most.
         notes: what a report has to say of it.
     """
 
-    stack: Stack | None
+    stacks: tuple[Stack, ...] = ()
     size: int = 1
     notes: tuple[str, ...] = ()
 
@@ -47,17 +59,24 @@ def way(
     """
     if count == 1 or not settings.local:
         # One gradient each: copying the parameters for every client would cost as much as the step.
-        return Way(None)
+        return Way()
     alone = "clients train one after another"
     if scheme.practice is not None:
-        return Way(None, notes=(f"{alone}: {scheme.name} has a say in each step",))
+        return Way(notes=(f"{alone}: {scheme.name} has a say in each step",))
     kind = torch.device(settings.device).type
-    engine = stack(model, dataset.shape, ragged=_ragged(settings, shards), device=settings.device)
+    build = partial(stack, model, dataset.shape, ragged=_ragged(settings, shards), device=settings.device)
+    engine = build()
     if engine.path == "plain":
-        return Way(None, notes=(alone + "".join(f"; {r}" for r in engine.reasons),))
+        return Way(notes=(alone + "".join(f"; {r}" for r in engine.reasons),))
+    cores = torch.get_num_threads() if kind == "cpu" and engine.draws_apart else 1
     limit = LIMITS.get(kind, ELSEWHERE) // (4 * Layout.of_model(model).size)
-    size = min(count, max(1, limit))
-    return Way(engine, size, (f"clients train {size} at a time, as one batch, by the {engine.path} path",))
+    # One network that keeps a core busy gains nothing from others beside it.
+    size = 1 if kind == "cpu" and busy(model, dataset.shape) else max(1, min(-(-count // cores), limit))
+    cores = min(cores, -(-count // size))
+    batch = f"{size} at a time, as one batch" if size > 1 else "one at a time"
+    each = f", on each of {cores} cores" if cores > 1 else ""
+    note = f"clients train {batch}{each}, by the {engine.path} path"
+    return Way((engine, *(build(path=engine.path) for _ in range(cores - 1))), size, (note,))
 
 
 def _ragged(settings: TrainSettings, shards: Sequence[Tensor]) -> bool:
@@ -89,26 +108,49 @@ def contributions(
         for party, shard in shards.items()
     }
 
-    def alone(party: str) -> dict[str, Contribution]:
+    def alone(party: str) -> Contribution:
         shard, own = shards[party], private[party]
         used = shard if settings.local else shard[work[party].plan[0]]
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(used))
         steps, size = work[party] if settings.local else None, len(shard)
-        came = contribution(model, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
-        return {party: came}
+        return contribution(model, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
 
-    def together(lot: Sequence[str]) -> dict[str, Contribution]:
-        assert chosen.stack is not None
-        with drawing(number("training", round.seed, round.index, *lot), settings.device):
-            came = _together(model, dataset, [shards[p] for p in lot], [work[p] for p in lot], chosen.stack)
+    def together(lot: Sequence[str], engine: Stack) -> dict[str, Contribution]:
+        seeds = [number("training", round.seed, round.index, party) for party in lot] if engine.draws_apart else []
+        with nullcontext() if seeds else drawing(number("training", round.seed, round.index, *lot), settings.device):
+            came = _together(model, dataset, [shards[p] for p in lot], [work[p] for p in lot], seeds, engine)
         return {party: Contribution(*each, private[party]) for party, each in zip(lot, came, strict=True)}
 
-    found: dict[str, Contribution] = {}
     parties = list(shards)
-    for start in range(0, len(parties), chosen.size):
-        lot = parties[start : start + chosen.size]
-        found |= alone(lot[0]) if chosen.stack is None else together(lot)
-    return found
+    if not chosen.stacks:
+        return {party: alone(party) for party in parties}
+    lots = [parties[start : start + chosen.size] for start in range(0, len(parties), chosen.size)]
+    return {party: came for lot in _spread(together, lots, chosen.stacks) for party, came in lot.items()}
+
+
+def _spread(
+    together: Callable[[Sequence[str], Stack], T], lots: Sequence[Sequence[str]], stacks: Sequence[Stack]
+) -> list[T]:
+    """What comes of each lot of clients; as many at a time as there are stacks, each in a thread with one core."""
+    if len(stacks) == 1:
+        return [together(lot, stacks[0]) for lot in lots]
+    free: SimpleQueue[Stack] = SimpleQueue()
+    for each in stacks:
+        free.put(each)
+
+    def run(lot: Sequence[str]) -> T:
+        engine = free.get()
+        try:
+            return together(lot, engine)
+        finally:
+            free.put(engine)
+
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(len(stacks), initializer=partial(torch.set_num_threads, 1)) as pool:
+            return list(pool.map(run, lots))
+    finally:
+        torch.set_num_threads(threads)
 
 
 Came = tuple[float, dict[str, Tensor], dict[str, Tensor]]
@@ -116,10 +158,20 @@ Came = tuple[float, dict[str, Tensor], dict[str, Tensor]]
 
 
 def _together(
-    model: nn.Module, dataset: Dataset, shards: Sequence[Tensor], work: Sequence[Descent], engine: Stack
+    model: nn.Module,
+    dataset: Dataset,
+    shards: Sequence[Tensor],
+    work: Sequence[Descent],
+    seeds: Sequence[int],
+    engine: Stack,
 ) -> list[Came]:
-    """Several clients as one batch. Those with fewer or smaller batches are filled up with what counts for nothing."""
-    networks, sgd = Networks.repeat(model, len(shards)), work[0]
+    """Several clients as one batch. Those with fewer or smaller batches are filled up with what counts for nothing.
+
+    Args:
+        seeds: of what each client's network draws; empty: all draw from the global generator.
+    """
+    draws = tuple(torch.Generator().manual_seed(seed) for seed in seeds)
+    networks, sgd = replace(Networks.repeat(model, len(shards)), draws=draws), work[0]
     device = next(iter(networks.parameters.values())).device
     total = torch.zeros(len(shards), dtype=torch.float64, device=device)
     seen = torch.zeros_like(total)

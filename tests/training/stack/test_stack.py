@@ -37,7 +37,7 @@ def normed():
         (name, path)
         for name in ("lenet", "mlp", "convnet", "resnet20")
         for path in PATHS
-        if (name, path) != ("resnet20", "layered")
+        if name != "resnet20" or path not in ("layered", "rowwise")
     ],
 )
 def test_each_network_steps_as_under_torchs_own_sgd(path, name):
@@ -114,8 +114,11 @@ class Branching(nn.Module):
 def test_the_first_choice_depends_on_how_much_one_network_computes():
     assert stack(models.build("lenet", (1, 28, 28), 10), (1, 28, 28)).path == "layered"
     assert stack(models.build("convnet", (1, 8, 8), 10), (1, 8, 8)).path == "layered"
-    busy = stack(models.build("convnet", (3, 32, 32), 10), (3, 32, 32))
-    assert (busy.path, busy.reasons) == ("plain", ())
+    assert stack(models.build("mlp", (1, 28, 28), 10), (1, 28, 28)).path == "rowwise"
+    large = stack(models.build("convnet", (3, 32, 32), 10), (3, 32, 32))
+    assert (large.path, large.reasons) == ("rowwise", ())
+    other = stack(models.build("resnet20", (3, 32, 32), 10), (3, 32, 32))
+    assert other.path == "plain"
 
 
 class Scaled(nn.Module):
@@ -156,11 +159,21 @@ def test_convolutions_of_any_geometry(kernel, stride, padding, bias, size):
     nets = [convolutions().append(nn.Linear(width, 10)).double() for _ in range(2)]
     images = torch.rand(2, 3, 2, *size, dtype=torch.float64)
     labels = torch.randint(10, (2, 3))
-    found = {path: stack(nets[0], (2, *size), path=path) for path in ("layered", "plain")}
+    found = {path: stack(nets[0], (2, *size), path=path) for path in ("layered", "rowwise", "plain")}
     slopes = {path: each.slopes(Networks.of(nets), images, labels) for path, each in found.items()}
-    torch.testing.assert_close(slopes["layered"].losses, slopes["plain"].losses)
-    for key, due in slopes["plain"].gradients.items():
-        torch.testing.assert_close(slopes["layered"].gradients[key], due, rtol=1e-9, atol=1e-12)
+    for path in ("layered", "rowwise"):
+        torch.testing.assert_close(slopes[path].losses, slopes["plain"].losses)
+        for key, due in slopes["plain"].gradients.items():
+            torch.testing.assert_close(slopes[path].gradients[key], due, rtol=1e-9, atol=1e-12)
+
+
+def test_convolutions_of_groups_and_dilation_run_rowwise():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, dilation=2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)).double()
+    images, labels = torch.rand(2, 3, 2, 8, 8, dtype=torch.float64), torch.randint(10, (2, 3))
+    found = [stack(model, (2, 8, 8), path=path) for path in ("rowwise", "plain")]
+    ours, due = (each.slopes(Networks.repeat(model, 2), images, labels).gradients for each in found)
+    for key, gradient in due.items():
+        torch.testing.assert_close(ours[key], gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_a_model_that_vmap_cannot_take_runs_alone():
@@ -172,7 +185,7 @@ def test_a_model_that_vmap_cannot_take_runs_alone():
 def test_frozen_parameters_are_no_part_of_a_network():
     model = models.build("mlp", SHAPE, 10, seed=0)
     model.hidden1.weight.requires_grad_(False)
-    assert "not layered: some parameters are frozen" in stack(model, SHAPE).notes[0]
+    assert "not rowwise: some parameters are frozen" in stack(model, SHAPE).notes[0]
     for path in ("functional", "plain"):
         stacked = Networks.repeat(model, 2)
         slopes = stack(model, SHAPE, path=path).slopes(
@@ -194,15 +207,15 @@ def test_dropout_draws_for_each_network_its_own(path):
 def test_steps_of_which_the_gradient_is_never_formed_are_the_same():
     nets, (images, labels) = networks_of("mlp", 2), batches(2, 3)
     ends = []
-    for path in ("layered", "plain"):
+    for path in ("layered", "rowwise", "plain"):
         for decay in (0.0, 0.1):
             before = Networks.of(nets)
             ends.append(
                 descend(before, stack(nets[0], SHAPE, path=path).slopes(before, images, labels), 0.1, 0.0, decay)
             )
-    for layered, plain in zip(ends[:2], ends[2:], strict=True):
+    for fused, plain in zip(ends[:4], ends[4:] * 2, strict=True):
         for key, due in plain.parameters.items():
-            torch.testing.assert_close(layered.parameters[key], due, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(fused.parameters[key], due, rtol=1e-9, atol=1e-12)
 
 
 def test_copies_share_nothing():

@@ -62,7 +62,7 @@ class Linear:
         y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
         return y, x
 
-    def gradients(self, slope: Tensor, kept: Any) -> tuple[Gradient, Tensor]:
+    def gradients(self, slope: Tensor, weight: Tensor, kept: Any) -> tuple[Gradient, Tensor]:
         """Of weight and bias."""
         # The sum over examples: of a few that lie side by side it is a slow reduction, and a quick product.
         ones = slope.new_ones(slope.shape[2], 1).expand(len(slope), -1, -1)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,20 +11,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gradwire.training.gradient import in_mode
 from gradwire.training.stack.affine import Unsupported
-from gradwire.training.stack.layered import Layered
+from gradwire.training.stack.layered import Layered, Rowwise
 from gradwire.training.stack.networks import Networks, Slopes
 from gradwire.training.stack.paths import Functional, Losses, Path, Plain, each
 from gradwire.wire.view import Mode
 
 PATHS: Mapping[str, Callable[[nn.Module, Mode, Losses], Path]] = {
+    "rowwise": Rowwise,
     "layered": Layered,
     "functional": Functional,
     "plain": Plain,
 }
 """The last one is what the others are compared with."""
+Precision = Literal["fp32", "bf16"]
 BUSY = 2_000_000
-"""Floating-point operations in the convolutions of one image beyond which one network's keep a CPU busy: small ones of
-several networks gain from being one product, large ones lose by being copied for it (`gradwire bench federated`)."""
+"""Floating-point operations in the convolutions of one image beyond which one network's keep a CPU's core busy: small
+ones of several networks gain from being one product, large ones lose by being copied for it."""
 TOLERANCE = 1e-6
 """Relative difference, in float64, beyond which two paths are held to disagree."""
 
@@ -34,11 +37,13 @@ class Stack:
 
     Attributes:
         path: what the way is called; `reasons`: why each faster one was not taken.
+        precision: of the forward and backward products; "bf16" keeps parameters and gradients in float32.
     """
 
     run: Path
     path: str
     reasons: tuple[str, ...] = ()
+    precision: Precision = "fp32"
 
     def slopes(self, networks: Networks, images: Tensor, labels: Tensor, weights: Tensor | None = None) -> Slopes:
         """Losses, gradients and buffers of N networks, each on a batch of its own.
@@ -51,7 +56,17 @@ class Stack:
         """
         if weights is None:
             weights = images.new_ones(labels.shape)
-        return self.run(networks, images, labels, weights)
+        if self.precision == "fp32":
+            return self.run(networks, images, labels, weights)
+        if isinstance(self.run, Rowwise):
+            return self.run(networks, images.bfloat16(), labels, weights)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return self.run(networks, images, labels, weights)
+
+    @property
+    def draws_apart(self) -> bool:
+        """Whether each network draws from the generator that `Networks.draws` has for it, and nothing else is drawn."""
+        return isinstance(self.run, Layered) and self.run.draws_apart
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -99,10 +114,17 @@ def _by_speed(model: nn.Module, shape: tuple[int, int, int], device: str) -> Seq
     """Names of paths, the fastest for this model first."""
     if torch.device(device).type != "cpu":
         return "functional", "layered", "plain"
+    if busy(model, shape):
+        return "rowwise", "plain"
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return "layered" if convolutional else "rowwise", "functional", "plain"
+
+
+def busy(model: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Whether one network on the CPU keeps a core of it busy."""
     with FlopCounterMode(display=False) as counter, in_mode(model, "eval"), torch.no_grad():
         model(torch.zeros(1, *shape, dtype=next(model.parameters()).dtype))
-    operations = counter.get_flop_counts()["Global"].get(torch.ops.aten.convolution, 0)
-    return ("plain",) if operations > BUSY else tuple(PATHS)
+    return counter.get_flop_counts()["Global"].get(torch.ops.aten.convolution, 0) > BUSY
 
 
 def _fault(

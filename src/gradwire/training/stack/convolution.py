@@ -38,7 +38,7 @@ class Conv2d:
             y = y.baddbmm_(taps, seen[i]) if i else torch.baddbmm(y, taps, seen[i])
         return y.view(*y.shape[:2], h, -1, x.shape[-1]), (seen, x.shape)
 
-    def gradients(self, slope: Tensor, kept: Any) -> tuple[Gradient, Tensor]:
+    def gradients(self, slope: Tensor, weight: Tensor, kept: Any) -> tuple[Gradient, Tensor]:
         """Of weight and bias."""
         (seen, shape), flat, (high, wide) = kept, slope.flatten(2), self.kernel
         taps = torch.stack([torch.bmm(flat, each.mT) for each in seen], 2)

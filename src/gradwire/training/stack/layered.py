@@ -1,49 +1,62 @@
 """All networks at once, layer by layer: batched matrix products where there are parameters, autograd in between.
 
 On a CPU this is what makes a cohort of small networks fast: under vmap their convolutions become grouped ones, for
-which there are no good kernels there. The gradient of a linear layer's weight is never formed (`Outer`).
+which there are no good kernels there. The gradient of a linear layer's weight is never formed (`Outer`). Two orders of
+memory: `Layered` has examples last, for small convolutions; `Rowwise` has them first, for large ones and for none.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, max_pool3d
 
-from gradwire.training.stack.affine import Gradient, Linear, Unsupported
-from gradwire.training.stack.convolution import Conv2d
+from gradwire.models.normalize import Normalize
+from gradwire.training.stack import affine, convolution, rowwise
+from gradwire.training.stack.affine import Gradient, Unsupported
+from gradwire.training.stack.dropout import Dropout
 from gradwire.training.stack.networks import Networks, Slopes
 from gradwire.training.stack.paths import Losses, each, means
 from gradwire.wire.view import Mode
 
+Affine = affine.Linear | convolution.Conv2d | rowwise.Linear | rowwise.Conv2d
 Follower = Callable[[Tensor], Tensor]
-"""A layer without parameters, on (N, C, H, W, B) or (N, features, B)."""
-AFFINE = {nn.Linear: Linear, nn.Conv2d: Conv2d}
-"""Kinds of layers that have parameters, and how they are run."""
-ENTRYWISE = (nn.ReLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity, nn.Dropout)
+"""A layer without parameters, on all networks' examples."""
+ENTRYWISE = (nn.ReLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
+
+KNOWN = (*ENTRYWISE, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class Layered:
-    """Networks that are a sequence of layers: linear ones and convolutions, and such as have no parameters."""
+    """Networks that are a sequence of layers: linear ones and convolutions, and such as have no parameters.
+
+    Attributes:
+        kinds: of layers that have parameters, and how they are run.
+    """
+
+    kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {
+        nn.Linear: affine.Linear,
+        nn.Conv2d: convolution.Conv2d,
+    }
 
     def __init__(self, model: nn.Module, mode: Mode = "train", losses: Losses = each):
         network = copy.deepcopy(model).train(mode == "train")
         if any(not p.requires_grad for p in network.parameters()):
             raise Unsupported("some parameters are frozen")
         self._losses = losses
-        self._lead: list[nn.Module] = []
-        self._layers: list[tuple[str, Linear | Conv2d, list[Follower]]] = []
+        self._lead: list[nn.Module | Dropout] = []
+        self._layers: list[tuple[str, Affine, list[Follower | Dropout]]] = []
         for name, layer in _sequence("", network):
-            if type(layer) in AFFINE:
-                self._layers.append((name, AFFINE[type(layer)](layer), []))
+            if type(layer) in self.kinds:
+                self._layers.append((name, self.kinds[type(layer)](layer), []))
             elif any(True for _ in layer.parameters()):
                 raise Unsupported(f"{type(layer).__name__} has parameters of its own")
             elif self._layers:
-                self._layers[-1][2].append(_follower(layer))
+                self._layers[-1][2].append(Dropout(layer) if type(layer) is nn.Dropout else self.follower(layer))
             else:
-                self._lead.append(layer)
+                self._lead.append(Dropout(layer) if type(layer) is nn.Dropout else layer)
         if not self._layers:
             raise Unsupported("there is no layer with parameters")
 
@@ -51,39 +64,75 @@ class Layered:
         """The slopes of every network."""
         with torch.no_grad():
             x = images.flatten(0, 1)
-            for layer in self._lead:
-                x = layer(x)
-            x = x.unflatten(0, labels.shape).movedim(1, -1)
+            for first in self._lead:
+                if isinstance(first, Dropout):
+                    x = first(x.unflatten(0, labels.shape), networks.draws).flatten(0, 1)
+                else:
+                    x = first(x)
+            x = self.ordered(x.unflatten(0, labels.shape))
         passed: list[tuple[Tensor, Tensor, Any]] = []
-        for name, affine, followers in self._layers:
-            weight, bias = self._own(networks, name, affine)
+        for name, layer, followers in self._layers:
+            weight, bias = self._own(networks, name, layer)
             with torch.no_grad():
-                z, kept = affine.forward(x, weight, bias)
+                z, kept = layer.forward(x, weight, bias)
             with torch.enable_grad():
                 y = z.requires_grad_()
                 for follower in followers:
-                    y = follower(y)
+                    y = follower(y, networks.draws) if isinstance(follower, Dropout) else follower(y)
             passed.append((z, y, kept))
             x = y.detach()
         with torch.enable_grad():
-            logits = passed[-1][1].mT
-            losses = means(self._losses(logits.flatten(0, 1), labels.flatten()).view(labels.shape), weights)
+            logits = self.ordered(passed[-1][1], back=True).flatten(0, 1)
+            logits = logits.to(weights.dtype)
+            losses = means(self._losses(logits, labels.flatten()).view(labels.shape), weights)
             top = losses.sum()
         gradients: dict[str, Gradient] = {}
         slope = None
-        for (name, affine, _), (z, y, kept) in zip(reversed(self._layers), reversed(passed), strict=True):
+        for (name, layer, _), (z, y, kept) in zip(reversed(self._layers), reversed(passed), strict=True):
             below = torch.autograd.grad(top if slope is None else y, z, slope)[0]
-            weight, _ = self._own(networks, name, affine)
-            of_weight, of_bias = affine.gradients(below, kept)
-            gradients |= {f"{name}.weight": of_weight} | ({f"{name}.bias": of_bias} if affine.biased else {})
+            weight, _ = self._own(networks, name, layer)
+            of_weight, of_bias = layer.gradients(below, weight, kept)
+            gradients |= {f"{name}.weight": of_weight} | ({f"{name}.bias": of_bias} if layer.biased else {})
             if name != self._layers[0][0]:
-                slope = affine.back(below, weight, kept)
+                slope = layer.back(below, weight, kept)
         return Slopes(losses.detach(), {name: gradients[name] for name in networks.parameters}, networks.buffers)
 
-    def _own(self, networks: Networks, name: str, affine: Linear | Conv2d) -> tuple[Tensor, Tensor | None]:
+    @property
+    def draws_apart(self) -> bool:
+        """Whether nothing is drawn but by each network's own generator."""
+        return all(isinstance(layer, Dropout) or type(layer) in (*KNOWN, Normalize) for layer in self._lead)
+
+    def ordered(self, x: Tensor, back: bool = False) -> Tensor:
+        """From (N, B, …) to the order in which layers want their inputs, or back."""
+        return x.movedim(-1, 1) if back else x.movedim(1, -1)
+
+    def follower(self, layer: nn.Module) -> Follower:
+        """A layer without parameters, in that order."""
+        return _examples_last(layer)
+
+    def _own(self, networks: Networks, name: str, layer: Affine) -> tuple[Tensor, Tensor | None]:
         """A layer's weights and biases."""
-        bias = networks.parameters[f"{name}.bias"] if affine.biased else None
+        bias = networks.parameters[f"{name}.bias"] if layer.biased else None
         return networks.parameters[f"{name}.weight"], bias
+
+
+class Rowwise(Layered):
+    """The same, with examples first."""
+
+    kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {
+        nn.Linear: rowwise.Linear,
+        nn.Conv2d: rowwise.Conv2d,
+    }
+
+    def ordered(self, x: Tensor, back: bool = False) -> Tensor:
+        """As they come."""
+        return x
+
+    def follower(self, layer: nn.Module) -> Follower:
+        """The layer itself, on one example after another."""
+        if type(layer) not in KNOWN:
+            raise Unsupported(f"{type(layer).__name__} is no layer that it knows")
+        return lambda x: layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 def _sequence(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -95,7 +144,7 @@ def _sequence(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield from _sequence(f"{name}.{key}" if name else key, child)
 
 
-def _follower(layer: nn.Module) -> Follower:
+def _examples_last(layer: nn.Module) -> Follower:
     """A layer without parameters, where examples come last."""
     if type(layer) in ENTRYWISE:
         return layer

@@ -1,7 +1,7 @@
 """Many networks of one architecture, each tensor of theirs stacked along a first axis; and their steps of SGD."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,13 @@ class Networks:
         parameters: those that require a gradient, name → (N, …).
         buffers: name → (N, …); those that a state dict leaves out (constants) too.
         momenta: SGD's, as `parameters`; empty before the first step with momentum.
+        draws: what each network's dropout draws from, N generators; empty: all from the global one.
     """
 
     parameters: Stacked
     buffers: Stacked
     momenta: Stacked = field(default_factory=dict)
+    draws: tuple[torch.Generator, ...] = ()
 
     @classmethod
     def of(cls, models: Sequence[nn.Module]) -> "Networks":
@@ -118,7 +120,7 @@ def descend(
             slope = after
         parameter.sub_(slope if active is None else _where(active, slope, torch.zeros_like(slope)), alpha=lr)
     buffers = {name: _where(active, slopes.buffers[name], old) for name, old in networks.buffers.items()}
-    return Networks(networks.parameters, buffers, momenta)
+    return replace(networks, buffers=buffers, momenta=momenta)
 
 
 def _where(active: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
