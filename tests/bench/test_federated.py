@@ -14,8 +14,10 @@ SMALL = Setting("digits", "mlp", 1000, 10, 3, 10)
 
 
 def test_the_loop_and_gradwire_do_equal_work():
-    loop, ours = paces(SMALL, 2, {})
-    assert (loop.by, ours.by) == ("plain loop", "gradwire")
+    loop, ours, half = paces(SMALL, 2, {})
+    assert (loop.by, ours.by, half.by) == ("plain loop", "gradwire", "gradwire, bf16")
+    assert half.test_loss == pytest.approx(loop.test_loss, rel=0.02)
+    assert "in bfloat16" in half.how
     assert loop.test_loss == pytest.approx(ours.test_loss, rel=1e-5)
     assert ours.times_loop == pytest.approx(ours.rounds_per_second / loop.rounds_per_second)
     assert "clients train " in ours.how
@@ -26,7 +28,7 @@ def test_the_command_prints_and_writes_its_table(monkeypatch, tmp_path, capsys):
     main(["bench", "federated", "--setting", "small", "--rounds", "2", "--out", str(tmp_path / "table.csv")])
     assert "flower is left out" in capsys.readouterr().out
     with (tmp_path / "table.csv").open(newline="") as file:
-        assert [row["by"] for row in csv.DictReader(file)] == ["plain loop", "gradwire"]
+        assert [row["by"] for row in csv.DictReader(file)] == ["plain loop", "gradwire", "gradwire, bf16"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,10 +118,11 @@ def paces(setting: Setting, rounds: int, others: Mapping[str, str]) -> Iterator[
         seconds, network = _looped(task)
         loop, memory = statistics.median(seconds[1:]), _grown(lambda: _looped(replace(task, plan=task.plan[:MEASURED])))
         yield Pace(setting.name, "plain loop", 1 / loop, 1.0, memory / setting.sample, evaluate(network, held_out)[0])
-        seconds, network, notes = _ours(settings, start, dataset)
-        ours = statistics.median(seconds[1:])
-        memory = _grown(lambda: _ours(replace(settings, rounds=MEASURED), start, dataset)) / setting.sample
-        yield Pace(setting.name, "gradwire", 1 / ours, loop / ours, memory, evaluate(network, held_out)[0], notes)
+        for name, how in (("gradwire", settings), ("gradwire, bf16", replace(settings, precision="bf16"))):
+            seconds, network, notes = _ours(how, start, dataset)
+            ours, short = statistics.median(seconds[1:]), replace(how, rounds=MEASURED)
+            memory = _grown(partial(_ours, short, start, dataset)) / setting.sample
+            yield Pace(setting.name, name, 1 / ours, loop / ours, memory, evaluate(network, held_out)[0], notes)
         for name, python in others.items():
             seconds, network = _theirs(name, python, folder, start)
             each = statistics.median(seconds[1:])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.data import Dataset
+from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State
 from gradwire.seeds import number
 from gradwire.training.batches import epochs, plan
@@ -57,17 +58,21 @@ def way(
     Args:
         count: clients of a round that train in this process.
     """
+    half = settings.precision == "bf16"
+    if half and scheme.practice is not None:
+        raise GradwireError(f"precision is 'bf16'; {scheme.name} has a say in each step, for which it must be 'fp32'")
+    products = ("clients' forward and backward products are in bfloat16",) if half else ()
     if count == 1 or not settings.local:
         # One gradient each: copying the parameters for every client would cost as much as the step.
-        return Way()
+        return Way(notes=products)
     alone = "clients train one after another"
     if scheme.practice is not None:
         return Way(notes=(f"{alone}: {scheme.name} has a say in each step",))
     kind = torch.device(settings.device).type
     build = partial(stack, model, dataset.shape, ragged=_ragged(settings, shards), device=settings.device)
-    engine = build()
+    engine = replace(build(), precision=settings.precision)
     if engine.path == "plain":
-        return Way(notes=(alone + "".join(f"; {r}" for r in engine.reasons),))
+        return Way(notes=(alone + "".join(f"; {r}" for r in engine.reasons), *products))
     cores = torch.get_num_threads() if kind == "cpu" and engine.draws_apart else 1
     limit = LIMITS.get(kind, ELSEWHERE) // (4 * Layout.of_model(model).size)
     # One network that keeps a core busy gains nothing from others beside it.
@@ -76,7 +81,8 @@ def way(
     batch = f"{size} at a time, as one batch" if size > 1 else "one at a time"
     each = f", on each of {cores} cores" if cores > 1 else ""
     note = f"clients train {batch}{each}, by the {engine.path} path"
-    return Way((engine, *(build(path=engine.path) for _ in range(cores - 1))), size, (note,))
+    others = [replace(build(path=engine.path), precision=settings.precision) for _ in range(cores - 1)]
+    return Way((engine, *others), size, (note, *products))
 
 
 def _ragged(settings: TrainSettings, shards: Sequence[Tensor]) -> bool:
@@ -113,7 +119,8 @@ def contributions(
         used = shard if settings.local else shard[work[party].plan[0]]
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(used))
         steps, size = work[party] if settings.local else None, len(shard)
-        return contribution(model, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            return contribution(model, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
 
     def together(lot: Sequence[str], engine: Stack) -> dict[str, Contribution]:
         seeds = [number("training", round.seed, round.index, party) for party in lot] if engine.draws_apart else []

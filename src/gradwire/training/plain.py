@@ -5,9 +5,7 @@ what a round does. This is the one place that trains without sending anything; `
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +19,10 @@ from gradwire.schemes.none import Plain
 from gradwire.training import optimizer
 from gradwire.training.buffers import running_statistics
 from gradwire.training.gradient import in_mode
-from gradwire.training.settings import TrainSettings
+from gradwire.training.settings import PRECISIONS, Precision, TrainSettings
 from gradwire.training.stack import Networks, descend, stack
 from gradwire.training.state import TrainingState
 
-PRECISIONS = ("fp32", "bf16")
 SMALL, MANY = 1_000_000, 64
 """Networks with fewer parameters train so many as one batch on an accelerator."""
 
@@ -42,7 +39,7 @@ class Speed:
     """
 
     together: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     channels_last: bool = False
     compile: bool = False
 
@@ -76,7 +73,8 @@ def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (
     whole = settings.cohort == settings.clients and not settings.local and settings.average == "plain"
     filled = all(len(shard) >= settings.batch_size for shard in shards)
     # Equality, for a scheme may inherit plain SGD's protocol and do something to updates all the same.
-    return parse(settings.scheme) == Plain() and alone and whole and filled
+    exact = settings.precision == "fp32"
+    return parse(settings.scheme) == Plain() and alone and whole and filled and exact
 
 
 def stackable(settings: TrainSettings) -> bool:
@@ -147,7 +145,7 @@ def _alone(
     chosen = torch.compile(loss) if speed.compile else loss
     with in_mode(model, "train"), torch.enable_grad():
         for round, where in enumerate(schedule.to(images.device), state.round):
-            with _precision(speed, images.device):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=speed.precision == "bf16"):
                 value = chosen(images[where], labels[where])
             state.optimizer.zero_grad()
             value.backward()
@@ -169,9 +167,9 @@ def _stacked(
     networks = _joined(states)
     channels, height, width = images.shape[1:]
     lot = stack(states[0].model, (channels, height, width), device=str(images.device))
+    lot = replace(lot, precision=speed.precision)
     for round, where in enumerate(schedule.to(images.device), states[0].round):
-        with _precision(speed, images.device):
-            found = lot.slopes(networks, unit(images[where]), labels[where])
+        found = lot.slopes(networks, unit(images[where]), labels[where])
         rate = optimizer.learning_rate(settings, round)
         networks = descend(networks, found, rate, settings.momentum, settings.weight_decay)
         tick()
@@ -197,7 +195,3 @@ def _part(networks: Networks, states: Sequence[TrainingState]) -> None:
             (dict(state.model.named_parameters()) | dict(state.model.named_buffers()))[name].copy_(value)
         for name, several in networks.momenta.items():
             state.optimizer.state[state.model.get_parameter(name)]["momentum_buffer"] = several[index].clone()
-
-
-def _precision(speed: Speed, device: torch.device) -> AbstractContextManager[None]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=speed.precision == "bf16")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
@@ -11,6 +12,8 @@ AVERAGES = ("plain", "weighted")
 SCHEDULES = ("constant", "cosine")
 ON_NAN = ("stop", "skip")
 ON_FEW = ("stop", "skip")
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class TrainSettings:
         drop_clients: the chance that a client vanishes before any one message of its own, by a schedule that the seed
             decides; the round is that of the others.
         on_few: what to do when too few are left to finish a round: "stop", or "skip" it and count it.
+        precision: of the clients' forward and backward products; "bf16" keeps parameters, updates and their sums in
+            float32.
         seed: decides initial parameters, partition, batches and the scheme's public randomness.
     """
 
@@ -61,6 +66,7 @@ class TrainSettings:
     on_nan: str = "stop"
     drop_clients: float = 0.0
     on_few: str = "stop"
+    precision: Precision = "fp32"
     seed: int = 0
     device: str = "cpu"
 
@@ -97,6 +103,8 @@ class TrainSettings:
         ):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
+        if self.precision not in PRECISIONS:
+            raise GradwireError(f"precision is {self.precision!r}; it must be {' or '.join(PRECISIONS)}")
         if not 0 <= self.drop_clients < 1:
             raise GradwireError(f"drop_clients is {self.drop_clients}; it must be in [0, 1)")
         if self.weight_decay < 0:

@@ -59,15 +59,17 @@ class Linear:
         """Outputs (N, outputs, B), and what `gradients` and `back` need."""
         if x.ndim != 3:
             raise Unsupported("a linear layer is applied to more than one vector an example")
-        y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
-        return y, x
+        weight = weight.to(x.dtype)
+        y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.to(x.dtype).unsqueeze(2), weight, x)
+        return y, (x, weight)
 
     def gradients(self, slope: Tensor, weight: Tensor, kept: Any) -> tuple[Gradient, Tensor]:
         """Of weight and bias."""
+        slope, x = slope.to(weight.dtype), kept[0].to(weight.dtype)
         # The sum over examples: of a few that lie side by side it is a slow reduction, and a quick product.
         ones = slope.new_ones(slope.shape[2], 1).expand(len(slope), -1, -1)
-        return Outer(slope, kept), torch.bmm(slope, ones).squeeze(2)
+        return Outer(slope, x), torch.bmm(slope, ones).squeeze(2)
 
     def back(self, slope: Tensor, weight: Tensor, kept: Any) -> Tensor:
         """The slope at the inputs."""
-        return torch.bmm(slope.mT, weight).mT
+        return torch.bmm(slope.mT, kept[1]).mT

@@ -3,13 +3,13 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gradwire.training.gradient import in_mode
+from gradwire.training.settings import Precision
 from gradwire.training.stack.affine import Unsupported
 from gradwire.training.stack.layered import Layered, Rowwise
 from gradwire.training.stack.networks import Networks, Slopes
@@ -23,7 +23,6 @@ PATHS: Mapping[str, Callable[[nn.Module, Mode, Losses], Path]] = {
     "plain": Plain,
 }
 """The last one is what the others are compared with."""
-Precision = Literal["fp32", "bf16"]
 BUSY = 2_000_000
 """Floating-point operations in the convolutions of one image beyond which one network's keep a CPU's core busy: small
 ones of several networks gain from being one product, large ones lose by being copied for it."""
@@ -58,7 +57,7 @@ class Stack:
             weights = images.new_ones(labels.shape)
         if self.precision == "fp32":
             return self.run(networks, images, labels, weights)
-        if isinstance(self.run, Rowwise):
+        if isinstance(self.run, Layered):
             return self.run(networks, images.bfloat16(), labels, weights)
         with torch.autocast(images.device.type, torch.bfloat16):
             return self.run(networks, images, labels, weights)

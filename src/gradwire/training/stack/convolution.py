@@ -33,8 +33,8 @@ class Conv2d:
         h, s, shifted = self._grid(x.shape).h, self.stride, self._shifted(x)
         # What each row of the kernels meets, (N, C·k, h·w·B): views.
         seen = [shifted[:, i % s, :, i // s : i // s + h].flatten(2) for i in range(self.kernel[0])]
-        y = x.new_zeros(()) if bias is None else bias.unsqueeze(2)
-        for i, taps in enumerate(self._taps(weight)):
+        y = x.new_zeros(()) if bias is None else bias.to(x.dtype).unsqueeze(2)
+        for i, taps in enumerate(self._taps(weight.to(x.dtype))):
             y = y.baddbmm_(taps, seen[i]) if i else torch.baddbmm(y, taps, seen[i])
         return y.view(*y.shape[:2], h, -1, x.shape[-1]), (seen, x.shape)
 
@@ -42,12 +42,13 @@ class Conv2d:
         """Of weight and bias."""
         (seen, shape), flat, (high, wide) = kept, slope.flatten(2), self.kernel
         taps = torch.stack([torch.bmm(flat, each.mT) for each in seen], 2)
-        return taps.view(*flat.shape[:2], high, shape[1], wide).transpose(2, 3), flat.sum(2)
+        of_weight = taps.view(*flat.shape[:2], high, shape[1], wide).transpose(2, 3)
+        return of_weight.to(weight.dtype), flat.sum(2, dtype=weight.dtype)
 
     def back(self, slope: Tensor, weight: Tensor, kept: Any) -> Tensor:
         """The slope at the inputs: to all rows of blocks that a tap met, on to columns, on to pixels."""
         (_, shape), s, (high, wide) = kept, self.stride, self.kernel
-        (n, channels, *_, b), grid, taps = shape, self._grid(shape), self._taps(weight)
+        (n, channels, *_, b), grid, taps = shape, self._grid(shape), self._taps(weight.to(slope.dtype))
         folded = self._scratch("folded", (n, channels, s, s, grid.rows, grid.columns, b), slope).zero_()
         for a in range(min(s, high)):
             # Rows of the kernel that meet the same rows of pixels, a modulo s: their slopes, one below the other.
