@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import SimpleQueue
 from typing import TypeVar
 
 import torch
@@ -139,25 +138,17 @@ def _spread(
     together: Callable[[Sequence[str], Stack], T], lots: Sequence[Sequence[str]], stacks: Sequence[Stack]
 ) -> list[T]:
     """What comes of each lot of clients; as many at a time as there are stacks, each in a thread with one core."""
-    if len(stacks) == 1:
+    count = len(stacks)
+    if count == 1:
         return [together(lot, stacks[0]) for lot in lots]
-    free: SimpleQueue[Stack] = SimpleQueue()
-    for each in stacks:
-        free.put(each)
-
-    def run(lot: Sequence[str]) -> T:
-        engine = free.get()
-        try:
-            return together(lot, engine)
-        finally:
-            free.put(engine)
-
-    threads = torch.get_num_threads()
+    threads, dealt = torch.get_num_threads(), [lots[first::count] for first in range(count)]
     try:
-        with ThreadPoolExecutor(len(stacks), initializer=partial(torch.set_num_threads, 1)) as pool:
-            return list(pool.map(run, lots))
+        with ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, 1)) as pool:
+            # Which stack runs a lot is decided beforehand: a seed has to give the same table twice.
+            each = list(pool.map(lambda own, engine: [together(lot, engine) for lot in own], dealt, stacks))
     finally:
         torch.set_num_threads(threads)
+    return [each[index % count][index // count] for index in range(len(lots))]
 
 
 Came = tuple[float, dict[str, Tensor], dict[str, Tensor]]
