@@ -33,8 +33,8 @@ class Federated(Study):
         batch: B, and `epochs`, E, of local training. `lr`: of the clients.
         few: clients that train autoencoders, for `few_rounds` of `few_steps` local steps, with `few_lr` falling by a
             cosine; `warmup_rounds` and `warmup_iterations` of these; `code_lr`, the autoencoder's rate.
-        large: whether the MLP is trained under the autoencoder, too: for `large_rounds` with `large_warmup_rounds` and
-            `large_warmup_iterations`, each of which trains the autoencoder on 20 times as many numbers.
+        large: whether the MLP is trained under the autoencoder, too: for `large_rounds`, `large_warmup_rounds` of them
+            for warming up, its autoencoder in segments of `large_segment` numbers.
         victims: single images that are attacked on untrained models, and batches of `trained_batch` on models that
             one client has trained for `trained_rounds` of E epochs over `trained_images`; `iterations` of the attacks.
     """
@@ -58,9 +58,9 @@ class Federated(Study):
     code_lr: float = 1e-4
     code_passes: int = 1
     large: bool = False
-    large_rounds: int = 20
-    large_warmup_rounds: int = 2
-    large_warmup_iterations: int = 8
+    large_rounds: int = 16
+    large_warmup_rounds: int = 3
+    large_segment: int = 4096
     seeds: int = 2
     victims: int = 4
     trained_rounds: int = 5
@@ -112,11 +112,10 @@ class Federated(Study):
 
     def _codes(self, model: str, **other: int) -> str:
         """The autoencoder's spec, with these settings in place of its own in training."""
-        warmup = (self.warmup_rounds, self.warmup_iterations)
-        if model == "mlp":
-            warmup = (self.large_warmup_rounds, self.large_warmup_iterations)
-        own: dict[str, float] = dict(zip(("warmup_rounds", "warmup_iterations"), warmup, strict=True))
+        own: dict[str, float] = {"warmup_rounds": self.warmup_rounds, "warmup_iterations": self.warmup_iterations}
         own |= {"lr": self.code_lr, "passes": self.code_passes}
+        if model == "mlp":
+            own |= {"warmup_rounds": self.large_warmup_rounds, "segment": self.large_segment}
         return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
 
     def _training(
