@@ -4,17 +4,13 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
-from torch.func import jacrev, vjp
 
 from gradwire import capture
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Stack, Step, parse, sight
 from gradwire.schemes.autoencoder import LENGTHENED
 from gradwire.schemes.codec import network
-from gradwire.schemes.codec.initial import drawn
 from gradwire.schemes.codec.layers import Layers
-from gradwire.schemes.codec.tangent import Tangent
-from gradwire.schemes.codec.training import segments
 from gradwire.schemes.gradients import Full
 from gradwire.wire import InProcess
 from tests.schemes.rounds import flat, random_update
@@ -243,35 +239,6 @@ def test_a_slope_of_which_next_to_nothing_gets_through_is_lengthened_no_more_tha
     assert not flat(scheme.direct(nothing, state, Step(context, 1, 3, 8, 8, 0))[0]).any()
 
 
-def test_an_autoencoder_that_is_trained_with_jitter_answers_small_changes_by_smaller_ones():
-    slope = torch.randn(256, generator=torch.Generator().manual_seed(2))
-    largest = {}
-    for jitter in (0.0, 0.3):
-        how = f"warmup_rounds=0,warmup_iterations=1,passes=200,lr=0.002,start=uniform,jitter={jitter}"
-        scheme, layout = parse(f"autoencoder:{how}"), Layout({"weight": (16, 16)})
-        parameters = random_update(3, layout.shapes)
-        step = Step(Round(0, PARTIES, 0, layout, start=parameters), 0, 1, 8, 8, 0)
-        _, state = scheme.settle(parameters, scheme.private_state(layout, 0), step)
-        back = vjp(lambda v, w=state["weights"]: network.rebuilt(w, v), parameters["weight"].reshape(-1))[1](slope)[0]
-        largest[jitter] = float(back.norm() / slope.norm())
-    assert 2 * largest[0.3] < largest[0.0], largest
-
-
-@pytest.mark.parametrize("size", [32, 64, 1024])
-def test_a_pass_takes_every_number_once_in_pieces_that_lie_as_they_do_in_the_whole(size):
-    lengths = {"long": 5000, "short": 10, "even": 2048}
-    starts = {name: 10000 * i for i, name in enumerate(lengths)}
-    numbers = {name: torch.arange(n, dtype=torch.float64) + starts[name] for name, n in lengths.items()}
-    orders = []
-    for seed in range(5):
-        pieces = segments(numbers, size, seed)
-        assert sorted(torch.cat(pieces).tolist()) == sorted(torch.cat(list(numbers.values())).tolist())
-        assert all(int(piece[0]) % 10000 % network.SHRINK == 0 for piece in pieces)
-        assert all(size // 2 <= len(piece) <= 3 * size // 2 for piece in pieces if piece[0] != starts["short"])
-        orders.append([float(piece[0]) for piece in pieces])
-    assert len({tuple(order) for order in orders}) == 5
-
-
 def test_a_quarter_of_the_numbers_crosses_the_wire():
     training = Training()
     for _ in range(3):
@@ -355,17 +322,6 @@ def test_every_adversary_decodes_alike():
         found.append(flat(scheme.decode(seen)))
     assert torch.equal(found[0], found[1])
     torch.testing.assert_close(found[2], found[0], atol=1e-5, rtol=1e-3)
-
-
-def test_the_tangent_term_is_the_decoders_derivative_transposed_and_zero_where_no_code_would_fit_better():
-    random = torch.Generator().manual_seed(0)
-    weights, code = drawn("decode", random), torch.randn(network.code_size(24), generator=random)
-    jacobian = jacrev(lambda z: network.decode(weights, z, 24))(code)
-    gradient = torch.randn(4, 6, generator=random)
-    term = Tangent(torch.zeros(1, len(code)), code[None], weights[None])
-    torch.testing.assert_close(term.apply(Full(gradient[None]))[0], jacobian.mT @ gradient.flatten())
-    rest = gradient.flatten() - jacobian @ torch.linalg.lstsq(jacobian, gradient.flatten()[:, None]).solution[:, 0]
-    assert float(term.apply(Full(rest.view(1, 4, 6))).norm()) < 1e-4 * float(rest.norm())
 
 
 def test_victims_with_decoders_of_their_own_are_one_stack():
