@@ -1,7 +1,7 @@
 """The clients of a round train: one after another, or as batches where nothing is in the way of that.
 
-On a CPU every core has a batch of its own: PyTorch's way, several cores in each of many small products, has them wait
-for each other more than compute.
+On a CPU every core has a batch of its own where that pays: PyTorch's way, several cores in each of many small products,
+has them wait for each other more than compute.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +72,9 @@ def way(
     engine = replace(build(), precision=settings.precision)
     if engine.path == "plain":
         return Way(notes=(alone + "".join(f"; {r}" for r in engine.reasons), *products))
-    cores = torch.get_num_threads() if kind == "cpu" and engine.draws_apart else 1
+    # The layered path's many small operations gain more from a lot twice as large than from a core of their own.
+    apart = kind == "cpu" and engine.path == "rowwise" and engine.draws_apart
+    cores = torch.get_num_threads() if apart else 1
     limit = LIMITS.get(kind, ELSEWHERE) // (4 * Layout.of_model(model).size)
     # One network that keeps a core busy gains nothing from others beside it.
     size = 1 if kind == "cpu" and busy(model, dataset.shape) else max(1, min(-(-count // cores), limit))
