@@ -2,6 +2,7 @@ import pytest
 
 from gradwire.errors import GradwireError
 from gradwire.report import follow, training_table, write
+from gradwire.report.training.figure import training_figure
 
 
 def test_series_are_means_over_seeds(training_rows) -> None:
@@ -24,6 +25,15 @@ def test_final_table(training_rows) -> None:
         *("powersgd:rank=4", "10", "26 kB", "1 MB", "38×", "0.500", "0.600", "75.0 ± 7.1 %", "5 s"),
     )
     assert len(training_table(follow(training_rows), brief=True).columns) == 7
+
+
+def test_bytes_within_a_decade_stand_on_an_axis_with_ticks(training_rows) -> None:
+    both, one = follow(training_rows), follow(training_rows)[:1]
+    for series, scale in ((both, "log"), (one, "linear")):
+        axis = training_figure(series).axes[3]
+        assert axis.get_xscale() == scale
+        least, most = axis.get_xlim()
+        assert any(least <= tick <= most for tick in axis.get_xticks())
 
 
 def test_report_of_a_training_run(write_run, training_rows) -> None:

@@ -26,12 +26,15 @@ def training_figure(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
             _line(losses, x, [p.train_loss for p in points], index, one.name, theme, faint=True)
             _line(losses, x, [p.test_loss for p in points], index, one.name, theme)
             _line(accuracies, x, [100 * p.test_accuracy for p in points], index, one.name, theme)
-    for column, label in enumerate(("rounds", "bytes sent up (log scale)")):
+    every = [point.bytes_up for one in series for point in one.points if point.bytes_up > 0]
+    # Within a decade a logarithmic axis may have no tick at all.
+    wide = bool(every) and max(every) >= 10 * min(every)
+    for column, label in enumerate(("rounds", "bytes sent up (log scale)" if wide else "bytes sent up")):
         axes[column].set_ylabel("loss: test, and training (faint)")
         axes[2 + column].set_ylabel("test accuracy, %")
         axes[2 + column].set_xlabel(label)
     for ax in (axes[1], axes[3]):
-        ax.set_xscale("log")
+        ax.set_xscale("log" if wide else "linear")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     handles, names = axes[2].get_legend_handles_labels()
