@@ -176,7 +176,7 @@ class Autoencoder(Scheme, Practice):
         now = layers.layout.flatten(parameters).detach()
         if "left" in state:
             now = now + (state.pop("own") - state.pop("left")).detach()
-        elif step.index == 0 and not training:
+        elif step.index == 0 and not training and self.steps != "replaced":
             start = beginning(step.round).to(now)
             now = now + layers.preimage(state["weights"], start) - start
         if training:
