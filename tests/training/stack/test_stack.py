@@ -167,6 +167,21 @@ def test_convolutions_of_any_geometry(kernel, stride, padding, bias, size):
             torch.testing.assert_close(slopes[path].gradients[key], due, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("path", ["layered", "rowwise"])
+def test_max_pooling_meets_a_relu_from_either_side(path):
+    """It is put in front of one: entries that a ReLU cuts off are equal, and none of them may get a slope."""
+    torch.manual_seed(0)
+    first = nn.Conv2d(2, 3, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2)
+    second = nn.Conv2d(3, 2, 2), nn.MaxPool2d(2, 1), nn.ReLU()
+    model = nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(2, 10)).double()
+    for scale in (-1.0, 0.0, 1.0):
+        images, labels = torch.randint(0, 2, (2, 3, 2, 8, 8)).double() * scale, torch.randint(10, (2, 3))
+        ours, due = (stack(model, (2, 8, 8), path=each) for each in (path, "plain"))
+        ours, due = (each.slopes(Networks.repeat(model, 2), images, labels) for each in (ours, due))
+        for key, gradient in due.gradients.items():
+            torch.testing.assert_close(ours.gradients[key], gradient, rtol=1e-9, atol=1e-12)
+
+
 def test_convolutions_of_groups_and_dilation_run_rowwise():
     model = nn.Sequential(nn.Conv2d(2, 4, 3, dilation=2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)).double()
     images, labels = torch.rand(2, 3, 2, 8, 8, dtype=torch.float64), torch.randint(10, (2, 3))

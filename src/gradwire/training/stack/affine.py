@@ -4,7 +4,6 @@ Examples come last, (N, features, B), so that inner loops run over all examples,
 product over networks.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,20 +32,6 @@ class Outer:
 
 
 Gradient = Tensor | Outer
-
-
-class Scratch:
-    """Memory that is used again at every step: fresh pages cost more than the products that fill them."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, Tensor] = {}
-
-    def __call__(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
-        """A tensor of this shape, as it was left the last time; zeros at first."""
-        held = self._held.get(name)
-        if held is None or held.shape != tuple(shape) or (held.dtype, held.device) != (like.dtype, like.device):
-            self._held[name] = held = like.new_zeros(shape)
-        return held
 
 
 class Linear:
