@@ -76,14 +76,14 @@ class Federated(Study):
         """The known answers: what schemes cost, and what they hide."""
         many = (
             f"{self.images} images, {self.sample} of {self.clients} clients, {self.rounds} rounds, B = {self.batch}, "
-            f"E = {self.epochs}, {self.seeds} seeds"
+            f"E = {self.epochs}, {self._seeds()}"
         )
         victims = f"{self.victims} victims, {self.iterations} steps"
         scales = {(model, partition): many for model in MODELS for partition in PARTITIONS.values()}
         for model in MODELS:
             scales[model, FEW] = (
                 f"{self.images} images, {self.few} clients, {self._rounds(model)} rounds of {self.few_steps} steps, "
-                f"B = {self.batch}, {self.seeds} seeds"
+                f"B = {self.batch}, {self._seeds()}"
             )
         return [*accuracies(rows, scales), *leaks(rows, victims)]
 
@@ -102,6 +102,9 @@ class Federated(Study):
                         yield self._training(FASHION, model, written, scheme, scheme, seed, dealt)
             for scheme in ("none", SPARSIFY):
                 yield self._training(CIFAR, "lenet", "IID", scheme, scheme, seed, many)
+
+    def _seeds(self) -> str:
+        return f"{self.seeds} seed{'s' * (self.seeds > 1)}"
 
     def _coded(self, model: str) -> bool:
         return model == "lenet" or self.large
@@ -153,7 +156,8 @@ class Federated(Study):
                 yield self._audit(model, "IID", scheme, scheme, gradient)
                 yield self._audit(model, "trained", scheme, scheme, trained)
             if self._coded(model):
-                yield self._audit(model, FEW, "autoencoder", fresh, {})
+                for name, scheme in {"autoencoder": fresh, "none": "none"}.items():
+                    yield self._audit(model, FEW, name, scheme, {})
                 yield self._audit(model, "trained", "autoencoder", warmed, trained)
 
     def _audit(self, model: str, at: str, name: str, scheme: str, further: Mapping[str, object]) -> Cell:

@@ -17,6 +17,8 @@ from gradwire.report.formats import size, times
 from gradwire.report.rows import BASELINE
 
 _DASHES: dict[str, Any] = {"naive": (0, (4, 2)), "adaptive": "solid"}
+_TALL = 0.12
+"""SSIM that two lines of text stand for."""
 
 
 def leakage_figure(summaries: Sequence[Summary], theme: Theme = LIGHT) -> Figure:
@@ -46,13 +48,17 @@ def _panel(ax: Axes, summaries: Sequence[Summary], families: Sequence[str], them
         for knowledge in KNOWLEDGE:
             points = [s for s in summaries if s.family == family and s.knowledge == knowledge]
             _line(ax, sorted(points, key=lambda s: s.bytes_up), index, knowledge, theme)
+    ax.axhline(SUCCESS, color=theme.ink, linewidth=0.9, linestyle=":", zorder=1.5)
+    levels = [(SUCCESS, f"success\n≥ {SUCCESS}")]
     baseline = [s for s in summaries if s.scheme == BASELINE]
     if baseline:
         best = max(baseline, key=lambda s: s.ssim)
         ax.axhline(best.ssim, color=theme.ink, linewidth=1.4, zorder=1.5)
-        _note(ax, best.ssim, f"none\n{size(best.bytes_up)}", theme)
-    ax.axhline(SUCCESS, color=theme.ink, linewidth=0.9, linestyle=":", zorder=1.5)
-    _note(ax, SUCCESS, f"success\n≥ {SUCCESS}", theme)
+        levels.append((best.ssim, f"none\n{size(best.bytes_up)}"))
+    levels.sort()
+    apart = levels[-1][0] - levels[0][0] >= _TALL
+    for (height, text), side in zip(levels, ("top", "bottom"), strict=False):
+        _note(ax, height, text, theme, "center" if apart or len(levels) == 1 else side)
     ax.set_xscale("log")
     ax.set_xlim(_limits(summaries))
     ax.xaxis.set_major_locator(_ticks(summaries))
@@ -88,14 +94,14 @@ def _line(ax: Axes, points: Sequence[Summary], index: int, knowledge: str, theme
     ax.fill_between(x, low, high, color=colour, alpha=0.13 if knowledge == "adaptive" else 0.07, linewidth=0)
 
 
-def _note(ax: Axes, height: float, text: str, theme: Theme) -> None:
+def _note(ax: Axes, height: float, text: str, theme: Theme, side: str) -> None:
     ax.annotate(
         text,
         (1, height),
         xytext=(5, 0),
         xycoords=ax.get_yaxis_transform(),
         textcoords="offset points",
-        va="center",
+        va=side,
         color=theme.ink,
         fontsize="small",
     )

@@ -87,7 +87,7 @@ def reconstructions_figure(truth: Sequence[NDArray[np.uint8]], shown: Sequence[S
     count, told = len(truth), labels(row.pair.setting for row in shown)
     lines = len(shown) + 1
     block = max(count * (_TILE + _GAP) - _GAP, _TITLE)
-    margin, gutter, line, head = 190, 28, _TILE + 12, 40
+    margin, gutter, line, head = 215, 28, _TILE + 12, 40
     width, height = margin + 2 * block + gutter + 16, head + lines * line + 8
     figure = Figure(figsize=(width / 100, height / 100), facecolor=LIGHT.paper)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from gradwire.report.audit.summary import Summary, pair, summarise
@@ -73,11 +74,20 @@ def protection_table(found: Sequence[Protection]) -> Table:
 
 
 def protection_figure(found: Sequence[Protection], theme: Theme = LIGHT) -> Figure:
-    """Two panels: accuracy against ratio, and against SSIM, hollow for the naive adversary, filled for the adaptive."""
+    """Two panels: accuracy against ratio, and against SSIM, hollow for the naive adversary, filled for the adaptive.
+
+    A name is "group: scheme"; schemes are told apart by colour, groups by marker.
+    """
     figure, (cost, leak) = panels(theme, 1, 2, 5.6, 4.4)
-    for index, each in enumerate(found):
-        color, marker = theme.lines[index % len(theme.lines)], MARKERS[index // len(theme.lines) % len(MARKERS)]
-        _dot(cost, each.ratio, each, theme, color, marker, label=plain(each.name))
+    groups, schemes = (list(dict.fromkeys(_parts(each.name)[i] for each in found)) for i in range(2))
+    laps = -(-len(schemes) // len(theme.lines))
+    looks: dict[str, tuple[str, str]] = {}
+    for each in found:
+        group, scheme = _parts(each.name)
+        lap, index = divmod(schemes.index(scheme), len(theme.lines))
+        color, marker = theme.lines[index], MARKERS[(groups.index(group) * laps + lap) % len(MARKERS)]
+        looks[each.name] = color, marker
+        _dot(cost, each.ratio, each, theme, color, marker)
         if len(each.leaked) == 2:
             ends = [each.leaked["naive"], each.leaked["adaptive"]]
             leak.plot(ends, [100 * each.accuracy] * 2, color=color, linewidth=1, alpha=0.6)
@@ -90,21 +100,33 @@ def protection_figure(found: Sequence[Protection], theme: Theme = LIGHT) -> Figu
     leak.set_xlabel("SSIM with the private image: hollow naive, filled adaptive")
     leak.set_xlim(-0.05, 1.05)
     cost.set_ylabel("test accuracy in per cent")
-    legend(cost, theme, loc="best")
+    legend(cost, theme, handles=_handles(looks, groups, laps, theme), loc="best")
     return figure
 
 
-def _dot(
-    ax: Axes,
-    x: float,
-    each: Protection,
-    theme: Theme,
-    color: str,
-    marker: str,
-    *,
-    hollow: bool = False,
-    label: str | None = None,
-) -> None:
+def _parts(name: str) -> tuple[str, str]:
+    """Group and scheme of a name."""
+    group, _, scheme = name.rpartition(": ")
+    return group, scheme
+
+
+def _handles(looks: Mapping[str, tuple[str, str]], groups: Sequence[str], laps: int, theme: Theme) -> Sequence[Line2D]:
+    """A legend's lines: schemes, as they look in the first group that has them, and groups where there are several."""
+    schemes: dict[str, tuple[str, str]] = {}
+    for name, look in looks.items():
+        schemes.setdefault(_parts(name)[1], look)
+    told = [*schemes.items()]
+    if len(groups) > 1:
+        if laps == 1:
+            told = [(scheme, (color, "o")) for scheme, (color, _) in told]
+        told += [(group, (theme.ink, MARKERS[i * laps % len(MARKERS)])) for i, group in enumerate(groups)]
+    return [
+        Line2D([], [], linestyle="none", marker=marker, color=color, label=plain(name))
+        for name, (color, marker) in told
+    ]
+
+
+def _dot(ax: Axes, x: float, each: Protection, theme: Theme, color: str, marker: str, *, hollow: bool = False) -> None:
     ax.plot(
         [x],
         [100 * each.accuracy],
@@ -113,6 +135,5 @@ def _dot(
         markersize=7,
         markeredgecolor=color,
         markerfacecolor=theme.paper if hollow else color,
-        label=label,
         zorder=3,
     )
