@@ -42,10 +42,16 @@ class Pictures:
 
 
 def network(name="mlp"):
-    if name != "norm":
-        return models.build(name, Pictures.shape, CLASSES, seed=0).double()
+    """A model by its name; "norm" has batch norm, "busy" keeps a core busy, "dropping" does too and has dropout."""
     torch.manual_seed(0)
-    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, CLASSES)
+    if name == "norm":
+        layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, CLASSES)
+    elif name in ("busy", "dropping"):
+        inside = nn.Dropout(0.5 if name == "dropping" else 0.0)
+        wide = nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+        layers = *wide, inside, nn.Flatten(), nn.Linear(576, CLASSES)
+    else:
+        return models.build(name, Pictures.shape, CLASSES, seed=0).double()
     return nn.Sequential(*layers).double()
 
 
@@ -237,26 +243,23 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_every_core_has_clients_of_its_own(threads):
+def test_a_network_that_keeps_a_core_busy_has_it_to_itself(threads):
     how = {"clients": 5, "rounds": 2, "batch_size": 4, "local_epochs": 1, "lr": 0.1, "partition": "dirichlet:1.0"}
     threads(2)
-    state, again = trained(how, "mlp"), trained(how, "mlp")
-    assert "clients train 3 at a time, as one batch, on each of 2 cores" in state.notes[0]
+    state, again = trained(how, "busy"), trained(how, "busy")
+    assert state.notes[0] == "clients train one at a time, on each of 2 cores, by the rowwise path"
     assert torch.get_num_threads() == 2
     assert all(torch.equal(p, q) for p, q in zip(state.model.parameters(), again.model.parameters(), strict=True))
-    same(state, fedavg(how, "mlp"))
+    same(state, fedavg(how, "busy"))
 
 
-def test_a_network_that_keeps_a_core_busy_has_it_to_itself(threads):
+def test_there_are_no_more_cores_than_clients_and_small_networks_share_them(threads):
     pictures, settings = Pictures(), TrainSettings(clients=4, local_steps=2)
     shards = partition.split("iid", pictures.labels, 4, 0)
-    large = nn.Sequential(
-        nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.Flatten(), nn.Linear(2304, CLASSES)
-    )
-    threads(3)
-    chosen = way(settings, parse("none"), large, pictures, shards, 4)
-    assert (len(chosen.stacks), chosen.size) == (3, 1)
-    assert chosen.notes == ("clients train one at a time, on each of 3 cores, by the rowwise path",)
+    for count, name, stacks, size in ((3, "busy", 3, 1), (8, "busy", 4, 1), (3, "mlp", 1, 4), (3, "lenet", 1, 4)):
+        threads(count)
+        chosen = way(settings, parse("none"), network(name).float(), pictures, shards, 4)
+        assert (len(chosen.stacks), chosen.size) == (stacks, size)
 
 
 def test_what_clients_draw_does_not_depend_on_the_number_of_cores(threads):
@@ -264,14 +267,7 @@ def test_what_clients_draw_does_not_depend_on_the_number_of_cores(threads):
     ends = []
     for count in (1, 2, 4):
         threads(count)
-        dropping = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.LazyLinear(CLASSES)).double()
-        with torch.no_grad():
-            dropping(torch.zeros(1, *Pictures.shape, dtype=torch.float64))
-        for p in dropping.parameters():
-            nn.init.zeros_(p)
-        state = begin(TrainSettings(**how), dropping)
-        train(state, TrainSettings(**how), Pictures())
-        ends.append(state)
+        ends.append(trained(how, "dropping"))
     for other in ends[1:]:
         same(ends[0], other.model.state_dict())
 

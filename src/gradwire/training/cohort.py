@@ -72,12 +72,12 @@ def way(
     engine = replace(build(), precision=settings.precision)
     if engine.path == "plain":
         return Way(notes=(alone + "".join(f"; {r}" for r in engine.reasons), *products))
-    # The layered path's many small operations gain more from a lot twice as large than from a core of their own.
-    apart = kind == "cpu" and engine.path == "rowwise" and engine.draws_apart
-    cores = torch.get_num_threads() if apart else 1
+    # One network that keeps a core busy gains nothing from others beside it; small ones gain more from being one batch
+    # over all cores than from a core of their own, whose threads wait for each other at every small operation.
+    alone_on_core = kind == "cpu" and busy(model, dataset.shape)
+    cores = torch.get_num_threads() if alone_on_core and engine.draws_apart else 1
     limit = LIMITS.get(kind, ELSEWHERE) // (4 * Layout.of_model(model).size)
-    # One network that keeps a core busy gains nothing from others beside it.
-    size = 1 if kind == "cpu" and busy(model, dataset.shape) else max(1, min(-(-count // cores), limit))
+    size = 1 if alone_on_core else max(1, min(count, limit))
     cores = min(cores, -(-count // size))
     batch = f"{size} at a time, as one batch" if size > 1 else "one at a time"
     each = f", on each of {cores} cores" if cores > 1 else ""
@@ -175,13 +175,9 @@ def _together(
     device = next(iter(networks.parameters.values())).device
     total = torch.zeros(len(shards), dtype=torch.float64, device=device)
     seen = torch.zeros_like(total)
-    for index in range(max(len(each.plan) for each in work)):
-        where, counted = _batch(
-            [
-                own[each.plan[index]] if index < len(each.plan) else own[:0]
-                for own, each in zip(shards, work, strict=True)
-            ]
-        )
+    for where, counted in zip(*_batches(shards, [each.plan for each in work]), strict=True):
+        width = int(counted.sum(1).max())
+        where, counted = where[:, :width], counted[:, :width]
         images, labels = (tensor.to(device).unflatten(0, where.shape) for tensor in dataset.batch(where.flatten()))
         full, counts = bool(counted.all()), counted.sum(1).to(device)
         slopes = engine.slopes(networks, images, labels, None if full else counted.to(images))
@@ -196,8 +192,14 @@ def _together(
     ]
 
 
-def _batch(positions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Positions of every client's examples, shape (N, B), and which of them count."""
-    sizes = torch.tensor([len(each) for each in positions])
-    where = torch.nn.utils.rnn.pad_sequence(list(positions), batch_first=True)
-    return where, torch.arange(where.shape[1]) < sizes[:, None]
+def _batches(shards: Sequence[Tensor], plans: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Positions of every step's, every client's examples, shape (S, N, B), and which of them count."""
+    none, steps = shards[0][:0], range(max(len(plan) for plan in plans))
+    taken = [
+        shard[plan[step]] if step < len(plan) else none
+        for step in steps
+        for shard, plan in zip(shards, plans, strict=True)
+    ]
+    where = torch.nn.utils.rnn.pad_sequence(taken, batch_first=True)
+    counted = torch.arange(where.shape[1]) < torch.tensor([len(own) for own in taken])[:, None]
+    return where.unflatten(0, (len(steps), -1)), counted.unflatten(0, (len(steps), -1))
