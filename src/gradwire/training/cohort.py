@@ -1,7 +1,7 @@
 """The clients of a round train: one after another, or as batches where nothing is in the way of that.
 
-On a CPU every core has a batch of its own where that pays: PyTorch's way, several cores in each of many small products,
-has them wait for each other more than compute.
+On a CPU small networks are one batch that all cores share. A network that keeps a core busy has one to itself: several
+in each of its products would wait for each other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
