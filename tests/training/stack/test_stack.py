@@ -167,6 +167,16 @@ def test_convolutions_of_any_geometry(kernel, stride, padding, bias, size):
             torch.testing.assert_close(slopes[path].gradients[key], due, rtol=1e-9, atol=1e-12)
 
 
+def test_what_one_batch_leaves_behind_is_no_part_of_the_next():
+    model = models.build("lenet", SHAPE, 10, seed=0).double()
+    engine, due = (stack(model, SHAPE, path=path) for path in ("layered", "plain"))
+    for step, (count, size) in enumerate([(2, 4), (2, 3), (3, 4), (2, 4), (2, 4)]):
+        work = Networks.repeat(model, count), *batches(count, size, seed=step)
+        expected = due.slopes(*work).gradients
+        for key, gradient in engine.slopes(*work).gradients.items():
+            torch.testing.assert_close(gradient, expected[key], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("path", ["layered", "rowwise"])
 def test_max_pooling_meets_a_relu_from_either_side(path):
     """It is put in front of one: entries that a ReLU cuts off are equal, and none of them may get a slope."""
