@@ -41,12 +41,15 @@ class Linear:
         self.biased = layer.bias is not None
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Any]:
-        """Outputs (N, outputs, B), and what `gradients` and `back` need."""
+        """Outputs, and what `gradients` and `back` need."""
         if x.ndim != 3:
             raise Unsupported("a linear layer is applied to more than one vector an example")
         weight = weight.to(x.dtype)
-        y = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.to(x.dtype).unsqueeze(2), weight, x)
-        return y, (x, weight)
+        return self.product(x, weight, None if bias is None else bias.to(x.dtype)), (x, weight)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The outputs."""
+        return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
 
     def gradients(self, slope: Tensor, weight: Tensor, kept: Any) -> tuple[Gradient, Tensor]:
         """Of weight and bias."""

@@ -21,11 +21,10 @@ from gradwire.training.stack.networks import Networks, Slopes
 from gradwire.training.stack.paths import Losses, each, means
 from gradwire.wire.view import Mode
 
-Affine = affine.Linear | convolution.Conv2d | rowwise.Linear | rowwise.Conv2d
+Affine = affine.Linear | convolution.Conv2d | rowwise.Conv2d
 Follower = Callable[[Tensor], Tensor]
 """A layer without parameters, on all networks' examples."""
 ENTRYWISE = (nn.ReLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
-
 KNOWN = (*ENTRYWISE, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d)
 
 

@@ -11,22 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradwire.training.stack import affine
 from gradwire.training.stack.affine import Gradient, Outer, Unsupported
 
 
-class Linear:
+class Linear(affine.Linear):
     """y = a·Wᵀ + b."""
 
-    def __init__(self, layer: nn.Linear):
-        self.biased = layer.bias is not None
-
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Any]:
-        """Outputs (N, B, outputs), and what `gradients` and `back` need."""
-        if x.ndim != 3:
-            raise Unsupported("a linear layer is applied to more than one vector an example")
-        weight = weight.to(x.dtype)
-        y = torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.to(x.dtype).unsqueeze(1), x, weight.mT)
-        return y, (x, weight)
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The outputs, (N, B, outputs)."""
+        return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
     def gradients(self, slope: Tensor, weight: Tensor, kept: Any) -> tuple[Gradient, Tensor]:
         """Of weight and bias."""
