@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from gradwire.bench import federated
-from gradwire.bench.federated import Setting, paces
+from gradwire.bench.federated import FederatedSetting, paces
 from gradwire.cli import main
 from gradwire.errors import GradwireError
 
-SMALL = Setting("digits", "mlp", 1000, 10, 3, 10)
+SMALL = FederatedSetting("digits", "mlp", 1000, 10, 3, 10)
 
 
 def test_the_loop_and_gradwire_do_equal_work():
@@ -35,7 +35,12 @@ def test_the_command_prints_and_writes_its_table(monkeypatch, tmp_path, capsys):
     ("setting", "rounds", "others", "message"),
     [
         (SMALL, 1, {}, "rounds is 1; it must be at least 2"),
-        (Setting("digits", "mlp", 1001, 10, 3, 10), 2, {}, "1001 examples do not give 10 clients full batches"),
+        (
+            FederatedSetting("digits", "mlp", 1001, 10, 3, 10),
+            2,
+            {},
+            "1001 examples do not give 10 clients full batches",
+        ),
         (SMALL, 2, {"pfl": "/nowhere/python"}, "rounds by pfl cannot be measured with /nowhere/python: No such file"),
         (SMALL, 2, {"pfl": sys.executable}, "rounds by pfl cannot be measured with .*: ModuleNotFoundError"),
     ],

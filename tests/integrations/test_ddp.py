@@ -9,7 +9,7 @@ from gradwire.errors import GradwireError
 from gradwire.integrations import ddp_hook
 from gradwire.integrations.memory import gather, split
 from gradwire.integrations.recording import Recording
-from gradwire.schemes import Layout, Round, parse, sight
+from gradwire.schemes import Layout, Round, observation, parse
 from gradwire.schemes.buckets import Bucketed
 from gradwire.schemes.gradients import Full
 from gradwire.seeds import number
@@ -136,7 +136,7 @@ def test_a_recorded_step_is_a_view_of_it(tmp_path, spec):
         view = recorded.view(network(), tuple(inputs.shape), labels)
         assert all(torch.equal(view.model.state_dict()[name], tensor) for name, tensor in before.items())
         cross_entropy(view.model(inputs), labels).backward()
-        scheme, seen = sight(view)
+        scheme, seen = observation(view)
         measured = scheme.measure(seen)
         assert set(measured) == set(before)
         for name, terms in measured.items():

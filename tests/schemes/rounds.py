@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gradwire.schemes import Layout, Round, Scheme, Sight, introduce, parse
+from gradwire.schemes import Layout, Observation, Round, Scheme, exchange_keys, parse
 from gradwire.wire import SERVER, InProcess, client
 
 
@@ -23,7 +23,7 @@ class Cluster:
     def of(cls, spec: str, updates: list[dict[str, torch.Tensor]]) -> "Cluster":
         scheme, layout = parse(spec), Layout.of(updates[0])
         states = {client(i): scheme.private_state(layout, secret=i) for i in range(len(updates))}
-        private = introduce(scheme, states)
+        private = exchange_keys(scheme, states)
         return cls(scheme, layout, len(updates), 0, scheme.public_state(layout), private)
 
     def play(self, updates: list[dict[str, torch.Tensor]]):
@@ -40,7 +40,7 @@ class Cluster:
             for name in self.layout.shapes:
                 torch.testing.assert_close(outcome.aggregate[name], served.aggregate[name])
         messages = list(transport.transcript.messages())
-        sight = Sight(
+        observation = Observation(
             {m.phase: m.tensors for m in messages if m.sender == parties[0]},
             {m.phase: m.tensors for m in messages if m.sender == SERVER},
             self.public,
@@ -50,7 +50,7 @@ class Cluster:
         self.public = served.public
         self.round += 1
         self.bytes_up = transport.transcript.bytes_up(parties[0])
-        return served.aggregate, sight
+        return served.aggregate, observation
 
 
 SHAPES = {"conv.weight": (6, 4, 3, 3), "conv.bias": (6,), "head.weight": (10, 24), "head.bias": (10,)}

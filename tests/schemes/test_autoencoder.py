@@ -7,7 +7,7 @@ from torch import nn
 
 from gradwire import capture
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, Stack, Step, parse, sight
+from gradwire.schemes import Layout, LocalStep, Round, StackedMeasurement, observation, parse
 from gradwire.schemes.autoencoder import LENGTHENED
 from gradwire.schemes.codec import network
 from gradwire.schemes.codec.layers import Layers
@@ -40,7 +40,9 @@ class Training:
             for index in range(steps):
                 change = random_update(1000 * self.round + 10 * index + len(party), SHAPES)
                 stepped = {n: p - 0.01 * change[n] for n, p in now.items()}
-                now, state = self.scheme.practice.settle(stepped, state, Step(context, index, steps, 8, 64, 0))
+                now, state = self.scheme.step_hook.after_step(
+                    stepped, state, LocalStep(context, index, steps, 8, 64, 0)
+                )
             if tamper and party == parties[0]:
                 state = tamper(state)
             self.settled[party] = now
@@ -103,7 +105,7 @@ def test_warming_up_iterations_are_not_perturbed_and_those_after_them_are():
     scheme, parameters, state, context = alone("warmup_iterations=2,passes=1")
     left = []
     for index in range(3):
-        now, state = scheme.settle(parameters, state, Step(context, index, 3, 8, 8, index))
+        now, state = scheme.after_step(parameters, state, LocalStep(context, index, 3, 8, 8, index))
         left.append(now)
     assert torch.equal(flat(left[0]), flat(parameters))
     assert torch.equal(flat(left[1]), flat(parameters))
@@ -114,8 +116,8 @@ def test_warming_up_iterations_are_not_perturbed_and_those_after_them_are():
 @pytest.mark.parametrize("start", ["projection", "uniform"])
 def test_training_it_brings_its_output_nearer(start):
     scheme, parameters, fresh, context = alone(f"warmup_iterations=60,warmup_rounds=0,lr=0.001,start={start}")
-    before, _ = scheme.settle(parameters, fresh | {"told": torch.ones(())}, Step(context, 0, 1, 8, 8, 0))
-    after, state = scheme.settle(parameters, fresh, Step(context, 0, 1, 8, 8, 0))
+    before, _ = scheme.after_step(parameters, fresh | {"told": torch.ones(())}, LocalStep(context, 0, 1, 8, 8, 0))
+    after, state = scheme.after_step(parameters, fresh, LocalStep(context, 0, 1, 8, 8, 0))
     assert int(state["fits"]) == 2 * 60 * LAYERS
     error = [float((flat(each) - flat(parameters)).square().mean()) for each in (before, after)]
     assert error[1] < 0.7 * error[0]
@@ -134,7 +136,7 @@ def test_all_autoencoders_begin_alike():
 def test_the_rate_falls_while_all_warm_up_and_is_whole_for_who_comes_later(index, left):
     scheme, parameters, state, _ = alone("warmup_rounds=4,warmup_iterations=1,passes=1,lr=0.01,segment=32000")
     context = Round(index, PARTIES, 0, LAYOUT, start=parameters)
-    _, after = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))
+    _, after = scheme.after_step(parameters, state, LocalStep(context, 0, 1, 8, 8, 0))
     # Adam's first step is λ long in every direction, and its next ones are no longer than that, or hardly.
     farthest = float((after["weights"] - state["weights"]).abs().max())
     assert 0.01 * left < farthest < 1.5 * LAYERS * 0.01 * left
@@ -145,7 +147,7 @@ def test_how_large_parameters_are_makes_no_difference(factor):
     left = []
     for size in (1.0, factor):
         scheme, parameters, state, context = alone("warmup_iterations=5,warmup_rounds=0", size)
-        left.append(flat(scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))[0]))
+        left.append(flat(scheme.after_step(parameters, state, LocalStep(context, 0, 1, 8, 8, 0))[0]))
     torch.testing.assert_close(left[1], factor * left[0], atol=1e-4 * factor, rtol=1e-4)
 
 
@@ -153,13 +155,13 @@ def test_a_layer_of_zeros_is_encoded_as_it_is():
     scheme, parameters, state, _ = alone("warmup_iterations=5,warmup_rounds=0")
     zeros = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
     context = Round(0, PARTIES, 0, LAYOUT, start=zeros)
-    left, _ = scheme.settle(zeros, state, Step(context, 0, 1, 8, 8, 0))
+    left, _ = scheme.after_step(zeros, state, LocalStep(context, 0, 1, 8, 8, 0))
     assert torch.isfinite(flat(left)).all()
 
 
 def through(scheme, parameters, state, context):
     """What a client's autoencoder makes of parameters."""
-    return scheme.settle(parameters, state, Step(context, 1, 2, 8, 8, 0))[0]
+    return scheme.after_step(parameters, state, LocalStep(context, 1, 2, 8, 8, 0))[0]
 
 
 @pytest.mark.parametrize("steps", ["through", "straight", "replaced"])
@@ -170,21 +172,21 @@ def test_steps_go_on_from_ones_own_parameters_or_from_what_the_autoencoder_makes
     now, state, expected = parameters, fresh, parameters
     for index, change in enumerate(changes, start=1):
         stepped = {n: p + change[n] for n, p in now.items()}
-        now, state = scheme.settle(stepped, state, Step(context, index, 5, 8, 8, 0))
+        now, state = scheme.after_step(stepped, state, LocalStep(context, index, 5, 8, 8, 0))
         start = through(scheme, expected, fresh, context) if steps == "replaced" and index > 1 else expected
         expected = {n: p + change[n] for n, p in start.items()}
         left = through(scheme, expected, fresh, context)
         torch.testing.assert_close(flat(now), flat(left), atol=1e-5, rtol=1e-4)
     if steps != "replaced":
         torch.testing.assert_close(state["own"].detach(), flat(expected), atol=1e-5, rtol=1e-4)
-    _, after = scheme.settle(now, state, Step(context, 4, 5, 8, 8, 0))
+    _, after = scheme.after_step(now, state, LocalStep(context, 4, 5, 8, 8, 0))
     assert set(after) == set(fresh) | {"code"}
     assert not any(tensor.requires_grad for tensor in after.values())
 
 
 def test_errors_do_not_add_up_over_rounds_in_which_nothing_is_learned():
     scheme, parameters, state, context = alone("warmup_rounds=0,warmup_iterations=100,lr=0.001")
-    left, state = scheme.settle(parameters, state, Step(context, 0, 1, 8, 8, 0))
+    left, state = scheme.after_step(parameters, state, LocalStep(context, 0, 1, 8, 8, 0))
     state["told"] = torch.ones(())
     layers = Layers.of(replace(context, start=left))
 
@@ -193,7 +195,7 @@ def test_errors_do_not_add_up_over_rounds_in_which_nothing_is_learned():
 
     now, fed_back = left, flat(left)
     for _ in range(10):
-        now, _ = scheme.settle(now, state, Step(replace(context, start=now), 0, 1, 8, 8, 0))
+        now, _ = scheme.after_step(now, state, LocalStep(replace(context, start=now), 0, 1, 8, 8, 0))
         fed_back = again(fed_back)
     off, fed_back_off = (float((each - flat(left)).norm() / flat(left).norm()) for each in (flat(now), fed_back))
     assert off < 0.3 * fed_back_off
@@ -209,9 +211,9 @@ def test_a_step_follows_the_slope_at_ones_own_parameters_and_lowers_the_loss_as_
         left = through(scheme, LAYOUT.unflatten(vector), fresh, context)
         return float((flat(left) - flat(goal)).square().sum() / 2)
 
-    left, state = scheme.settle(parameters, fresh, Step(context, 0, 3, 8, 8, 0))
+    left, state = scheme.after_step(parameters, fresh, LocalStep(context, 0, 3, 8, 8, 0))
     plain = {name: left[name] - goal[name] for name in goal}
-    step = flat(scheme.direct(plain, state, Step(context, 1, 3, 8, 8, 0))[0])
+    step = flat(scheme.before_step(plain, state, LocalStep(context, 1, 3, 8, 8, 0))[0])
     random = torch.Generator().manual_seed(3)
     slopes = []
     for along in (step, torch.randn(NUMBERS, generator=random, dtype=torch.float64)):
@@ -222,21 +224,21 @@ def test_a_step_follows_the_slope_at_ones_own_parameters_and_lowers_the_loss_as_
     assert slopes[0] == pytest.approx(float(flat(plain).square().sum()), rel=1e-3)
     for steps in ("straight", "replaced"):
         other = replace(scheme, steps=steps)
-        assert other.direct(plain, state, Step(context, 1, 3, 8, 8, 0))[0] is plain
+        assert other.before_step(plain, state, LocalStep(context, 1, 3, 8, 8, 0))[0] is plain
 
 
 def test_a_slope_of_which_next_to_nothing_gets_through_is_lengthened_no_more_than_so_many_times():
     scheme, parameters, state, context = alone("warmup_rounds=0,start=uniform")  # whose derivative is very small
     state["told"] = torch.ones(())
     slope = random_update(5, SHAPES)
-    _, state = scheme.settle(parameters, state, Step(context, 0, 3, 8, 8, 0))
+    _, state = scheme.after_step(parameters, state, LocalStep(context, 0, 3, 8, 8, 0))
     (back,) = torch.autograd.grad(state["left"], state["own"], flat(slope), retain_graph=True)
     assert 0 < float(LENGTHENED * back.norm()) < 0.1 * float(flat(slope).norm())
-    step = flat(scheme.direct(slope, state, Step(context, 1, 3, 8, 8, 0))[0])
+    step = flat(scheme.before_step(slope, state, LocalStep(context, 1, 3, 8, 8, 0))[0])
     torch.testing.assert_close(step, LENGTHENED * back)
-    _, state = scheme.settle(parameters, state, Step(context, 0, 3, 8, 8, 0))
+    _, state = scheme.after_step(parameters, state, LocalStep(context, 0, 3, 8, 8, 0))
     nothing = {name: torch.zeros_like(tensor) for name, tensor in slope.items()}
-    assert not flat(scheme.direct(nothing, state, Step(context, 1, 3, 8, 8, 0))[0]).any()
+    assert not flat(scheme.before_step(nothing, state, LocalStep(context, 1, 3, 8, 8, 0))[0]).any()
 
 
 def test_a_quarter_of_the_numbers_crosses_the_wire():
@@ -318,7 +320,7 @@ def test_every_adversary_decodes_alike():
     found = []
     for adversary in ("server", "eavesdropper", "client"):
         view = capture(net, images, labels, spec, adversary=adversary, fellows=fellow, local_steps=1)
-        scheme, seen = sight(view)
+        scheme, seen = observation(view)
         found.append(flat(scheme.decode(seen)))
     assert torch.equal(found[0], found[1])
     torch.testing.assert_close(found[2], found[0], atol=1e-5, rtol=1e-3)
@@ -327,10 +329,13 @@ def test_every_adversary_decodes_alike():
 def test_victims_with_decoders_of_their_own_are_one_stack():
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
     spec = "autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1"
-    seen = [sight(capture(net, torch.rand(1, 1, 4, 4), torch.tensor([i]), spec, local_steps=1, seed=i)) for i in (0, 1)]
+    seen = [
+        observation(capture(net, torch.rand(1, 1, 4, 4), torch.tensor([i]), spec, local_steps=1, seed=i))
+        for i in (0, 1)
+    ]
     measured = [scheme.measure(each) for scheme, each in seen]
     decoded = [scheme.decode(each) for scheme, each in seen]
-    stack = Stack.of(measured, torch.zeros(1))
+    stack = StackedMeasurement.of(measured, torch.zeros(1))
     update = {name: Full(torch.stack([each[name] for each in decoded])) for name in decoded[0]}
     assert float((stack.distance(update) / stack.energy).max()) < 1e-9
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Stack, parse
+from gradwire.schemes import StackedMeasurement, parse
 from gradwire.schemes.composed import Composed
 from gradwire.schemes.gradients import Full
 from gradwire.schemes.sga import SGA
@@ -32,7 +32,7 @@ def test_the_measurement_fits_the_mean():
     cluster = Cluster.of("powersgd:rank=2,error_feedback=false+sga", updates)
     _, seen = cluster.play(updates)
     mean = {name: Full(sum(u[name] for u in updates)[None] / 3) for name in updates[0]}
-    stack = Stack.of([cluster.scheme.measure(seen)], torch.zeros(1))
+    stack = StackedMeasurement.of([cluster.scheme.measure(seen)], torch.zeros(1))
     inner, square = stack.moments(mean)
     torch.testing.assert_close(inner, stack.energy, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(square, stack.energy, rtol=1e-3, atol=1e-3)

@@ -111,8 +111,8 @@ def test_state_goes_in_and_is_left_alone():
 def test_in_a_first_round_the_measurement_is_of_the_gradient():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("dgc:ratio=0.1", updates)
-    _, sight = cluster.play(updates)
-    for name, terms in cluster.scheme.measure(sight).items():
+    _, observation = cluster.play(updates)
+    for name, terms in cluster.scheme.measure(observation).items():
         for term in terms:
             assert torch.equal(term.apply(Full(updates[0][name][None])), term.observed)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gradwire import capture, data, models
 from gradwire.attacks.inversion import pose
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, Step, parse, sight
+from gradwire.schemes import Layout, LocalStep, Round, observation, parse
 from gradwire.schemes.accounting import Spent, epsilons
 from gradwire.training import TrainSettings, begin, train
 from gradwire.training.batches import epochs, plan
@@ -20,8 +20,8 @@ SHAPES = {"weight": (40, 50), "bias": (40,)}
 
 def directed(spec, gradients, index=0, secret=3, examples=64):
     scheme, layout = parse(spec), Layout({name: tuple(g.shape[1:]) for name, g in gradients.items()})
-    step = Step(Round(index, ("client:0",), 0, layout), 0, 1, len(next(iter(gradients.values()))), examples, index)
-    return scheme.practice.direct(gradients, scheme.private_state(layout, secret), step)
+    step = LocalStep(Round(index, ("client:0",), 0, layout), 0, 1, len(next(iter(gradients.values()))), examples, index)
+    return scheme.step_hook.before_step(gradients, scheme.private_state(layout, secret), step)
 
 
 def examples(norms):
@@ -57,7 +57,7 @@ def test_capture_sends_what_training_sends_and_tells_its_deviation():
     view = capture(model, images, labels, "dpsgd:clip=0.5,noise=0")
     norms = torch.stack([g.flatten(1).square().sum(1) for g in example_gradients(model, images, labels).values()])
     assert float(norms.sum(0).sqrt().min()) > 0.5
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     assert float(flat(scheme.decode(seen)).norm()) <= 0.5 + 1e-6
     noisy = capture(model, images, labels, "dpsgd:clip=0.5,noise=1.5")
     assert pose(noisy, "adaptive").deviation == pytest.approx(1.5 * 0.5 / 4)
@@ -73,7 +73,7 @@ def test_the_deviation_of_several_steps_is_what_their_noise_comes_to():
     found = []
     for spec in ("dpsgd:clip=1e-9,noise=1e9", "dpsgd:clip=1e-9,noise=0"):
         view = capture(model, images, labels, spec, local_steps=4, local_batch=2, lr=0.1)
-        scheme, seen = sight(view)
+        scheme, seen = observation(view)
         found.append(flat(scheme.decode(seen)))
     off = found[0] - found[1]
     stated = parse("dpsgd:clip=1e-9,noise=1e9").deviation(seen.round, 4, view.work)

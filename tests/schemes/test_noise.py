@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Stack, parse
+from gradwire.schemes import StackedMeasurement, parse
 from gradwire.schemes.gradients import Full
 from tests.schemes.rounds import Cluster, flat, random_update
 
@@ -13,7 +13,7 @@ def noise(spec, update, rounds=1, clients=1):
     """What the first client's message is off by, round by round."""
     cluster = Cluster.of(spec, [update] * clients)
     sights = [cluster.play([update] * clients)[1] for _ in range(rounds)]
-    return [flat(cluster.scheme.decode(sight)) - flat(update) for sight in sights]
+    return [flat(cluster.scheme.decode(observation)) - flat(update) for observation in sights]
 
 
 def test_the_noise_is_gaussian_with_the_given_deviation():
@@ -45,10 +45,10 @@ def test_the_mean_over_clients_has_less_noise():
 def test_the_true_gradient_is_as_likely_as_the_noise_says():
     update = random_update(0, BIG)
     cluster = Cluster.of("noise:std=0.1", [update])
-    _, sight = cluster.play([update])
-    stack = Stack.of([cluster.scheme.measure(sight)], torch.zeros(1))
+    _, observation = cluster.play([update])
+    stack = StackedMeasurement.of([cluster.scheme.measure(observation)], torch.zeros(1))
     off = float(stack.distance({name: Full(g[None]) for name, g in update.items()}))
-    expected = len(flat(update)) * cluster.scheme.deviation(sight.round) ** 2
+    expected = len(flat(update)) * cluster.scheme.deviation(observation.round) ** 2
     assert off == pytest.approx(expected, rel=0.05)
 
 

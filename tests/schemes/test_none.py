@@ -16,6 +16,6 @@ def test_averaging_equals_the_plain_average(clients, seed):
 def test_the_server_decodes_the_victims_update_itself():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("none", updates)
-    _, sight = cluster.play(updates)
-    for name, tensor in cluster.scheme.decode(sight).items():
+    _, observation = cluster.play(updates)
+    for name, tensor in cluster.scheme.decode(observation).items():
         assert torch.equal(tensor, updates[0][name])

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Stack, parse
+from gradwire.schemes import Layout, StackedMeasurement, parse
 from gradwire.schemes.gradients import Full
 from gradwire.schemes.powersgd import orthonormal
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
@@ -84,8 +84,8 @@ def test_both_sketches_hold_for_the_true_update():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("powersgd:rank=2,error_feedback=false", updates)
     for _ in range(2):
-        _, sight = cluster.play(updates)
-        for name, terms in cluster.scheme.measure(sight).items():
+        _, observation = cluster.play(updates)
+        for name, terms in cluster.scheme.measure(observation).items():
             for term in terms:
                 torch.testing.assert_close(term.apply(Full(updates[0][name][None])), term.observed)
 
@@ -93,9 +93,9 @@ def test_both_sketches_hold_for_the_true_update():
 def test_measurement_counts_what_was_sent():
     update = random_update(0)
     cluster = Cluster.of("powersgd:rank=2", [update])
-    _, sight = cluster.play([update])
-    stack = Stack.of([cluster.scheme.measure(sight)], torch.zeros(1))
-    sent = sum(tensor.square().sum() for tensors in sight.uploads.values() for tensor in tensors.values())
+    _, observation = cluster.play([update])
+    stack = StackedMeasurement.of([cluster.scheme.measure(observation)], torch.zeros(1))
+    sent = sum(tensor.square().sum() for tensors in observation.uploads.values() for tensor in tensors.values())
     torch.testing.assert_close(stack.energy, sent[None])
 
 

@@ -8,7 +8,7 @@ from gradwire.attacks.inversion import pose
 from gradwire.attacks.inversion.engine import engine
 from gradwire.errors import GradwireError
 from gradwire.models.bottleneck import VariationalBottleneck
-from gradwire.schemes import parse, sight
+from gradwire.schemes import observation, parse
 from gradwire.training import gradient
 from tests.schemes.rounds import flat
 
@@ -81,7 +81,7 @@ def test_the_engine_agrees_with_autograd_on_it(model, batch):
 def test_one_image_gives_its_noise_away(model, batch):
     images, labels = batch[0][:1], batch[1][:1]
     view = capture(model, images, labels, "precode:bottleneck=4")
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     naive, adaptive = (pose(view, knowledge).view.model for knowledge in ("naive", "adaptive"))
     assert naive.head.bottleneck.noise is None
     _, again, _ = gradient(adaptive, images, labels)
@@ -106,7 +106,7 @@ def test_clients_draw_different_noise(model, batch):
     found = []
     for seed in (0, 0, 1):
         view = capture(parse("precode").adapt(model, 0), images, labels, "precode", seed=seed)
-        found.append(flat(sight(view)[0].decode(sight(view)[1])))
+        found.append(flat(observation(view)[0].decode(observation(view)[1])))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 

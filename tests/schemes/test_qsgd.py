@@ -75,21 +75,21 @@ def test_rounding_is_private_to_a_client_and_reproducible():
 def test_measurement_is_a_cell_around_the_truth():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("qsgd:bucket=64", updates)
-    _, sight = cluster.play(updates)
-    for name, (term,) in cluster.scheme.measure(sight).items():
+    _, observation = cluster.play(updates)
+    for name, (term,) in cluster.scheme.measure(observation).items():
         assert isinstance(term, Cells)
         assert term.violation(Full(updates[0][name][None])).tolist() == [0]
         assert (term.violation(Full(3 * updates[0][name][None])) > 0).all()
         assert (term.violation(Full(updates[1][name][None])) > 0).all()
-        assert torch.equal(term.observed[0], cluster.scheme.decode(sight)[name])
+        assert torch.equal(term.observed[0], cluster.scheme.decode(observation)[name])
 
 
 def test_a_fellow_gets_the_others_mean():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("qsgd", updates)
-    aggregate, sight = cluster.play(updates)
-    other = cluster.scheme.others(sight.replies["levels"], sight.uploads["levels"], sight.round)
-    mine = flat(cluster.scheme.decode(sight))
+    aggregate, observation = cluster.play(updates)
+    other = cluster.scheme.others(observation.replies["levels"], observation.uploads["levels"], observation.round)
+    mine = flat(cluster.scheme.decode(observation))
     torch.testing.assert_close((other["dense"] + mine) / 2, flat(aggregate))
 
 

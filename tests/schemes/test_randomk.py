@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, parse
 from gradwire.schemes.gradients import Full
-from gradwire.schemes.powersgd import Plan
+from gradwire.schemes.powersgd import Factorisation
 from gradwire.schemes.randomk import draw
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
@@ -66,22 +66,22 @@ def test_is_a_contraction_in_the_mean():
 def test_positions_cost_nothing():
     update = random_update(0)
     cluster = Cluster.of("randomk:ratio=0.1", [update])
-    _, sight = cluster.play([update])
-    assert set(sight.uploads["entries"]) == {"values"}
-    assert sight.uploads["entries"]["values"].shape == (22 + 1 + 24 + 1,)
+    _, observation = cluster.play([update])
+    assert set(observation.uploads["entries"]) == {"values"}
+    assert observation.uploads["entries"]["values"].shape == (22 + 1 + 24 + 1,)
 
 
 @pytest.mark.parametrize("rank", [1, 2])
 def test_match_rank_sends_as_many_numbers_as_powersgd(rank):
     scheme = parse(f"randomk:match_rank={rank}")
-    assert len(scheme.positions(Round(0, ("client:0",), 0, LAYOUT))) == Plan.of(LAYOUT, rank).entries
+    assert len(scheme.positions(Round(0, ("client:0",), 0, LAYOUT))) == Factorisation.of(LAYOUT, rank).entries
 
 
 def test_measurement_holds_for_the_true_update():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("randomk:ratio=0.1,error_feedback=false", updates)
-    _, sight = cluster.play(updates)
-    for name, terms in cluster.scheme.measure(sight).items():
+    _, observation = cluster.play(updates)
+    for name, terms in cluster.scheme.measure(observation).items():
         for term in terms:
             assert torch.equal(term.apply(Full(updates[0][name][None])), term.observed)
 
@@ -89,9 +89,9 @@ def test_measurement_holds_for_the_true_update():
 def test_a_fellow_takes_its_own_part_out():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("randomk:ratio=0.1,error_feedback=false", updates)
-    _, sight = cluster.play(updates)
-    other = cluster.scheme.others(sight.replies["entries"], sight.uploads["entries"], sight.round)
-    positions = cluster.scheme.positions(sight.round)
+    _, observation = cluster.play(updates)
+    other = cluster.scheme.others(observation.replies["entries"], observation.uploads["entries"], observation.round)
+    positions = cluster.scheme.positions(observation.round)
     torch.testing.assert_close(other["values"], flat(updates[1])[positions])
 
 

@@ -22,8 +22,8 @@ def test_the_majority_decides(seed, clients):
 
 def test_a_tie_is_decided_by_the_public_coin():
     updates = [random_update(0), {name: -tensor for name, tensor in random_update(0).items()}]
-    aggregate, sight = Cluster.of("signsgd", updates).play(updates)
-    assert torch.equal(flat(aggregate), coins(sight.round))
+    aggregate, observation = Cluster.of("signsgd", updates).play(updates)
+    assert torch.equal(flat(aggregate), coins(observation.round))
     assert 0.4 < float((flat(aggregate) > 0).float().mean()) < 0.6
 
 
@@ -37,15 +37,15 @@ def test_many_votes_are_counted_without_overflow(clients):
 
 def test_one_bit_an_entry_up_and_down():
     updates = [random_update(0), random_update(1)]
-    _, sight = Cluster.of("signsgd", updates).play(updates)
-    for message in (sight.uploads["signs"], sight.replies["signs"]):
+    _, observation = Cluster.of("signsgd", updates).play(updates)
+    for message in (observation.uploads["signs"], observation.replies["signs"]):
         assert sum(tensor.nbytes for tensor in message.values()) == -(-SIZE // 8)
 
 
 def test_with_error_feedback_one_bit_an_entry_and_a_scale_a_tensor():
     updates = [random_update(0)]
-    _, sight = Cluster.of("signsgd:error_feedback=true", updates).play(updates)
-    assert sum(tensor.nbytes for tensor in sight.uploads["signs"].values()) == -(-SIZE // 8) + 4 * len(SHAPES)
+    _, observation = Cluster.of("signsgd:error_feedback=true", updates).play(updates)
+    assert sum(tensor.nbytes for tensor in observation.uploads["signs"].values()) == -(-SIZE // 8) + 4 * len(SHAPES)
 
 
 @given(st.integers(0, 1000), st.integers(1, 3))
@@ -76,8 +76,8 @@ def test_ef_is_a_contraction(seed):
 def test_the_truth_violates_no_sign_whatever_its_scale(spec):
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of(spec, updates)
-    _, sight = cluster.play(updates)
-    for name, (term,) in cluster.scheme.measure(sight).items():
+    _, observation = cluster.play(updates)
+    for name, (term,) in cluster.scheme.measure(observation).items():
         truth = updates[0][name][None]
         assert isinstance(term, Signs)
         assert term.violation(Full(1e-6 * truth)).tolist() == [0]
@@ -92,25 +92,25 @@ def test_the_truth_violates_no_sign_whatever_its_scale(spec):
 def test_what_a_fellow_says_it_knows_is_the_others_majority(clients):
     updates = [random_update(i) for i in range(clients)]
     cluster = Cluster.of("signsgd", updates)
-    _, sight = cluster.play(updates)
-    other = cluster.scheme.others(sight.replies["signs"], sight.uploads["signs"], sight.round)
-    sight.uploads["signs"] = other
-    told = flat(cluster.scheme.decode(sight))
+    _, observation = cluster.play(updates)
+    other = cluster.scheme.others(observation.replies["signs"], observation.uploads["signs"], observation.round)
+    observation.uploads["signs"] = other
+    told = flat(cluster.scheme.decode(observation))
     votes = sum(flat(u).sign() for u in updates[1:])
     assert (told * votes >= 0).all()
     assert float((told != 0).float().mean()) > 0.4
     if clients == 2:
         assert torch.equal(told[told != 0], votes[told != 0])
-        (term,) = cluster.scheme.measure(sight)["head.bias"]
+        (term,) = cluster.scheme.measure(observation)["head.bias"]
         assert term.violation(Full(updates[1]["head.bias"][None])).tolist() == [0]
 
 
 def test_a_fellow_gets_the_scaled_signs_of_the_one_other():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("signsgd:error_feedback=true", updates)
-    aggregate, sight = cluster.play(updates)
-    other = cluster.scheme.others(sight.replies["signs"], sight.uploads["signs"], sight.round)
-    torch.testing.assert_close((other["dense"] + flat(cluster.scheme.decode(sight))) / 2, flat(aggregate))
+    aggregate, observation = cluster.play(updates)
+    other = cluster.scheme.others(observation.replies["signs"], observation.uploads["signs"], observation.round)
+    torch.testing.assert_close((other["dense"] + flat(cluster.scheme.decode(observation))) / 2, flat(aggregate))
 
 
 def test_a_message_that_does_not_fit_is_refused():

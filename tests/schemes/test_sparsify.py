@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Stack, parse
+from gradwire.schemes import StackedMeasurement, parse
 from gradwire.schemes.gradients import Full
 from tests.schemes.rounds import Cluster, flat, random_update
 
@@ -15,8 +15,8 @@ from tests.schemes.rounds import Cluster, flat, random_update
 def test_each_tensor_loses_its_smallest_entries_and_nothing_else_changes(drop, seed):
     update = random_update(seed)
     cluster = Cluster.of(f"sparsify:drop={drop}", [update])
-    _, sight = cluster.play([update])
-    for name, decoded in cluster.scheme.decode(sight).items():
+    _, observation = cluster.play([update])
+    for name, decoded in cluster.scheme.decode(observation).items():
         kept = decoded != 0
         assert torch.equal(decoded[kept], update[name][kept])
         assert int((~kept).sum()) == pytest.approx(drop * kept.numel(), abs=1)
@@ -65,10 +65,10 @@ def test_the_message_is_never_longer_than_the_whole_update():
 def test_measurement_is_exact_on_the_kept_entries_and_silent_elsewhere(drop):
     update, noise = random_update(0), random_update(1)
     cluster = Cluster.of(f"sparsify:drop={drop}", [update])
-    _, sight = cluster.play([update])
-    decoded = cluster.scheme.decode(sight)
+    _, observation = cluster.play([update])
+    decoded = cluster.scheme.decode(observation)
     elsewhere = {name: torch.where(decoded[name] == 0, noise[name], update[name]) for name in update}
-    stack = Stack.of([cluster.scheme.measure(sight)], torch.zeros(1))
+    stack = StackedMeasurement.of([cluster.scheme.measure(observation)], torch.zeros(1))
     assert float(stack.distance({name: Full(g[None]) for name, g in elsewhere.items()})) == 0
 
 
@@ -76,11 +76,11 @@ def test_measurement_is_exact_on_the_kept_entries_and_silent_elsewhere(drop):
 def test_a_fellow_finds_what_the_other_sent(drop):
     updates = [random_update(i) for i in range(2)]
     cluster = Cluster.of(f"sparsify:drop={drop}", updates)
-    _, sight = cluster.play(updates)
-    own = next(cluster.scheme.client(updates[1], {}, {}, sight.round)).tensors
-    found = cluster.scheme.others(sight.replies["entries"], own, sight.round)
-    seen = cluster.scheme.decode(dataclasses.replace(sight, uploads={"entries": found}))
-    torch.testing.assert_close(flat(seen), flat(cluster.scheme.decode(sight)), atol=1e-6, rtol=1e-5)
+    _, observation = cluster.play(updates)
+    own = next(cluster.scheme.client(updates[1], {}, {}, observation.round)).tensors
+    found = cluster.scheme.others(observation.replies["entries"], own, observation.round)
+    seen = cluster.scheme.decode(dataclasses.replace(observation, uploads={"entries": found}))
+    torch.testing.assert_close(flat(seen), flat(cluster.scheme.decode(observation)), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

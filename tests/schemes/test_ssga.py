@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 import gradwire
 from gradwire import models
 from gradwire.errors import GradwireError, WireError
-from gradwire.schemes import Round, Stack, parse, sight
+from gradwire.schemes import Round, StackedMeasurement, observation, parse
 from gradwire.schemes.gradients import Full
 from gradwire.schemes.selection import largest
-from gradwire.secure import hosting, masks, pairwise, robust
+from gradwire.secure import double_mask, double_mask_server, masks, pairwise
 from gradwire.wire import SERVER, InProcess, drop_out
 from tests.schemes.rounds import Cluster, flat, random_update
 
@@ -165,7 +165,7 @@ def test_ssga_costs_in_proportion_to_what_it_sends():
 @pytest.mark.parametrize("variant", ["", ",threshold=2"])
 def test_masks_are_expanded_for_the_entries_of_the_union_alone(monkeypatch, variant):
     masked, real = [], masks.blend
-    for module in (pairwise, robust, hosting):
+    for module in (pairwise, double_mask, double_mask_server):
         monkeypatch.setattr(module, "blend", lambda codes, known: (masked.append(len(codes)), real(codes, known)))
     updates = [random_update(i) for i in range(3)]
     cluster = Cluster.of("ssga:compression=20" + variant, updates)
@@ -192,14 +192,14 @@ def test_the_server_sees_the_mean_of_all_and_the_measurement_fits_it(spec):
     generator = torch.Generator().manual_seed(0)
     batches = [(torch.rand(2, 1, 8, 8, generator=generator), torch.tensor([i, 9 - i])) for i in range(3)]
     view = gradwire.capture(model, *batches[0], scheme=spec, fellows=batches[1:])
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     assert scheme.pooled(seen.round) == 3
     mean = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for inputs, labels in batches:
         loss = torch.nn.functional.cross_entropy(model(inputs), labels)
         for (name, _), g in zip(model.named_parameters(), torch.autograd.grad(loss, model.parameters()), strict=True):
             mean[name] += g / 3
-    stack = Stack.of([scheme.measure(seen)], torch.zeros(1))
+    stack = StackedMeasurement.of([scheme.measure(seen)], torch.zeros(1))
     inner, square = stack.moments({name: Full(tensor[None]) for name, tensor in mean.items()})
     torch.testing.assert_close(inner, stack.energy, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(square, stack.energy, rtol=1e-3, atol=1e-6)
@@ -316,6 +316,6 @@ def test_a_fellow_client_sees_the_sum():
     model = models.build("mlp", (1, 8, 8), 10, seed=0)
     batch = (torch.rand(1, 1, 8, 8), torch.tensor([3]))
     view = gradwire.capture(model, *batch, scheme="sga", fellows=[batch], adversary="client")
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     assert set(scheme.decode(seen)) == {name for name, _ in model.named_parameters()}
     assert all(m.sender in ("client:1", SERVER) for m in view.messages)

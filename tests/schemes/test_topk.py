@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from gradwire import models
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Stack, parse
+from gradwire.schemes import Layout, StackedMeasurement, parse
 from gradwire.schemes.gradients import Full
-from gradwire.schemes.powersgd import Plan
+from gradwire.schemes.powersgd import Factorisation
 from gradwire.schemes.selection import largest
 from tests.schemes.rounds import Cluster, flat, random_update
 
@@ -34,8 +34,8 @@ def test_update_is_what_was_sent_plus_error(ratio, per, seed, clients):
     before = 0
     for step in range(3):
         updates = [random_update(seed + 10 * step + i) for i in range(clients)]
-        _, sight = cluster.play(updates)
-        sent = flat(cluster.scheme.decode(sight))
+        _, observation = cluster.play(updates)
+        sent = flat(cluster.scheme.decode(observation))
         error = cluster.private["client:0"]["residual"]
         assert torch.equal(sent + error, flat(updates[0]) + before)
         assert (sent * error == 0).all()
@@ -84,18 +84,18 @@ def test_match_rank_costs_what_powersgd_of_that_rank_costs(name, rank, per):
         sizes[spec.partition(":")[0]] = cluster.bytes_up
     assert sizes["topk"] == pytest.approx(sizes["powersgd"], abs=0.01 * sizes["powersgd"] + 300)
     assert sizes["topk"] <= sizes["powersgd"]
-    assert sum(parse(f"topk:match_rank={rank}").counts(layout).values()) <= Plan.of(layout, rank).entries
+    assert sum(parse(f"topk:match_rank={rank}").counts(layout).values()) <= Factorisation.of(layout, rank).entries
 
 
 def test_measurement_is_exact_on_the_kept_entries_and_silent_elsewhere():
     update = random_update(0)
     cluster = Cluster.of("topk:ratio=0.1", [update])
-    _, sight = cluster.play([update])
-    measurement = cluster.scheme.measure(sight)
+    _, observation = cluster.play([update])
+    measurement = cluster.scheme.measure(observation)
     noise = random_update(1)
-    decoded = cluster.scheme.decode(sight)
+    decoded = cluster.scheme.decode(observation)
     elsewhere = {name: torch.where(decoded[name] == 0, noise[name], update[name]) for name in update}
-    stack = Stack.of([measurement], torch.zeros(1))
+    stack = StackedMeasurement.of([measurement], torch.zeros(1))
     inner, square = stack.moments({name: Full(tensor[None]) for name, tensor in elsewhere.items()})
     torch.testing.assert_close(inner, stack.energy)
     torch.testing.assert_close(square, stack.energy)

@@ -18,7 +18,7 @@ def states(clients: int) -> dict[str, dict]:
     """Private states of clients that have been introduced."""
     fresh = {client(i): identity.fresh() for i in range(clients)}
     public = {party: identity.published(state) for party, state in fresh.items()}
-    return {party: identity.acquainted(state, party, public) for party, state in fresh.items()}
+    return {party: identity.with_known_keys(state, party, public) for party, state in fresh.items()}
 
 
 def contributing(protocol, gathering, private, public, codes, ring):
@@ -27,7 +27,7 @@ def contributing(protocol, gathering, private, public, codes, ring):
     return total, member.state
 
 
-def hosting(protocol, gathering, public, ring, count):
+def double_mask_server(protocol, gathering, public, ring, count):
     host = protocol.host(gathering, public)
     uploads = yield None
     uploads = yield from host.open(uploads)
@@ -58,7 +58,7 @@ def play(
     for party, phase in (drops or {}).items():
         halves[party] = drop_out(halves[party], phase)
     transport = transport or InProcess()
-    server = hosting(protocol, gathering, public or {}, ring, len(vectors[0]))
+    server = double_mask_server(protocol, gathering, public or {}, ring, len(vectors[0]))
     outcomes, total = transport.exchange(halves, tamper(server) if tamper else server, round)
     for seen, _ in outcomes.values():
         assert np.array_equal(seen.codes, total.codes)

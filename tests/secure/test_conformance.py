@@ -5,11 +5,11 @@ import torch
 
 from gradwire.errors import WireError
 from gradwire.secure.conformance import Subject, examine, uniform_masks
+from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.identity import Gathering
 from gradwire.secure.masks import expand
 from gradwire.secure.ring import Ring
-from gradwire.secure.robust import Robust
-from tests.secure.sums import hosting, states
+from tests.secure.sums import double_mask_server, states
 
 CLIENTS = 4
 
@@ -40,7 +40,7 @@ class Ours(Subject):
 
     def play(self, codes):
         """Client 0's half after it has sent its masked codes, and what all have sent then."""
-        private, ring, protocol = states(CLIENTS), Ring(16, CLIENTS), Robust(3)
+        private, ring, protocol = states(CLIENTS), Ring(16, CLIENTS), DoubleMask(3)
         gathering = Gathering(tuple(private), 0, 0)
 
         def half(state):
@@ -48,7 +48,7 @@ class Ours(Subject):
             yield from member.add(codes, ring, "masked")
 
         halves = {party: half(state) for party, state in private.items()}
-        server = hosting(protocol, gathering, {}, ring, len(codes))
+        server = double_mask_server(protocol, gathering, {}, ring, len(codes))
         next(server)
         sends = {party: next(each) for party, each in halves.items()}
         for _ in ("keys", "shares"):

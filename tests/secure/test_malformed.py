@@ -5,20 +5,20 @@ import pytest
 
 from gradwire.errors import WireError
 from gradwire.secure import directory
+from gradwire.secure.byte_tensors import to_bytes
+from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.identity import Gathering
-from gradwire.secure.octets import to_bytes
 from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.ring import Ring
-from gradwire.secure.robust import Robust
 from gradwire.wire import Deal, InProcess, Send
-from tests.secure.sums import contributing, hosting, in_phase, play, refused, states
+from tests.secure.sums import contributing, double_mask_server, in_phase, play, refused, states
 from tests.secure.test_keys import BAD_POINTS
 
 RING = Ring(8, 3)
 CODES = [np.zeros(4, np.uint8)] * 3
-PHASES = {Pairwise(): ("keys", "masked"), Robust(2): ("keys", "shares", "masked", "unmask")}
+PHASES = {Pairwise(): ("keys", "masked"), DoubleMask(2): ("keys", "shares", "masked", "unmask")}
 REORDERED = [(p, now, other) for p, phases in PHASES.items() for now in phases for other in phases if now != other]
-REPLAYED = [(Pairwise(), "keys"), (Robust(2), "keys"), (Robust(2), "shares"), (Robust(2), "unmask")]
+REPLAYED = [(Pairwise(), "keys"), (DoubleMask(2), "keys"), (DoubleMask(2), "shares"), (DoubleMask(2), "unmask")]
 WIDTH = {"x25519": 32, "brainpoolP256r1": 33}
 
 
@@ -37,7 +37,7 @@ def refused_from_client_1(match, protocol, private, phase, change, round=0, curv
     halves = {p: contributing(protocol, gathering, state, {}, CODES[0], RING) for p, state in private.items()}
     halves["client:1"] = sending(halves["client:1"], phase, change)
     with pytest.raises(WireError, match=match):
-        transport.exchange(halves, hosting(protocol, gathering, {}, RING, 4), round)
+        transport.exchange(halves, double_mask_server(protocol, gathering, {}, RING, 4), round)
     assert not any("sum" in message.tensors for message in transport.transcript.messages())
 
 
@@ -83,7 +83,7 @@ def test_a_reply_out_of_order_is_refused(protocol, phase, other):
 
 
 @pytest.mark.parametrize("curve", BAD_POINTS)
-@pytest.mark.parametrize(("protocol", "key"), [(Pairwise(), 0), (Robust(2), 0), (Robust(2), 1)])
+@pytest.mark.parametrize(("protocol", "key"), [(Pairwise(), 0), (DoubleMask(2), 0), (DoubleMask(2), 1)])
 def test_a_signed_key_that_is_no_point_is_refused(curve, protocol, key):
     """Of the two keys under double masks the first makes masks, the second seals shares."""
     private, width = states(3), WIDTH[curve]
@@ -100,4 +100,4 @@ def test_a_signed_key_that_is_no_point_is_refused(curve, protocol, key):
 
 def test_a_deal_is_not_taken_for_a_sum():
     deal = in_phase("unmask", lambda reply: Deal("unmask", {f"client:{i}": {} for i in range(3)}))
-    refused("phase 'masked', server: message holds", Robust(2), states(3), CODES, RING, tamper=deal)
+    refused("phase 'masked', server: message holds", DoubleMask(2), states(3), CODES, RING, tamper=deal)

@@ -12,7 +12,7 @@ KEYS = [bytes([i]) * 32 for i in range(4)]
 
 def p_uniform(codes):
     """The chi-square p-value of every byte of the codes being uniform; of so many tests, by Bonferroni."""
-    counts = [np.bincount(octets, minlength=256) for octets in codes[:, None].view(np.uint8).T]
+    counts = [np.bincount(byte_tensors, minlength=256) for byte_tensors in codes[:, None].view(np.uint8).T]
     expected = len(codes) / 256
     return len(counts) * min(chi2.sf(((count - expected) ** 2 / expected).sum(), 255) for count in counts)
 

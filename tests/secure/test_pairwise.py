@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
+from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.entropy import InsecureWarning, insecure_seed
 from gradwire.secure.identity import Gathering
 from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.ring import BITS, Ring
-from gradwire.secure.robust import Robust
 from gradwire.wire import Deal, Send
 from tests.secure.sums import in_phase, play, random_codes, refused, states
 from tests.secure.test_masks import p_uniform
@@ -41,7 +41,7 @@ def test_the_sum_is_exact_for_many_clients(clients, bits):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("protocol", [Pairwise(), Robust(2)])
+@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2)])
 def test_a_masked_message_is_uniform_whatever_it_hides(bits, protocol):
     ring = Ring(bits, 2)
     sent = []
@@ -52,7 +52,7 @@ def test_a_masked_message_is_uniform_whatever_it_hides(bits, protocol):
     assert p_uniform(sent[0] - sent[1]) > 1e-3
 
 
-@pytest.mark.parametrize("protocol", [Pairwise(), Robust(2)])
+@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2)])
 def test_no_two_runs_share_a_mask(protocol):
     ring = Ring(16, 2)
     first, second = masked(protocol, ring, 0), masked(protocol, ring, 0)
@@ -129,7 +129,7 @@ def test_without_all_clients_there_is_no_sum(phase):
     refused(match, Pairwise(), states(3), vectors, ring8, drops={"client:1": phase})
 
 
-@pytest.mark.parametrize("protocol", [Pairwise(), Robust(2)])
+@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2)])
 def test_a_server_in_the_middle_is_found_out(protocol):
     def other_key(reply):
         hands = reply.tensors if isinstance(reply, Deal) else {"everybody": reply.tensors}
@@ -167,7 +167,7 @@ def test_a_client_whose_key_is_withheld_is_named():
     refused(match, Pairwise(), states(3), [np.zeros(4, np.uint8)] * 3, ring8, tamper=withheld)
 
 
-@pytest.mark.parametrize("protocol", [Pairwise(), Robust(2)])
+@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2)])
 def test_a_vector_that_does_not_fit_the_mask_is_refused(protocol):
     vectors = [np.zeros(4, np.uint8), np.zeros(4, np.uint8), np.zeros(5, np.uint8)]
     match = r"masked vector of round 0, phase 'masked', client:2 is uint8 of shape \(5,\); it must be uint8 of"

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gradwire.errors import WireError
+from gradwire.secure.byte_tensors import to_bytes
+from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.identity import Gathering
-from gradwire.secure.octets import to_bytes
 from gradwire.secure.ring import Ring
-from gradwire.secure.robust import Robust
 from gradwire.secure.shares import SECRET_BYTES
 from gradwire.wire import client
 from tests.secure.sums import states
@@ -28,7 +28,7 @@ class LyingServer(RuleBasedStateMachine):
     def begin(self, clients, more, before_shares, before_masked):
         self.clients = clients
         self.threshold = min(clients, clients // 2 + 1 + more)
-        protocol, ring = Robust(self.threshold), Ring(8, clients)
+        protocol, ring = DoubleMask(self.threshold), Ring(8, clients)
         gathering = Gathering(tuple(map(client, range(clients))), 0, 0)
         self.halves, self.held, self.told = {}, {}, set()
         uploads = {}

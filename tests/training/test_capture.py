@@ -3,7 +3,7 @@ import torch
 
 from gradwire import capture, models
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, sight
+from gradwire.schemes import Layout, observation
 from gradwire.training import gradient
 from gradwire.training.buffers import running_statistics
 
@@ -23,7 +23,7 @@ def model():
 def test_the_view_holds_what_training_sends(model, spec, adversary):
     images, labels = victim()
     view = capture(model, images, labels, spec, adversary=adversary)
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     _, update, _ = gradient(model, images, labels)
     decoded = scheme.decode(seen)
     error = Layout.of(update).flatten(update) - Layout.of(update).flatten(decoded)
@@ -39,8 +39,8 @@ def test_a_fellow_takes_its_own_part_out_and_is_left_with_the_victims(model, spe
     server = capture(model, images, labels, spec, fellows=fellows)
     assert fellow.adversary == "client:1"
     assert not any(m.sender == "client:0" for m in fellow.messages)
-    scheme, seen = sight(fellow)
-    ours, theirs = scheme.decode(seen), scheme.decode(sight(server)[1])
+    scheme, seen = observation(fellow)
+    ours, theirs = scheme.decode(seen), scheme.decode(observation(server)[1])
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-4)
 
@@ -67,7 +67,7 @@ def test_running_statistics_travel_as_messages_and_are_counted(spec, adversary):
     assert set(view.buffers) == set(running_statistics(network))
     for name, value in view.buffers.items():
         torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-4)
-    sight(view)[0].decode(sight(view)[1])
+    observation(view)[0].decode(observation(view)[1])
     if adversary == "server":
         sent = [len(m.encode()) for m in view.messages if m.sender == "client:0"]
         assert view.bytes_up == sum(sent)

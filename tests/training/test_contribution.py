@@ -8,7 +8,7 @@ from torch import nn
 
 from gradwire import capture, models
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Practice, Round, parse, sight
+from gradwire.schemes import Layout, LocalStepHook, Round, observation, parse
 from gradwire.schemes.none import Plain
 from gradwire.training import gradient
 from gradwire.training.contribution import contribution
@@ -18,20 +18,20 @@ from gradwire.wire.view import LocalWork
 
 
 @dataclass(frozen=True)
-class Halving(Plain, Practice):
+class Halving(Plain, LocalStepHook):
     """Follows half the gradient, halves what a step leaves, and counts both in its state."""
 
     per_example = True
 
     @property
-    def practice(self):
+    def step_hook(self):
         return self
 
-    def direct(self, gradient, private, step):
+    def before_step(self, gradient, private, step):
         state = {**private, "directed": private.get("directed", torch.zeros(())) + step.examples}
         return {name: g.mean(0) / 2 for name, g in gradient.items()}, state
 
-    def settle(self, parameters, private, step):
+    def after_step(self, parameters, private, step):
         state = {**private, "settled": torch.tensor([step.index, step.steps, step.last])}
         return {name: p / 2 for name, p in parameters.items()}, state
 
@@ -104,6 +104,6 @@ def test_what_a_network_draws_is_decided_by_round_and_party(batch):
 
 
 def test_a_round_begins_with_the_parameters_in_the_view(model, batch):
-    _, seen = sight(capture(model, *batch))
+    _, seen = observation(capture(model, *batch))
     for name, p in model.named_parameters():
         assert torch.equal(seen.round.start[name], p.detach())

@@ -16,7 +16,7 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import parse
 from gradwire.training import TrainSettings, begin, loop, train
 from gradwire.training.batches import plan, sampled
-from gradwire.training.cohort import Way, way
+from gradwire.training.cohort import CohortPlan, way
 from gradwire.training.stack import stack
 from gradwire.wire import InProcess, Transcript
 
@@ -118,7 +118,7 @@ def test_ragged_clients_train_together_exactly_as_one_after_another(alpha, batch
         return  # this draw leaves a client without data, and says so
     ends = []
     paths = [stack(network(name), pictures.shape, path=path) for path in ("layered", "rowwise", "functional")]
-    for chosen in (Way(), *(Way((path,), 3) for path in paths)):
+    for chosen in (CohortPlan(), *(CohortPlan((path,), 3) for path in paths)):
         state = begin(settings, network(name))
         losses = loop.play_round(state, settings, pictures, shards, InProcess(Transcript(keep=0)), chosen)
         ends.append((losses, state.model.state_dict()))

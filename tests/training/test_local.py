@@ -3,7 +3,7 @@ import torch
 
 from gradwire import capture, models
 from gradwire.errors import GradwireError
-from gradwire.schemes import sight
+from gradwire.schemes import observation
 from gradwire.training import gradient
 from gradwire.training.local import descent, local_update
 from gradwire.wire.view import LocalWork
@@ -21,7 +21,7 @@ def model():
 
 
 def decoded(view):
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     return scheme.decode(seen)
 
 

@@ -24,7 +24,7 @@ LIMIT = 3600
 
 
 @dataclass(frozen=True)
-class Found:
+class BreachingResult:
     """What breaching came to.
 
     Attributes:
@@ -57,7 +57,7 @@ def breaching(
     step: float,
     tv: float,
     device: str,
-) -> Found:
+) -> BreachingResult:
     """Attack images (V, C, H, W) one after another, from the starts (V, 1, C, H, W), in evaluation mode.
 
     Raises:
@@ -85,7 +85,7 @@ def breaching(
         _run(python, str(breaching_side.__file__), name)
         said = json.loads((folder / "found.json").read_text())
         found = torch.from_numpy(np.load(folder / "found.npz")["images"])
-        return Found(found.to(device), said["milliseconds"], said["version"], said["torch"])
+        return BreachingResult(found.to(device), said["milliseconds"], said["version"], said["torch"])
 
 
 def _run(python: str, *arguments: str) -> None:

@@ -36,7 +36,7 @@ MEASURED = 2
 
 
 @dataclass(frozen=True)
-class Setting:
+class FederatedSetting:
     """What is trained.
 
     Attributes:
@@ -58,10 +58,10 @@ class Setting:
         return f"{self.model} on {self.data}, {self.sample} of {self.clients} clients, batch {self.batch_size}"
 
 
-SETTINGS: Mapping[str, Setting] = {
-    "lenet": Setting("fashion_mnist", "lenet", 60_000, 100, 10, 10),
-    "mlp": Setting("fashion_mnist", "mlp", 60_000, 100, 10, 10),
-    "cnn": Setting("cifar10", "cnn", 50_000, 1_000, 50, 10),
+SETTINGS: Mapping[str, FederatedSetting] = {
+    "lenet": FederatedSetting("fashion_mnist", "lenet", 60_000, 100, 10, 10),
+    "mlp": FederatedSetting("fashion_mnist", "mlp", 60_000, 100, 10, 10),
+    "cnn": FederatedSetting("cifar10", "cnn", 50_000, 1_000, 50, 10),
 }
 
 
@@ -90,7 +90,7 @@ class Pace:
         return asdict(self)
 
 
-def paces(setting: Setting, rounds: int, others: Mapping[str, str]) -> Iterator[Pace]:
+def paces(setting: FederatedSetting, rounds: int, others: Mapping[str, str]) -> Iterator[Pace]:
     """The plain loop's, gradwire's, and those of other packages.
 
     Args:

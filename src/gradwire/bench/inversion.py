@@ -19,7 +19,7 @@ from gradwire.attacks.inversion.objective import cosine, total_variation
 from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computing
 from gradwire.bench.breaching import breaching
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import Stack, dense
+from gradwire.schemes import StackedMeasurement, dense
 from gradwire.seeds import generator
 from gradwire.training import gradient
 from gradwire.wire.view import Mode
@@ -64,7 +64,7 @@ class InversionSettings:
 
 
 @dataclass(frozen=True)
-class Speed:
+class InversionSpeed:
     """One way of attacking a number of victims.
 
     Attributes:
@@ -82,7 +82,7 @@ class Speed:
     ratio: float
 
 
-def inversion_speeds(settings: InversionSettings) -> Iterator[Speed]:
+def inversion_speeds(settings: InversionSettings) -> Iterator[InversionSpeed]:
     """Attack plain gradients of single images with signed steps on the cosine objective, each way in turn.
 
     Raises:
@@ -99,27 +99,27 @@ def inversion_speeds(settings: InversionSettings) -> Iterator[Speed]:
         few = min(count, settings.looped)
         loop = _Loop(model, mode, updates[:few], labels[:few])
         each, slowest = _time(loop, starts[:few], settings.iterations)
-        yield Speed(LOOP, "fp32", count, slowest, each, 1.0)
+        yield InversionSpeed(LOOP, "fp32", count, slowest, each, 1.0)
         if settings.python:
             how = {"iterations": settings.iterations, "step": STEP, "tv": TV, "device": settings.device}
             named = settings.model, model, dataset, images[:few], labels[:few], starts[:few]
             found = breaching(settings.python, *named, **how)  # type: ignore[arg-type]
             reached = float(loop(found.images).detach().mean())
-            yield Speed(FIELD, "fp32", count, found.milliseconds, reached, slowest / found.milliseconds)
-        stack = Stack.of([dense(update) for update in updates], starts)
+            yield InversionSpeed(FIELD, "fp32", count, found.milliseconds, reached, slowest / found.milliseconds)
+        stack = StackedMeasurement.of([dense(update) for update in updates], starts)
         for way, path in PATHS.items():
             if way == "plain":
                 continue
             gradients = path(model, mode, cross_entropy)
 
             def objective(
-                x: Tensor, gradients: Callable = gradients, stack: Stack = stack, labels: Tensor = labels
+                x: Tensor, gradients: Callable = gradients, stack: StackedMeasurement = stack, labels: Tensor = labels
             ) -> Tensor:
                 return cosine(*stack.moments(gradients(x, labels[:, None])), stack.energy) + TV * total_variation(x)
 
             for precision in settings.precisions:
                 reached, milliseconds = _time(objective, starts, settings.iterations, few, precision)
-                yield Speed(way, precision, count, milliseconds, reached, slowest / milliseconds)
+                yield InversionSpeed(way, precision, count, milliseconds, reached, slowest / milliseconds)
 
 
 class _Loop:

@@ -16,7 +16,7 @@ from gradwire import models
 from gradwire.bench.stopwatch import Stopwatch
 from gradwire.bench.timing import median_seconds
 from gradwire.metrics.links import Step
-from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, check_collective, enrol, parse
+from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, check_collective, initial_states, parse
 from gradwire.schemes.aggregate import mean
 from gradwire.training import gradient
 from gradwire.wire import EVERYONE, SERVER, ClientHalf, Message, Send, ServerHalf, client
@@ -75,7 +75,7 @@ def traffic(sends: Sequence[Send], workers: int) -> tuple[float, int]:
 def _step(scheme: Scheme, updates: Mapping[str, Update], compute: float, repeats: int) -> Step:
     parties = tuple(updates)
     first, layout = parties[0], Layout.of(updates[parties[0]])
-    private, public = enrol(scheme, layout, parties, 0), scheme.public_state(layout)
+    private, public = initial_states(scheme, layout, parties, 0), scheme.public_state(layout)
     seconds = []
     for index in range(1 + repeats):
         round = Round(index, parties, 0, layout)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gradwire.bench.link import LinkRefused
 from gradwire.bench.network import BASELINE, RATES, measure
-from gradwire.bench.shaped import WORKERS, Job, shaped
+from gradwire.bench.shaped import WORKERS, ShapedJob, shaped
 from gradwire.errors import GradwireError
 from gradwire.metrics.links import Step
 from gradwire.progress import Progress, silent
@@ -61,7 +61,7 @@ def run_network(settings: NetworkSettings, out: str | Path | None = None, progre
 def _real(settings: NetworkSettings, steps: Sequence[Step], run: RunFolder, progress: Progress) -> str:
     """Append the rows of real links; how they were measured."""
     rates = tuple(RATES.values())
-    job = Job(tuple(step.scheme for step in steps), settings.model, settings.batch, settings.steps)
+    job = ShapedJob(tuple(step.scheme for step in steps), settings.model, settings.batch, settings.steps)
     made_of = {step.scheme: step for step in steps}
     found = shaped(job, rates, lambda done: progress("links", done, len(rates)))
     run.append(_row(settings, made_of[m.scheme], m.rate, m.seconds, m.bytes) for m in found)

@@ -19,14 +19,14 @@ from gradwire.bench.stopwatch import Stopwatch
 from gradwire.bench.timing import median_seconds
 from gradwire.errors import GradwireError
 from gradwire.report import COST_COLUMNS
-from gradwire.schemes import Layout, Round, introduce, parse
+from gradwire.schemes import Layout, Round, exchange_keys, parse
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
 from gradwire.secure import keys, shares
+from gradwire.secure.byte_tensors import table, to_tensor
 from gradwire.secure.graph import STATED, sufficient
 from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.masks import blend
-from gradwire.secure.octets import table, to_tensor
 from gradwire.secure.ring import BITS, Ring
 from gradwire.wire import SERVER, InProcess, Message, Send, Tensors, Transcript, client, indices
 
@@ -114,7 +114,7 @@ def played(spec: str, clients: int, entries: int) -> Row:
     scheme, layout = parse(spec), Layout({"w": (entries,)})
     update = {"w": torch.randn(entries, generator=torch.Generator().manual_seed(0))}
     parties = tuple(map(client, range(clients)))
-    private = introduce(scheme, {party: scheme.private_state(layout) for party in parties})
+    private = exchange_keys(scheme, {party: scheme.private_state(layout) for party in parties})
     around, watch, transport = Round(0, parties, 0, layout), Stopwatch(), InProcess(Transcript(keep=0))
     halves = {p: watch.around(p, scheme.client(update, private[p], {}, around)) for p in parties}
     transport.exchange(halves, watch.around("server", scheme.server({}, around)), 0)

@@ -30,7 +30,7 @@ WARM_UP = 2
 
 
 @dataclass(frozen=True)
-class Job:
+class ShapedJob:
     """What the workers are to do: `steps` timed steps of each scheme, with `batch` images a worker."""
 
     schemes: tuple[str, ...]
@@ -55,7 +55,7 @@ class Measured:
     bytes: float
 
 
-def shaped(job: Job, rates: tuple[float, ...], watch: Callable[[int], None] = lambda _: None) -> list[Measured]:
+def shaped(job: ShapedJob, rates: tuple[float, ...], watch: Callable[[int], None] = lambda _: None) -> list[Measured]:
     """Measure steps at each rate.
 
     Args:
@@ -74,7 +74,7 @@ def shaped(job: Job, rates: tuple[float, ...], watch: Callable[[int], None] = la
     return found
 
 
-def _together(wire: Link, job: Job) -> dict[str, tuple[float, float]]:
+def _together(wire: Link, job: ShapedJob) -> dict[str, tuple[float, float]]:
     """Both workers, to their end; what the first of them found: scheme → seconds and bytes."""
     command = [sys.executable, "-m", "gradwire.bench.shaped", json.dumps(asdict(job))]
     shared = {"MASTER_ADDR": wire.addresses[0], "MASTER_PORT": PORT, "WORLD_SIZE": str(WORKERS)}
@@ -94,7 +94,7 @@ def _together(wire: Link, job: Job) -> dict[str, tuple[float, float]]:
     return {spec: (seconds, count) for spec, (seconds, count) in figures.items()}
 
 
-def _work(job: Job) -> Iterator[tuple[str, tuple[float, float]]]:
+def _work(job: ShapedJob) -> Iterator[tuple[str, tuple[float, float]]]:
     """One worker's part: scheme by scheme, the median seconds of a step and the bytes sent in one."""
     source = torch.Generator().manual_seed(dist.get_rank())
     images = torch.rand(job.batch, *SHAPE, generator=source)
@@ -123,7 +123,7 @@ def _sent() -> int:
 def main(text: str) -> None:
     """One worker, of which torch.distributed's environment variables say which; what it found, as JSON."""
     told = json.loads(text)
-    job = Job(**{**told, "schemes": tuple(told["schemes"])})
+    job = ShapedJob(**{**told, "schemes": tuple(told["schemes"])})
     dist.init_process_group("gloo", timeout=timedelta(seconds=job.timeout))
     with threads(WORKERS):
         found = dict(_work(job))

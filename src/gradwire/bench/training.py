@@ -31,7 +31,7 @@ WARM_UP = 4
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measured:
     """One measurement.
 
     Attributes:
@@ -57,7 +57,7 @@ def resnet18_gradient(seed: int = 0) -> dict[str, Tensor]:
     return {name: torch.randn(shape, generator=source) for name, shape in layout.shapes.items()}
 
 
-def selection(repeats: int = 7) -> list[Figure]:
+def selection(repeats: int = 7) -> list[Measured]:
     """Top-K of 11.2 M entries against torch.topk, and a DGC client's step against a Top-K client's."""
     update = resnet18_gradient()
     layout = Layout.of(update)
@@ -68,12 +68,12 @@ def selection(repeats: int = 7) -> list[Figure]:
     clients = {spec: _upload(spec, update, repeats) for spec in (f"topk:ratio={RATIO}", f"dgc:ratio={RATIO}")}
     topk, dgc = clients.values()
     return [
-        Figure(f"largest {RATIO:.0%} of {layout.size:,} entries", ours, "torch.topk", theirs),
-        Figure(f"a client's upload under dgc:ratio={RATIO}", dgc, f"topk:ratio={RATIO}", topk),
+        Measured(f"largest {RATIO:.0%} of {layout.size:,} entries", ours, "torch.topk", theirs),
+        Measured(f"a client's upload under dgc:ratio={RATIO}", dgc, f"topk:ratio={RATIO}", topk),
     ]
 
 
-def hooks(schemes: tuple[str, ...], rank: int = 4, steps: int = 15) -> list[Figure]:
+def hooks(schemes: tuple[str, ...], rank: int = 4, steps: int = 15) -> list[Measured]:
     """The time from a gradient to its aggregate in DDP, two processes: each scheme against PyTorch's PowerSGD hook.
 
     All are run in turn, step by step, in the same two processes, so that what else the machine does hits them alike.
@@ -84,8 +84,8 @@ def hooks(schemes: tuple[str, ...], rank: int = 4, steps: int = 15) -> list[Figu
         mp.spawn(_worker, (_free_port(), path, schemes, rank, steps), nprocs=2)
         seconds = {name: statistics.median(tensor.tolist()) for name, tensor in load_file(path).items()}
     theirs = seconds.pop("theirs")
-    plain = Figure("PyTorch's all-reduce hook", seconds.pop("plain"), reference, theirs)
-    return [plain, *(Figure(f"gradwire's hook, {spec}", seconds[spec], reference, theirs) for spec in schemes)]
+    plain = Measured("PyTorch's all-reduce hook", seconds.pop("plain"), reference, theirs)
+    return [plain, *(Measured(f"gradwire's hook, {spec}", seconds[spec], reference, theirs) for spec in schemes)]
 
 
 class Fed(nn.Module):

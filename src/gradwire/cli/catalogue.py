@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from gradwire import data, models, spelling
+from gradwire import data, models, spec_syntax
 from gradwire.attacks.inversion import ATTACKS
 from gradwire.attacks.membership import ATTACKS as MEMBERSHIP
 from gradwire.attacks.membership import WIRE_ATTACKS as WIRE
@@ -37,4 +37,4 @@ def _parameter(field: Field) -> str:
     """A parameter with its default, as a spec spells it: `?` where it has to be given, nothing where it may be."""
     if field.default is MISSING:
         return f"{field.name}=?"
-    return field.name if field.default is None else f"{field.name}={spelling.text(field.default)}"
+    return field.name if field.default is None else f"{field.name}={spec_syntax.text(field.default)}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradwire import spelling
+from gradwire import spec_syntax
 from gradwire.data.dataset import Dataset
 from gradwire.data.digits import load_digits
 from gradwire.data.folder import load_folder
@@ -57,7 +57,7 @@ class _Cut:
 def _cut(spec: str, split: str, limit: int | None) -> tuple[str, int | None]:
     """The name before the colon, and the smaller of the two limits for this split."""
     name = spec.partition(":")[0]
-    cut = getattr(spelling.read("data", spec, {name: _Cut}), split)
+    cut = getattr(spec_syntax.read("data", spec, {name: _Cut}), split)
     if cut is not None and cut < 1:
         raise GradwireError(f"data {spec!r}: {split} is {cut}; it must be 1 or more")
     return name, min((each for each in (cut, limit) if each is not None), default=None)

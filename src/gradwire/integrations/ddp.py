@@ -39,7 +39,7 @@ def ddp_hook(
     """
     scheme = parse(spec) if isinstance(spec, str) else spec
     check_collective(scheme)
-    if scheme.practice is not None:
+    if scheme.step_hook is not None:
         raise GradwireError(f"{scheme.spec} acts on each step of a client's training, of which a DDP hook sees none")
     if scheme.adapt(model, seed) is not model:
         raise GradwireError(

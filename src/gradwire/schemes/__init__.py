@@ -1,34 +1,34 @@
 """Schemes: what is done to updates between the parties. One file a scheme, each reading like its paper's algorithm."""
 
 from gradwire.schemes.layout import Layout, Update, parameters
+from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.practice import Practice, Step
-from gradwire.schemes.round import Outcome, Round, Sight, State
-from gradwire.schemes.scheme import Scheme, check_collective, enrol, introduce
-from gradwire.schemes.sight import others, pooled, sight
+from gradwire.schemes.observation import observation, others, pooled
+from gradwire.schemes.round import Observation, Outcome, Round, State
+from gradwire.schemes.scheme import Scheme, check_collective, exchange_keys, initial_states
 from gradwire.schemes.spec import SCHEMES, parse
-from gradwire.schemes.stack import Stack
+from gradwire.schemes.stacked import StackedMeasurement
 
 __all__ = [
     "SCHEMES",
     "Layout",
+    "LocalStep",
+    "LocalStepHook",
     "Measurement",
+    "Observation",
     "Outcome",
-    "Practice",
     "Round",
     "Scheme",
-    "Sight",
-    "Stack",
+    "StackedMeasurement",
     "State",
-    "Step",
     "Update",
     "check_collective",
     "dense",
-    "enrol",
-    "introduce",
+    "exchange_keys",
+    "initial_states",
+    "observation",
     "others",
     "parameters",
     "parse",
     "pooled",
-    "sight",
 ]

@@ -53,9 +53,9 @@ from gradwire.schemes.codec.layers import Layers, beginning
 from gradwire.schemes.codec.tangent import Tangent, pulled
 from gradwire.schemes.codec.training import OPTIMIZERS, Training, fallen, fit
 from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.practice import Practice, Step
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme, check_positive
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
@@ -67,7 +67,7 @@ LENGTHENED = 16
 
 
 @dataclass(frozen=True)
-class Autoencoder(Scheme, Practice):
+class Autoencoder(Scheme, LocalStepHook):
     """Send the latent code of the parameters.
 
     Attributes:
@@ -135,7 +135,7 @@ class Autoencoder(Scheme, Practice):
             )
 
     @property
-    def practice(self) -> Practice:
+    def step_hook(self) -> LocalStepHook:
         """Train the autoencoder, or put the parameters through it, after each step."""
         return self
 
@@ -158,7 +158,7 @@ class Autoencoder(Scheme, Practice):
 
     # The client: algorithms 1 and 2.
 
-    def direct(self, gradient: Update, private: State, step: Step) -> tuple[Update, State]:
+    def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
         """The slope with respect to the client's own parameters, of which the model's are what the autoencoder made."""
         if self.steps != "through" or "left" not in private:
             return gradient, private
@@ -167,7 +167,7 @@ class Autoencoder(Scheme, Practice):
         length = (slope.square().sum() / back.square().sum()).clamp(max=LENGTHENED).nan_to_num(1)
         return step.round.layout.unflatten(length * back), private
 
-    def settle(self, parameters: Update, private: State, step: Step) -> tuple[Update, State]:
+    def after_step(self, parameters: Update, private: State, step: LocalStep) -> tuple[Update, State]:
         """Train the autoencoder on what a step left, or leave what the autoencoder makes of it."""
         state, layers = dict(private), Layers.of(step.round)
         if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
@@ -189,7 +189,7 @@ class Autoencoder(Scheme, Practice):
             state, code, left = _perturbed(state, now, layers)
         state["error"] = ((left - now).norm() / now.norm()).detach().float().cpu()
         if self.steps != "replaced":
-            # On them hangs the graph by which `direct` pulls the next slope back, so that nothing is computed twice.
+            # They hold the graph by which `before_step` pulls the next slope back, so nothing is computed twice.
             state |= {"own": now, "left": left}
         if step.last:
             state = {n: t for n, t in state.items() if n not in ("good", "own", "left")} | {"code": code}
@@ -243,12 +243,14 @@ class Autoencoder(Scheme, Practice):
 
     # What an adversary makes of it.
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """Old − new parameters, as the server works them out."""
-        found = self.opened(sight.uploads["model"], sight.victim, sight.public, sight.round)["parameters"]
-        return sight.round.layout.unflatten(beginning(sight.round) - found)
+        found = self.opened(observation.uploads["model"], observation.victim, observation.public, observation.round)[
+            "parameters"
+        ]
+        return observation.round.layout.unflatten(beginning(observation.round) - found)
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """What the code can tell of the change: its projection on the directions in which the decoder can move.
 
         What the server receives is D(z) = θ + ε: the client's own parameters and the autoencoder's error, which is many
@@ -257,11 +259,11 @@ class Autoencoder(Scheme, Practice):
         where the client begins with other parameters of which its autoencoder makes θ₀. That is linear in the change,
         holds as many numbers as the code, and is what this matches. It is as good as the encoder is.
         """
-        upload, decoded = sight.uploads["model"], self.decode(sight)
+        upload, decoded = observation.uploads["model"], self.decode(observation)
         if "code" not in upload:
             return dense(decoded)
-        weights = messages.decoder(upload, sight.victim, sight.public)
-        codes = Layers.of(sight.round).codes(upload["code"])
+        weights = messages.decoder(upload, observation.victim, observation.public)
+        codes = Layers.of(observation.round).codes(upload["code"])
         return {
             name: [Tangent(pulled(weights, codes[name], change.reshape(-1))[None], codes[name][None], weights[None])]
             for name, change in decoded.items()

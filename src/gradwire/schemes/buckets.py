@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
 from gradwire.wire import ClientHalf, Deal, Send, ServerHalf, Tensors
 
@@ -88,27 +88,33 @@ class Bucketed(Scheme):
                 uploads = yield reply
         return _together(outcomes, round.layout)
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """Each bucket as the scheme decodes it."""
-        return {name: tensor for part in self._sights(sight) for name, tensor in self.scheme.decode(part).items()}
+        return {
+            name: tensor
+            for part in self._observations(observation)
+            for name, tensor in self.scheme.decode(part).items()
+        }
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """The terms of all buckets."""
-        return {name: terms for part in self._sights(sight) for name, terms in self.scheme.measure(part).items()}
+        return {
+            name: terms for part in self._observations(observation) for name, terms in self.scheme.measure(part).items()
+        }
 
     def layouts(self, layout: Layout) -> list[Layout]:
         """Each bucket's part of a model's layout."""
         return [Layout({name: layout.shapes[name] for name in names}) for names in self.buckets]
 
-    def _sights(self, sight: Sight) -> list[Sight]:
+    def _observations(self, observation: Observation) -> list[Observation]:
         return [
-            Sight(
-                under(sight.uploads, i),
-                under(sight.replies, i),
-                under(sight.public, i),
-                replace(sight.round, layout=part),
+            Observation(
+                under(observation.uploads, i),
+                under(observation.replies, i),
+                under(observation.public, i),
+                replace(observation.round, layout=part),
             )
-            for i, part in enumerate(self.layouts(sight.round.layout))
+            for i, part in enumerate(self.layouts(observation.round.layout))
         ]
 
 

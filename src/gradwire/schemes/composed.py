@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.practice import Practice, Step
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.sga import SGA, magnitude, told_maximum
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
 from gradwire.secure import identity
-from gradwire.secure.protocol import Host, Hosting, Member, Total, Uploads
+from gradwire.secure.protocol import Host, Member, ServerPart, Total, Uploads
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 from gradwire.wire.view import LocalWork
 
@@ -55,9 +55,9 @@ class Composed(Scheme):
         return self.first.adapt(model, seed)
 
     @property
-    def practice(self) -> Practice | None:
+    def step_hook(self) -> LocalStepHook | None:
         """That of the first scheme, on its part of the state."""
-        return None if self.first.practice is None else _Within(self.first.practice)
+        return None if self.first.step_hook is None else _Within(self.first.step_hook)
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
         """What the first scheme has to say."""
@@ -84,9 +84,9 @@ class Composed(Scheme):
         """That of the secure sum."""
         return self.outer.identity(_part(private, OUTER))
 
-    def acquaint(self, private: State, party: str, identities: Mapping[str, State]) -> State:
+    def with_keys(self, private: State, party: str, identities: Mapping[str, State]) -> State:
         """As the secure sum has it."""
-        return _joined(_part(private, INNER), self.outer.acquaint(_part(private, OUTER), party, identities))
+        return _joined(_part(private, INNER), self.outer.with_keys(_part(private, OUTER), party, identities))
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Run the first scheme's client half, and put a secure mean in the place of each of its exchanges."""
@@ -140,7 +140,7 @@ class Composed(Scheme):
 
     def _host_mean(
         self, phase: str, shapes: Layout, uploads: Uploads, round: Round
-    ) -> Hosting[tuple[dict[str, Tensor], Send]]:
+    ) -> ServerPart[tuple[dict[str, Tensor], Send]]:
         """The server's part in one secure mean, and the reply that closes it."""
         gathering = self.outer.gathering(round, f"{phase} ")
         host: Host = self.outer.protocol.host_beside(gathering)
@@ -157,13 +157,13 @@ class Composed(Scheme):
         after = self.outer.protocol.public(self.outer.gathering(round))
         return Outcome(inner.aggregate, _joined(inner.public, after), _joined(inner.private, private))
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """The mean of all clients, decoded by the first scheme."""
-        return self.first.decode(self._inner(sight))
+        return self.first.decode(self._inner(observation))
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """What the first scheme's measurement is of the mean of all clients."""
-        return self.first.measure(self._inner(sight))
+        return self.first.measure(self._inner(observation))
 
     @property
     def feeds_back(self) -> bool:
@@ -182,12 +182,12 @@ class Composed(Scheme):
         """A fellow client takes out of each sum what it masked itself (`_inner`)."""
         return reply
 
-    def _inner(self, sight: Sight) -> Sight:
+    def _inner(self, observation: Observation) -> Observation:
         """The first scheme's view of the round, in which means stand for what was sent.
 
         What to expect of a phase comes from a client half: a fellow client's own, or one with nothing to send.
         """
-        round, public, own = sight.round, _part(sight.public, INNER), sight.own
+        round, public, own = observation.round, _part(observation.public, INNER), observation.own
         update = round.layout.zeros() if own is None else own.update
         private = self.first.private_state(round.layout) if own is None else _part(own.private, INNER)
         half = self.first.client(update, private, public, round)
@@ -197,11 +197,11 @@ class Composed(Scheme):
         while expected is not None:
             gathering = self.outer.gathering(round, f"{expected.phase} ")
             shapes = Layout.of(expected.tensors)
-            reply = sight.replies[gathering.phase(self.outer.protocol.closing("masked"))]
+            reply = observation.replies[gathering.phase(self.outer.protocol.closing("masked"))]
             total = Total.of(reply, self.outer.ring(round), shapes.size)
             maximum = self.outer.max
             if maximum == "adaptive":
-                maximum = float(sight.replies[gathering.phase("offer")]["maximum"])
+                maximum = float(observation.replies[gathering.phase("offer")]["maximum"])
             means[expected.phase] = shapes.unflatten(self.outer.mean(total, maximum, round))
             if own is not None:
                 seat = round.clients.index(identity.name(_part(own.private, OUTER)))
@@ -209,7 +209,7 @@ class Composed(Scheme):
                 total = total.without(self.outer.ring(round).encode(values, maximum, seat, random))
             sent[expected.phase] = shapes.unflatten(self.outer.mean(total, maximum, round))
             expected = _next(half, means[expected.phase])
-        return Sight(sent, means, public, round, sight.victim)
+        return Observation(sent, means, public, round, observation.victim)
 
 
 def compose(first: Scheme, outer: Scheme) -> Scheme:
@@ -255,21 +255,21 @@ def _end(half: Generator[object, Uploads, Outcome]) -> Outcome:
     raise GradwireError("a server half waits for a phase that its own clients do not send")
 
 
-class _Within(Practice):
+class _Within(LocalStepHook):
     """The first scheme's practice, on its part of a client's state."""
 
-    def __init__(self, practice: Practice):
-        self.practice = practice
-        self.per_example = practice.per_example
+    def __init__(self, step_hook: LocalStepHook):
+        self.step_hook = step_hook
+        self.per_example = step_hook.per_example
 
-    def direct(self, gradient: Update, private: State, step: Step) -> tuple[Update, State]:
-        """See `Practice`."""
-        followed, state = self.practice.direct(gradient, _part(private, INNER), step)
+    def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
+        """See `LocalStepHook`."""
+        followed, state = self.step_hook.before_step(gradient, _part(private, INNER), step)
         return followed, _joined(state, _part(private, OUTER))
 
-    def settle(self, parameters: Update, private: State, step: Step) -> tuple[Update, State]:
-        """See `Practice`."""
-        left, state = self.practice.settle(parameters, _part(private, INNER), step)
+    def after_step(self, parameters: Update, private: State, step: LocalStep) -> tuple[Update, State]:
+        """See `LocalStepHook`."""
+        left, state = self.step_hook.after_step(parameters, _part(private, INNER), step)
         return left, _joined(state, _part(private, OUTER))
 
 

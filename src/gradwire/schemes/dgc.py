@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import budget
-from gradwire.schemes.entries import Entries
+from gradwire.schemes import byte_matching
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import check_corrected
 from gradwire.schemes.selection import choose
+from gradwire.schemes.sparse_messages import SparseMessages
 from gradwire.wire import ClientHalf, Send
 
 
 @dataclass(frozen=True)
-class DGC(Entries):
+class DGC(SparseMessages):
     """Top-K of an accumulated velocity.
 
     Momentum takes place here, before what is sent is chosen, and no more in the optimiser.
@@ -45,7 +45,7 @@ class DGC(Entries):
     warmup_epochs: int = 0
 
     def __post_init__(self) -> None:
-        budget.check_share("dgc", "ratio", self.ratio)
+        byte_matching.check_share("dgc", "ratio", self.ratio)
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"dgc: momentum is {self.momentum}; it must be in [0, 1)")
         if self.clip is not None and not self.clip > 0:
@@ -71,7 +71,7 @@ class DGC(Entries):
         g = self.clipped(round.layout.flatten(update), len(round.clients))
         u = g.add_(private["momentum"], alpha=self.momentum)
         v = private["velocity"] + u
-        counts = budget.shares(round.layout, self.ratio_at(round.epoch))
+        counts = byte_matching.shares(round.layout, self.ratio_at(round.epoch))
         sent = choose(v, round.layout, counts, "tensor")
         reply = yield Send("entries", self.write(sent))
         aggregate = self.read(reply, round.layout.size)
@@ -89,11 +89,11 @@ class DGC(Entries):
         """The share to send in this epoch."""
         return self.ratio ** min(1.0, (epoch + 1) / (self.warmup_epochs + 1))
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """The sent entries of the velocity v.
 
         In a client's first round v is its gradient (clipped: times a number), and so it is at entries that were sent
         the round before. Elsewhere v also holds a decaying sum of earlier rounds' gradients, which the adversary
         takes for noise.
         """
-        return super().measure(sight)
+        return super().measure(observation)

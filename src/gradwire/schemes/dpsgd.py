@@ -15,15 +15,15 @@ import torch
 from gradwire.errors import GradwireError
 from gradwire.schemes.accounting import Spent, epsilons
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.none import Plain
-from gradwire.schemes.practice import Practice, Step
+from gradwire.schemes.local_step import LocalStep, LocalStepHook
+from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Round, State
 from gradwire.seeds import generator
 from gradwire.wire.view import LocalWork
 
 
 @dataclass(frozen=True)
-class DPSGD(Plain, Practice):
+class DPSGD(PlainSGD, LocalStepHook):
     """Follow (Σ_i clip(g_i) + n)/B with n ~ N(0, (noise·clip)²·I) and clip(g) = g·min(1, clip/‖g‖).
 
     Attributes:
@@ -48,7 +48,7 @@ class DPSGD(Plain, Practice):
             raise GradwireError(f"dpsgd: delta is {self.delta}; it must be between 0 and 1")
 
     @property
-    def practice(self) -> Practice:
+    def step_hook(self) -> LocalStepHook:
         """Clip and add noise, each step."""
         return self
 
@@ -56,7 +56,7 @@ class DPSGD(Plain, Practice):
         """The key of the client's own noise, and what it has spent."""
         return {"key": torch.tensor([secret], dtype=torch.int64), **Spent().tensors()}
 
-    def direct(self, gradient: Update, private: State, step: Step) -> tuple[Update, State]:
+    def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
         """Algorithm 1, lines 6 to 8: what the step follows, and that much more spent.
 
         Args:

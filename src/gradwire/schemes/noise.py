@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.none import Plain
+from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf
@@ -20,7 +20,7 @@ from gradwire.wire.view import LocalWork
 
 
 @dataclass(frozen=True)
-class Noise(Plain):
+class Noise(PlainSGD):
     """Send g + n with n ~ N(0, std²·I), drawn anew every round.
 
     Attributes:

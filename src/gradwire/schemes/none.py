@@ -6,13 +6,13 @@ from typing import ClassVar
 from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
 from gradwire.wire import ClientHalf, Send, ServerHalf
 
 
 @dataclass(frozen=True)
-class Plain(Scheme):
+class PlainSGD(Scheme):
     """Plain distributed SGD: the baseline of everything."""
 
     name: ClassVar[str] = "none"
@@ -29,10 +29,10 @@ class Plain(Scheme):
         yield Send("update", average)
         return Outcome(round.layout.unflatten(average["dense"]), public, {})
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """The update itself."""
-        return sight.round.layout.unflatten(sight.uploads["update"]["dense"])
+        return observation.round.layout.unflatten(observation.uploads["update"]["dense"])
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """Every entry was sent."""
-        return dense(self.decode(sight))
+        return dense(self.decode(observation))

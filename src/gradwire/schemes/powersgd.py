@@ -15,7 +15,7 @@ from torch import Tensor
 from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Dense, LeftSketch, Measurement, RightSketch, Term
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme, check_positive
 from gradwire.wire import ClientHalf, Send, ServerHalf
 
@@ -78,24 +78,24 @@ class PowerSGD(Scheme):
         p, q = orthonormal(plan.unpack_p(first["P"])), plan.unpack_q(second["Q"])
         return Outcome(plan.assemble(p, q, first["dense"]), q, {})
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """P̂·Qᵀ with the victim's own Q."""
-        plan = self.plan(sight.round.layout)
-        p = orthonormal(plan.unpack_p(sight.replies["P"]["P"]))
-        return plan.assemble(p, plan.unpack_q(sight.uploads["Q"]["Q"]), sight.uploads["P"]["dense"])
+        plan = self.plan(observation.round.layout)
+        p = orthonormal(plan.unpack_p(observation.replies["P"]["P"]))
+        return plan.assemble(p, plan.unpack_q(observation.uploads["Q"]["Q"]), observation.uploads["P"]["dense"])
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """Both sketches, M·Q and Mᵀ·P̂: Q and P̂ are public, so each is a linear map of M."""
-        plan = self.plan(sight.round.layout)
-        start = self.start(sight.public, sight.round)
-        orthogonal = orthonormal(plan.unpack_p(sight.replies["P"]["P"]))
-        p = plan.unpack_p(sight.uploads["P"]["P"])
-        q = plan.unpack_q(sight.uploads["Q"]["Q"])
+        plan = self.plan(observation.round.layout)
+        start = self.start(observation.public, observation.round)
+        orthogonal = orthonormal(plan.unpack_p(observation.replies["P"]["P"]))
+        p = plan.unpack_p(observation.uploads["P"]["P"])
+        q = plan.unpack_q(observation.uploads["Q"]["Q"])
         terms: dict[str, list[Term]] = {
             name: [RightSketch(p[name][None], start[name][None]), LeftSketch(q[name][None], orthogonal[name][None])]
             for name in plan.shapes
         }
-        rest = plan.unpack_rest(sight.uploads["P"]["dense"])
+        rest = plan.unpack_rest(observation.uploads["P"]["dense"])
         return {name: terms[name] if name in terms else [Dense(rest[name][None])] for name in plan.layout.shapes}
 
     def start(self, public: State, round: Round) -> dict[str, Tensor]:
@@ -106,20 +106,20 @@ class PowerSGD(Scheme):
         generator = round.generator()
         return orthonormal({name: torch.randn(m, r, generator=generator) for name, (n, m, r) in shapes.items()})
 
-    def plan(self, layout: Layout) -> "Plan":
+    def plan(self, layout: Layout) -> "Factorisation":
         """Which parameters are sent as P and Q."""
-        return Plan.of(layout, self.rank)
+        return Factorisation.of(layout, self.rank)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Factorisation:
     """Which parameters of a layout are compressed (name → n, m, r), and how the rest is packed."""
 
     layout: Layout
     shapes: Mapping[str, tuple[int, int, int]]
 
     @classmethod
-    def of(cls, layout: Layout, rank: int) -> "Plan":
+    def of(cls, layout: Layout, rank: int) -> "Factorisation":
         """Compress what shrinks: (n + m)·r < n·m."""
         shapes = {}
         for name, shape in layout.shapes.items():

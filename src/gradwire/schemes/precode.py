@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from gradwire.errors import GradwireError
 from gradwire.models.bottleneck import VariationalBottleneck
 from gradwire.schemes.layout import Update
-from gradwire.schemes.none import Plain
-from gradwire.schemes.round import Sight
+from gradwire.schemes.none import PlainSGD
+from gradwire.schemes.round import Observation
 from gradwire.schemes.scheme import check_positive
 from gradwire.seeds import number
 
 
 @dataclass(frozen=True)
-class Precode(Plain):
+class Precode(PlainSGD):
     """Send the update of a network with a bottleneck before its last linear layer.
 
     Attributes:
@@ -66,7 +66,7 @@ class Precode(Plain):
         adapted.set_submodule(name, nn.Sequential(pair))
         return adapted
 
-    def known(self, model: nn.Module, sight: Sight, batch: int) -> nn.Module:
+    def known(self, model: nn.Module, observation: Observation, batch: int) -> nn.Module:
         """The network with the noise that one image's gradient gives away.
 
         A linear layer's gradient is ∂W = δ·xᵀ and ∂b = δ: its input is a row over an entry (Geiping et al. 2020,
@@ -76,7 +76,7 @@ class Precode(Plain):
         where = found(model)
         if where is None or batch > 1:
             return model
-        update = self.decode(sight)
+        update = self.decode(observation)
         features, code = (_input(update, f"{where}.{layer}") for layer in ("encode", "decode"))
         if features is None or code is None:
             return model

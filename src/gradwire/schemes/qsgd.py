@@ -15,7 +15,7 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.constraints import Cells
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme, check_positive
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
@@ -108,15 +108,15 @@ class QSGD(Scheme):
         width = self.bucket if bucket is None else bucket
         return vector.split(width * max(8, PART // self.bucket // 8 * 8))
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """The levels times the norms."""
-        tensors, layout = sight.uploads["levels"], sight.round.layout
+        tensors, layout = observation.uploads["levels"], observation.round.layout
         return layout.unflatten(tensors["dense"] if "dense" in tensors else self.dequantise(tensors, layout.size))
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """Every entry lies less than one level from the one it was rounded to, up or down."""
-        tensors, layout = sight.uploads["levels"], sight.round.layout
-        decoded = self.decode(sight)
+        tensors, layout = observation.uploads["levels"], observation.round.layout
+        decoded = self.decode(observation)
         if "dense" in tensors:
             return dense(decoded)
         _, norms = self._read(tensors, layout.size)

@@ -12,19 +12,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.schemes import budget
+from gradwire.schemes import byte_matching
 from gradwire.schemes.aggregate import mean
-from gradwire.schemes.keep import Keep
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.sparse import Sparse, supports
+from gradwire.schemes.sparsifier import Sparsifier
 from gradwire.wire import ClientHalf, Send, ServerHalf
 
 
 @dataclass(frozen=True)
-class RandomK(Keep):
-    """Sparsification at random; see `Keep` for the hyper-parameters.
+class RandomK(Sparsifier):
+    """Sparsification at random; see `Sparsifier` for the hyper-parameters.
 
     What is kept is sent as it is: the expectation is K/n of the update.
     """
@@ -50,13 +50,13 @@ class RandomK(Keep):
         aggregate = Sparse(self.positions(round), average["values"], round.layout.size)
         return Outcome(aggregate.update(round.layout), public, {})
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """The kept entries, and zero elsewhere."""
-        return self._sent(sight).update(sight.round.layout)
+        return self._sent(observation).update(observation.round.layout)
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """The kept entries alone."""
-        return supports(self._sent(sight), sight.round.layout)
+        return supports(self._sent(observation), observation.round.layout)
 
     def positions(self, round: Round) -> Tensor:
         """Where the round's K entries stand in the flat update: int64, ascending."""
@@ -70,10 +70,12 @@ class RandomK(Keep):
     @staticmethod
     def affordable(bytes: int, size: int) -> int:
         """As many as pay for values alone."""
-        return budget.without_positions(bytes, size)
+        return byte_matching.without_positions(bytes, size)
 
-    def _sent(self, sight: Sight) -> Sparse:
-        return Sparse(self.positions(sight.round), sight.uploads["entries"]["values"], sight.round.layout.size)
+    def _sent(self, observation: Observation) -> Sparse:
+        return Sparse(
+            self.positions(observation.round), observation.uploads["entries"]["values"], observation.round.layout.size
+        )
 
 
 def draw(size: int, count: int, generator: torch.Generator) -> Tensor:

@@ -53,7 +53,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """One victim's part in a round, as an adversary has worked it out.
 
     Attributes:

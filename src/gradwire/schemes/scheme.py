@@ -12,12 +12,12 @@ from typing import ClassVar
 
 from torch import nn
 
-from gradwire import seeds, spelling
+from gradwire import seeds, spec_syntax
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.local_step import LocalStepHook
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.practice import Practice
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.wire import ClientHalf, ServerHalf, Tensors
 from gradwire.wire.view import LocalWork
 
@@ -33,7 +33,7 @@ class Scheme(ABC):
     @property
     def spec(self) -> str:
         """The spelling that `schemes.parse` reads back: the name and what differs from the defaults."""
-        return spelling.write(self.name, self)
+        return spec_syntax.write(self.name, self)
 
     def public_state(self, layout: Layout) -> State:
         """The public state before the first round."""
@@ -52,7 +52,7 @@ class Scheme(ABC):
         return model
 
     @property
-    def practice(self) -> Practice | None:
+    def step_hook(self) -> LocalStepHook | None:
         """What clients do to their steps while they train; by default nothing, which is None."""
         return None
 
@@ -88,7 +88,7 @@ class Scheme(ABC):
         """The public part of a client's private state that the others must know before the first round."""
         return {}
 
-    def acquaint(self, private: State, party: str, identities: Mapping[str, State]) -> State:
+    def with_keys(self, private: State, party: str, identities: Mapping[str, State]) -> State:
         """A client's private state once it knows its own name and, from a source it trusts, everybody's identity."""
         return private
 
@@ -101,11 +101,11 @@ class Scheme(ABC):
         """The server's half of a round."""
 
     @abstractmethod
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """The victim's update as the scheme itself decodes it: all that a naive adversary looks at."""
 
     @abstractmethod
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """What was sent, as a map of the update that an adaptive adversary can fit."""
 
     @property
@@ -125,7 +125,7 @@ class Scheme(ABC):
         """
         return 0.0
 
-    def known(self, model: nn.Module, sight: Sight, batch: int) -> nn.Module:
+    def known(self, model: nn.Module, observation: Observation, batch: int) -> nn.Module:
         """The network that an adaptive adversary searches with, once it has seen the gradient of a batch's images.
 
         By default that which everybody trains. Where a network draws random numbers, an update may give them away.
@@ -149,20 +149,20 @@ Told = Mapping[str, State]
 """Party → what it tells the others."""
 
 
-def enrol(
+def initial_states(
     scheme: Scheme, layout: Layout, parties: Sequence[str], seed: int, tell: Callable[[Told], Told] = lambda told: told
 ) -> dict[str, State]:
     """The parties' private states before the first round, with secrets of their own, introduced to one another.
 
     Args:
         parties: those that live in this process.
-        tell: from the identities of these to those of all parties, by a way that all trust; see `introduce`.
+        tell: from the identities of these to those of all parties, by a way that all trust; see `exchange_keys`.
     """
     states = {p: scheme.private_state(layout, seeds.number("private", seed, p)) for p in parties}
-    return introduce(scheme, states, tell)
+    return exchange_keys(scheme, states, tell)
 
 
-def introduce(
+def exchange_keys(
     scheme: Scheme, private: Mapping[str, State], tell: Callable[[Told], Told] = lambda told: told
 ) -> dict[str, State]:
     """The parties' states once they have been introduced to one another, out of band: not over the wire they audit.
@@ -171,7 +171,7 @@ def introduce(
         tell: from the identities of the parties in this process to those of all; by default all of them live here.
     """
     identities = tell({party: scheme.identity(state) for party, state in private.items()})
-    return {party: scheme.acquaint(state, party, identities) for party, state in private.items()}
+    return {party: scheme.with_keys(state, party, identities) for party, state in private.items()}
 
 
 def check_collective(scheme: Scheme) -> None:

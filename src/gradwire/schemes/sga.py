@@ -16,16 +16,16 @@ from torch import Tensor
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
 from gradwire.secure import identity
+from gradwire.secure.byte_tensors import part
+from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.identity import Gathering
 from gradwire.secure.keys import Curve
-from gradwire.secure.octets import part
 from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.protocol import SecureSum, Total, Uploads
 from gradwire.secure.ring import BITS, Ring
-from gradwire.secure.robust import Robust
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Own, Send, ServerHalf, Tensors
 
@@ -72,9 +72,9 @@ class SGA(Scheme):
         """The verification key to the signing key."""
         return identity.published(private)
 
-    def acquaint(self, private: State, party: str, identities: Mapping[str, State]) -> State:
+    def with_keys(self, private: State, party: str, identities: Mapping[str, State]) -> State:
         """Everybody's verification key."""
-        return identity.acquainted(private, party, identities)
+        return identity.with_known_keys(private, party, identities)
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Tell the largest magnitude, send the update as masked integers, read the sum back."""
@@ -103,14 +103,14 @@ class SGA(Scheme):
         yield Send(self.protocol.closing("masked"), total.tensors())
         return Outcome(self.aggregate(total, maximum, round), self.protocol.public(gathering), {})
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """The mean of all clients, which is all there is to see: the naive adversary takes it for the victim's."""
-        total, maximum = self.seen(sight)
-        return self.aggregate(total, maximum, sight.round)
+        total, maximum = self.seen(observation)
+        return self.aggregate(total, maximum, observation.round)
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """The mean of all clients, in every entry."""
-        return dense(self.decode(sight))
+        return dense(self.decode(observation))
 
     def pooled(self, round: Round) -> int:
         """All of the round's."""
@@ -123,7 +123,7 @@ class SGA(Scheme):
     @property
     def protocol(self) -> SecureSum:
         """How the sum is kept secret."""
-        return Pairwise() if self.threshold is None else Robust(self.threshold, self.neighbours == "few")
+        return Pairwise() if self.threshold is None else DoubleMask(self.threshold, self.neighbours == "few")
 
     def gathering(self, round: Round, prefix: str = "") -> Gathering:
         """Who adds up, in which round, and in which of its sums."""
@@ -154,20 +154,20 @@ class SGA(Scheme):
         """The mean update behind a sum."""
         return round.layout.unflatten(self.mean(total, maximum, round))
 
-    def seen(self, sight: Sight) -> tuple[Total, float]:
+    def seen(self, observation: Observation) -> tuple[Total, float]:
         """The sum and R_max, as everybody sees them; a fellow client's own part is taken out."""
-        ring, round = self.ring(sight.round), sight.round
-        total = Total.of(sight.replies[self.protocol.closing("masked")], ring)
-        maximum = float(sight.replies["offer"]["maximum"]) if self.max == "adaptive" else self.max
-        if sight.own is None:
+        ring, round = self.ring(observation.round), observation.round
+        total = Total.of(observation.replies[self.protocol.closing("masked")], ring)
+        maximum = float(observation.replies["offer"]["maximum"]) if self.max == "adaptive" else self.max
+        if observation.own is None:
             return total, maximum
-        seat = round.clients.index(identity.name(sight.own.private))
-        own = ring.encode(self.brought(sight.own, sight), maximum, seat, self.randomness(round, seat))
+        seat = round.clients.index(identity.name(observation.own.private))
+        own = ring.encode(self.brought(observation.own, observation), maximum, seat, self.randomness(round, seat))
         return total.without(own), maximum
 
-    def brought(self, own: Own, sight: Sight) -> Tensor:
+    def brought(self, own: Own, observation: Observation) -> Tensor:
         """The values that a fellow client has masked, shape (K,)."""
-        return sight.round.layout.flatten(own.update)
+        return observation.round.layout.flatten(own.update)
 
 
 def told_maximum(tensors: Tensors, where: str) -> float:

@@ -18,7 +18,7 @@ from gradwire.errors import WireError
 from gradwire.schemes.constraints import Signs
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
 
@@ -72,9 +72,9 @@ class SignSGD(Scheme):
             aggregate = signs(voted, layout.size)
         return Outcome(layout.unflatten(aggregate), public, {})
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """±1 an entry, or ± the tensor's scale; 0 where a fellow client cannot tell."""
-        tensors, layout = sight.uploads["signs"], sight.round.layout
+        tensors, layout = observation.uploads["signs"], observation.round.layout
         if "dense" in tensors:
             return layout.unflatten(tensors["dense"])
         decoded = scaled(tensors, layout) if self.error_feedback else signs(tensors, layout.size)
@@ -82,10 +82,10 @@ class SignSGD(Scheme):
             decoded = decoded * bits.unpack(tensors["known"], layout.size, 1)
         return layout.unflatten(decoded)
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """The signs, as constraints."""
-        decoded = self.decode(sight)
-        if "dense" in sight.uploads["signs"]:
+        decoded = self.decode(observation)
+        if "dense" in observation.uploads["signs"]:
             return dense(decoded)
         return {name: [Signs(tensor[None])] for name, tensor in decoded.items()}
 

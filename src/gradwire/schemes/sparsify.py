@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradwire.errors import GradwireError
-from gradwire.schemes.entries import Entries
 from gradwire.schemes.layout import Update
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.sparse import Sparse
+from gradwire.schemes.sparse_messages import SparseMessages
 from gradwire.schemes.topk import TopK
 from gradwire.wire import ClientHalf, Send, Tensors
 
 
 @dataclass(frozen=True)
-class Sparsify(Entries):
+class Sparsify(SparseMessages):
     """Keep the largest entries of each tensor.
 
     Attributes:

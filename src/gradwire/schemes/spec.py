@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from functools import reduce
 
-from gradwire import spelling
+from gradwire import spec_syntax
 from gradwire.schemes.autoencoder import Autoencoder
 from gradwire.schemes.composed import compose
 from gradwire.schemes.dgc import DGC
 from gradwire.schemes.dpsgd import DPSGD
 from gradwire.schemes.noise import Noise
-from gradwire.schemes.none import Plain
+from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.powersgd import PowerSGD
 from gradwire.schemes.precode import Precode
 from gradwire.schemes.qsgd import QSGD
@@ -25,7 +25,9 @@ from gradwire.schemes.topk import TopK
 _COMPRESSED = (TopK, RandomK, PowerSGD, DGC, QSGD, SignSGD)
 _PERTURBED = (Noise, Sparsify, DPSGD, Autoencoder, Precode)
 _SUMMED = (SGA, SSGA, SSGADGC)
-SCHEMES: Mapping[str, type[Scheme]] = {scheme.name: scheme for scheme in (Plain, *_COMPRESSED, *_PERTURBED, *_SUMMED)}
+SCHEMES: Mapping[str, type[Scheme]] = {
+    scheme.name: scheme for scheme in (PlainSGD, *_COMPRESSED, *_PERTURBED, *_SUMMED)
+}
 
 
 def parse(spec: str) -> Scheme:
@@ -34,5 +36,5 @@ def parse(spec: str) -> Scheme:
     Raises:
         GradwireError: an unknown scheme or parameter, a value that does not fit, or schemes that do not compose.
     """
-    first, *rest = (spelling.read("scheme", part, SCHEMES) for part in spec.split("+"))
+    first, *rest = (spec_syntax.read("scheme", part, SCHEMES) for part in spec.split("+"))
     return reduce(compose, rest, first)

@@ -15,16 +15,16 @@ from torch import Tensor
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import check_positive
 from gradwire.schemes.selection import largest
 from gradwire.schemes.sga import SGA, magnitude, told_maximum
 from gradwire.schemes.sparse import Sparse, supports
+from gradwire.secure.byte_tensors import part
 from gradwire.secure.identity import Gathering
-from gradwire.secure.octets import part
-from gradwire.secure.protocol import Hosting, Member, Uploads
+from gradwire.secure.protocol import Member, ServerPart, Uploads
+from gradwire.secure.secret_permutation import draw, hand_out
 from gradwire.secure.union import MARKS, mark, marked
-from gradwire.secure.veil import draw, hand_out
 from gradwire.wire import ClientHalf, Own, Send, ServerHalf, Tensors, indices
 
 VOTE = "union "
@@ -121,11 +121,11 @@ class SSGA(SGA):
         voter = yield from self.protocol.beside(member, self.gathering(round, VOTE))
         if self.anonymity == 1:
             return (yield from voter.contribute(mark(chosen, size), "masked"))
-        veil = yield from draw(voter, size)
-        reply = yield from voter.contribute(veil.ballot(chosen), "masked")
-        return told(veil.lift(heard(reply, round, voter.gathering.where("masked", "server"))), round)
+        permutation = yield from draw(voter, size)
+        reply = yield from voter.contribute(permutation.ballot(chosen), "masked")
+        return told(permutation.lift(heard(reply, round, voter.gathering.where("masked", "server"))), round)
 
-    def count_votes(self, uploads: Uploads, round: Round) -> Hosting[tuple[Uploads, Tensors]]:
+    def count_votes(self, uploads: Uploads, round: Round) -> ServerPart[tuple[Uploads, Tensors]]:
         """The server's part in finding the union anonymously."""
         gathering = self.gathering(round, VOTE)
         host = self.protocol.host_beside(gathering)
@@ -162,12 +162,12 @@ class SSGA(SGA):
             chosen = [self.places(tensors, round, gathering.where("offer", p)) for p, tensors in uploads.items()]
             reply = told(torch.cat(chosen).unique(), round)
         if self.anonymity > 1:
-            reply = self.unveiled(uploads, round, gathering)
+            reply = self.unpermuted(uploads, round, gathering)
         if self.max == "adaptive":
             reply["maximum"] = torch.tensor(self.largest(uploads, gathering))
         return reply
 
-    def unveiled(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
+    def unpermuted(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
         """The entries that all clients say were found under the veil.
 
         Raises:
@@ -210,27 +210,29 @@ class SSGA(SGA):
             raise GradwireError(f"{self.name}: compression is {self.compression:g}, which {wrong}")
         return entries // n
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """The mean on the union, zero elsewhere."""
-        return self.observed(sight).update(sight.round.layout)
+        return self.observed(observation).update(observation.round.layout)
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """The mean on the union alone: of the other entries nothing is known."""
-        return supports(self.observed(sight), sight.round.layout)
+        return supports(self.observed(observation), observation.round.layout)
 
-    def observed(self, sight: Sight) -> Sparse:
+    def observed(self, observation: Observation) -> Sparse:
         """The mean that is seen, on the union."""
-        total, maximum = self.seen(sight)
-        return Sparse(self.chosen(sight), self.mean(total, maximum, sight.round), sight.round.layout.size)
+        total, maximum = self.seen(observation)
+        return Sparse(
+            self.chosen(observation), self.mean(total, maximum, observation.round), observation.round.layout.size
+        )
 
-    def brought(self, own: Own, sight: Sight) -> Tensor:
+    def brought(self, own: Own, observation: Observation) -> Tensor:
         """What a fellow client has summed up, on the union."""
-        return self.accumulate(own.update, own.private, sight.round.layout)[0][self.chosen(sight)]
+        return self.accumulate(own.update, own.private, observation.round.layout)[0][self.chosen(observation)]
 
-    def chosen(self, sight: Sight) -> Tensor:
+    def chosen(self, observation: Observation) -> Tensor:
         """The union, as everybody sees it."""
-        voted = sight.replies[VOTE + self.protocol.closing("masked")] if self.votes else {}
-        return self.agreed({**voted, **sight.replies.get("offer", {})}, sight.round)[0]
+        voted = observation.replies[VOTE + self.protocol.closing("masked")] if self.votes else {}
+        return self.agreed({**voted, **observation.replies.get("offer", {})}, observation.round)[0]
 
 
 def told(union: Tensor, round: Round) -> dict[str, Tensor]:

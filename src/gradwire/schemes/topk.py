@@ -9,19 +9,19 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gradwire.schemes import budget
-from gradwire.schemes.entries import Entries
-from gradwire.schemes.keep import Keep
+from gradwire.schemes import byte_matching
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.selection import choose
 from gradwire.schemes.sparse import Sparse
+from gradwire.schemes.sparse_messages import SparseMessages
+from gradwire.schemes.sparsifier import Sparsifier
 from gradwire.wire import ClientHalf, Send
 
 
 @dataclass(frozen=True)
-class TopK(Keep, Entries):
-    """Sparsification by magnitude; see `Keep` for the hyper-parameters."""
+class TopK(Sparsifier, SparseMessages):
+    """Sparsification by magnitude; see `Sparsifier` for the hyper-parameters."""
 
     name: ClassVar[str] = "topk"
 
@@ -43,4 +43,4 @@ class TopK(Keep, Entries):
     @staticmethod
     def affordable(bytes: int, size: int) -> int:
         """As many as pay for values and positions."""
-        return budget.with_positions(bytes, size)
+        return byte_matching.with_positions(bytes, size)

@@ -55,7 +55,7 @@ class Subject(ABC):
 
 
 @dataclass(frozen=True)
-class Finding:
+class ConformanceFinding:
     """The outcome of one check."""
 
     check: str
@@ -63,7 +63,7 @@ class Finding:
     detail: str
 
 
-def examine(subject: Subject, clients: int = 10) -> list[Finding]:
+def examine(subject: Subject, clients: int = 10) -> list[ConformanceFinding]:
     """All checks, in the order in which they matter."""
     checks: tuple[Callable[[Subject, int], tuple[bool, str]], ...] = (
         seed_entropy,
@@ -74,7 +74,7 @@ def examine(subject: Subject, clients: int = 10) -> list[Finding]:
         overflow_bound,
         width,
     )
-    return [Finding(check.__name__, *check(subject, clients)) for check in checks]
+    return [ConformanceFinding(check.__name__, *check(subject, clients)) for check in checks]
 
 
 def seed_entropy(subject: Subject, clients: int) -> tuple[bool, str]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
+from gradwire.secure.byte_tensors import part, places, rows, table, to_bytes, to_tensor
 from gradwire.secure.identity import Gathering, State, certified, certify
 from gradwire.secure.keys import SIGNATURE_BYTES
-from gradwire.secure.octets import part, places, rows, table, to_bytes, to_tensor
 from gradwire.wire import Tensors
 
 

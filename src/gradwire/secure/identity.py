@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.secure import keys
+from gradwire.secure.byte_tensors import to_bytes, to_tensor
 from gradwire.secure.entropy import random_bytes
-from gradwire.secure.octets import to_bytes, to_tensor
 
 State = Mapping[str, Tensor]
 
@@ -27,7 +27,7 @@ def published(state: State) -> dict[str, Tensor]:
     return {"verification": to_tensor(keys.verification_key(to_bytes(state["identity"])))}
 
 
-def acquainted(state: State, party: str, identities: Mapping[str, State]) -> dict[str, Tensor]:
+def with_known_keys(state: State, party: str, identities: Mapping[str, State]) -> dict[str, Tensor]:
     """The state of the client `party` once it knows who it is and what the others' verification keys are."""
     known = {f"known/{other}": public["verification"] for other, public in identities.items()}
     return {**state, "me": to_tensor(party.encode()), **known}

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError, TooFewError, WireError
 from gradwire.secure import directory, keys
+from gradwire.secure.byte_tensors import rows, table, to_bytes, to_tensor
 from gradwire.secure.entropy import random_bytes
 from gradwire.secure.identity import Gathering, State
 from gradwire.secure.kdf import KEY_BYTES, derive, ratchet
 from gradwire.secure.masks import Codes, blend
-from gradwire.secure.octets import rows, table, to_bytes, to_tensor
-from gradwire.secure.protocol import Host, Hosting, Member, SecureSum, Total, Uploads
+from gradwire.secure.protocol import Host, Member, SecureSum, ServerPart, Total, Uploads
 from gradwire.secure.ring import Ring
 from gradwire.wire import ClientHalf, Send, Tensors
 
@@ -54,7 +54,7 @@ class PairwiseHost(Host):
 
     agreed: bool
 
-    def open(self, uploads: Uploads) -> Hosting[Uploads]:
+    def open(self, uploads: Uploads) -> ServerPart[Uploads]:
         """Pass public keys on, where the clients have not agreed yet; return the uploads of the phase that follows."""
         if self.agreed:
             return uploads
@@ -63,7 +63,7 @@ class PairwiseHost(Host):
         width = keys.PUBLIC_BYTES[self.gathering.curve]
         return (yield Send(self.gathering.phase("keys"), directory.hand_on(self.gathering, uploads, everybody, width)))
 
-    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Hosting[Total]:
+    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> ServerPart[Total]:
         """The sum of what the clients uploaded in this phase. Nothing else is to be said to them before."""
         self._need_all(uploads, phase)
         codes = self.added(uploads, ring, count, phase)

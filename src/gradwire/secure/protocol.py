@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
+from gradwire.secure.byte_tensors import part
 from gradwire.secure.identity import Gathering, State
 from gradwire.secure.masks import Codes
-from gradwire.secure.octets import part
 from gradwire.secure.ring import Ring
 from gradwire.wire import ClientHalf, Deal, Send, Tensors
 
 T = TypeVar("T")
 Uploads = Mapping[str, Tensors]
-Hosting = Generator[Send | Deal, Uploads, T]
+ServerPart = Generator[Send | Deal, Uploads, T]
 """A stretch of a server half: takes uploads as they come, yields replies, returns its outcome."""
 
 
@@ -89,7 +89,7 @@ class Host(ABC):
     gathering: Gathering
 
     @abstractmethod
-    def open(self, uploads: Uploads) -> Hosting[Uploads]:
+    def open(self, uploads: Uploads) -> ServerPart[Uploads]:
         """Answer the phases before the sum, from these uploads on; return the uploads of the phase that follows."""
 
     def added(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Codes:
@@ -105,7 +105,7 @@ class Host(ABC):
         return codes
 
     @abstractmethod
-    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Hosting[Total]:
+    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> ServerPart[Total]:
         """The sum of what the clients upload in this phase; the reply to its closing phase is left to the caller."""
 
 

@@ -15,8 +15,8 @@ from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
 from gradwire.runs import RunFolder, begun, check_place
-from gradwire.schemes import Layout, sight
-from gradwire.studies.audit_cells import Cell, chunk_size, chunks, held, network, public_images
+from gradwire.schemes import Layout, observation
+from gradwire.studies.audit_cells import AuditCell, chunk_size, chunks, held, load_public_images, network
 from gradwire.studies.audit_settings import AuditSettings
 
 COLUMNS = (*AUDIT_COLUMNS, "label_accuracy")
@@ -46,7 +46,7 @@ def audit(
     if len(victims) < needed:
         has = f"{settings.data} has {len(victims)} {settings.split} images"
         raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
-    model, gallery = network(settings, victims), public_images(settings)
+    model, public_images = network(settings, victims), load_public_images(settings)
     dense = 4 * Layout.of_model(model).size
     if not settings.chunk:
         # In other chunks the table would be another one by rounding, so that a resumed audit keeps to its own.
@@ -64,7 +64,7 @@ def audit(
     pictures = {"originals": truth}
     notes: dict[str, None] = {}
     lost, finished = 0, 0
-    attacks = {name: settings.attack(name, gallery) for name in settings.attacks}
+    attacks = {name: settings.attack(name, public_images) for name in settings.attacks}
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.cells * sum(steps)
 
@@ -103,7 +103,7 @@ def _of_sums(problem: Problem) -> Iterator[str]:
     Running statistics cross the wire beside it, each client's own.
     """
     view, several = problem.view, len(problem.clients)
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     if several > 1:
         whose = f"the images of all {several} clients are sought and scored, for a mean does not tell whose is whose"
         yield f"{view.scheme}, adaptive: {whose}"
@@ -114,7 +114,7 @@ def _of_sums(problem: Problem) -> Iterator[str]:
 def _rows(
     settings: AuditSettings,
     name: str,
-    chunk: list[Cell],
+    chunk: list[AuditCell],
     guess: Guess,
     found: Tensor,
     true: Tensor,

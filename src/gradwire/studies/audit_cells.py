@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire import data, models
-from gradwire.attacks.inversion import Gallery, Knowledge, Problem, joint
+from gradwire.attacks.inversion import Knowledge, Problem, PublicImages, joint
 from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
@@ -30,7 +30,7 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Cell:
+class AuditCell:
     """One victim's problem, what its row is filed under, and what training before it has left to say."""
 
     scheme: str
@@ -48,7 +48,7 @@ def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     return model.to(settings.device)
 
 
-def public_images(settings: AuditSettings) -> Gallery | None:
+def load_public_images(settings: AuditSettings) -> PublicImages | None:
     """What the adversary has of its own: images of the training split behind those that a party of the audit holds.
 
     Raises:
@@ -62,7 +62,7 @@ def public_images(settings: AuditSettings) -> Gallery | None:
         there = max(0, len(dataset) - first)
         raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training images to spare")
     source = f"{settings.data}'s training split (images {first} to {first + settings.public - 1})"
-    return Gallery(*dataset.batch(range(first, first + settings.public)), source)
+    return PublicImages(*dataset.batch(range(first, first + settings.public)), source)
 
 
 def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]) -> int:
@@ -71,9 +71,11 @@ def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]
     return max(1, rows // (settings.restarts * settings.parties * settings.rounds * max(1, settings.local_steps)))
 
 
-def chunks(settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress) -> Iterator[list[Cell]]:
+def chunks(
+    settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress
+) -> Iterator[list[AuditCell]]:
     """The cells of the audit in chunks that are attacked as one batch each: cells that share a model in every round."""
-    chunk: list[Cell] = []
+    chunk: list[AuditCell] = []
     for situation in _situations(settings, model, progress):
         for cell in _cells(settings, situation, victims):
             if chunk and (len(chunk) == settings.chunk or not chunk[0].problem.shares_model(cell.problem)):
@@ -84,7 +86,7 @@ def chunks(settings: AuditSettings, victims: Dataset, model: nn.Module, progress
         yield chunk
 
 
-def held(settings: AuditSettings, victims: Dataset, chunk: list[Cell]) -> tuple[Tensor, Tensor]:
+def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> tuple[Tensor, Tensor]:
     """The truth: images (V, n·B, C, H, W) and labels (V, n·B) of the n clients that each cell's problem is about."""
     rows = []
     for cell in chunk:
@@ -122,13 +124,13 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
         yield Situation(spec, state.model, state.public, state.private)
 
 
-def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[Cell]:
+def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[AuditCell]:
     """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
     views = [_views(settings, situation, victims, victim) for victim in range(settings.samples)]
     notes = parse(situation.scheme).notes(situation.private) if situation.private else ()
     for knowledge in settings.knows:
         for victim, seen in enumerate(views):
-            yield Cell(situation.scheme, knowledge, victim, joint(seen, knowledge, salt=victim), notes)
+            yield AuditCell(situation.scheme, knowledge, victim, joint(seen, knowledge, salt=victim), notes)
 
 
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gradwire.attacks.inversion import KNOWLEDGE, Attack, Gallery, Knowledge, attack, taken_by
+from gradwire.attacks.inversion import KNOWLEDGE, InversionAttack, Knowledge, PublicImages, attack, taken_by
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
@@ -124,13 +124,13 @@ class AuditSettings:
             if self.rounds > 1 and value:
                 raise GradwireError(f"{name} is {value}; with several rounds it must be 0: they begin with the first")
 
-    def attack(self, name: str, gallery: Gallery | None = None) -> Attack:
+    def attack(self, name: str, public_images: PublicImages | None = None) -> InversionAttack:
         """The attack with this name, and those of these settings that it takes and that are given.
 
         Args:
             gallery: the adversary's own images, for an attack that has a use for them.
         """
-        given = {option: getattr(self, option, None) for option in taken_by(name)} | {"gallery": gallery}
+        given = {option: getattr(self, option, None) for option in taken_by(name)} | {"gallery": public_images}
         return attack(
             name, **{option: value for option, value in given.items() if value is not None and option in taken_by(name)}
         )

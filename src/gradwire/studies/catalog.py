@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from gradwire import spelling
+from gradwire import spec_syntax
 from gradwire.studies import own
 from gradwire.studies.compression import Compression
 from gradwire.studies.federated import Federated
@@ -22,4 +22,4 @@ def find(spec: str) -> Study:
     Raises:
         GradwireError: an unknown study or parameter, or a file that does not hold a grid.
     """
-    return own.read(Path(spec)) if spec.endswith(".toml") else spelling.read("study", spec, STUDIES)
+    return own.read(Path(spec)) if spec.endswith(".toml") else spec_syntax.read("study", spec, STUDIES)

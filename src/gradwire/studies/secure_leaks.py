@@ -18,7 +18,7 @@ from gradwire.attacks.inversion.labels import last_linear
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.runs import Row
-from gradwire.schemes import Layout, sight
+from gradwire.schemes import Layout, observation
 from gradwire.schemes.ssga import SSGA, VOTE
 from gradwire.seeds import generator
 from gradwire.training import TrainSettings, begin, capture, gradient, train
@@ -82,7 +82,7 @@ def labels_from_indices(view: View) -> Tensor:
     Raises:
         GradwireError: a scheme whose entries are not chosen by size.
     """
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     if not isinstance(scheme, SSGA) or scheme.mask != "topk":
         raise GradwireError(
             f"{view.scheme} tells no entries that clients chose; this attack is for ssga with mask=topk"

@@ -13,7 +13,7 @@ from gradwire.report import TRAIN_COLUMNS
 from gradwire.runs import CHECKPOINT, RunFolder, check_place
 from gradwire.schemes import Layout, check_collective, parse
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
-from gradwire.wire import Collective, InProcess, Star, Transcript, Transport
+from gradwire.wire import Collective, InProcess, ParameterServer, Transcript, Transport
 from gradwire.wire.rendezvous import agree
 
 COLUMNS = (*TRAIN_COLUMNS, "energy_kwh")
@@ -69,7 +69,7 @@ def run_training(
     dense = 4 * Layout.of_model(model).size * settings.cohort
     losses: list[float] = []
     # What clients of a secure sum keep to themselves stays with their processes, and with it any checkpoint.
-    secret = isinstance(transport, Star)
+    secret = isinstance(transport, ParameterServer)
 
     def after_round(state: TrainingState, loss: float) -> None:
         if isfinite(loss):
@@ -119,7 +119,7 @@ def _check_processes(settings: TrainSettings, transport: Collective, resumed: bo
         raise GradwireError(f"sample is {settings.sample}; processes that train together all take part in each round")
     if settings.drop_clients:
         raise GradwireError(f"drop_clients is {settings.drop_clients}; clients vanish only where one process plays all")
-    if not isinstance(transport, Star):
+    if not isinstance(transport, ParameterServer):
         check_collective(scheme)
     elif resumed:
         raise GradwireError(f"--resume: keys of {scheme.spec} stay with their processes, so there is no checkpoint")

@@ -94,7 +94,7 @@ class TrustMembership(Study):
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """What the paper says of its table, what stands in it, and what the stronger attacks say."""
-        found = Found(rows)
+        found = TrustResult(rows)
         return [*_sentences(found), *_beyond(found), *_figures(found)]
 
     def _settings(self, data: str, scheme: str, seed: int) -> dict[str, object]:
@@ -112,7 +112,7 @@ class TrustMembership(Study):
         }
 
 
-class Found:
+class TrustResult:
     """The figures of the finished grid, by label, attack and threshold; means over seeds."""
 
     def __init__(self, rows: Sequence[Row]):
@@ -125,7 +125,7 @@ class Found:
         return 100 * fmean(float(row[figure]) for row in self._rows[label, attack, threshold])
 
 
-def _sentences(found: Found) -> Iterator[Claim]:
+def _sentences(found: TrustResult) -> Iterator[Claim]:
     """Section V of the paper."""
     for data, said in (("CIFAR-10", "minimal differences"), ("MNIST", "almost the same")):
         changes = [abs(drop) for scheme in PAPER[data] for drop in _drops(found, data, scheme)]
@@ -145,7 +145,7 @@ def _sentences(found: Found) -> Iterator[Claim]:
     yield Claim(claim, "table II", f"within {farthest:.2f}", f"within {max(off):.2f}", max(off) < 3)
 
 
-def _beyond(found: Found) -> Iterator[Claim]:
+def _beyond(found: TrustResult) -> Iterator[Claim]:
     """What attacks with shadow models find where a threshold on the loss finds little."""
     for data in PAPER:
         for scheme in ("none", "powersgd:rank=1", "topk:match_rank=1"):
@@ -156,7 +156,7 @@ def _beyond(found: Found) -> Iterator[Claim]:
             yield Claim(claim, "not in the paper", "", f"{attack} {best:.2f} %, loss {loss:.2f} %", best > loss)
 
 
-def _figures(found: Found) -> Iterator[Claim]:
+def _figures(found: TrustResult) -> Iterator[Claim]:
     """Every cell of the table: does the interval of what was measured hold the published figure?"""
     for data, schemes in PAPER.items():
         for scheme, figures in schemes.items():
@@ -168,7 +168,7 @@ def _figures(found: Found) -> Iterator[Claim]:
                 yield Claim(f"{label}: {attack}", "table II", f"{figure:.2f} %", measured, low <= figure <= high)
 
 
-def _drops(found: Found, data: str, scheme: str) -> list[float]:
+def _drops(found: TrustResult, data: str, scheme: str) -> list[float]:
     """By how many points a scheme lowers the balanced accuracy of each of the three."""
     return [found(f"{data} none", attack) - found(f"{data} {scheme}", attack) for attack in THREE]
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, Scheme, State, enrol, parameters, parse
+from gradwire.schemes import Layout, Round, Scheme, State, initial_states, parameters, parse
 from gradwire.training.local import local_work
 from gradwire.training.play import Batch, play
 from gradwire.wire import View, client
@@ -65,7 +65,7 @@ def capture(
     parties, network = tuple(batches), chosen.adapt(model, seed)
     watcher, layout = watching(adversary, parties), Layout.of_model(network)
     public = chosen.public_state(layout) if public is None else public
-    private = enrol(chosen, layout, parties, seed) if private is None else private
+    private = initial_states(chosen, layout, parties, seed) if private is None else private
     work = local_work(local_steps, len(inputs) if local_batch is None else local_batch, lr, weight_decay)
     context = Round(round, parties, seed, layout, start=parameters(network))
     played = play(network, batches, chosen, private, public, context, mode, loss, work)

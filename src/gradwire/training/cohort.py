@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Way:
+class CohortPlan:
     """How a cohort trains.
 
     Attributes:
@@ -51,27 +51,27 @@ ELSEWHERE = 1 << 32
 
 def way(
     settings: TrainSettings, scheme: Scheme, model: nn.Module, dataset: Dataset, shards: Sequence[Tensor], count: int
-) -> Way:
+) -> CohortPlan:
     """The faster way for this model and device; it depends on shapes alone, so that a seed gives the same table.
 
     Args:
         count: clients of a round that train in this process.
     """
     half = settings.precision == "bf16"
-    if half and scheme.practice is not None:
+    if half and scheme.step_hook is not None:
         raise GradwireError(f"precision is 'bf16'; {scheme.name} has a say in each step, for which it must be 'fp32'")
     products = ("clients' forward and backward products are in bfloat16",) if half else ()
     if count == 1 or not settings.local:
         # One gradient each: copying the parameters for every client would cost as much as the step.
-        return Way(notes=products)
+        return CohortPlan(notes=products)
     alone = "clients train one after another"
-    if scheme.practice is not None:
-        return Way(notes=(f"{alone}: {scheme.name} has a say in each step",))
+    if scheme.step_hook is not None:
+        return CohortPlan(notes=(f"{alone}: {scheme.name} has a say in each step",))
     kind = torch.device(settings.device).type
     build = partial(stack, model, dataset.shape, ragged=_ragged(settings, shards), device=settings.device)
     engine = replace(build(), precision=settings.precision)
     if engine.path == "plain":
-        return Way(notes=(alone + "".join(f"; {r}" for r in engine.reasons), *products))
+        return CohortPlan(notes=(alone + "".join(f"; {r}" for r in engine.reasons), *products))
     # One network that keeps a core busy gains nothing from others beside it; small ones gain more from being one batch
     # over all cores than from a core of their own, whose threads wait for each other at every small operation.
     alone_on_core = kind == "cpu" and busy(model, dataset.shape)
@@ -83,7 +83,7 @@ def way(
     each = f", on each of {cores} cores" if cores > 1 else ""
     note = f"clients train {batch}{each}, by the {engine.path} path"
     others = [replace(build(path=engine.path), precision=settings.precision) for _ in range(cores - 1)]
-    return Way((engine, *others), size, (note, *products))
+    return CohortPlan((engine, *others), size, (note, *products))
 
 
 def _ragged(settings: TrainSettings, shards: Sequence[Tensor]) -> bool:
@@ -100,7 +100,7 @@ def contributions(
     shards: Mapping[str, Tensor],
     private: Mapping[str, State],
     round: Round,
-    chosen: Way,
+    chosen: CohortPlan,
 ) -> dict[str, Contribution]:
     """What each of these clients (party → positions of its examples) comes to the round's exchange with."""
     rate = learning_rate(settings, round.index)

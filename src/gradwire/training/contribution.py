@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradwire.schemes import Round, Scheme, State, Step, Update
+from gradwire.schemes import LocalStep, Round, Scheme, State, Update
 from gradwire.seeds import number
 from gradwire.training.buffers import Buffers
 from gradwire.training.local import Descent, direction, local_update
@@ -66,13 +66,13 @@ def contribution(
     examples = len(inputs) if examples is None else examples
     with drawing(number("training", round.seed, round.index, party), str(inputs.device)):
         if descent is None:
-            step = Step(round, 0, 1, len(inputs), examples, round.index // (examples // len(inputs)))
+            step = LocalStep(round, 0, 1, len(inputs), examples, round.index // (examples // len(inputs)))
             value, update, buffers, private = direction(
-                model, inputs, labels, scheme.practice, private, step, mode, loss, finite
+                model, inputs, labels, scheme.step_hook, private, step, mode, loss, finite
             )
         else:
             value, update, buffers, private = local_update(
-                model, inputs, labels, descent, mode, loss, scheme.practice, private, round, finite
+                model, inputs, labels, descent, mode, loss, scheme.step_hook, private, round, finite
             )
     return Contribution(value, {name: g.cpu() for name, g in update.items()}, buffers, private)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Practice, Round, State, Step, Update
+from gradwire.schemes import Layout, LocalStep, LocalStepHook, Round, State, Update
 from gradwire.training.gradient import example_gradients, gradient
 from gradwire.wire.view import LocalWork, Loss, Mode
 
@@ -89,7 +89,7 @@ def local_update(
     descent: Descent,
     mode: Mode = "train",
     loss: Loss = cross_entropy,
-    practice: Practice | None = None,
+    step_hook: LocalStepHook | None = None,
     private: State | None = None,
     round: Round | None = None,
     finite: bool = True,
@@ -111,9 +111,9 @@ def local_update(
     state: State = {} if private is None else private
     total, seen = 0.0, 0
     for index, (chosen, epoch) in enumerate(zip(descent.plan, descent.epochs, strict=True)):
-        step = Step(round, index, len(descent.plan), len(chosen), len(inputs), epoch)
+        step = LocalStep(round, index, len(descent.plan), len(chosen), len(inputs), epoch)
         value, slope, buffers, state = direction(
-            network, inputs[chosen], labels[chosen], practice, state, step, mode, loss, finite
+            network, inputs[chosen], labels[chosen], step_hook, state, step, mode, loss, finite
         )
         total, seen = total + value * len(chosen), seen + len(chosen)
         after: dict[str, Tensor] = {}
@@ -123,13 +123,13 @@ def local_update(
             if descent.momentum:
                 momenta[name] = descent.momentum * momenta[name] + followed if name in momenta else followed
                 followed = momenta[name]
-            if practice is None:
+            if step_hook is None:
                 p.sub_(followed, alpha=descent.lr)
             else:
                 after[name] = p - descent.lr * followed
         stepped: Update = after
-        if practice is not None:
-            stepped, state = practice.settle(stepped, state, step)
+        if step_hook is not None:
+            stepped, state = step_hook.after_step(stepped, state, step)
         with torch.no_grad():
             for name, p in stepped.items():
                 network.get_parameter(name).copy_(p)
@@ -144,9 +144,9 @@ def direction(
     model: nn.Module,
     inputs: Tensor,
     labels: Tensor,
-    practice: Practice | None,
+    step_hook: LocalStepHook | None,
     private: State,
-    step: Step,
+    step: LocalStep,
     mode: Mode = "train",
     loss: Loss = cross_entropy,
     finite: bool = True,
@@ -157,8 +157,8 @@ def direction(
         GradwireError: as `gradient`, and as `example_gradients` where the practice asks for those.
     """
     value, slope, buffers = gradient(model, inputs, labels, mode, loss, finite)
-    if practice is None:
+    if step_hook is None:
         return value, slope, buffers, private
-    seen = example_gradients(model, inputs, labels, mode, loss) if practice.per_example else slope
-    followed, private = practice.direct(seen, private, step)
+    seen = example_gradients(model, inputs, labels, mode, loss) if step_hook.per_example else slope
+    followed, private = step_hook.before_step(seen, private, step)
     return value, dict(followed), buffers, private

@@ -10,11 +10,11 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError, TooFewError
-from gradwire.schemes import Layout, Round, Update, enrol, parameters, parse
+from gradwire.schemes import Layout, Round, Update, initial_states, parameters, parse
 from gradwire.training import optimizer
 from gradwire.training.batches import sampled
 from gradwire.training.buffers import Buffers, average, running_statistics, share
-from gradwire.training.cohort import Way, contributions, way
+from gradwire.training.cohort import CohortPlan, contributions, way
 from gradwire.training.dropouts import exposed
 from gradwire.training.gradient import in_mode
 from gradwire.training.settings import TrainSettings
@@ -37,7 +37,7 @@ def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None
     layout = Layout.of_model(model)
     chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])
     parties = transport.local(tuple(client(i) for i in range(settings.clients)))
-    private = enrol(scheme, layout, parties, settings.seed, transport.share)
+    private = initial_states(scheme, layout, parties, settings.seed, transport.share)
     return TrainingState(model, chosen, scheme.public_state(layout), private)
 
 
@@ -76,7 +76,7 @@ def play_round(
     dataset: Dataset,
     shards: Sequence[Tensor],
     transport: Transport,
-    chosen: Way,
+    chosen: CohortPlan,
 ) -> float:
     """One round; the mean of the clients' losses (of those that are finite)."""
     members = {client(i): i for i in sampled(settings, state.round)}

@@ -15,7 +15,7 @@ from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.models import parameter_count
 from gradwire.schemes import parse
-from gradwire.schemes.none import Plain
+from gradwire.schemes.none import PlainSGD
 from gradwire.training import optimizer
 from gradwire.training.buffers import running_statistics
 from gradwire.training.gradient import in_mode
@@ -74,7 +74,7 @@ def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (
     filled = all(len(shard) >= settings.batch_size for shard in shards)
     # Equality, for a scheme may inherit plain SGD's protocol and do something to updates all the same.
     exact = settings.precision == "fp32"
-    return parse(settings.scheme) == Plain() and alone and whole and filled and exact
+    return parse(settings.scheme) == PlainSGD() and alone and whole and filled and exact
 
 
 def stackable(settings: TrainSettings) -> bool:

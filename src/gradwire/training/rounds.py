@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, enrol, parameters, parse
+from gradwire.schemes import Layout, Round, initial_states, parameters, parse
 from gradwire.training.capture import watching
 from gradwire.training.play import Batch, play
 from gradwire.wire import View, client
@@ -44,7 +44,7 @@ def capture_rounds(
     layout = Layout.of_model(network)
     batches = {client(i): batch for i, batch in enumerate([(inputs, labels), *fellows])}
     watcher = watching(adversary, tuple(batches))
-    public, private = chosen.public_state(layout), enrol(chosen, layout, tuple(batches), seed)
+    public, private = chosen.public_state(layout), initial_states(chosen, layout, tuple(batches), seed)
     for index in range(rounds):
         context = Round(index, tuple(batches), seed, layout, start=parameters(network))
         played = play(network, batches, chosen, private, public, context, mode)

@@ -2,8 +2,8 @@
 
 from gradwire.wire.collective import Collective
 from gradwire.wire.message import EVERYONE, SERVER, Message, client
+from gradwire.wire.parameter_server import ParameterServer
 from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors, drop_out
-from gradwire.wire.star import Star
 from gradwire.wire.transcript import Record, Transcript
 from gradwire.wire.transport import InProcess, Transport
 from gradwire.wire.view import BUFFERS, Own, View
@@ -19,10 +19,10 @@ __all__ = [
     "InProcess",
     "Message",
     "Own",
+    "ParameterServer",
     "Record",
     "Send",
     "ServerHalf",
-    "Star",
     "Tensors",
     "Transcript",
     "Transport",

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.wire.collective import Collective
-from gradwire.wire.star import Star
+from gradwire.wire.parameter_server import ParameterServer
 from gradwire.wire.transcript import Transcript
 
 
@@ -51,7 +51,7 @@ def joined(
         reason = str(error).strip().splitlines()[0]
         raise WireError(f"the {world_size()} workers did not come together in {timeout:g} s: {reason}") from error
     try:
-        yield Star(transcript) if hosted else Collective(transcript)
+        yield ParameterServer(transcript) if hosted else Collective(transcript)
     finally:
         dist.destroy_process_group()
 

@@ -12,7 +12,7 @@ from gradwire.attacks.inversion import pose
 from gradwire.attacks.inversion.engine import engine
 from gradwire.attacks.inversion.engine.choice import PATHS
 from gradwire.attacks.inversion.objective import cosine
-from gradwire.schemes import Stack
+from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.measurement import Dense, LeftSketch, RightSketch, Support
 from gradwire.training import gradient
 
@@ -209,7 +209,7 @@ def test_objective_and_slope_equal_plain_autograds(scheme, objective):
     images, labels = batches(3, 2)
     views = [capture(model, images[v], labels[v], scheme) for v in range(3)]
     problems = [pose(view, k) for view in views for k in ("naive", "adaptive")]
-    stack = Stack.of([p.measurement for p in problems], images)
+    stack = StackedMeasurement.of([p.measurement for p in problems], images)
     rows = torch.stack([p.labels for p in problems])
     candidates = batches(6, 2, seed=1)[0]
     slopes = {}

@@ -4,7 +4,7 @@ from sklearn.mixture import GaussianMixture
 
 import gradwire
 from gradwire import data
-from gradwire.attacks.inversion import Bayes, Gallery, pose
+from gradwire.attacks.inversion import Bayes, PublicImages, pose
 from gradwire.attacks.inversion.bayes import REHEARSALS, TRIED
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.patches import PatchPrior
@@ -14,7 +14,7 @@ from gradwire.errors import GradwireError
 
 @pytest.fixture(scope="module")
 def own():
-    return Gallery(*data.load("digits", "train").batch(range(60)), "digits")
+    return PublicImages(*data.load("digits", "train").batch(range(60)), "digits")
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +76,14 @@ def test_of_sums_the_images_of_all_clients_are_rehearsed(model, digits, own, sch
 
 def test_a_scheme_with_a_say_in_training_is_not_imitated(model, digits, own):
     view = gradwire.capture(model, *digits.batch([0, 1]), "dpsgd:clip=1,noise=0.1")
-    guess = gradwire.invert(view, "bayes", gallery=own, iterations=2)
+    guess = gradwire.invert(view, "bayes", public_images=own, iterations=2)
     assert "bayes has a prior of total variation" in guess.notes
 
 
 def test_the_scale_is_chosen_without_the_victims(model, digits, own):
     images, labels = (tensor.clone() for tensor in digits.batch([0]))
     view = gradwire.capture(model, images, labels, "noise:std=0.05")
-    attack = Bayes(iterations=20, gallery=own)
+    attack = Bayes(iterations=20, public_images=own)
     first = attack.rehearsed([pose(view, "adaptive")], 0, "cpu")
     images.zero_()
     assert attack.rehearsed([pose(view, "adaptive")], 0, "cpu") == first
@@ -93,7 +93,7 @@ def test_a_rehearsal_tells_how_far_it_is_and_does_not_count_as_the_attack(model,
     specs = ("noise:std=0.05", "topk:ratio=0.1")
     problems = [pose(gradwire.capture(model, *digits.batch([0]), spec), "adaptive") for spec in specs]
     told = []
-    Bayes(iterations=2, gallery=own).run(problems, progress=lambda *step: told.append(step))
+    Bayes(iterations=2, public_images=own).run(problems, progress=lambda *step: told.append(step))
     rows = REHEARSALS * len(TRIED)
     assert told == [
         *(("rehearsing", done * rows, 4 * rows) for done in (1, 2, 3, 4)),
@@ -104,7 +104,7 @@ def test_a_rehearsal_tells_how_far_it_is_and_does_not_count_as_the_attack(model,
 @pytest.mark.parametrize("prior", ["tv", "patch"])
 def test_notes_say_what_prior_and_scale_there_were(model, digits, own, prior):
     view = gradwire.capture(model, *digits.batch([0]), "noise:std=0.05")
-    guess = gradwire.invert(view, "bayes", prior=prior, gallery=own, iterations=5)
+    guess = gradwire.invert(view, "bayes", prior=prior, public_images=own, iterations=5)
     (note,) = (each for each in guess.notes if each.startswith("bayes has a prior"))
     assert ("patches of digits" in note) == (prior == "patch")
     assert "its scale rehearsed on images of digits" in note

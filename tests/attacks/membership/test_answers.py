@@ -6,7 +6,7 @@ import torch
 from scipy.stats import norm
 
 from gradwire.attacks import membership
-from gradwire.attacks.membership import ATTACKS, Evidence, Lira, LiraOffline, attack
+from gradwire.attacks.membership import ATTACKS, Lira, LiraOffline, QueryAccess, attack
 from gradwire.errors import GradwireError
 from gradwire.metrics import roc
 from tests.attacks.membership.worlds import of, world
@@ -92,7 +92,7 @@ def test_only_the_two_sided_form_suspects_who_is_less_sure() -> None:
     members = torch.zeros(3, 1, dtype=torch.bool)
 
     def score(phi: float, sides: str) -> float:
-        evidence = Evidence(of(torch.tensor([[phi]])), torch.tensor([0]), shadows, members)
+        evidence = QueryAccess(of(torch.tensor([[phi]])), torch.tensor([0]), shadows, members)
         return float(attack(f"lira-offline:sides={sides}").scores(evidence))
 
     assert score(-5, "two") == pytest.approx(score(5, "two"))

@@ -9,10 +9,10 @@ from torch.nn.functional import cross_entropy
 
 import gradwire
 from gradwire import models
-from gradwire.attacks.membership import WIRE_ATTACKS, Traces, observe, wire_attack
+from gradwire.attacks.membership import WIRE_ATTACKS, WireStatistics, observe, wire_attack
 from gradwire.errors import GradwireError
 from gradwire.metrics import roc
-from gradwire.schemes import sight
+from gradwire.schemes import observation
 from gradwire.schemes.gradients import Full
 
 SCHEMES = (
@@ -40,7 +40,7 @@ def test_traces_are_the_products_with_candidates_own_gradients(model, digits, sc
     view = capture(model, digits, scheme)
     images, labels = digits.batch(range(5))
     found = observe([view], images, labels, chunk=2)[knowledge]
-    how, seen = sight(view)
+    how, seen = observation(view)
     decoded, terms = how.decode(seen), how.measure(seen)
     for candidate, own in enumerate(gradients(model, images, labels)):
         if knowledge == "naive":
@@ -85,14 +85,14 @@ def test_a_masked_sum_tells_who_was_with_any_client(model, digits) -> None:
     assert roc(scores, torch.arange(120) < 12).auc > 0.7
 
 
-def traces(rounds: int = 3, clients: int = 5, n: int = 200, lift: float = 0.0, seed: int = 0) -> Traces:
+def traces(rounds: int = 3, clients: int = 5, n: int = 200, lift: float = 0.0, seed: int = 0) -> WireStatistics:
     """The first `n // 2` candidates are with client 0."""
     random = torch.Generator().manual_seed(seed)
     square = torch.rand(rounds, 1, n, generator=random, dtype=torch.float64).expand(rounds, clients, n) + 0.5
     inner = torch.randn(rounds, clients, n, generator=random, dtype=torch.float64)
     inner = inner + 2 * torch.randn(rounds, 1, n, generator=random, dtype=torch.float64)
     inner[:, 0, : n // 2] += lift
-    return Traces(inner, square, torch.full((rounds, clients), 40.0, dtype=torch.float64))
+    return WireStatistics(inner, square, torch.full((rounds, clients), 40.0, dtype=torch.float64))
 
 
 @settings(deadline=None, max_examples=30)
@@ -100,7 +100,7 @@ def traces(rounds: int = 3, clients: int = 5, n: int = 200, lift: float = 0.0, s
 def test_the_norm_that_is_taken_away(size, share) -> None:
     random = torch.Generator().manual_seed(size)
     update, own = torch.randn(2, size, generator=random, dtype=torch.float64)
-    one = Traces(*(x.reshape(1, 1, 1) for x in (update @ own, own @ own)), (update @ update).reshape(1, 1))
+    one = WireStatistics(*(x.reshape(1, 1, 1) for x in (update @ own, own @ own)), (update @ update).reshape(1, 1))
     expected = update @ update - (update - share * own).square().sum()
     found = wire_attack(f"norm-difference:share={share}").scores(one)
     assert float(found) == pytest.approx(float(expected), rel=1e-9, abs=1e-12)
@@ -144,10 +144,12 @@ def test_fedmia_does_not_saturate() -> None:
 
 def test_rounds_are_joined() -> None:
     shown = traces()
-    rounds = [Traces(shown.inner[t : t + 1], shown.square[t : t + 1], shown.energy[t : t + 1]) for t in range(3)]
-    assert torch.equal(Traces.join(rounds).inner, shown.inner)
+    rounds = [
+        WireStatistics(shown.inner[t : t + 1], shown.square[t : t + 1], shown.energy[t : t + 1]) for t in range(3)
+    ]
+    assert torch.equal(WireStatistics.join(rounds).inner, shown.inner)
     with pytest.raises(GradwireError, match=r"all must be one \(clients, candidates\)"):
-        Traces.join([shown, traces(clients=4)])
+        WireStatistics.join([shown, traces(clients=4)])
 
 
 def test_what_cannot_be_observed(model, digits) -> None:
@@ -174,4 +176,4 @@ def test_what_an_attack_cannot_work_with() -> None:
     with pytest.raises(GradwireError, match="unknown attack 'loss'"):
         wire_attack("loss")
     with pytest.raises(GradwireError, match=r"they must be \(T, C, n\)"):
-        Traces(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2))
+        WireStatistics(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2))

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from gradwire.errors import GradwireError
 from gradwire.studies.membership import COLUMNS, MembershipSettings, lots, run_membership, shadow
-from gradwire.studies.membership.ground import ground
-from gradwire.studies.membership.shadow import train_lot
+from gradwire.studies.membership.shadow import train_batch
+from gradwire.studies.membership.shadow_experiment import ground
 
 SMALL = {
     "data": "digits:train=240",
@@ -100,16 +100,16 @@ def test_an_interrupted_run_goes_on_to_the_same_result(whole, tmp_path, monkeypa
         if len(before) == 1:
             raise KeyboardInterrupt
         before.append(lot)
-        return train_lot(ground, scheme, lot)
+        return train_batch(ground, scheme, lot)
 
     monkeypatch.setattr(lots, "train_lot", stop)
     with pytest.raises(KeyboardInterrupt):
         run_membership(settings, out)
-    monkeypatch.setattr(lots, "train_lot", train_lot)
+    monkeypatch.setattr(lots, "train_lot", train_batch)
     # What a crash while writing would leave is not mistaken for a lot.
     (out / lots.FOLDER / "01-0000.tmp").write_bytes(b"half")
     trained = []
-    monkeypatch.setattr(lots, "train_lot", lambda *a: trained.append(a[1:]) or train_lot(*a))
+    monkeypatch.setattr(lots, "train_lot", lambda *a: trained.append(a[1:]) or train_batch(*a))
     run_membership(settings, resume=out)
     assert before == [range(3)]
     assert trained[:2] == [("none", range(3, 6)), ("none", range(6, 7))]
@@ -132,9 +132,9 @@ def test_a_folder_of_another_run_is_not_gone_on_with(whole, tmp_path):
 
 def test_plain_steps_leave_what_rounds_leave(monkeypatch):
     settings = MembershipSettings(**SMALL, attacks=("loss", "cosine"))
-    (fast,) = train_lot(ground(settings), "none", [0])
+    (fast,) = train_batch(ground(settings), "none", [0])
     monkeypatch.setattr(shadow, "fits", lambda *_: False)
-    (looped,) = train_lot(ground(settings), "none", [0])
+    (looped,) = train_batch(ground(settings), "none", [0])
     assert fast.keys() == looped.keys()
     for name in fast.keys() - {"seconds"}:
         torch.testing.assert_close(fast[name], looped[name], rtol=1e-3, atol=1e-3)
@@ -143,7 +143,7 @@ def test_plain_steps_leave_what_rounds_leave(monkeypatch):
 def test_an_example_alone_in_a_message_is_recognised_for_certain():
     alone = SMALL | {"clients": 1, "batch_size": 1, "epochs": 1, "watched": 4}
     settings = MembershipSettings(**alone, attacks=("cosine",))
-    (record,) = train_lot(ground(settings), "none", [2])
+    (record,) = train_batch(ground(settings), "none", [2])
     inner, square, energy = (record[f"naive/{name}"][:, 0] for name in ("inner", "square", "energy"))
     cosines = inner / (square * energy[:, None]).sqrt()
     held = record["held"][0]
@@ -155,7 +155,7 @@ def test_an_example_alone_in_a_message_is_recognised_for_certain():
 
 def test_a_masked_sum_has_one_victim_all_clients_together():
     settings = MembershipSettings(**SMALL, attacks=("cosine",), knowledge="adaptive")
-    (record,) = train_lot(ground(settings), "sga", [0])
+    (record,) = train_batch(ground(settings), "sga", [0])
     assert record["held"].shape[0] == record["adaptive/inner"].shape[1] == 1
     assert 0 < record["held"].sum() <= 2 * 3 * 8
     assert "naive/inner" not in record

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from gradwire.studies.membership import MembershipSettings, wiretap
-from gradwire.studies.membership.ground import ground
 from gradwire.studies.membership.shadow import Trainee
+from gradwire.studies.membership.shadow_experiment import ground
 from gradwire.training import train
 from gradwire.wire import SERVER, InProcess, Transcript
 

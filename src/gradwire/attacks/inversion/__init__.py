@@ -12,14 +12,14 @@ from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.problem import ATTACKING, KNOWLEDGE, Guess, Knowledge, Problem, pose
-from gradwire.attacks.inversion.rehearsal import Gallery
+from gradwire.attacks.inversion.rehearsal import PublicImages
 from gradwire.attacks.inversion.rounds import Rounds, joint
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
 from gradwire.wire import View
 
 
-class Attack(Protocol):
+class InversionAttack(Protocol):
     """A frozen set of hyper-parameters that turns problems into guesses."""
 
     def run(
@@ -37,7 +37,7 @@ class Attack(Protocol):
         """
 
 
-ATTACKS: Mapping[str, Callable[..., Attack]] = {
+ATTACKS: Mapping[str, Callable[..., InversionAttack]] = {
     "iga": IGA,
     "dlg": DLG,
     "idlg": IDLG,
@@ -48,7 +48,7 @@ ATTACKS: Mapping[str, Callable[..., Attack]] = {
 }
 
 
-def attack(name: str, **options: object) -> Attack:
+def attack(name: str, **options: object) -> InversionAttack:
     """The attack with this name.
 
     Raises:
@@ -107,13 +107,13 @@ __all__ = [
     "IGA",
     "KNOWLEDGE",
     "Analytic",
-    "Attack",
     "Bayes",
     "FedAvg",
-    "Gallery",
     "Guess",
+    "InversionAttack",
     "Knowledge",
     "Problem",
+    "PublicImages",
     "Rounds",
     "attack",
     "invert",

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
-from gradwire.attacks.inversion.rows import Entries, read, single_activations
+from gradwire.attacks.inversion.rows import KnownEntries, read, single_activations
 from gradwire.progress import Progress, silent
-from gradwire.schemes import Measurement, dense, sight
+from gradwire.schemes import Measurement, dense, observation
 from gradwire.schemes.measurement import LeftSketch
 
 GREY = 0.5
@@ -96,16 +96,16 @@ def solve(problem: Problem, layer: FirstLayer) -> tuple[Tensor, float] | None:
     return layer.pixels(inputs[None], shape), float(missing.square().sum() / weight.values.square().sum())
 
 
-def _entries(terms: Measurement, problem: Problem, layer: FirstLayer) -> tuple[Entries, Entries] | None:
+def _entries(terms: Measurement, problem: Problem, layer: FirstLayer) -> tuple[KnownEntries, KnownEntries] | None:
     """What terms tell of the entries of the layer's ∂W and ∂b; None where they are of another kind."""
     size = problem.view.model.get_parameter(layer.weight).shape
     weight, bias = read(terms.get(layer.weight, ()), size), read(terms.get(layer.bias, ()), size[:1])
     return None if weight is None or bias is None else (weight, bias)
 
 
-def _decoded(problem: Problem, layer: FirstLayer) -> tuple[Entries, Entries]:
+def _decoded(problem: Problem, layer: FirstLayer) -> tuple[KnownEntries, KnownEntries]:
     """The same of the update that the server decodes; its scale is of no account, for only ratios are taken."""
-    scheme, seen = sight(problem.view)
+    scheme, seen = observation(problem.view)
     found = _entries(dense(scheme.decode(seen)), problem, layer)
     assert found is not None
     return found
@@ -123,7 +123,7 @@ def _from_sketch(
     return layer.pixels(inputs[None], shape), float(missing.square().sum() / observed.square().sum())
 
 
-def _complete(weight: Entries, bias: Entries) -> tuple[Tensor, Tensor]:
+def _complete(weight: KnownEntries, bias: KnownEntries) -> tuple[Tensor, Tensor]:
     """x (m,) and δ (n,) with ∂W = δ·xᵀ at its known entries, beginning from the known slopes.
 
     In turns, each by least squares over the entries that are known: every x_j of which a row with a slope kept an

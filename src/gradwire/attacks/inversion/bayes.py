@@ -16,7 +16,7 @@ from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import total_variation
 from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.problem import Problem
-from gradwire.attacks.inversion.rehearsal import Gallery, best, distinct, imitable, rehearse
+from gradwire.attacks.inversion.rehearsal import PublicImages, best, distinct, imitable, rehearse
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
@@ -56,7 +56,7 @@ class Bayes(Search):
     prior: Literal["tv", "patch"] = "tv"
     scale: float | None = None
     slack: float = 1e-2
-    gallery: Gallery | None = None
+    public_images: PublicImages | None = None
     scales: tuple[float, ...] = ()
     patches: PatchPrior | None = field(default=None, repr=False)
 
@@ -95,10 +95,12 @@ class Bayes(Search):
         """
         ready = self
         if self.prior == "patch" and self.patches is None:
-            if self.gallery is None:
+            if self.public_images is None:
                 raise GradwireError("bayes: a patch prior is fitted to images of the adversary's own; there are none")
-            ready = replace(ready, patches=PatchPrior.fit(self.gallery.images, self.gallery.source, seed=seed))
-        if self.gallery is not None and self.scale is None and not self.scales:
+            ready = replace(
+                ready, patches=PatchPrior.fit(self.public_images.images, self.public_images.source, seed=seed)
+            )
+        if self.public_images is not None and self.scale is None and not self.scales:
             ready = replace(ready, scales=ready.rehearsed(problems, seed, device, progress))
         return ready
 
@@ -118,8 +120,8 @@ class Bayes(Search):
 
     def best_scale(self, problem: Problem, seed: int, device: str, progress: Progress = silent) -> float:
         """The scale that does best, by mean SSIM, on the adversary's own images under the problem's scheme."""
-        assert self.gallery is not None
-        posed, truth = rehearse(problem, self.gallery, REHEARSALS, device)
+        assert self.public_images is not None
+        posed, truth = rehearse(problem, self.public_images, REHEARSALS, device)
         tried = [factor * SCALES[self.prior] for factor in TRIED]
         scales = tuple(scale for scale in tried for _ in posed)
         found = replace(self, scales=scales).run(posed * len(tried), seed, device, progress).images
@@ -132,7 +134,7 @@ class Bayes(Search):
         firsts = match.problems[:: self.restarts]
         found = {p.view.scheme: s for p, s in zip(firsts, self.scales, strict=False) if imitable(p)}
         chosen = ""
-        if self.gallery is not None and found:
+        if self.public_images is not None and found:
             scales = ", ".join(f"{scale:g} under {scheme}" for scheme, scale in found.items())
-            chosen = f", its scale rehearsed on images of {self.gallery.source}: {scales}"
+            chosen = f", its scale rehearsed on images of {self.public_images.source}: {scales}"
         return (*super().notes(match), f"bayes has a prior of {told}{chosen}")

@@ -11,7 +11,7 @@ from gradwire.attacks.inversion.engine import Engine, engine
 from gradwire.attacks.inversion.pooling import grouped
 from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.statistics import Statistics, sent
-from gradwire.schemes import Stack
+from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.gradients import Gradient
 
 
@@ -26,7 +26,7 @@ class Match:
 
     problems: tuple[Problem, ...]
     engine: Engine
-    stack: Stack
+    stack: StackedMeasurement
     labels: Tensor
 
     @classmethod
@@ -34,7 +34,7 @@ class Match:
         """Join problems that share a model, a mode and a shape."""
         view = problems[0].view
         labels = torch.stack([problem.labels for problem in problems]).to(device)
-        stack = Stack.of([problem.measurement for problem in problems], torch.empty(0, device=device))
+        stack = StackedMeasurement.of([problem.measurement for problem in problems], torch.empty(0, device=device))
         clients = len(problems[0].clients)
         shape = (view.shape[0] // clients, *view.shape[1:])
         way = grouped(engine(view.model, view.mode, view.loss, shape, device), clients)

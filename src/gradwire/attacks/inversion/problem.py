@@ -8,7 +8,7 @@ from torch import Tensor
 from gradwire.attacks.inversion.labels import infer
 from gradwire.attacks.inversion.pooling import widened
 from gradwire.errors import unknown
-from gradwire.schemes import Measurement, dense, others, pooled, sight
+from gradwire.schemes import Measurement, dense, observation, others, pooled
 from gradwire.wire import View
 
 Knowledge = Literal["naive", "adaptive"]
@@ -76,7 +76,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     """
     if knowledge not in KNOWLEDGE:
         raise unknown("knowledge", knowledge, KNOWLEDGE)
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     clients = pooled(view, scheme, seen.round) if knowledge == "adaptive" and view.work is None else (view.victim,)
     view = widened(view, clients, others(view))
     scale = 1.0 if view.work is None else 1 / (view.work.steps * view.work.lr)

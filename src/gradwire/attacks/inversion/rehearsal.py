@@ -13,7 +13,7 @@ from torch import Tensor
 from gradwire.attacks.inversion.engine import engine
 from gradwire.attacks.inversion.problem import Problem, pose
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, enrol, parameters, sight
+from gradwire.schemes import Layout, Round, initial_states, observation, parameters
 from gradwire.seeds import number
 from gradwire.wire import InProcess, Own, Transcript
 
@@ -22,7 +22,7 @@ SALT = 1_000_000
 
 
 @dataclass(frozen=True)
-class Gallery:
+class PublicImages:
     """Images that an adversary has of its own: public ones, of the kind that it expects.
 
     Attributes:
@@ -36,7 +36,9 @@ class Gallery:
     source: str
 
 
-def rehearse(problem: Problem, gallery: Gallery, times: int, device: str = "cpu") -> tuple[list[Problem], Tensor]:
+def rehearse(
+    problem: Problem, public_images: PublicImages, times: int, device: str = "cpu"
+) -> tuple[list[Problem], Tensor]:
     """The problem again, of so many rounds whose clients hold the adversary's images and began without residuals.
 
     The scheme must be `imitable`: a say that it has in how clients train is not followed here.
@@ -48,16 +50,16 @@ def rehearse(problem: Problem, gallery: Gallery, times: int, device: str = "cpu"
         GradwireError: too few images.
     """
     view = problem.view
-    scheme, _ = sight(view)
+    scheme, _ = observation(view)
     batch, parties = view.shape[0] // len(problem.clients), len(view.clients)
     shape = (batch, *view.shape[1:])
     needed = times * parties * batch
-    if len(gallery.images) < needed:
+    if len(public_images.images) < needed:
         raise GradwireError(
-            f"{len(gallery.images)} images of {gallery.source} are too few; {times} rehearsals take {needed}"
+            f"{public_images.source} has {len(public_images.images)} images; {times} rehearsals take {needed}"
         )
-    images = gallery.images[:needed].view(times * parties, *shape).to(device)
-    labels = gallery.labels[:needed].view(times * parties, batch).to(device)
+    images = public_images.images[:needed].view(times * parties, *shape).to(device)
+    labels = public_images.labels[:needed].view(times * parties, batch).to(device)
     found = engine(view.model, view.mode, view.loss, shape, device).gradients(images, labels)
     updates = {name: gradient.full().detach().cpu() for name, gradient in found.items()}
     layout = Layout.of_model(view.model)
@@ -65,7 +67,7 @@ def rehearse(problem: Problem, gallery: Gallery, times: int, device: str = "cpu"
     problems = []
     for turn in range(times):
         rows = range(turn * parties, (turn + 1) * parties)
-        private = enrol(scheme, layout, view.clients, number("rehearsal", turn))
+        private = initial_states(scheme, layout, view.clients, number("rehearsal", turn))
         mine = {party: {n: u[row] for n, u in updates.items()} for party, row in zip(view.clients, rows, strict=True)}
         brought = {party: Own(update, private[party]) for party, update in mine.items()}
         halves = {party: scheme.client(mine[party], private[party], view.public, round) for party in view.clients}
@@ -83,7 +85,7 @@ def rehearse(problem: Problem, gallery: Gallery, times: int, device: str = "cpu"
 
 def imitable(problem: Problem) -> bool:
     """Whether the scheme leaves it to the model and the batch what a client's update is."""
-    return sight(problem.view)[0].practice is None
+    return observation(problem.view)[0].step_hook is None
 
 
 def distinct(problems: Sequence[Problem]) -> dict[tuple[str, str], Problem]:

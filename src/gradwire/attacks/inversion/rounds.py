@@ -26,7 +26,7 @@ from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import cosine
 from gradwire.attacks.inversion.problem import Guess, Knowledge, Problem, pose
 from gradwire.errors import GradwireError
-from gradwire.schemes import Measurement, sight
+from gradwire.schemes import Measurement, observation
 from gradwire.schemes.gradients import Full
 from gradwire.wire import View
 
@@ -67,7 +67,7 @@ def joint(views: Sequence[View], knowledge: Knowledge = "adaptive", salt: int = 
     sent: dict[str, Tensor] = {}
     for view in views:
         problem = pose(view, knowledge, salt)
-        scheme, seen = sight(view)
+        scheme, seen = observation(view)
         if knowledge == "adaptive" and scheme.feeds_back:
             if sent:
                 problem = replace(problem, measurement=larger(problem.measurement, sent), carried=1.0)

@@ -17,7 +17,7 @@ NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True)
-class Entries:
+class KnownEntries:
     """Entries of one parameter's gradient: `values`, zero where not `known` (a mask of 0 and 1); float64."""
 
     values: Tensor
@@ -34,24 +34,26 @@ class Entries:
         return bool(self.mask.all())
 
 
-def read(terms: Sequence[Term], shape: Sequence[int]) -> Entries | None:
+def read(terms: Sequence[Term], shape: Sequence[int]) -> KnownEntries | None:
     """What terms tell of the entries of a parameter: all of them (dense), some (support), or those of P·(GᵀP)ᵀ.
 
     None where no term is of these kinds. Without any term, nothing is known, and that is said by an empty mask.
     """
     nothing = torch.zeros(*shape, dtype=torch.float64)
     if not terms:
-        return Entries(nothing, nothing.bool())
+        return KnownEntries(nothing, nothing.bool())
     for term in terms:
         if isinstance(term, Dense):
-            return Entries(term.observed[0].double(), nothing == 0)
+            return KnownEntries(term.observed[0].double(), nothing == 0)
         if isinstance(term, LeftSketch):
-            return Entries(term.left[0].double() @ term.observed[0].double().mT, nothing == 0)
+            return KnownEntries(term.left[0].double() @ term.observed[0].double().mT, nothing == 0)
         if isinstance(term, Support):
             kept = term.indices[0][term.weight[0] > 0]
             values = torch.zeros(prod(shape), dtype=torch.float64)
             values[kept] = term.observed[0][term.weight[0] > 0].double()
-            return Entries(values.view(*shape), torch.zeros(prod(shape)).index_fill(0, kept, 1).bool().view(*shape))
+            return KnownEntries(
+                values.view(*shape), torch.zeros(prod(shape)).index_fill(0, kept, 1).bool().view(*shape)
+            )
     return None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.labels import counts, last_linear
 from gradwire.errors import GradwireError
-from gradwire.schemes import sight
+from gradwire.schemes import observation
 from gradwire.schemes.measurement import Support
 from gradwire.wire import View
 
@@ -24,7 +24,7 @@ def support_of(view: View) -> dict[str, Tensor]:
     Raises:
         GradwireError: the scheme sends no positions, or the view tells nothing of the victim.
     """
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     terms = {
         name: [t for t in terms if isinstance(t, Support)] for name, terms in scheme.measure(seen).items() if terms
     }

@@ -1,26 +1,27 @@
 """Membership inference: who was in the training set? One file an attack.
 
-Attacks on a model's answers (`ATTACKS`) take `Evidence`; attacks on the wire (`WIRE_ATTACKS`) take `Traces`, which
-`observe` makes of the views of a round. Both give one score a candidate, the higher the likelier a member.
+Attacks on a model's answers (`ATTACKS`) take `QueryAccess`; attacks on the wire (`WIRE_ATTACKS`) take
+`WireStatistics`, which `observe` computes from the views of a round. Both give one score a candidate: the higher, the
+likelier a member.
 """
 
 from collections.abc import Mapping
 
-from gradwire import spelling
-from gradwire.attacks.membership.attack import Attack
+from gradwire import spec_syntax
+from gradwire.attacks.membership.attack import MembershipAttack
 from gradwire.attacks.membership.cross_entropy import CrossEntropy
-from gradwire.attacks.membership.evidence import Answers, Evidence, Population
 from gradwire.attacks.membership.fedmia import FedMIA
 from gradwire.attacks.membership.gradients import Cosine, InnerProduct, NormDifference, WireAttack
 from gradwire.attacks.membership.lira import Lira, LiraOffline
 from gradwire.attacks.membership.loss import Loss
 from gradwire.attacks.membership.mentr import Mentr
 from gradwire.attacks.membership.prediction import Prediction
+from gradwire.attacks.membership.query_access import Answers, Population, QueryAccess
 from gradwire.attacks.membership.rmia import RMIA, RMIAOffline
 from gradwire.attacks.membership.signals import Signals, signals
-from gradwire.attacks.membership.traces import Traces, observe
+from gradwire.attacks.membership.wire_statistics import WireStatistics, observe
 
-ATTACKS: Mapping[str, type[Attack]] = {
+ATTACKS: Mapping[str, type[MembershipAttack]] = {
     kind.name: kind for kind in (Prediction, Loss, CrossEntropy, Mentr, Lira, LiraOffline, RMIA, RMIAOffline)
 }
 WIRE_ATTACKS: Mapping[str, type[WireAttack]] = {
@@ -28,13 +29,13 @@ WIRE_ATTACKS: Mapping[str, type[WireAttack]] = {
 }
 
 
-def attack(spec: str) -> Attack:
+def attack(spec: str) -> MembershipAttack:
     """The attack on answers with this spec, such as `lira` or `lira-offline:sides=two,variance=global`.
 
     Raises:
         GradwireError: an unknown name or parameter, or a value that does not fit.
     """
-    return spelling.read("attack", spec, ATTACKS)
+    return spec_syntax.read("attack", spec, ATTACKS)
 
 
 def wire_attack(spec: str) -> WireAttack:
@@ -43,7 +44,7 @@ def wire_attack(spec: str) -> WireAttack:
     Raises:
         GradwireError: an unknown name or parameter, or a value that does not fit.
     """
-    return spelling.read("attack", spec, WIRE_ATTACKS)
+    return spec_syntax.read("attack", spec, WIRE_ATTACKS)
 
 
 __all__ = [
@@ -51,23 +52,23 @@ __all__ = [
     "RMIA",
     "WIRE_ATTACKS",
     "Answers",
-    "Attack",
     "Cosine",
     "CrossEntropy",
-    "Evidence",
     "FedMIA",
     "InnerProduct",
     "Lira",
     "LiraOffline",
     "Loss",
+    "MembershipAttack",
     "Mentr",
     "NormDifference",
     "Population",
     "Prediction",
+    "QueryAccess",
     "RMIAOffline",
     "Signals",
-    "Traces",
     "WireAttack",
+    "WireStatistics",
     "attack",
     "observe",
     "signals",

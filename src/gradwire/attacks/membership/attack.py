@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gradwire import spelling
-from gradwire.attacks.membership.evidence import Evidence
+from gradwire import spec_syntax
+from gradwire.attacks.membership.query_access import QueryAccess
 
 
 @dataclass(frozen=True)
-class Attack(ABC):
+class MembershipAttack(ABC):
     """A frozen set of hyper-parameters that turns evidence into one score a candidate.
 
     Attributes:
@@ -25,7 +25,7 @@ class Attack(ABC):
     @property
     def spec(self) -> str:
         """The spelling that it is read from: the name and what differs from the defaults."""
-        return spelling.write(self.name, self)
+        return spec_syntax.write(self.name, self)
 
     @property
     def shadows(self) -> int:
@@ -33,7 +33,7 @@ class Attack(ABC):
         return 0
 
     @abstractmethod
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, evidence: QueryAccess) -> Tensor:
         """Scores, float64, shape (n,): the higher, the likelier a member.
 
         Raises:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.special import log_ndtr
 
 from gradwire.attacks.membership.gradients import Averaged, Cosine, InnerProduct, NormDifference, WireAttack
-from gradwire.attacks.membership.traces import Traces
 from gradwire.attacks.membership.variance import FLOOR
+from gradwire.attacks.membership.wire_statistics import WireStatistics
 
 Statistic = Literal["cosine", "inner-product", "norm-difference"]
 
@@ -36,7 +36,7 @@ class FedMIA(WireAttack):
         """The victim, and two others for a variance."""
         return 3
 
-    def scores(self, traces: Traces, victim: int = 0) -> Tensor:
+    def scores(self, traces: WireStatistics, victim: int = 0) -> Tensor:
         """See the class."""
         self.check(traces, victim)
         kinds: tuple[type[Averaged], ...] = (Cosine, InnerProduct, NormDifference)

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire import spelling
-from gradwire.attacks.membership.traces import Traces
+from gradwire import spec_syntax
+from gradwire.attacks.membership.wire_statistics import WireStatistics
 from gradwire.errors import GradwireError
 
 TINY = torch.finfo(torch.float64).tiny
@@ -29,7 +29,7 @@ class WireAttack(ABC):
     @property
     def spec(self) -> str:
         """The spelling that it is read from: the name and what differs from the defaults."""
-        return spelling.write(self.name, self)
+        return spec_syntax.write(self.name, self)
 
     @property
     def clients(self) -> int:
@@ -37,7 +37,7 @@ class WireAttack(ABC):
         return 1
 
     @abstractmethod
-    def scores(self, traces: Traces, victim: int = 0) -> Tensor:
+    def scores(self, traces: WireStatistics, victim: int = 0) -> Tensor:
         """Scores, float64, shape (n,): the higher, the likelier was the candidate among the victim's data.
 
         Args:
@@ -48,7 +48,7 @@ class WireAttack(ABC):
             GradwireError: there are too few clients, or no such victim.
         """
 
-    def check(self, traces: Traces, victim: int) -> None:
+    def check(self, traces: WireStatistics, victim: int) -> None:
         """Refuse traces that the attack cannot work with."""
         clients = traces.inner.shape[1]
         if clients < self.clients:
@@ -62,10 +62,10 @@ class Averaged(WireAttack):
     """An attack whose score is a statistic of one round and one client, the mean over rounds of the victim's."""
 
     @abstractmethod
-    def statistic(self, traces: Traces) -> Tensor:
+    def statistic(self, traces: WireStatistics) -> Tensor:
         """Round by round and client by client, shape (T, C, n)."""
 
-    def scores(self, traces: Traces, victim: int = 0) -> Tensor:
+    def scores(self, traces: WireStatistics, victim: int = 0) -> Tensor:
         """The mean over rounds."""
         self.check(traces, victim)
         return self.statistic(traces)[:, victim].mean(0)
@@ -77,7 +77,7 @@ class InnerProduct(Averaged):
 
     name: ClassVar[str] = "inner-product"
 
-    def statistic(self, traces: Traces) -> Tensor:
+    def statistic(self, traces: WireStatistics) -> Tensor:
         """See the class."""
         return traces.inner
 
@@ -88,7 +88,7 @@ class Cosine(Averaged):
 
     name: ClassVar[str] = "cosine"
 
-    def statistic(self, traces: Traces) -> Tensor:
+    def statistic(self, traces: WireStatistics) -> Tensor:
         """See the class."""
         return traces.inner / (traces.square * traces.energy[..., None]).sqrt().clamp_min(TINY)
 
@@ -109,6 +109,6 @@ class NormDifference(Averaged):
         if not self.share > 0:
             raise GradwireError(f"{self.name}: share is {self.share}; it must be above 0")
 
-    def statistic(self, traces: Traces) -> Tensor:
+    def statistic(self, traces: WireStatistics) -> Tensor:
         """See the class."""
         return 2 * self.share * traces.inner - self.share**2 * traces.square

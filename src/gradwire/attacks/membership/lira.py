@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.special import log_ndtr
 
-from gradwire.attacks.membership.attack import Attack
-from gradwire.attacks.membership.evidence import Evidence
+from gradwire.attacks.membership.attack import MembershipAttack
+from gradwire.attacks.membership.query_access import QueryAccess
 from gradwire.attacks.membership.signals import Signals
 from gradwire.attacks.membership.variance import Variance, moments, settle
 from gradwire.errors import GradwireError
 
 
 @dataclass(frozen=True)
-class Lira(Attack):
+class Lira(MembershipAttack):
     """log N(φ; μ_in, σ²_in) − log N(φ; μ_out, σ²_out), with φ = log p_y / (1 − p_y).
 
     Augmentations are taken as independent, as the paper takes them, and the score is the mean over them. The paper's
@@ -39,7 +39,7 @@ class Lira(Attack):
         """One, or for a variance of its own two, in and out."""
         return 2 * _fewest(self.variance)
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, evidence: QueryAccess) -> Tensor:
         """See the class."""
         answers, members = evidence.known(self.shadows, self.name)
         phi = evidence.target.label
@@ -67,7 +67,7 @@ class LiraOffline(Lira):
         """One, or for a variance of its own two, without the candidate."""
         return _fewest(self.variance)
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, evidence: QueryAccess) -> Tensor:
         """See the class."""
         answers, members = evidence.known(self.shadows, self.name)
         mean, variance = _fit(answers, ~members, self, "trained without it")

@@ -10,17 +10,17 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gradwire.attacks.membership.attack import Attack
-from gradwire.attacks.membership.evidence import Evidence
+from gradwire.attacks.membership.attack import MembershipAttack
+from gradwire.attacks.membership.query_access import QueryAccess
 
 
 @dataclass(frozen=True)
-class Loss(Attack):
+class Loss(MembershipAttack):
     """log p_y / (1 − p_y): orders candidates as −loss = log p_y does, and keeps its digits where p_y is near 1."""
 
     name: ClassVar[str] = "loss"
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, evidence: QueryAccess) -> Tensor:
         """The mean over augmentations."""
         return evidence.target.label.mean(1)
 

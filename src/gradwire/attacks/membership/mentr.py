@@ -9,17 +9,17 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gradwire.attacks.membership.attack import Attack
-from gradwire.attacks.membership.evidence import Evidence
+from gradwire.attacks.membership.attack import MembershipAttack
+from gradwire.attacks.membership.query_access import QueryAccess
 
 
 @dataclass(frozen=True)
-class Mentr(Attack):
+class Mentr(MembershipAttack):
     """−log Mentr(p, y), compared with the threshold of class y."""
 
     name: ClassVar[str] = "mentr"
     by_class: ClassVar[bool] = True
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, evidence: QueryAccess) -> Tensor:
         """The mean over augmentations."""
         return evidence.target.certainty.mean(1)

@@ -10,16 +10,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gradwire.attacks.membership.attack import Attack
-from gradwire.attacks.membership.evidence import Evidence
+from gradwire.attacks.membership.attack import MembershipAttack
+from gradwire.attacks.membership.query_access import QueryAccess
 
 
 @dataclass(frozen=True)
-class Prediction(Attack):
+class Prediction(MembershipAttack):
     """log p / (1 − p), with p the probability of the likeliest class."""
 
     name: ClassVar[str] = "prediction"
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, evidence: QueryAccess) -> Tensor:
         """The mean over augmentations."""
         return evidence.target.top.mean(1)

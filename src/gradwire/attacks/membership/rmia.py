@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from gradwire.attacks.membership.attack import Attack
-from gradwire.attacks.membership.evidence import Evidence
+from gradwire.attacks.membership.attack import MembershipAttack
+from gradwire.attacks.membership.query_access import QueryAccess
 from gradwire.errors import GradwireError
 
 
 @dataclass(frozen=True)
-class RMIA(Attack):
+class RMIA(MembershipAttack):
     """Pr_z[ (p(x|θ)/p(x)) / (p(z|θ)/p(z)) ≥ γ ]: how many others a candidate x beats in how much θ raises it.
 
     p(·|θ) is the probability of the label; p(x) is its mean over shadow models, those with x and those without in
@@ -46,7 +46,7 @@ class RMIA(Attack):
         inside, outside = _mean(answers, members, "trained with it"), _mean(answers, ~members, "trained without it")
         return torch.logaddexp(inside, outside) - log(2)
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, evidence: QueryAccess) -> Tensor:
         """See the class."""
         answers, members = evidence.known(self.shadows, self.name)
         if evidence.population is None or not len(evidence.population.target):

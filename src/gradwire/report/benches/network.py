@@ -48,7 +48,7 @@ def brief(run: Run) -> Table:
 
 
 @dataclass(frozen=True)
-class Pace:
+class StepPace:
     """One scheme on links.
 
     Attributes:
@@ -64,7 +64,7 @@ class Pace:
     crossing: float | None
 
 
-def paces(rows: Iterable[Row]) -> list[Pace]:
+def paces(rows: Iterable[Row]) -> list[StepPace]:
     """One for each scheme, in order of appearance.
 
     Raises:
@@ -81,7 +81,7 @@ def paces(rows: Iterable[Row]) -> list[Pace]:
         latency = number(group[0], "latency")
         compared = plain_step is not None and scheme != BASELINE
         crossing = steps[scheme].beats(plain_step, latency) if compared and plain_step else None
-        found.append(Pace(steps[scheme], latency, _times(group, MODELLED), _times(group, MEASURED), crossing))
+        found.append(StepPace(steps[scheme], latency, _times(group, MODELLED), _times(group, MEASURED), crossing))
     return found
 
 
@@ -93,7 +93,7 @@ def rate_text(rate: float | None) -> str:
     return f"{rate / scale:.3g} {unit}"
 
 
-def network_table(found: Sequence[Pace], brief: bool = False) -> Table:
+def network_table(found: Sequence[StepPace], brief: bool = False) -> Table:
     """What a step is made of, its time at each rate (modelled / measured), and the speed below which it pays.
 
     Args:
@@ -114,7 +114,7 @@ def network_table(found: Sequence[Pace], brief: bool = False) -> Table:
     return Table((Column("scheme", numeric=False), *map(Column, titles)), tuple(lines), note)
 
 
-def headline(found: Sequence[Pace]) -> str | None:
+def headline(found: Sequence[StepPace]) -> str | None:
     """The finding in one sentence: the scheme that pays up to the fastest link."""
     crossings = {pace.step.scheme: pace.crossing for pace in found if pace.crossing}
     if not crossings:
@@ -125,7 +125,7 @@ def headline(found: Sequence[Pace]) -> str | None:
     return f"{best} is faster than plain SGD on links below {rate_text(crossings[best])}"
 
 
-def network_figure(found: Sequence[Pace], theme: Theme = LIGHT) -> Figure:
+def network_figure(found: Sequence[StepPace], theme: Theme = LIGHT) -> Figure:
     """Seconds a step against the link's speed: a line a scheme, a cross where it meets plain SGD's, marks measured."""
     figure, (ax,) = panels(theme, 1, 1, width=8.2, height=4.8)
     low, high = (math.log10(end) for end in SPAN)
@@ -176,7 +176,7 @@ def _made_of(step: Step) -> tuple[str, str, str]:
     return f"{step.compute:.3f} s", f"{step.coding:.3f} s", f"{step.bytes / 1e6:.2f}"
 
 
-def _at(pace: Pace, rates: Sequence[float]) -> list[str]:
+def _at(pace: StepPace, rates: Sequence[float]) -> list[str]:
     return [
         f"{pace.modelled[rate]:.2f}" + (f" / {pace.measured[rate]:.2f}" if rate in pace.measured else "")
         for rate in rates

@@ -11,7 +11,7 @@ from gradwire.report.rows import TRAIN_COLUMNS, Row, number, require
 from gradwire.report.tables import Column, Table
 
 
-class Point(NamedTuple):
+class SeriesPoint(NamedTuple):
     """One evaluation, a mean over seeds. Bytes are counted from the first round on; NaN where not measured."""
 
     round: float
@@ -35,7 +35,7 @@ class Series:
     """
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[SeriesPoint, ...]
     seeds: int
     accuracy_std: float | None
     seconds: float
@@ -77,7 +77,10 @@ def _series(name: str, rows: Sequence[Row]) -> Series:
     seeds = {row["seed"] for row in rows}
     return Series(
         name,
-        tuple(Point(*(fmean(number(row, field) for row in group) for field in Point._fields)) for _, group in ordered),
+        tuple(
+            SeriesPoint(*(fmean(number(row, field) for row in group) for field in SeriesPoint._fields))
+            for _, group in ordered
+        ),
         seeds=len(seeds),
         accuracy_std=stdev(last) if len(last) > 1 else None,
         seconds=fmean(max(number(row, "seconds") for row in rows if row["seed"] == seed) for seed in sorted(seeds)),

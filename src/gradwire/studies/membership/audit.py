@@ -2,11 +2,11 @@
 
 from gradwire.metrics.one_run import one_run_bound
 from gradwire.runs import Row
-from gradwire.studies.membership.ground import Ground
 from gradwire.studies.membership.shadow import Record
+from gradwire.studies.membership.shadow_experiment import ShadowExperiment
 
 
-def audit(common: Ground, record: Record) -> Row:
+def audit(common: ShadowExperiment, record: Record) -> Row:
     """A lower bound on ε from the first model's answers on its canaries, as columns of a row.
 
     T. Steinke, M. Nasr, M. Jagielski, "Privacy auditing with one (1) training run", NeurIPS 2023, algorithm 1, in the

@@ -6,21 +6,21 @@ from statistics import fmean
 
 import torch
 
-from gradwire.attacks.membership import Answers, Signals, Traces
+from gradwire.attacks.membership import Answers, Signals, WireStatistics
 from gradwire.metrics.membership import Membership
 from gradwire.metrics.roc import Roc
 from gradwire.report import MEMBERSHIP_COLUMNS
 from gradwire.runs import Row
 from gradwire.studies.membership.audit import audit
-from gradwire.studies.membership.ground import Ground
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow import POPULATION, Record
+from gradwire.studies.membership.shadow_experiment import ShadowExperiment
 from gradwire.studies.membership.verdicts import Tapped, Verdicts, on_answers, on_wire
 
 COLUMNS = (*MEMBERSHIP_COLUMNS, "targets", "train_accuracy", "test_accuracy", "epsilon_claimed")
 
 
-def rows(common: Ground, scheme: str, records: Sequence[Record]) -> Iterator[tuple[Row, Roc | None]]:
+def rows(common: ShadowExperiment, scheme: str, records: Sequence[Record]) -> Iterator[tuple[Row, Roc | None]]:
     """A row for every attack with every threshold on one scheme's models, and the trade-off that it is a point of."""
     settings = common.settings
     answers, aside = _answers(common, records), _signals(records, POPULATION)
@@ -75,7 +75,7 @@ def _figures(found: Membership) -> Mapping[str, object]:
     }
 
 
-def _answers(common: Ground, records: Sequence[Record]) -> Answers:
+def _answers(common: ShadowExperiment, records: Sequence[Record]) -> Answers:
     """What all models say of all candidates but the canaries."""
     plain = torch.ones(len(common.pool), dtype=torch.bool)
     plain[common.canaries] = False
@@ -96,4 +96,6 @@ def _accuracy(signals: Signals, members: torch.Tensor | None) -> float:
 
 
 def _tapped(record: Record, knowledge: str) -> Tapped:
-    return Tapped(record["held"], Traces(*(record[f"{knowledge}/{name}"] for name in ("inner", "square", "energy"))))
+    return Tapped(
+        record["held"], WireStatistics(*(record[f"{knowledge}/{name}"] for name in ("inner", "square", "energy")))
+    )

@@ -9,10 +9,10 @@ from torch import Tensor
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
 from gradwire.runs import CURVES, Row, RunFolder, check_place
-from gradwire.studies.membership.ground import Ground, ground
-from gradwire.studies.membership.lots import grow, harvest
 from gradwire.studies.membership.rows import COLUMNS, rows
 from gradwire.studies.membership.settings import MembershipSettings
+from gradwire.studies.membership.shadow_batches import load_shadows, train_shadows
+from gradwire.studies.membership.shadow_experiment import ShadowExperiment, ground
 
 
 def run_membership(
@@ -51,8 +51,8 @@ def run_membership(
     table: list[Row] = []
     curves: dict[str, Tensor] = {}
     for index in range(len(settings.schemes)):
-        grow(settings, run.path, index, jobs, progress)
-        records = harvest(settings, run.path, index)
+        train_shadows(settings, run.path, index, jobs, progress)
+        records = load_shadows(settings, run.path, index)
         for row, curve in rows(common, settings.schemes[index], records):
             table.append(row)
             if curve is not None:
@@ -63,7 +63,7 @@ def run_membership(
     return run.path
 
 
-def _notes(common: Ground) -> Iterator[str]:
+def _notes(common: ShadowExperiment) -> Iterator[str]:
     """What has to be said beside the table."""
     settings = common.settings
     yield (

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from gradwire.attacks.membership import ATTACKS, WIRE_ATTACKS, Attack, WireAttack, attack, wire_attack
-from gradwire.attacks.membership.traces import KNOWLEDGE
+from gradwire.attacks.membership import ATTACKS, WIRE_ATTACKS, MembershipAttack, WireAttack, attack, wire_attack
+from gradwire.attacks.membership.wire_statistics import KNOWLEDGE
 from gradwire.data import augment, partition
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
@@ -116,7 +116,7 @@ class MembershipSettings:
                 )
 
     @cached_property
-    def asks(self) -> dict[str, Attack]:
+    def asks(self) -> dict[str, MembershipAttack]:
         """The attacks on a model's answers.
 
         Raises:

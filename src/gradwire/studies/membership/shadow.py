@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradwire.attacks.membership import Signals, signals
 from gradwire.data import Dataset, augment, partition
 from gradwire.schemes import Layout, parse
-from gradwire.studies.membership.ground import Ground
+from gradwire.studies.membership.shadow_experiment import ShadowExperiment
 from gradwire.studies.membership.wiretap import Wiretap
 from gradwire.training import TrainingState, TrainSettings, begin, train
 from gradwire.training.batches import schedule
@@ -43,7 +43,7 @@ class Trainee:
     tap: Wiretap
 
     @classmethod
-    def of(cls, ground: Ground, scheme: str, number: int) -> "Trainee":
+    def of(cls, ground: ShadowExperiment, scheme: str, number: int) -> "Trainee":
         """A model before its training."""
         run, own = ground.training(scheme, number), ground.members[number].nonzero().squeeze(1)
         part = replace(ground.pool, images=ground.pool.images[own], labels=ground.pool.labels[own])
@@ -52,7 +52,7 @@ class Trainee:
         return cls(run, state, part, own, shards, Wiretap.on(ground, run, number, part, shards))
 
 
-def train_lot(ground: Ground, scheme: str, numbers: Sequence[int]) -> list[Record]:
+def train_batch(ground: ShadowExperiment, scheme: str, numbers: Sequence[int]) -> list[Record]:
     """The records of these models, trained as one batch where that is possible.
 
     Where plain steps come to the same as rounds, they make up all of the training but its last rounds: those that a

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gradwire.attacks.membership import Answers, Attack, Evidence, Signals, Traces, WireAttack
+from gradwire.attacks.membership import Answers, MembershipAttack, QueryAccess, Signals, WireAttack, WireStatistics
 from gradwire.metrics import thresholds
 from gradwire.metrics.membership import Membership, membership
 from gradwire.studies.membership.settings import ENOUGH
@@ -49,7 +49,7 @@ class Verdicts:
         return membership(self.scores, self.truth, self.limits, self.fixed, self.by_class, confidence, RESAMPLES, seed)
 
 
-def on_answers(answers: Answers, attack: Attack, threshold: str) -> Verdicts | None:
+def on_answers(answers: Answers, attack: MembershipAttack, threshold: str) -> Verdicts | None:
     """The verdicts of an attack on the answers of each model in turn; None where there is no such threshold for it.
 
     For attacks that need shadows, candidates which too few of the other models were trained with, or without, are left
@@ -76,7 +76,7 @@ class Tapped:
     """
 
     held: Tensor
-    traces: Traces
+    traces: WireStatistics
 
     def scores(self, attack: WireAttack) -> tuple[Tensor, Tensor]:
         """The attack's scores against each victim, and the truth; another victim's examples are neither in nor out."""
@@ -105,7 +105,7 @@ def on_wire(tapped: Sequence[Tapped], attack: WireAttack, threshold: str) -> Ver
     return Verdicts.join(found)
 
 
-def _suited(answers: Answers, target: int, attack: Attack) -> Answers:
+def _suited(answers: Answers, target: int, attack: MembershipAttack) -> Answers:
     """The answers on candidates that the attack has enough shadows for."""
     if not attack.shadows:
         return answers
@@ -116,7 +116,9 @@ def _suited(answers: Answers, target: int, attack: Attack) -> Answers:
     return replace(answers, signals=kept, members=answers.members[:, keep], labels=answers.labels[keep])
 
 
-def _limits(attack: Attack, evidence: Evidence, scores: Tensor, truth: Tensor, threshold: str) -> Tensor | None:
+def _limits(
+    attack: MembershipAttack, evidence: QueryAccess, scores: Tensor, truth: Tensor, threshold: str
+) -> Tensor | None:
     """Each candidate's threshold, float64 (n,)."""
     if threshold == "mean-loss":
         limit = None if evidence.train_loss is None else attack.at_loss(evidence.train_loss)

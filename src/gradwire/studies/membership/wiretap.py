@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from gradwire.attacks.membership import Traces, observe
+from gradwire.attacks.membership import WireStatistics, observe
 from gradwire.data import Dataset
 from gradwire.seeds import generator
-from gradwire.studies.membership.ground import Ground
+from gradwire.studies.membership.shadow_experiment import ShadowExperiment
 from gradwire.training import TrainingState, TrainSettings, capture
 from gradwire.training.batches import batch_indices
 from gradwire.wire import client
@@ -28,16 +28,18 @@ class Wiretap:
         traces: knowledge → what was heard, a round at a time.
     """
 
-    ground: Ground
+    ground: ShadowExperiment
     run: TrainSettings
     part: Dataset
     shards: Sequence[Tensor]
     candidates: Tensor
     held: Tensor
-    traces: dict[str, list[Traces]] = field(default_factory=dict)
+    traces: dict[str, list[WireStatistics]] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, ground: Ground, run: TrainSettings, number: int, part: Dataset, shards: Sequence[Tensor]) -> "Wiretap":
+    def on(
+        cls, ground: ShadowExperiment, run: TrainSettings, number: int, part: Dataset, shards: Sequence[Tensor]
+    ) -> "Wiretap":
         """A wiretap on the training of this model. Where no attack listens, there are no candidates."""
         own = ground.members[number].nonzero().squeeze(1)
         first = ground.rounds - (ground.settings.watched if ground.settings.taps else 0)
@@ -91,5 +93,5 @@ class Wiretap:
         """What was heard, as tensors by name."""
         found = {"candidates": self.candidates, "held": self.held} if self.traces else {}
         for knowledge, rounds in self.traces.items():
-            found |= {f"{knowledge}/{name}": tensor for name, tensor in vars(Traces.join(rounds)).items()}
+            found |= {f"{knowledge}/{name}": tensor for name, tensor in vars(WireStatistics.join(rounds)).items()}
         return found

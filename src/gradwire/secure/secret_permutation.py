@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradwire.errors import GradwireError, TooFewError
+from gradwire.secure.byte_tensors import part, rows, table
 from gradwire.secure.entropy import random_bytes
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import KEY_BYTES, derive
 from gradwire.secure.masks import Codes, expand
-from gradwire.secure.octets import part, rows, table
 from gradwire.secure.protocol import Member, Uploads
 from gradwire.secure.shares import TAG_BYTES, seal, unseal
 from gradwire.secure.union import MARKS
@@ -30,7 +30,7 @@ MOST = 255
 
 
 @dataclass(frozen=True)
-class Veil:
+class SecretPermutation:
     """A secret permutation.
 
     Attributes:
@@ -57,7 +57,7 @@ class Veil:
         return torch.from_numpy(np.sort(entry[places.numpy()]))
 
 
-def draw(member: Member, size: int) -> ClientHalf[Veil]:
+def draw(member: Member, size: int) -> ClientHalf[SecretPermutation]:
     """A client's part in drawing the common veil: the first client deals its key, the others receive it."""
     gathering = member.gathering
     others = range(1, len(gathering.parties))
@@ -72,12 +72,12 @@ def draw(member: Member, size: int) -> ClientHalf[Veil]:
             _what(gathering, member.seat),
         )[0]
         lock = derive(member.shared(0), "veil", *_context(gathering, member.seat))
-        return Veil.of(unseal(lock, box, b"veil", _what(gathering, member.seat)), size)
+        return SecretPermutation.of(unseal(lock, box, b"veil", _what(gathering, member.seat)), size)
     key = random_bytes(KEY_BYTES)
     locks = (derive(member.shared(i), "veil", *_context(gathering, i)) for i in others)
     boxes = table([seal(lock, key, b"veil") for lock in locks], KEY_BYTES + TAG_BYTES)
     yield Send(gathering.phase("veil"), {"sealed": boxes})
-    return Veil.of(key, size)
+    return SecretPermutation.of(key, size)
 
 
 def hand_out(gathering: Gathering, uploads: Uploads) -> Deal:

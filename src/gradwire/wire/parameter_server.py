@@ -24,7 +24,7 @@ FAULT, ALL, EACH = range(3)
 HUB = 0
 
 
-class Star(Collective):
+class ParameterServer(Collective):
     """This process's place among the others of a process group, the first of which is the server as well."""
 
     def exchange(

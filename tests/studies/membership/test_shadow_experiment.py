@@ -9,7 +9,7 @@ from PIL import Image
 from gradwire import data
 from gradwire.errors import GradwireError
 from gradwire.studies.membership import MembershipSettings
-from gradwire.studies.membership.ground import ground, halves
+from gradwire.studies.membership.shadow_experiment import ground, halves
 
 NONE = torch.tensor([], dtype=torch.int64)
 

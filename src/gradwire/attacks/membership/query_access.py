@@ -23,7 +23,7 @@ class Population:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class QueryAccess:
     """The target's answers on n candidates, and what they are compared with. It does not say who is a member.
 
     Attributes:
@@ -69,7 +69,7 @@ class Evidence:
             raise GradwireError(f"attack {attack!r} has {count} shadow models; it needs at least {needed}")
         return self.shadows, self.members
 
-    def rehearsal(self, shadow: int = 0) -> tuple["Evidence", Tensor]:
+    def rehearsal(self, shadow: int = 0) -> tuple["QueryAccess", Tensor]:
         """The same attack on a shadow model in the target's place, and its members, bool (n,), which are known.
 
         Raises:
@@ -96,15 +96,17 @@ class Answers:
     labels: Tensor
     population: Signals | None = None
 
-    def against(self, target: int) -> tuple[Evidence, Tensor]:
+    def against(self, target: int) -> tuple[QueryAccess, Tensor]:
         """The evidence against one of the models, the others being shadows, and the truth: its members, bool (n,)."""
         evidence = _leave_out(self.signals, self.members, self.labels, self.population, target)
         return evidence, self.members[target]
 
 
-def _leave_out(signals: Signals, members: Tensor, labels: Tensor, population: Signals | None, target: int) -> Evidence:
+def _leave_out(
+    signals: Signals, members: Tensor, labels: Tensor, population: Signals | None, target: int
+) -> QueryAccess:
     rest = torch.arange(len(signals)) != target
-    return Evidence(
+    return QueryAccess(
         signals[target],
         labels,
         signals[rest] if rest.any() else None,

@@ -5,9 +5,9 @@ import torch
 
 from gradwire import data, models
 from gradwire.errors import WireError
-from gradwire.schemes import Layout, Round, enrol, parse
+from gradwire.schemes import Layout, Round, initial_states, parse
 from gradwire.training import TrainSettings, begin, train
-from gradwire.wire import Deal, Send, Star, Transcript, client
+from gradwire.wire import Deal, ParameterServer, Send, Transcript, client
 from tests.distributed import workers
 from tests.schemes.rounds import random_update
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def star(transport):
-    return Star(Transcript(), transport.group)
+    return ParameterServer(Transcript(), transport.group)
 
 
 def losses_of(spec, transport=None):
@@ -56,7 +56,7 @@ def three_clients(transport, spec):
     hub, scheme = star(transport), parse(spec)
     updates = {party: random_update(i) for i, party in enumerate(hub.parties)}
     layout = Layout.of(updates[hub.party])
-    private = enrol(scheme, layout, (hub.party,), 0, hub.share)
+    private = initial_states(scheme, layout, (hub.party,), 0, hub.share)
     context = Round(0, hub.parties, 0, layout)
     half = scheme.client(updates[hub.party], private[hub.party], {}, context)
     outcomes, served = hub.exchange({hub.party: half}, scheme.server({}, context), 0)

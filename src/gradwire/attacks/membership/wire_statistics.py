@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.engine import engine
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import Layout, Measurement, dense, sight
+from gradwire.schemes import Layout, Measurement, dense, observation
 from gradwire.schemes.gradients import Full, Gradient
 from gradwire.schemes.measurement import Term
 from gradwire.wire import View
@@ -26,7 +26,7 @@ BLOCK = 2**22
 
 
 @dataclass(frozen=True)
-class Traces:
+class WireStatistics:
     """The three numbers of n candidates, in T rounds, against the messages of C clients; float64.
 
     Attributes:
@@ -45,7 +45,7 @@ class Traces:
             raise GradwireError(f"traces have shapes {shapes}; they must be (T, C, n), (T, C, n) and (T, C)")
 
     @classmethod
-    def join(cls, rounds: Sequence["Traces"]) -> "Traces":
+    def join(cls, rounds: Sequence["WireStatistics"]) -> "WireStatistics":
         """The traces of several rounds as one.
 
         Raises:
@@ -65,7 +65,7 @@ def observe(
     mode: Mode = "eval",
     chunk: int = 0,
     device: str = "cpu",
-) -> dict[str, Traces]:
+) -> dict[str, WireStatistics]:
     """The traces of one round, T = 1, for each kind of knowledge: candidates' gradients are taken once for all.
 
     Args:
@@ -101,11 +101,11 @@ def observe(
     return {knowledge: _traces(parts[knowledge], several) for knowledge, several in measurements.items()}
 
 
-def _traces(parts: Sequence[Tensor], measurements: Sequence[Measurement]) -> Traces:
+def _traces(parts: Sequence[Tensor], measurements: Sequence[Measurement]) -> WireStatistics:
     """Those of one round, from ⟨A(G), y⟩ and ‖A(G)‖² of all candidates, shapes (2, C, n) in parts along n."""
     inner, square = torch.cat(list(parts), 2)
     energy = torch.stack([_energy(measurement) for measurement in measurements]).cpu()
-    return Traces(inner[None], square[None], energy[None])
+    return WireStatistics(inner[None], square[None], energy[None])
 
 
 def _formed(gradients: Mapping[str, Gradient]) -> dict[str, Gradient]:
@@ -114,7 +114,7 @@ def _formed(gradients: Mapping[str, Gradient]) -> dict[str, Gradient]:
 
 
 def _measurement(view: View, knowledge: str, device: str) -> Measurement:
-    scheme, seen = sight(view)
+    scheme, seen = observation(view)
     terms = scheme.measure(seen) if knowledge == "adaptive" else dense(scheme.decode(seen))
     return {name: [term.to(device) for term in several] for name, several in terms.items()}
 

@@ -5,7 +5,7 @@ from math import ceil
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout
-from gradwire.schemes.powersgd import Plan
+from gradwire.schemes.powersgd import Factorisation
 from gradwire.schemes.scheme import check_positive
 from gradwire.wire.indices import code_size
 
@@ -35,7 +35,7 @@ def shares(layout: Layout, ratio: float) -> dict[str, int]:
 
 def match(layout: Layout, rank: int, affordable: Affordable) -> dict[str, int]:
     """K for each parameter such that all together cost what PowerSGD of this rank costs, shared out as it does."""
-    plan = Plan.of(layout, rank)
+    plan = Factorisation.of(layout, rank)
     total = affordable(4 * plan.entries, layout.size)
     wanted = {}
     for name, size in layout.sizes.items():

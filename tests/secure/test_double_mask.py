@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError, TooFewError, WireError
+from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.graph import Assumptions
 from gradwire.secure.identity import Gathering
 from gradwire.secure.ring import BITS, Ring
-from gradwire.secure.robust import Robust
 from gradwire.wire import Deal, InProcess, Send
-from tests.secure.sums import contributing, hosting, in_phase, play, random_codes, refused, states
+from tests.secure.sums import contributing, double_mask_server, in_phase, play, random_codes, refused, states
 
 PHASES = ("keys", "shares", "masked", "unmask")
 
@@ -33,11 +33,11 @@ def test_enough_survivors_give_exactly_their_sum_and_fewer_give_none(schedule, b
     left = [i for i in range(clients) if f"client:{i}" not in drops]
     if len(left) < threshold:
         match = rf"\d of {clients} clients are left, threshold is {threshold}; the round en"
-        refused(match, Robust(threshold), states(clients), vectors, ring, drops=drops)
+        refused(match, DoubleMask(threshold), states(clients), vectors, ring, drops=drops)
         return
     # Codes that arrived are in the sum, even if their sender was gone before the unmasking.
     summed = [v for i, v in enumerate(vectors) if drops.get(f"client:{i}", "unmask") == "unmask"]
-    total, _, _ = play(Robust(threshold), states(clients), vectors, ring, drops=drops)
+    total, _, _ = play(DoubleMask(threshold), states(clients), vectors, ring, drops=drops)
     assert (total.codes == np.sum([v.astype(object) for v in summed], axis=0)).all()
     assert total.contributors == len(summed)
 
@@ -47,7 +47,7 @@ def test_enough_survivors_give_exactly_their_sum_and_fewer_give_none(schedule, b
 def test_a_sparse_graph_of_many_clients_gives_the_same_sum(curve):
     n = 60
     ring, assumed = Ring(32, n), Assumptions(corrupted=0.0, dropping=0.1, secrecy=20, completion=10)
-    protocol = Robust(40, sparse=True, assumed=assumed)
+    protocol = DoubleMask(40, sparse=True, assumed=assumed)
     vectors = random_codes(ring, 20, 0)
     drops = {"client:3": "masked", "client:20": "shares", "client:50": "unmask", "client:51": "keys"}
     total, _, transport = play(protocol, states(n), vectors, ring, drops=drops, curve=curve)
@@ -67,7 +67,7 @@ def test_a_sparse_graph_of_any_size_gives_the_sum_or_says_why_not(clients, bits,
     gone = data.draw(st.dictionaries(st.integers(0, clients - 1), st.sampled_from(PHASES), max_size=most))
     drops = {f"client:{i}": phase for i, phase in gone.items()}
     vectors, transport = random_codes(ring, 20, clients), InProcess()
-    protocol = Robust(clients // 2 + 1, sparse=True, assumed=assumed)
+    protocol = DoubleMask(clients // 2 + 1, sparse=True, assumed=assumed)
     try:
         total, _, _ = play(protocol, states(clients), vectors, ring, drops=drops, transport=transport)
     except TooFewError:
@@ -90,10 +90,10 @@ def test_shares_of_another_round_are_refused():
         kept.update(reply.tensors)
         return reply
 
-    play(Robust(2), private, zeros(3), Ring(8, 3), tamper=in_phase("shares", keep))
+    play(DoubleMask(2), private, zeros(3), Ring(8, 3), tamper=in_phase("shares", keep))
     replay = in_phase("shares", lambda _: Deal("shares", kept))
     match = "phase 'shares', client:1: its share cannot be opened: sealed in another round"
-    refused(match, Robust(2), private, zeros(3), Ring(8, 3), round=1, tamper=replay)
+    refused(match, DoubleMask(2), private, zeros(3), Ring(8, 3), round=1, tamper=replay)
 
 
 def test_shares_for_somebody_else_are_refused():
@@ -105,16 +105,16 @@ def test_shares_for_somebody_else_are_refused():
         )
         return Deal("shares", hands)
 
-    refused("cannot be opened", Robust(2), states(3), zeros(3), Ring(8, 3), tamper=in_phase("shares", crossed))
+    refused("cannot be opened", DoubleMask(2), states(3), zeros(3), Ring(8, 3), tamper=in_phase("shares", crossed))
 
 
 def test_no_share_is_revealed_to_a_server_that_says_too_few_are_left():
     alone = in_phase("masked", lambda reply: Send("masked", {"places": torch.tensor([0], dtype=torch.int32)}))
     match = "client:0: 1 clients are left, threshold is 2; it reveals no share"
-    refused(match, Robust(2), states(3), zeros(3), Ring(8, 3), tamper=alone)
+    refused(match, DoubleMask(2), states(3), zeros(3), Ring(8, 3), tamper=alone)
     others = in_phase("masked", lambda reply: Send("masked", {"places": torch.tensor([1, 2], dtype=torch.int32)}))
     match = "client:0: the server says that its codes did not arrive; it reveals no share"
-    refused(match, Robust(2), states(3), zeros(3), Ring(8, 3), tamper=others)
+    refused(match, DoubleMask(2), states(3), zeros(3), Ring(8, 3), tamper=others)
 
 
 def test_a_wrong_share_is_found_out():
@@ -130,16 +130,16 @@ def test_a_wrong_share_is_found_out():
 
     private, ring = states(3), Ring(8, 3)
     gathering = Gathering(tuple(private), 0, 0)
-    halves = {p: contributing(Robust(2), gathering, s, {}, np.zeros(4, np.uint8), ring) for p, s in private.items()}
+    halves = {p: contributing(DoubleMask(2), gathering, s, {}, np.zeros(4, np.uint8), ring) for p, s in private.items()}
     halves["client:0"] = wrong(halves["client:0"])
     with pytest.raises(WireError, match="phase 'unmask', client:1: a share of its secret is wrong; the round ends"):
-        InProcess().exchange(halves, hosting(Robust(2), gathering, {}, ring, 4), 0)
+        InProcess().exchange(halves, double_mask_server(DoubleMask(2), gathering, {}, ring, 4), 0)
 
 
 @pytest.mark.parametrize("threshold", [2, 6])
 def test_thresholds_that_cannot_be(threshold):
     with pytest.raises(GradwireError, match=rf"threshold is {threshold}; of 5 clients it must be 3 to 5"):
-        play(Robust(threshold), states(5), zeros(5), Ring(8, 5))
+        play(DoubleMask(threshold), states(5), zeros(5), Ring(8, 5))
 
 
 def test_masks_serve_one_sum():
@@ -147,7 +147,7 @@ def test_masks_serve_one_sum():
     gathering = Gathering(tuple(private), 0, 0)
 
     def twice(state):
-        member = yield from Robust(2).join(gathering, state, {})
+        member = yield from DoubleMask(2).join(gathering, state, {})
         yield from member.add(np.zeros(4, np.uint8), ring, "masked")
         yield from member.add(np.zeros(4, np.uint8), ring, "again")
 
@@ -155,4 +155,4 @@ def test_masks_serve_one_sum():
     with pytest.raises(
         GradwireError, match="masks of this round have served 'masked'; they must not serve 'again' too"
     ):
-        InProcess().exchange(halves, hosting(Robust(2), gathering, {}, ring, 4), 0)
+        InProcess().exchange(halves, double_mask_server(DoubleMask(2), gathering, {}, ring, 4), 0)

@@ -3,13 +3,13 @@
 from gradwire.errors import GradwireError
 from gradwire.schemes.buckets import Bucketed
 from gradwire.schemes.layout import Layout, parameters
-from gradwire.schemes.round import Round, Sight
+from gradwire.schemes.round import Observation, Round
 from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.spec import parse
 from gradwire.wire import BUFFERS, EVERYONE, SERVER, View
 
 
-def sight(view: View) -> tuple[Scheme, Sight]:
+def observation(view: View) -> tuple[Scheme, Observation]:
     """The scheme of a view, and the victim's part in the round as this adversary works it out.
 
     The server and an eavesdropper read the victim's uploads. A fellow client sees only the replies and its own
@@ -35,7 +35,7 @@ def sight(view: View) -> tuple[Scheme, Sight]:
         uploads = {phase: scheme.others(replies[phase], own[phase], round) for phase in own if phase in replies}
     if not uploads:
         raise GradwireError(f"the view of {view.adversary} holds no message that tells anything of {view.victim}")
-    return scheme, Sight(uploads, replies, view.public, round, view.victim, view.own)
+    return scheme, Observation(uploads, replies, view.public, round, view.victim, view.own)
 
 
 def pooled(view: View, scheme: Scheme, round: Round) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ import torch
 
 from gradwire.errors import TooFewError, WireError
 from gradwire.secure import directory, keys, shares
+from gradwire.secure.byte_tensors import part, places, rows, table, to_bytes
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import KEY_BYTES, derive
 from gradwire.secure.masks import blend
-from gradwire.secure.octets import part, places, rows, table, to_bytes
-from gradwire.secure.protocol import Host, Hosting, Total, Uploads
+from gradwire.secure.protocol import Host, ServerPart, Total, Uploads
 from gradwire.secure.ring import Ring
 from gradwire.secure.shares import SECRET_BYTES, TAG_BYTES
 from gradwire.wire import Deal, Send, Tensors
@@ -21,7 +21,7 @@ SEALED_BYTES = 2 * SECRET_BYTES + TAG_BYTES
 
 
 @dataclass(frozen=True)
-class Plan:
+class MaskGraph:
     """What everybody knows of a round before it begins.
 
     Attributes:
@@ -85,13 +85,13 @@ class Commitments:
 
 
 @dataclass(frozen=True)
-class RobustHost(Host):
+class DoubleMaskHost(Host):
     """The server's part in one round's sum. What clients that dealt shares have published is kept for this round."""
 
-    plan: Plan
+    plan: MaskGraph
     published: dict[int, Commitments] = field(default_factory=dict)
 
-    def open(self, uploads: Uploads) -> Hosting[Uploads]:
+    def open(self, uploads: Uploads) -> ServerPart[Uploads]:
         """Phases keys and shares; return the uploads of the phase that follows."""
         width = 2 * keys.PUBLIC_BYTES[self.gathering.curve] + KEY_BYTES
         present = self._present(uploads, "keys")
@@ -114,7 +114,7 @@ class RobustHost(Host):
             dealt[party] = {"places": torch.tensor(senders, dtype=torch.int32), "sealed": sealed}
         return (yield Deal(self.gathering.phase("shares"), dealt))
 
-    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Hosting[Total]:
+    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> ServerPart[Total]:
         """The sum of the codes that arrived in this phase, once enough of their senders have revealed their shares.
 
         Raises:

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.round import Outcome, Round, Sight, State
+from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.sparse import Sparse, merge, supports
 from gradwire.wire import Send, ServerHalf, Tensors
 
 
 @dataclass(frozen=True)
-class Entries(Scheme):
+class SparseMessages(Scheme):
     """A scheme whose clients send some entries of a flat update; which, and of what, its client half says."""
 
     def write(self, entries: Sparse) -> Tensors:
@@ -33,13 +33,13 @@ class Entries(Scheme):
         yield Send("entries", self.write(average))
         return Outcome(average.update(round.layout), public, {})
 
-    def decode(self, sight: Sight) -> Update:
+    def decode(self, observation: Observation) -> Update:
         """The sent entries, and zero elsewhere."""
-        return self._sent(sight).update(sight.round.layout)
+        return self._sent(observation).update(observation.round.layout)
 
-    def measure(self, sight: Sight) -> Measurement:
+    def measure(self, observation: Observation) -> Measurement:
         """The sent entries alone: where nothing was sent, nothing is known."""
-        return supports(self._sent(sight), sight.round.layout)
+        return supports(self._sent(observation), observation.round.layout)
 
     def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
         """The mean of what the others sent: the reply less this client's part, where anything is left."""
@@ -47,5 +47,5 @@ class Entries(Scheme):
         others = (n * self.read(reply, size).dense() - self.read(own, size).dense()) / (n - 1)
         return self.write(Sparse.pick(others, others.nonzero()[:, 0]))
 
-    def _sent(self, sight: Sight) -> Sparse:
-        return self.read(sight.uploads["entries"], sight.round.layout.size)
+    def _sent(self, observation: Observation) -> Sparse:
+        return self.read(observation.uploads["entries"], observation.round.layout.size)

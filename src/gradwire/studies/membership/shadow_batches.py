@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress
 from gradwire.studies import workers
-from gradwire.studies.membership.ground import ground
 from gradwire.studies.membership.settings import MembershipSettings
-from gradwire.studies.membership.shadow import Record, train_lot
+from gradwire.studies.membership.shadow import Record, train_batch
+from gradwire.studies.membership.shadow_experiment import ground
 
 FOLDER = "shadows"
 
 
-def grow(settings: MembershipSettings, out: Path, scheme: int, jobs: int, progress: Progress) -> None:
+def train_shadows(settings: MembershipSettings, out: Path, scheme: int, jobs: int, progress: Progress) -> None:
     """Train the models of one of the schemes that are not there yet; a lot is there when its file is.
 
     Args:
@@ -36,7 +36,7 @@ def grow(settings: MembershipSettings, out: Path, scheme: int, jobs: int, progre
         progress("shadows", done, total)
 
 
-def harvest(settings: MembershipSettings, out: Path, scheme: int) -> list[Record]:
+def load_shadows(settings: MembershipSettings, out: Path, scheme: int) -> list[Record]:
     """The records of one scheme's models, in order.
 
     Raises:
@@ -76,7 +76,7 @@ def _trained(settings: MembershipSettings, out: Path, scheme: int, lots: Sequenc
 
 def _train(settings: MembershipSettings, out: Path, scheme: int, lot: range) -> range:
     """Train a lot and write its file, which gets its name when it is complete."""
-    records = train_lot(ground(settings), settings.schemes[scheme], lot)
+    records = train_batch(ground(settings), settings.schemes[scheme], lot)
     tensors = {
         f"{m}/{name}": t.contiguous() for m, record in zip(lot, records, strict=True) for name, t in record.items()
     }

@@ -23,7 +23,7 @@ from gradwire.wire import InProcess, Transcript
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class ShadowExperiment:
     """The ground that a run stands on: a function of its settings.
 
     Attributes:
@@ -65,7 +65,7 @@ class Ground:
 
 
 @lru_cache(maxsize=1)
-def ground(settings: MembershipSettings) -> Ground:
+def ground(settings: MembershipSettings) -> ShadowExperiment:
     """Load the data, plant the canaries, draw the halves.
 
     Raises:
@@ -73,7 +73,9 @@ def ground(settings: MembershipSettings) -> Ground:
     """
     pool, canaries = plant(data.load(settings.data, "train"), settings.canaries, settings.seed)
     population = _outsiders(pool, data.load(settings.data, "test", settings.population))
-    found = Ground(settings, pool, population, canaries, halves(settings.shadows, len(pool), canaries, settings.seed))
+    found = ShadowExperiment(
+        settings, pool, population, canaries, halves(settings.shadows, len(pool), canaries, settings.seed)
+    )
     _check(found)
     return found
 
@@ -116,7 +118,7 @@ def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
     return members
 
 
-def _check(found: Ground) -> None:
+def _check(found: ShadowExperiment) -> None:
     settings, pool = found.settings, found.pool
     counts = pool.labels.bincount(minlength=pool.num_classes)
     if (counts < 2).any():
@@ -140,7 +142,7 @@ def _check(found: Ground) -> None:
         _rehearse(found, scheme)
 
 
-def _rehearse(found: Ground, scheme: str) -> None:
+def _rehearse(found: ShadowExperiment, scheme: str) -> None:
     """Play one round, so that a scheme which these clients cannot use says so before anything is trained."""
     run, own = found.training(scheme, 0), found.members[0]
     part = replace(found.pool, images=found.pool.images[own], labels=found.pool.labels[own])
@@ -151,7 +153,7 @@ def _rehearse(found: Ground, scheme: str) -> None:
         parse(scheme).guarantee(state.private)
 
 
-def _check_classes(found: Ground) -> None:
+def _check_classes(found: ShadowExperiment) -> None:
     """Refuse halves in which a class is all in or all out: it could have no threshold of its own."""
     kinds = one_hot(found.pool.labels, found.pool.num_classes)
     kinds[found.canaries] = 0

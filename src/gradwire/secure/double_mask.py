@@ -21,14 +21,14 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError, TooFewError, WireError
 from gradwire.secure import directory, keys, shares
+from gradwire.secure.byte_tensors import part, places, rows, table
 from gradwire.secure.channels import Channels
+from gradwire.secure.double_mask_server import SEALED_BYTES, Commitments, DoubleMaskHost, MaskGraph
 from gradwire.secure.entropy import random_bytes
 from gradwire.secure.graph import STATED, Assumptions, neighbourhoods, sufficient
-from gradwire.secure.hosting import SEALED_BYTES, Commitments, Plan, RobustHost
 from gradwire.secure.identity import Gathering, State
 from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.masks import Codes, blend
-from gradwire.secure.octets import part, places, rows, table
 from gradwire.secure.protocol import Member, SecureSum
 from gradwire.secure.shares import SECRET_BYTES
 from gradwire.seeds import generator
@@ -36,7 +36,7 @@ from gradwire.wire import ClientHalf, Send, Tensors
 
 
 @dataclass(frozen=True)
-class RobustMember(Member):
+class DoubleMaskMember(Member):
     """A client's part in the one sum that its secrets of this round are good for.
 
     Attributes:
@@ -46,7 +46,7 @@ class RobustMember(Member):
         channels: to the neighbours that have published keys.
     """
 
-    plan: Plan = field(repr=False)
+    plan: MaskGraph = field(repr=False)
     seed: bytes = field(repr=False)
     pairs: Mapping[int, bytes] = field(repr=False)
     held: Mapping[int, bytes] = field(repr=False)
@@ -90,7 +90,7 @@ class RobustMember(Member):
 
 
 @dataclass(frozen=True)
-class Robust(SecureSum):
+class DoubleMask(SecureSum):
     """The secure sum with double masks.
 
     Attributes:
@@ -102,7 +102,7 @@ class Robust(SecureSum):
     sparse: bool = False
     assumed: Assumptions = STATED
 
-    def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[RobustMember]:
+    def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[DoubleMaskMember]:
         """A client's way into a round: phases keys and shares.
 
         Raises:
@@ -128,19 +128,19 @@ class Robust(SecureSum):
         held = {seat: dealt[seat], **{i: channels.unseal(box, i) for i, box in boxes.items()}}
         pairs = {i: plan.pair(gathering, secret, published[i].mask_key, seat, i) for i in boxes}
         self._enough(gathering, plan, seat, "shares", len(pairs))
-        return RobustMember(gathering, seat, private, plan, plan.own(gathering, seed, seat), pairs, held, channels)
+        return DoubleMaskMember(gathering, seat, private, plan, plan.own(gathering, seed, seat), pairs, held, channels)
 
-    def host(self, gathering: Gathering, public: State) -> RobustHost:
+    def host(self, gathering: Gathering, public: State) -> DoubleMaskHost:
         """The server's part in a round."""
-        return RobustHost(gathering, self.plan(gathering))
+        return DoubleMaskHost(gathering, self.plan(gathering))
 
-    def beside(self, member: Member, gathering: Gathering) -> ClientHalf[RobustMember]:
+    def beside(self, member: Member, gathering: Gathering) -> ClientHalf[DoubleMaskMember]:
         """The client's part in another sum of the same round: with secrets of its own, since these get known."""
         return (yield from self.join(gathering, member.state, {}))
 
-    def host_beside(self, gathering: Gathering) -> RobustHost:
+    def host_beside(self, gathering: Gathering) -> DoubleMaskHost:
         """The server's part in another sum of a round."""
-        return RobustHost(gathering, self.plan(gathering))
+        return DoubleMaskHost(gathering, self.plan(gathering))
 
     def public(self, gathering: Gathering) -> dict[str, Tensor]:
         """The public state after a round: none, every round begins anew."""
@@ -150,7 +150,7 @@ class Robust(SecureSum):
         """The phase whose reply carries the sum that was begun in `phase`."""
         return "unmask"
 
-    def plan(self, gathering: Gathering) -> Plan:
+    def plan(self, gathering: Gathering) -> MaskGraph:
         """Who is whose neighbour, and how many shares a secret takes.
 
         Raises:
@@ -160,19 +160,19 @@ class Robust(SecureSum):
         if not n < 2 * self.threshold <= 2 * n:
             raise GradwireError(f"threshold is {self.threshold}; of {n} clients it must be {n // 2 + 1} to {n}")
         if not self.sparse:
-            return Plan(neighbourhoods(n, n - 1, torch.Generator()), self.threshold, self.threshold)
+            return MaskGraph(neighbourhoods(n, n - 1, torch.Generator()), self.threshold, self.threshold)
         degree = sufficient(n, self.assumed)
         public = generator("graph", gathering.seed, gathering.round, gathering.prefix)
-        return Plan(neighbourhoods(n, degree.neighbours, public), degree.threshold, self.threshold)
+        return MaskGraph(neighbourhoods(n, degree.neighbours, public), degree.threshold, self.threshold)
 
-    def _enough(self, gathering: Gathering, plan: Plan, seat: int, phase: str, peers: int) -> None:
+    def _enough(self, gathering: Gathering, plan: MaskGraph, seat: int, phase: str, peers: int) -> None:
         if peers + 1 < plan.needed:
             where = gathering.where(phase, gathering.parties[seat])
             raise TooFewError(
                 f"{where}: hears of {peers} neighbours; with fewer than {plan.needed - 1} it does not go on"
             )
 
-    def _split(self, plan: Plan, seat: int, seed: bytes, key_seed: bytes) -> dict[int, bytes]:
+    def _split(self, plan: MaskGraph, seat: int, seed: bytes, key_seed: bytes) -> dict[int, bytes]:
         """Each holder's share of the seed and, behind it, of the key, by place."""
         holders = plan.holders(seat)
         halves = (shares.split(secret, plan.needed, len(holders)) for secret in (seed, key_seed))

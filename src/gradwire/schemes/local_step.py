@@ -22,7 +22,7 @@ from gradwire.schemes.round import Round
 
 
 @dataclass(frozen=True)
-class Step:
+class LocalStep:
     """Where a client is in its training.
 
     Attributes:
@@ -46,20 +46,20 @@ class Step:
         return self.index == self.steps - 1
 
 
-class Practice(ABC):  # noqa: B024 (each method has a default: to do nothing)
+class LocalStepHook(ABC):  # noqa: B024 (each method has a default: to do nothing)
     """What a client does to each of its steps. State goes in and comes out; both functions are pure."""
 
     per_example: bool = False
-    """Whether `direct` is given every example's own gradient, shape (batch, *parameter), or that of their mean loss."""
+    """Whether `before_step` gets every example's own gradient, shape (batch, *parameter), or their mean's."""
 
-    def direct(
-        self, gradient: Update, private: Mapping[str, Tensor], step: Step
+    def before_step(
+        self, gradient: Update, private: Mapping[str, Tensor], step: LocalStep
     ) -> tuple[Update, Mapping[str, Tensor]]:
         """What the step follows, of the shapes of the parameters, in place of the gradient. By default that itself."""
         return gradient, private
 
-    def settle(
-        self, parameters: Update, private: Mapping[str, Tensor], step: Step
+    def after_step(
+        self, parameters: Update, private: Mapping[str, Tensor], step: LocalStep
     ) -> tuple[Update, Mapping[str, Tensor]]:
         """The parameters that the step is taken to have left. By default those that it did leave.
 

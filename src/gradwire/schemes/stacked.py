@@ -34,7 +34,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackedMeasurement:
     """The measurements of V victims, terms of a kind joined, ready to be held against V gradients at once.
 
     Attributes:
@@ -46,7 +46,7 @@ class Stack:
     energy: Tensor
 
     @classmethod
-    def of(cls, measurements: Sequence[Measurement], like: Tensor) -> "Stack":
+    def of(cls, measurements: Sequence[Measurement], like: Tensor) -> "StackedMeasurement":
         """Join the measurements of victims 0 to V − 1, with the dtype and device of `like`."""
         found: dict[str, dict[tuple[object, ...], list[tuple[int, Term]]]] = {}
         energy = torch.zeros(len(measurements), dtype=like.dtype, device=like.device)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gradwire.schemes import budget
+from gradwire.schemes import byte_matching
 from gradwire.schemes.layout import Layout
 from gradwire.schemes.round import State
 from gradwire.schemes.scheme import Scheme
@@ -13,7 +13,7 @@ from gradwire.schemes.selection import Per
 
 
 @dataclass(frozen=True)
-class Keep(Scheme):
+class Sparsifier(Scheme):
     """Keep K entries of what an update and the residual add up to.
 
     Attributes:
@@ -29,7 +29,7 @@ class Keep(Scheme):
     error_feedback: bool = True
 
     def __post_init__(self) -> None:
-        budget.check(self.name, self.ratio, self.match_rank)
+        byte_matching.check(self.name, self.ratio, self.match_rank)
 
     @staticmethod
     @abstractmethod
@@ -39,9 +39,9 @@ class Keep(Scheme):
     def counts(self, layout: Layout) -> dict[str, int]:
         """K for each parameter; with per="model" only their sum matters."""
         if self.match_rank is not None:
-            return budget.match(layout, self.match_rank, self.affordable)
+            return byte_matching.match(layout, self.match_rank, self.affordable)
         assert self.ratio is not None
-        return budget.shares(layout, self.ratio)
+        return byte_matching.shares(layout, self.ratio)
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The residual e ← 0, as one flat vector."""
