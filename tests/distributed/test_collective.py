@@ -11,6 +11,7 @@ from gradwire.schemes import Layout, Round, parse
 from gradwire.training import TrainSettings, begin, train
 from gradwire.wire import InProcess, Send, Transcript, client, rendezvous
 from gradwire.wire.rendezvous import agree
+from gradwire.wire.transport import drive
 from tests.distributed import workers
 from tests.schemes.rounds import random_update
 
@@ -85,7 +86,7 @@ def one_round(transport, spec):
         for party, update in zip(transport.parties, updates, strict=True)
         if party in local
     }
-    outcomes, _ = transport.exchange(halves, scheme.server({}, context), 0)
+    outcomes, _ = drive(transport, halves, scheme.server({}, context), 0)
     transcript = transport.transcript
     sizes = [transcript.bytes_up(party) for party in transport.parties]
     return outcomes[local[0]].aggregate, sizes, transcript.bytes_down()
@@ -184,7 +185,7 @@ def damaged(transport, how):
     if how == "oversized":
         transport.limit = 100
     round = 1 if how == "late" and not transport.leads else 0
-    transport.exchange({transport.party: ask(1.0)}, answer(), round)
+    drive(transport, {transport.party: ask(1.0)}, answer(), round)
 
 
 @pytest.mark.parametrize(

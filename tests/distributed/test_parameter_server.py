@@ -8,6 +8,7 @@ from gradwire.errors import WireError
 from gradwire.schemes import Layout, Round, initial_states, parse
 from gradwire.training import TrainSettings, begin, train
 from gradwire.wire import Deal, ParameterServer, Send, Transcript, client
+from gradwire.wire.transport import drive
 from tests.distributed import workers
 from tests.schemes.rounds import random_update
 
@@ -59,7 +60,7 @@ def three_clients(transport, spec):
     private = initial_states(scheme, layout, (hub.party,), 0, hub.share)
     context = Round(0, hub.parties, 0, layout)
     half = scheme.client(updates[hub.party], private[hub.party], {}, context)
-    outcomes, served = hub.exchange({hub.party: half}, scheme.server({}, context), 0)
+    outcomes, served = drive(hub, {hub.party: half}, scheme.server({}, context), 0)
     uploads = {message.sender for message in hub.transcript.messages() if message.sender != "server"}
     assert (served is not None) == hub.leads
     return outcomes[hub.party].aggregate, uploads, hub.transcript.bytes_up(), hub.transcript.bytes_down()
@@ -112,7 +113,7 @@ def asked(transport, how):
     if how == "small":
         hub.limit = 100
     round = 1 if how == "late" and not hub.leads else 0
-    return hub.exchange({hub.party: asking()}, faulty(how), round)[0][hub.party]
+    return drive(hub, {hub.party: asking()}, faulty(how), round)[0][hub.party]
 
 
 @pytest.mark.parametrize(

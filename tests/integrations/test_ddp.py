@@ -14,6 +14,7 @@ from gradwire.schemes.buckets import Bucketed
 from gradwire.schemes.gradients import Full
 from gradwire.seeds import number
 from gradwire.wire import InProcess, Transcript, client
+from gradwire.wire.transport import drive
 from tests.distributed import workers
 from tests.distributed.test_collective import SCHEMES
 from tests.integrations.steps import STEPS, batch, network, train, wrapped
@@ -56,7 +57,7 @@ def simulated(spec, buckets):
             updates[party] = {name: p.grad.clone() for name, p in model.named_parameters()}
         round = Round(step, parties, 0, layout)
         halves = {p: scheme.client(updates[p], private[p], public, round) for p in parties}
-        outcomes, served = transport.exchange(halves, scheme.server(public, round), step)
+        outcomes, served = drive(transport, halves, scheme.server(public, round), step)
         private = {p: outcomes[p].private for p in parties}
         public = served.public
         found.append(served.aggregate)

@@ -12,6 +12,7 @@ from gradwire.integrations.recording import Recording
 from gradwire.schemes import Layout, Round, parse
 from gradwire.schemes.buckets import Bucketed, under
 from gradwire.wire import InProcess
+from gradwire.wire.transport import drive
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def transcript(tmp_path):
     round = Round(5, ("client:0",), 0, layout)
     transport = InProcess()
     half = scheme.client(update, scheme.private_state(layout), {}, round)
-    transport.exchange({"client:0": half}, scheme.server({}, round), 5)
+    drive(transport, {"client:0": half}, scheme.server({}, round), 5)
     recording = Recording("topk:ratio=0.2", 0, 5, ("client:0",), "client:0", kept)
     messages = tuple(transport.transcript.messages())
     for index, part in enumerate(scheme.buckets):

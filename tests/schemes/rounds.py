@@ -6,6 +6,7 @@ import torch
 
 from gradwire.schemes import Layout, Observation, Round, Scheme, exchange_keys, parse
 from gradwire.wire import SERVER, InProcess, client
+from gradwire.wire.transport import drive
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Cluster:
             for party, update in zip(parties, updates, strict=True)
         }
         transport = InProcess()
-        outcomes, served = transport.exchange(halves, self.scheme.server(self.public, context), self.round)
+        outcomes, served = drive(transport, halves, self.scheme.server(self.public, context), self.round)
         for outcome in outcomes.values():
             for name in self.layout.shapes:
                 torch.testing.assert_close(outcome.aggregate[name], served.aggregate[name])

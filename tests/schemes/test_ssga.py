@@ -11,6 +11,7 @@ from gradwire.schemes.gradients import Full
 from gradwire.schemes.selection import largest
 from gradwire.secure import double_mask, double_mask_server, masks, pairwise
 from gradwire.wire import SERVER, InProcess, drop_out
+from gradwire.wire.transport import drive
 from tests.schemes.rounds import Cluster, flat, random_update
 
 SECURE = ("sga", "ssga:compression=20", "ssga-dgc:compression=20")
@@ -193,7 +194,7 @@ def test_the_server_sees_the_mean_of_all_and_the_measurement_fits_it(spec):
     batches = [(torch.rand(2, 1, 8, 8, generator=generator), torch.tensor([i, 9 - i])) for i in range(3)]
     view = gradwire.capture(model, *batches[0], scheme=spec, fellows=batches[1:])
     scheme, seen = observation(view)
-    assert scheme.pooled(seen.round) == 3
+    assert scheme.sums_only
     mean = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for inputs, labels in batches:
         loss = torch.nn.functional.cross_entropy(model(inputs), labels)
@@ -225,7 +226,7 @@ def play_with(spec, updates, drops):
     }
     halves |= {party: drop_out(halves[party], phase) for party, phase in drops.items()}
     transport = InProcess()
-    _, served = transport.exchange(halves, cluster.scheme.server({}, context), 0)
+    _, served = drive(transport, halves, cluster.scheme.server({}, context), 0)
     return served, transport
 
 
@@ -309,7 +310,7 @@ def test_a_client_that_offers_nonsense_is_named():
         }
         halves["client:1"] = offering(halves["client:1"], tensors)
         with pytest.raises(WireError, match=message):
-            InProcess().exchange(halves, cluster.scheme.server({}, context), 0)
+            drive(InProcess(), halves, cluster.scheme.server({}, context), 0)
 
 
 def test_a_fellow_client_sees_the_sum():

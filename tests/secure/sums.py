@@ -12,6 +12,7 @@ from gradwire.secure.masks import Codes
 from gradwire.secure.protocol import Total
 from gradwire.secure.ring import Ring
 from gradwire.wire import InProcess, Send, client, drop_out
+from gradwire.wire.transport import drive
 
 
 def states(clients: int) -> dict[str, dict]:
@@ -59,7 +60,7 @@ def play(
         halves[party] = drop_out(halves[party], phase)
     transport = transport or InProcess()
     server = double_mask_server(protocol, gathering, public or {}, ring, len(vectors[0]))
-    outcomes, total = transport.exchange(halves, tamper(server) if tamper else server, round)
+    outcomes, total = drive(transport, halves, tamper(server) if tamper else server, round)
     for seen, _ in outcomes.values():
         assert np.array_equal(seen.codes, total.codes)
         assert seen.contributors == total.contributors

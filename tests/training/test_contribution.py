@@ -9,16 +9,14 @@ from torch import nn
 from gradwire import capture, models
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, LocalStepHook, Round, observation, parse
-from gradwire.schemes.none import Plain
+from gradwire.schemes.none import PlainSGD
 from gradwire.training import gradient
-from gradwire.training.contribution import contribution
+from gradwire.training.client import Descent, contribution
 from gradwire.training.gradient import example_gradients
-from gradwire.training.local import descent
-from gradwire.wire.view import LocalWork
 
 
 @dataclass(frozen=True)
-class Halving(Plain, LocalStepHook):
+class Halving(PlainSGD, LocalStepHook):
     """Follows half the gradient, halves what a step leaves, and counts both in its state."""
 
     per_example = True
@@ -47,8 +45,11 @@ def model():
     return models.build("convnet", (1, 8, 8), 10, seed=0)
 
 
-def came(model, batch, scheme, work=None):
-    steps, round = None if work is None else descent(work, 4), Round(0, ("client:0",), 0, Layout.of_model(model))
+GRADIENT = Descent([torch.arange(4)], [0], local=False)
+
+
+def came(model, batch, scheme, steps=GRADIENT):
+    round = Round(0, ("client:0",), 0, Layout.of_model(model))
     return contribution(model, *batch, scheme, "client:0", {}, round, steps)
 
 
@@ -67,15 +68,15 @@ def test_examples_that_batch_norm_mixes_have_none(batch):
     assert example_gradients(norm, *batch, mode="eval")
 
 
-def test_a_practice_directs_one_gradient_and_does_not_settle_it(model, batch):
+def test_a_hook_changes_one_gradient_and_not_what_it_leaves(model, batch):
     found = came(model, batch, Halving())
     for name, g in gradient(model, *batch)[1].items():
         torch.testing.assert_close(found.update[name], g / 2, atol=1e-6, rtol=1e-4)
     assert found.private == {"directed": 4}
 
 
-def test_a_practice_directs_and_settles_every_local_step(model, batch):
-    found = came(model, batch, Halving(), LocalWork(2, 4, 0.1))
+def test_a_hook_changes_every_local_step_and_what_it_leaves(model, batch):
+    found = came(model, batch, Halving(), Descent([torch.arange(4)] * 2, [0, 1], 0.1))
     before = {name: p.detach() for name, p in model.named_parameters()}
     by_hand = models.build("convnet", (1, 8, 8), 10, seed=0)
     for _ in range(2):
@@ -96,7 +97,7 @@ def test_what_a_network_draws_is_decided_by_round_and_party(batch):
     def head(party, index):
         round = Round(index, ("client:0", "client:1"), 0, layout)
         torch.rand(1)
-        return contribution(net, *batch, parse("none"), party, {}, round).update["2.weight"]
+        return contribution(net, *batch, parse("none"), party, {}, round, GRADIENT).update["2.weight"]
 
     assert torch.equal(head("client:0", 0), head("client:0", 0))
     assert not torch.equal(head("client:0", 0), head("client:1", 0))

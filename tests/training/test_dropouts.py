@@ -5,10 +5,9 @@ import torch
 
 from gradwire import data, models
 from gradwire.errors import GradwireError, TooFewError, WireError
-from gradwire.schemes import Layout, Round
+from gradwire.seeds import generator
 from gradwire.training import TrainSettings, begin, train
 from gradwire.training.batches import batch_indices
-from gradwire.training.dropouts import schedule
 from gradwire.training.gradient import gradient
 from gradwire.wire import InProcess, Transcript, client
 
@@ -27,12 +26,13 @@ def survivors(settings):
     """Clients that send one message and stay for it, and the mean of their gradients."""
     dataset = data.load("digits", "train")
     model = models.build("lenet", dataset.shape, dataset.num_classes, seed=0)
-    around = Round(0, tuple(map(client, range(settings.clients))), settings.seed, Layout.of_model(model))
-    stayed = [p for p in around.clients if not schedule(settings, around, p)(None)]
+    clients = tuple(map(client, range(settings.clients)))
+    chances = {p: torch.rand((), generator=generator("dropouts", settings.seed, 0, p)) for p in clients}
+    stayed = [p for p in clients if chances[p] >= settings.drop_clients]
     shards = data.partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
     found = []
     for party in stayed:
-        shard = shards[around.clients.index(party)]
+        shard = shards[clients.index(party)]
         batch = dataset.batch(batch_indices(shard, party, 0, settings.batch_size, settings.seed))
         found.append(gradient(model, *batch)[1])
     mean = {name: sum(g[name] for g in found) / len(found) for name in found[0]}

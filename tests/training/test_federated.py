@@ -13,10 +13,9 @@ from torch.nn.functional import cross_entropy
 from gradwire import models
 from gradwire.data import partition
 from gradwire.errors import GradwireError
-from gradwire.schemes import parse
 from gradwire.training import TrainSettings, begin, loop, train
 from gradwire.training.batches import plan, sampled
-from gradwire.training.cohort import CohortPlan, way
+from gradwire.training.cohort import CohortPlan
 from gradwire.training.stack import stack
 from gradwire.wire import InProcess, Transcript
 
@@ -120,7 +119,7 @@ def test_ragged_clients_train_together_exactly_as_one_after_another(alpha, batch
     paths = [stack(network(name), pictures.shape, path=path) for path in ("layered", "rowwise", "functional")]
     for chosen in (CohortPlan(), *(CohortPlan((path,), 3) for path in paths)):
         state = begin(settings, network(name))
-        losses = loop.play_round(state, settings, pictures, shards, InProcess(Transcript(keep=0)), chosen)
+        losses = loop.train_round(state, settings, pictures, shards, InProcess(Transcript(keep=0)), chosen)
         ends.append((losses, state.model.state_dict()))
     (loss, alone), *others = ends
     for again, together in others:
@@ -223,16 +222,18 @@ def test_weights_are_told_only_where_they_are_needed():
     assert "weights" not in phases(sample=3, scheme="sga")
 
 
-def test_the_way_depends_on_scheme_model_and_work():
-    pictures = Pictures()
-    shards = partition.split("iid", pictures.labels, 4, 0)
+def planned(settings, model, pictures):
+    shards = partition.split("iid", pictures.labels, settings.clients, 0)
+    return loop.planned(begin(settings, model), settings, pictures, shards, InProcess())
 
-    def chosen(count=4, **how):
-        return way(TrainSettings(clients=4, batch_size=5, **how), parse("none"), network(), pictures, shards, count)
+
+def test_the_plan_depends_on_scheme_model_and_work():
+    def chosen(clients=4, **how):
+        return planned(TrainSettings(clients=clients, batch_size=5, **how), network(), Pictures())
 
     assert chosen(local_steps=2).stacks
     assert not chosen().stacks
-    assert not chosen(count=1, local_steps=2).stacks
+    assert not chosen(clients=1, local_steps=2).stacks
 
 
 @pytest.fixture
@@ -254,11 +255,10 @@ def test_a_network_that_keeps_a_core_busy_has_it_to_itself(threads):
 
 
 def test_there_are_no_more_cores_than_clients_and_small_networks_share_them(threads):
-    pictures, settings = Pictures(), TrainSettings(clients=4, local_steps=2)
-    shards = partition.split("iid", pictures.labels, 4, 0)
+    settings = TrainSettings(clients=4, local_steps=2)
     for count, name, stacks, size in ((3, "busy", 3, 1), (8, "busy", 4, 1), (3, "mlp", 1, 4), (3, "lenet", 1, 4)):
         threads(count)
-        chosen = way(settings, parse("none"), network(name).float(), pictures, shards, 4)
+        chosen = planned(settings, network(name).float(), Pictures())
         assert (len(chosen.stacks), chosen.size) == (stacks, size)
 
 

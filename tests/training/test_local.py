@@ -3,9 +3,9 @@ import torch
 
 from gradwire import capture, models
 from gradwire.errors import GradwireError
-from gradwire.schemes import observation
+from gradwire.schemes import Layout, Round, observation, parse
 from gradwire.training import gradient
-from gradwire.training.local import descent, local_update
+from gradwire.training.client import Descent, contribution
 from gradwire.wire.view import LocalWork
 
 
@@ -27,7 +27,9 @@ def decoded(view):
 
 def test_it_is_what_torchs_sgd_does(model, batch):
     images, labels = batch
-    _, update, _, _ = local_update(model, images, labels, descent(LocalWork(4, 2, 0.1, 0.01), 4))
+    steps = Descent([torch.arange(2), torch.arange(2, 4)] * 2, [0, 0, 1, 1], 0.1, 0.0, 0.01)
+    around = Round(0, ("client:0",), 0, Layout.of_model(model))
+    update = contribution(model, images, labels, parse("none"), "client:0", {}, around, steps).update
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
     for step in range(4):
@@ -66,10 +68,10 @@ def test_the_buffers_that_training_sends_are_in_the_view(batch):
     view = capture(norm, *batch)
     own = gradient(norm, *batch)[2]
     assert view.buffers
-    assert all("running" in name for name in view.buffers)
+    assert all("running" in name or "num_batches" in name for name in view.buffers)
     for name, value in view.buffers.items():
-        assert torch.equal(value, own[name])
-        assert not torch.equal(value, view.model.get_buffer(name))
+        assert torch.equal(value, own[name].to(value))
+        assert not torch.equal(value, view.model.get_buffer(name).to(value))
     assert capture(norm, *batch, mode="eval").buffers is None
     several = capture(norm, *batch, local_steps=2, local_batch=2)
     assert several.buffers.keys() == view.buffers.keys()

@@ -3,6 +3,7 @@ import torch
 
 from gradwire.errors import WireError
 from gradwire.wire import Deal, InProcess, Message, Send, Transcript, drop_out
+from gradwire.wire.transport import drive
 
 
 def ask(value, phases=("a", "b")):
@@ -28,15 +29,15 @@ def add(phases=("a", "b")):
 
 def test_halves_are_driven_to_their_ends():
     transport = InProcess()
-    outcomes, served = transport.exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, add(), round=4)
+    outcomes, served = drive(transport, {"client:0": ask(1.0), "client:1": ask(2.0)}, add(), 4)
     assert outcomes == {"client:0": 6.0, "client:1": 6.0}
     assert served == [["client:0", "client:1"]] * 2
 
 
 def test_bytes_are_the_lengths_of_the_messages():
     transport = InProcess()
-    transport.exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, add(), round=0)
-    transport.exchange({"client:0": ask(1.0)}, add(), round=1)
+    drive(transport, {"client:0": ask(1.0), "client:1": ask(2.0)}, add(), 0)
+    drive(transport, {"client:0": ask(1.0)}, add(), 1)
     transcript = transport.transcript
     sent = [len(m.encode()) for m in transcript.messages() if m.sender == "client:0" and m.round == 0]
     replies = [len(m.encode()) for m in transcript.messages(round=0) if m.sender == "server"]
@@ -48,7 +49,7 @@ def test_bytes_are_the_lengths_of_the_messages():
 
 def test_who_sees_what():
     transport = InProcess()
-    transport.exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, add(), round=0)
+    drive(transport, {"client:0": ask(1.0), "client:1": ask(2.0)}, add(), 0)
     everything = list(transport.transcript.messages())
     assert list(transport.transcript.seen_by("server")) == everything
     assert list(transport.transcript.seen_by("eavesdropper")) == everything
@@ -59,11 +60,11 @@ def test_who_sees_what():
 
 def test_clients_out_of_step_are_refused():
     with pytest.raises(WireError, match="different phases"):
-        InProcess().exchange({"client:0": ask(1.0), "client:1": ask(1.0, ("z",))}, add(), 0)
+        drive(InProcess(), {"client:0": ask(1.0), "client:1": ask(1.0, ("z",))}, add(), 0)
     with pytest.raises(WireError, match="did not reply"):
-        InProcess().exchange({"client:0": ask(1.0, ("a", "b", "c"))}, _silent(), 0)
+        drive(InProcess(), {"client:0": ask(1.0, ("a", "b", "c"))}, _silent(), 0)
     with pytest.raises(WireError, match="no client sends"):
-        InProcess().exchange({"client:0": ask(1.0, ("a",))}, add(), 0)
+        drive(InProcess(), {"client:0": ask(1.0, ("a",))}, add(), 0)
 
 
 def _silent():
@@ -74,14 +75,14 @@ def _silent():
 def test_a_long_run_forgets_messages_and_keeps_counting():
     transport = InProcess(Transcript(keep=1))
     for round in range(5):
-        transport.exchange({"client:0": ask(1.0)}, add(), round)
+        drive(transport, {"client:0": ask(1.0)}, add(), round)
     assert {m.round for m in transport.transcript.messages()} == {4}
     assert all(transport.transcript.bytes_up(round=round) > 0 for round in range(5))
 
 
 def test_transcripts_are_saved_and_broken_ones_refused(tmp_path):
     transport = InProcess()
-    transport.exchange({"client:0": ask(1.0)}, add(), 0)
+    drive(transport, {"client:0": ask(1.0)}, add(), 0)
     path = tmp_path / "round.transcript"
     transport.transcript.save(path)
     loaded = Transcript.load(path)
@@ -109,7 +110,7 @@ def deal_each_its_own(phases=("a", "b")):
 
 def test_a_dealt_reply_reaches_one_party_and_no_other():
     transport = InProcess()
-    outcomes, _ = transport.exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, deal_each_its_own(), round=0)
+    outcomes, _ = drive(transport, {"client:0": ask(1.0), "client:1": ask(2.0)}, deal_each_its_own(), 0)
     assert outcomes == {"client:0": 20.0, "client:1": 40.0}
     mine = transport.transcript.seen_by("client:1")
     assert {(m.sender, m.receiver) for m in mine} == {("client:1", "server"), ("server", "client:1")}
@@ -123,14 +124,14 @@ def test_a_deal_must_reach_everybody_who_waits():
         yield Deal("a", {"client:0": uploads["client:0"]})
 
     with pytest.raises(WireError, match=r"replies to \['client:0'\], not to \['client:0', 'client:1'\]"):
-        InProcess().exchange({"client:0": ask(1.0), "client:1": ask(2.0)}, one_alone(), 0)
+        drive(InProcess(), {"client:0": ask(1.0), "client:1": ask(2.0)}, one_alone(), 0)
 
 
 def test_the_others_go_on_without_a_client_that_drops_out():
     transport = InProcess()
     clients = {"client:0": ask(1.0), "client:1": drop_out(ask(2.0), "b"), "client:2": drop_out(ask(4.0), "never")}
-    outcomes, served = transport.exchange(clients, add(), round=0)
+    outcomes, served = drive(transport, clients, add(), 0)
     assert outcomes == {"client:0": 12.0, "client:2": 12.0}
     assert served == [["client:0", "client:1", "client:2"], ["client:0", "client:2"]]
     with pytest.raises(WireError, match="every client has dropped out"):
-        InProcess().exchange({"client:0": drop_out(ask(1.0), "a")}, add(), round=0)
+        drive(InProcess(), {"client:0": drop_out(ask(1.0), "a")}, add(), 0)

@@ -27,7 +27,7 @@ from gradwire.bench.rounds import job
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, evaluate, train
-from gradwire.training.batches import plan, sampled
+from gradwire.training.batches import descents, sampled
 
 COLUMNS = ("setting", "by", "rounds_per_second", "times_loop", "megabytes_a_client", "test_loss", "how")
 
@@ -207,7 +207,9 @@ def _steps(settings: TrainSettings, dataset: Dataset) -> Tensor:
 
 def _round(settings: TrainSettings, shards: Sequence[Tensor], round: int) -> Tensor:
     members = sampled(settings, round)
-    return torch.stack([shards[i][torch.stack(plan(settings, f"client:{i}", len(shards[i]), round))] for i in members])
+    return torch.stack(
+        [shards[i][torch.stack(list(descents(settings, f"client:{i}", len(shards[i]), round).plan))] for i in members]
+    )
 
 
 def _write(folder: str, start: nn.Module, lr: float, dataset: Dataset, steps: Tensor) -> None:

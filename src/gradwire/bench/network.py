@@ -16,10 +16,10 @@ from gradwire import models
 from gradwire.bench.stopwatch import Stopwatch
 from gradwire.bench.timing import median_seconds
 from gradwire.metrics.links import Step
-from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, check_collective, initial_states, parse
+from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, initial_states, parse
 from gradwire.schemes.aggregate import mean
 from gradwire.training import gradient
-from gradwire.wire import EVERYONE, SERVER, ClientHalf, Message, Send, ServerHalf, client
+from gradwire.wire import EVERYONE, SERVER, ClientHalf, Collective, Message, Send, ServerHalf, check_carrier, client
 
 SHAPE = (3, 32, 32)
 CLASSES = 10
@@ -38,7 +38,7 @@ def measure(
     """
     chosen = [parse(spec) for spec in schemes]
     for scheme in chosen:
-        check_collective(scheme)
+        check_carrier(scheme.spec, scheme.needs, "a collective", Collective.offers)
     network = models.build(model, SHAPE, CLASSES, seed=0)
     with threads(workers):
         source = torch.Generator().manual_seed(0)
@@ -99,7 +99,7 @@ def _play(
         noted.append(next(iter(sends.values())))
         uploads = {party: send.tensors for party, send in sends.items()}
         reply = server.send({EVERYONE: mean(uploads)} if noted[-1].mean else uploads)
-        assert isinstance(reply, Send)  # such are the schemes that `check_collective` lets through
+        assert isinstance(reply, Send)  # such are the schemes that collectives carry
         for party, half in halves.items():
             try:
                 sends[party] = half.send(reply.tensors)

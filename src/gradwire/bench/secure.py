@@ -29,6 +29,7 @@ from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.masks import blend
 from gradwire.secure.ring import BITS, Ring
 from gradwire.wire import SERVER, InProcess, Message, Send, Tensors, Transcript, client, indices
+from gradwire.wire.transport import drive
 
 Row = dict[str, object]
 MILLION = 1_000_000
@@ -117,7 +118,7 @@ def played(spec: str, clients: int, entries: int) -> Row:
     private = exchange_keys(scheme, {party: scheme.private_state(layout) for party in parties})
     around, watch, transport = Round(0, parties, 0, layout), Stopwatch(), InProcess(Transcript(keep=0))
     halves = {p: watch.around(p, scheme.client(update, private[p], {}, around)) for p in parties}
-    transport.exchange(halves, watch.around("server", scheme.server({}, around)), 0)
+    drive(transport, halves, watch.around("server", scheme.server({}, around)), 0)
     server = watch.seconds.pop("server")
     one = statistics.median(watch.seconds.values())
     up = transport.transcript.bytes_up() // clients

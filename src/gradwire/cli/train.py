@@ -11,7 +11,7 @@ from gradwire.progress import Progress, silent
 from gradwire.schemes import parse
 from gradwire.studies import run_training
 from gradwire.training import TrainSettings
-from gradwire.wire import Transcript
+from gradwire.wire import Need, Transcript
 from gradwire.wire.rendezvous import joined, launched, world_size
 
 DEFAULT = TrainSettings()
@@ -72,8 +72,8 @@ def train(
                 data, model, settings, eval_every=eval_every, out=out, resume=resume, progress=progress
             )
     else:
-        hosted = parse(settings.scheme).hosted
-        between = joined(settings.device, timeout, Transcript(keep=0), hosted)
+        apart = Need.SERVER in parse(settings.scheme).needs
+        between = joined(settings.device, timeout, Transcript(keep=0), apart)
         with between as transport, _bar(transport.leads) as progress:
             folder = run_training(
                 data,

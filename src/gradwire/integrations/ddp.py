@@ -16,8 +16,12 @@ from torch.amp import GradScaler
 from torch.futures import Future
 
 from gradwire.errors import GradwireError
-from gradwire.integrations.hook_state import HookState
-from gradwire.schemes import Scheme, check_collective, parse
+from gradwire.integrations.hook_state import HookState, unwrapped
+from gradwire.schemes import Scheme, adapted, parse
+from gradwire.wire import Need, check_carrier
+
+OFFERS = frozenset({Need.SINGLE_GRADIENT, Need.EQUAL_WEIGHTS, Need.OWN_NETWORK})
+"""What a scheme may need and finds in a hook: it sees gradients, once a step, and no server."""
 
 
 def ddp_hook(
@@ -35,16 +39,15 @@ def ddp_hook(
             unsent in one step fits the next one's, whatever the scale has become, and signs are not scaled down.
 
     Raises:
-        GradwireError: a scheme that cannot be.
+        GradwireError: a scheme that needs what a hook does not offer, or another network than this one.
     """
-    scheme = parse(spec) if isinstance(spec, str) else spec
-    check_collective(scheme)
-    if scheme.step_hook is not None:
-        raise GradwireError(f"{scheme.spec} acts on each step of a client's training, of which a DDP hook sees none")
-    if scheme.adapt(model, seed) is not model:
+    scheme = parse(spec)
+    check_carrier(scheme.spec, scheme.needs, "a DDP hook", OFFERS)
+    network = unwrapped(model)
+    if adapted(scheme, network, seed) is not network:
         raise GradwireError(
             f"{scheme.spec} is for another network than the one it was given: make the DDP model of "
-            "gradwire.schemes.parse(spec).adapt(network, seed)"
+            "gradwire.schemes.adapted(gradwire.schemes.parse(spec), network, seed)"
         )
     return HookState(scheme, model, seed, scaler), hook
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -13,15 +14,17 @@ from torch.nn.parallel import DistributedDataParallel
 from gradwire import seeds
 from gradwire.errors import GradwireError
 from gradwire.integrations.memory import Loose, gather, split
-from gradwire.integrations.recording import Recording
-from gradwire.schemes import Layout, Round, Scheme, State
-from gradwire.schemes.buckets import labelled
+from gradwire.rounds import run_round
+from gradwire.rounds.recording import RecordedRound, Recorder, save
+from gradwire.schemes import Contribution, Layout, Round, Scheme, State
 from gradwire.wire import Collective, Transcript
 from gradwire.wire.rendezvous import agree
 
 Names = tuple[str, ...]
 COUNTERS = ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped")
 """What of the state is a number."""
+PREFIXES = ("_orig_mod.", "module.")
+"""What torch.compile and DDP put before the names of parameters."""
 
 
 @dataclass
@@ -34,57 +37,69 @@ class Bucket:
 
 
 class HookState:
-    """What the hook keeps from step to step: the scheme's state for each bucket, bytes, the recorded step.
+    """What the hook keeps from step to step: the scheme's state for each bucket, bytes, the recorded steps.
 
-    DDP rebuilds its buckets after the first step; what error feedback holds back follows the parameters.
+    DDP rebuilds its buckets after the first step; what error feedback holds back follows the parameters. Of a parameter
+    that no worker used in a step, nothing is sent, and what is held back of it waits.
 
     Attributes:
         step: the number of the next step.
         epoch: passes over the data so far; set it once an epoch for schemes that warm up (dgc).
-        record: whether to keep each step's messages, and the parameters it started from, for `recording`.
+        record: whether to keep the messages of steps, and the model before their forward passes; set it before one.
+        recorder: what keeps them; `recorder.keep` is how many of the latest steps.
         bytes_up: sent by this process so far; `bytes_down`, received.
-        skipped: steps that were given up for a gradient, of whichever worker, was not finite.
+        skipped: steps that were given up because a gradient, of whichever worker, was not finite.
         scaler: what scales the loss, where something does.
     """
 
     def __init__(self, scheme: Scheme, model: nn.Module, seed: int = 0, scaler: GradScaler | None = None):
         self.scheme = scheme
         self.scaler = scaler
-        self.module = model.module if isinstance(model, DistributedDataParallel) else model
-        self.group: dist.ProcessGroup | None = getattr(model, "process_group", None)
+        self.module = unwrapped(model)
+        parallel = _parallel(model)
+        self.group: dist.ProcessGroup | None = None if parallel is None else parallel.process_group
         self.seed = seed
         self.step = 0
         self.epoch = 0
         self.record = False
+        self.recorder = Recorder()
         self.bytes_up = 0
         self.bytes_down = 0
         self.skipped = 0
-        self._names = {id(p): name for name, p in self.module.named_parameters()}
+        # Without either, DDP itself refuses a step in which a parameter is not used.
+        self._looks_for_unused = parallel is not None and (parallel.find_unused_parameters or parallel.static_graph)
+        self._names = {id(p): plain_name(name) for name, p in self.module.named_parameters()}
         self._transport: Collective | None = None
         self._buckets: dict[Names, Bucket] = {}
         self._loose: dict[str, Loose] = {"public": {}, "private": {}}
-        self._recording: Recording | None = None
         self._before: dict[Names, tuple[State, State]] = {}
         self._given_up = False
+        self._seen: tuple[int, dict[str, Tensor]] | None = None
+        self.module.register_forward_pre_hook(self._look)
 
     @property
     def scale(self) -> float:
         """What the gradients of this step are multiplied by."""
         return 1.0 if self.scaler is None else self.scaler.get_scale()
 
-    def recording(self) -> Recording:
+    def recording(self) -> RecordedRound:
         """The last step that was recorded, as this process saw it.
 
         Raises:
             GradwireError: there is none.
         """
-        if self._recording is None or not self._recording.messages:
-            raise GradwireError("no step was recorded; set state.record = True before one")
-        return self._recording
+        if not self.recorder.rounds:
+            raise GradwireError("no step was recorded; set state.record = True before its forward pass")
+        return self.recorder.rounds[max(self.recorder.rounds)]
 
-    def save_transcript(self, path: str | Path) -> None:
-        """Write the last recorded step, for `gradwire audit --transcript`."""
-        self.recording().save(Path(path))
+    def save_transcript(self, path: str | Path, redact: bool = False) -> str:
+        """Write the recorded steps, for `gradwire audit --transcript`; returns the line that says what is in the file.
+
+        Args:
+            redact: keep sizes only.
+        """
+        self.recording()
+        return save(self.recorder.rounds, path, redact)
 
     def state_dict(self) -> dict[str, Any]:
         """This process's state, to be saved beside its model's: residuals differ from worker to worker."""
@@ -92,24 +107,38 @@ class HookState:
         for bucket in self._buckets.values():
             _loosen(bucket, loose)
         memory = {kind: {"|".join(key): tensor for key, tensor in parts.items()} for kind, parts in loose.items()}
-        return {"scheme": self.scheme.spec, **{name: getattr(self, name) for name in COUNTERS}, **memory}
+        whose = {"rank": dist.get_rank(self.group), "world_size": dist.get_world_size(self.group)}
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        return {"scheme": self.scheme.spec, **whose, "parameters": sorted(self._names.values()), **counters, **memory}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave; buckets may be others.
+        """Take over what `state_dict` gave in this rank; buckets may be others.
 
         Raises:
-            GradwireError: the state is of another scheme.
+            GradwireError: the state is of another scheme, rank, number of workers or model.
         """
-        if state["scheme"] != self.scheme.spec:
-            raise GradwireError(f"state is of scheme {state['scheme']!r}; this hook's is {self.scheme.spec!r}")
+        due = {
+            "scheme": self.scheme.spec,
+            "rank": dist.get_rank(self.group),
+            "world_size": dist.get_world_size(self.group),
+        }
+        for name, here in due.items():
+            if state.get(name) != here:
+                raise GradwireError(f"state has {name}={state.get(name)!r}; this hook has {name}={here!r}")
+        own, theirs = set(self._names.values()), set(map(plain_name, state.get("parameters", ())))
+        if own != theirs:
+            first = min(own ^ theirs)
+            whose = "the state" if first in theirs else "this model"
+            raise GradwireError(f"state is of another model: only {whose} has a parameter {first!r}")
         for name in COUNTERS:
             setattr(self, name, state[name])
         self._buckets.clear()
+        self._transport = None  # all workers have to agree anew, on the step too
         for kind, loose in self._loose.items():
             loose.clear()
             for key, tensor in state[kind].items():
                 parameter, _, entry = key.rpartition("|")
-                loose[parameter, entry] = tensor
+                loose[plain_name(parameter), entry] = tensor
 
     def reduce(self, names: Names, gradients: list[Tensor], finite: bool, index: int) -> list[Tensor] | None:
         """The mean of all workers' gradients of a bucket, as the scheme lets it through.
@@ -121,26 +150,16 @@ class HookState:
             index: the bucket's number.
         """
         transport = self._join()
-        self._given_up = self._given_up or transport.any(not finite)
+        unused = [self._looks_for_unused and not bool(g.any()) for g in gradients]
+        broken, *used = transport.any([not finite, *(not flag for flag in unused)], self.step)
+        self._given_up = self._given_up or broken
         if self._given_up:
             return None
-        bucket = self._bucket(names, gradients)
-        update = dict(zip(names, gradients, strict=True))
-        round = Round(self.step, transport.parties, self.seed, bucket.layout, self.epoch)
-        transport.transcript = Transcript(keep=1 if self.record else 0)
-        outcomes, _ = transport.exchange(
-            {transport.party: labelled(self.scheme.client(update, bucket.private, bucket.public, round), index)},
-            labelled(self.scheme.server(bucket.public, round), index),
-            self.step,
-        )
-        outcome = outcomes[transport.party]
-        self.bytes_up += transport.transcript.bytes_up(transport.party)
-        self.bytes_down += transport.transcript.bytes_down(transport.party)
-        if self.record:
-            self._note(transport, bucket, names, index)
-        self._before[names] = bucket.public, bucket.private
-        bucket.public, bucket.private = outcome.public, outcome.private
-        return [outcome.aggregate[name] for name in names]
+        means = dict(zip(names, map(torch.zeros_like, gradients), strict=True))
+        update = {n: g for n, g, sent in zip(names, gradients, used, strict=True) if sent}
+        if update:
+            means |= self._exchange(transport, update, index)
+        return [means[name] for name in names]
 
     def end_step(self) -> None:
         """Go on to the next step. One that was given up leaves every bucket's state as it was before."""
@@ -156,12 +175,29 @@ class HookState:
         """The names of a bucket's parameters."""
         return tuple(self._names[id(p)] for p in bucket.parameters())
 
+    def _exchange(self, transport: Collective, update: dict[str, Tensor], index: int) -> Mapping[str, Tensor]:
+        """One bucket's round."""
+        names = tuple(update)
+        bucket = self._bucket(names, list(update.values()))
+        round = Round(self.step, transport.parties, self.seed, bucket.layout, self.epoch)
+        transport.transcript = Transcript(keep=1 if self.record else 0)
+        brought = {transport.party: Contribution(update, bucket.private)}
+        result = run_round(self.scheme, brought, bucket.public, round, transport, bucket=index)
+        self.bytes_up += transport.transcript.bytes_up(transport.party)
+        self.bytes_down += transport.transcript.bytes_down(transport.party)
+        if self.record:
+            self._note(transport, bucket, names, index)
+        self._before[names] = bucket.public, bucket.private
+        bucket.public, bucket.private = result.public, result.private[transport.party]
+        return result.aggregate
+
     def _join(self) -> Collective:
-        """The transport; on first use, after making sure that all workers compress alike."""
+        """The transport; on first use, after making sure that all workers compress alike and are at one step."""
         if self._transport is None:
             self._transport = Collective(Transcript(keep=0), self.group)
             layout = {name: list(p.shape) for name, p in self.module.named_parameters()}
-            agree(self._transport, {"scheme": self.scheme.spec, "seed": self.seed, "parameters": layout})
+            facts = {"scheme": self.scheme.spec, "seed": self.seed, "step": self.step, "parameters": layout}
+            agree(self._transport, facts)
         return self._transport
 
     def _bucket(self, names: Names, gradients: list[Tensor]) -> Bucket:
@@ -170,7 +206,7 @@ class HookState:
             return self._buckets[names]
         for other in [each for each in self._buckets if set(each) & set(names)]:
             _loosen(self._buckets.pop(other), self._loose)
-        layout = Layout({name: tuple(g.shape) for name, g in zip(names, gradients, strict=True)})
+        layout = Layout.of(dict(zip(names, gradients, strict=True)))
         party = self._join().party
         private = self.scheme.private_state(layout, seeds.number("private", self.seed, party, *names))
         public = self.scheme.public_state(layout)
@@ -183,14 +219,47 @@ class HookState:
         self._buckets[names] = bucket
         return bucket
 
+    def _look(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        """Keep the model as it is before a step's first forward pass, if the step is to be recorded."""
+        if self.record and (self._seen is None or self._seen[0] != self.step):
+            kept = {plain_name(name): tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+            self._seen = self.step, kept
+
     def _note(self, transport: Collective, bucket: Bucket, names: Names, index: int) -> None:
-        """Take down a bucket's messages; the first of a step begins a new recording."""
-        if self._recording is None or self._recording.round != self.step:
-            kept = {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
-            self._recording = Recording(
-                self.scheme.spec, self.seed, self.step, transport.parties, transport.party, kept
+        """Record a bucket's messages; the first of a step begins a new round of the recording.
+
+        Raises:
+            GradwireError: recording was switched on after the step's forward pass, which may have changed the model.
+        """
+        if self._seen is None or self._seen[0] != self.step:
+            raise GradwireError(f"step {self.step} cannot be recorded; set state.record = True before its forward pass")
+        if self.step not in self.recorder.rounds:
+            carried = self.scheme.feeds_back and self.step > self.skipped
+            facts = RecordedRound(
+                self.scheme.spec, self.seed, self.step, transport.parties, transport.party, self.epoch, carried=carried
             )
-        self._recording.add(index, names, bucket.public, tuple(transport.transcript.messages()))
+            self.recorder.begin(facts, self._seen[1])
+        self.recorder.add_bucket(self.step, index, names, tuple(transport.transcript.messages()), bucket.public)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network within torch.compile and DDP."""
+    parallel = _parallel(model)
+    model = model if parallel is None else parallel.module
+    return getattr(model, "_orig_mod", model)
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what torch.compile and DDP put before it."""
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return name.replace("._orig_mod.", ".")
+
+
+def _parallel(model: nn.Module) -> DistributedDataParallel | None:
+    """The DistributedDataParallel in a model, compiled or not."""
+    inner = getattr(model, "_orig_mod", model)
+    return inner if isinstance(inner, DistributedDataParallel) else None
 
 
 def _loosen(bucket: Bucket, loose: dict[str, Loose]) -> None:

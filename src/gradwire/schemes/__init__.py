@@ -4,13 +4,14 @@ from gradwire.schemes.layout import Layout, Update, parameters
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.observation import observation, others, pooled
-from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme, check_collective, exchange_keys, initial_states
+from gradwire.schemes.round import Contribution, Observation, Outcome, Round, State, Weights
+from gradwire.schemes.scheme import Scheme, adapted, exchange_keys, guarantee, initial_states
 from gradwire.schemes.spec import SCHEMES, parse
 from gradwire.schemes.stacked import StackedMeasurement
 
 __all__ = [
     "SCHEMES",
+    "Contribution",
     "Layout",
     "LocalStep",
     "LocalStepHook",
@@ -22,9 +23,11 @@ __all__ = [
     "StackedMeasurement",
     "State",
     "Update",
-    "check_collective",
+    "Weights",
+    "adapted",
     "dense",
     "exchange_keys",
+    "guarantee",
     "initial_states",
     "observation",
     "others",

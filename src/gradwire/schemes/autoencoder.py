@@ -56,9 +56,9 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme, check_positive
+from gradwire.schemes.scheme import Accounting, Scheme, check_positive
 from gradwire.seeds import generator
-from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Need, Send, ServerHalf, Tensors
 
 STEPS = ("through", "straight", "replaced")
 STARTS = {"projection": projection, "uniform": uniform}
@@ -67,7 +67,7 @@ LENGTHENED = 16
 
 
 @dataclass(frozen=True)
-class Autoencoder(Scheme, LocalStepHook):
+class Autoencoder(Scheme, LocalStepHook, Accounting):
     """Send the latent code of the parameters.
 
     Attributes:
@@ -85,7 +85,6 @@ class Autoencoder(Scheme, LocalStepHook):
     """
 
     name: ClassVar[str] = "autoencoder"
-    hosted: ClassVar[bool] = True
 
     warmup_rounds: int = 35
     warmup_iterations: int = 30
@@ -117,22 +116,20 @@ class Autoencoder(Scheme, LocalStepHook):
         if self.start not in STARTS:
             raise unknown("autoencoder: start", self.start, tuple(STARTS))
 
-    def check_local(self, local: bool, weighted: bool = False) -> None:
-        """Refuse gradients: they are not parameters. And weights: a code does not scale, and equation 12 has none."""
-        if not local:
-            raise GradwireError(
-                "autoencoder sends what local steps make of the parameters; this run sends gradients: give local steps"
-            )
-        if weighted:
-            raise GradwireError("autoencoder averages decoded parameters plainly; set average to plain")
+    @property
+    def needs(self) -> frozenset[Need]:
+        """A server that keeps decoders; local steps and a hand in them; equal weights: equation 12 has none."""
+        return frozenset({Need.SERVER, Need.LOCAL_STEPS, Need.LOCAL_UPDATE, Need.EQUAL_WEIGHTS})
 
-    def check_rounds(self, rounds: int) -> None:
-        """Refuse a run that ends before the warming-up does: nothing in it would be compressed."""
-        if self.warmup_rounds >= rounds:
-            raise GradwireError(
-                f"autoencoder: warmup_rounds is {self.warmup_rounds} and the run has {rounds} rounds: no code would "
-                "be sent; it must have more"
-            )
+    @property
+    def least_rounds(self) -> int:  # type: ignore[override]
+        """Those of the warming-up: in them nothing is compressed."""
+        return self.warmup_rounds
+
+    @property
+    def accounting(self) -> Accounting:
+        """How well the autoencoders were trained."""
+        return self
 
     @property
     def step_hook(self) -> LocalStepHook:
@@ -203,7 +200,7 @@ class Autoencoder(Scheme, LocalStepHook):
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""
         if "code" not in private:
-            raise GradwireError("autoencoder has no code to send: no local step was taken under its practice")
+            raise GradwireError("autoencoder has no code to send: no local step was taken under its hook")
         start, after = beginning(round), dict(private)
         code, version = after.pop("code").cpu(), after["fits"]
         message: dict[str, Tensor] = {}
@@ -214,7 +211,7 @@ class Autoencoder(Scheme, LocalStepHook):
         if not after["told"] and round.index >= self.warmup_rounds - 1:
             message |= {"decoder": network.halves(after["weights"])[1].cpu(), "version": version}
             after["told"] = torch.ones_like(after["told"])
-        reply = yield Send("model", message)
+        reply = yield Send("model", message, settled=after)
         return Outcome(round.layout.unflatten(start - reply["parameters"]), public, after)
 
     # The server: algorithm 3.
@@ -222,10 +219,10 @@ class Autoencoder(Scheme, LocalStepHook):
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Decode, average, reply. A client whose message cannot be read is left out, and named in the outcome."""
         uploads = yield None
-        known, opened, refused = dict(public), {}, {}
+        known, opened, refused = dict(public), dict[str, Tensors](), dict[str, str]()
         for party, tensors in uploads.items():
             try:
-                opened[party] = self.opened(tensors, party, public, round)
+                opened[party] = {"parameters": messages.read(tensors, party, public, round)}
             except GradwireError as error:
                 refused[party] = str(error)
             else:
@@ -237,18 +234,18 @@ class Autoencoder(Scheme, LocalStepHook):
         aggregate = round.layout.unflatten(beginning(round) - average["parameters"])
         return Outcome(aggregate, known, {}, refused)
 
-    def opened(self, upload: Tensors, party: str, public: State, round: Round) -> Tensors:
-        """The parameters that a client's message stands for, flat; errors as `messages.read`."""
-        return {"parameters": messages.read(upload, party, public, round)}
+    def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
+        """The mean parameters of the others."""
+        return super().others(reply, {"parameters": messages.read(own, party, public, round)}, party, public, round)
 
     # What an adversary makes of it.
 
     def decode(self, observation: Observation) -> Update:
         """Old − new parameters, as the server works them out."""
-        found = self.opened(observation.uploads["model"], observation.victim, observation.public, observation.round)[
-            "parameters"
-        ]
-        return observation.round.layout.unflatten(beginning(observation.round) - found)
+        upload, round = observation.uploads["model"], observation.round
+        return round.layout.unflatten(
+            beginning(round) - messages.read(upload, observation.victim, observation.public, round)
+        )
 
     def measure(self, observation: Observation) -> Measurement:
         """What the code can tell of the change: its projection on the directions in which the decoder can move.

@@ -10,7 +10,7 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
-from gradwire.wire import ClientHalf, Deal, Send, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Deal, Need, Send, ServerHalf, Tensors
 
 Y = TypeVar("Y", Send, Send | Deal | None)
 G = TypeVar("G")
@@ -46,6 +46,16 @@ class Bucketed(Scheme):
     def spec(self) -> str:
         """That of the scheme within the buckets."""
         return self.scheme.spec
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Those of the scheme within the buckets."""
+        return self.scheme.needs
+
+    @property
+    def feeds_back(self) -> bool:
+        """As the scheme within the buckets."""
+        return self.scheme.feeds_back
 
     @property
     def local_momentum(self) -> float:
@@ -88,6 +98,11 @@ class Bucketed(Scheme):
                 uploads = yield reply
         return _together(outcomes, round.layout)
 
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """As the scheme within the bucket."""
+        label, _, own = phase.partition("/")
+        self.scheme.check(own, tensors, replace(round, layout=self.layouts(round.layout)[int(label)]))
+
     def decode(self, observation: Observation) -> Update:
         """Each bucket as the scheme decodes it."""
         return {
@@ -104,7 +119,7 @@ class Bucketed(Scheme):
 
     def layouts(self, layout: Layout) -> list[Layout]:
         """Each bucket's part of a model's layout."""
-        return [Layout({name: layout.shapes[name] for name in names}) for names in self.buckets]
+        return [layout.part(names) for names in self.buckets]
 
     def _observations(self, observation: Observation) -> list[Observation]:
         return [

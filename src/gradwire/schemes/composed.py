@@ -9,20 +9,20 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme
+from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme
 from gradwire.schemes.sga import SGA, magnitude, told_maximum
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
 from gradwire.secure import identity
 from gradwire.secure.protocol import Host, Member, ServerPart, Total, Uploads
-from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Need, Send, ServerHalf, Tensors
 from gradwire.wire.view import LocalWork
 
 INNER, OUTER = "first/", "sum/"
@@ -30,11 +30,10 @@ INNER, OUTER = "first/", "sum/"
 
 
 @dataclass(frozen=True)
-class Composed(Scheme):
+class Composed(Scheme, KeyExchange):
     """The scheme `first` with every mean as a secure sum, as `outer` has it."""
 
     name: ClassVar[str] = "composed"
-    hosted: ClassVar[bool] = True
 
     first: Scheme
     outer: SGA
@@ -50,27 +49,30 @@ class Composed(Scheme):
         """Both specs, with a plus between."""
         return f"{self.first.spec}+{self.outer.spec}"
 
-    def adapt(self, model: nn.Module, seed: int) -> nn.Module:
-        """As the first scheme has it."""
-        return self.first.adapt(model, seed)
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What both need."""
+        return self.first.needs | self.outer.needs
+
+    @property
+    def network(self) -> OwnNetwork | None:
+        """That of the first scheme."""
+        return self.first.network
 
     @property
     def step_hook(self) -> LocalStepHook | None:
         """That of the first scheme, on its part of the state."""
         return None if self.first.step_hook is None else _Within(self.first.step_hook)
 
-    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
-        """What the first scheme has to say."""
-        return self.first.notes({party: _part(state, INNER) for party, state in private.items()})
+    @property
+    def key_exchange(self) -> KeyExchange:
+        """That of the secure sum."""
+        return self
 
-    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
-        """As the first scheme has it: a secure sum only adds to it."""
-        return self.first.guarantee({party: _part(state, INNER) for party, state in private.items()})
-
-    def check_local(self, local: bool, weighted: bool = False) -> None:
-        """As both have it."""
-        self.first.check_local(local, weighted)
-        self.outer.check_local(local, weighted)
+    @property
+    def accounting(self) -> Accounting | None:
+        """That of the first scheme: a secure sum only adds to what it guarantees."""
+        return None if self.first.accounting is None else _AccountingWithin(self.first.accounting)
 
     def public_state(self, layout: Layout) -> State:
         """That of both."""
@@ -80,13 +82,13 @@ class Composed(Scheme):
         """That of both."""
         return _joined(self.first.private_state(layout, secret), self.outer.private_state(layout, secret))
 
-    def identity(self, private: State) -> State:
-        """That of the secure sum."""
-        return self.outer.identity(_part(private, OUTER))
+    def public_keys(self, private: State) -> State:
+        """Those of the secure sum."""
+        return self.outer.public_keys(_part(private, OUTER))
 
-    def with_keys(self, private: State, party: str, identities: Mapping[str, State]) -> State:
+    def with_keys(self, private: State, party: str, keys: Mapping[str, State]) -> State:
         """As the secure sum has it."""
-        return _joined(_part(private, INNER), self.outer.with_keys(_part(private, OUTER), party, identities))
+        return _joined(_part(private, INNER), self.outer.with_keys(_part(private, OUTER), party, keys))
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Run the first scheme's client half, and put a secure mean in the place of each of its exchanges."""
@@ -170,15 +172,16 @@ class Composed(Scheme):
         """As the first scheme has it."""
         return self.first.feeds_back
 
-    def pooled(self, round: Round) -> int:
-        """All of the round's."""
-        return len(round.clients)
+    @property
+    def sums_only(self) -> bool:
+        """That is what masks are for."""
+        return True
 
     def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
         """That of a mean of as many clients' independent noise."""
         return self.first.deviation(round, batch, work) / len(round.clients) ** 0.5
 
-    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+    def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """A fellow client takes out of each sum what it masked itself (`_inner`)."""
         return reply
 
@@ -271,6 +274,21 @@ class _Within(LocalStepHook):
         """See `LocalStepHook`."""
         left, state = self.step_hook.after_step(parameters, _part(private, INNER), step)
         return left, _joined(state, _part(private, OUTER))
+
+
+@dataclass(frozen=True)
+class _AccountingWithin(Accounting):
+    """The first scheme's accounting, on its part of the clients' states."""
+
+    accounting: Accounting
+
+    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
+        """See `Accounting`."""
+        return self.accounting.notes({party: _part(state, INNER) for party, state in private.items()})
+
+    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+        """See `Accounting`."""
+        return self.accounting.guarantee({party: _part(state, INNER) for party, state in private.items()})
 
 
 def _joined(first: State, second: State) -> dict[str, Tensor]:

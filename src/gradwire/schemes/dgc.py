@@ -17,10 +17,9 @@ from gradwire.schemes import byte_matching
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import check_corrected
 from gradwire.schemes.selection import choose
 from gradwire.schemes.sparse_messages import SparseMessages
-from gradwire.wire import ClientHalf, Send
+from gradwire.wire import ClientHalf, Need, Send
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,10 @@ class DGC(SparseMessages):
         if self.warmup_epochs < 0:
             raise GradwireError(f"dgc: warmup_epochs is {self.warmup_epochs}; it must not be negative")
 
-    def check_local(self, local: bool, weighted: bool = False) -> None:
-        """Refuse what local steps changed: momentum correction is of gradients, and local steps have their own."""
-        check_corrected(self.name, local)
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Single gradients, whose momentum it corrects."""
+        return frozenset({Need.SINGLE_GRADIENT})
 
     @property
     def local_momentum(self) -> float:
@@ -64,7 +64,7 @@ class DGC(SparseMessages):
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The momentum u ← 0 and the accumulated velocity v ← 0, flat."""
-        return {"momentum": torch.zeros(layout.size), "velocity": torch.zeros(layout.size)}
+        return {name: torch.zeros(layout.size, dtype=layout.dtype) for name in ("momentum", "velocity")}
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """u ← m·u + g, v ← v + u; send the largest entries of v; clear u and v where they were sent."""
@@ -73,9 +73,9 @@ class DGC(SparseMessages):
         v = private["velocity"] + u
         counts = byte_matching.shares(round.layout, self.ratio_at(round.epoch))
         sent = choose(v, round.layout, counts, "tensor")
-        reply = yield Send("entries", self.write(sent))
-        aggregate = self.read(reply, round.layout.size)
         state = {"momentum": u.index_fill_(0, sent.indices, 0), "velocity": v.index_fill_(0, sent.indices, 0)}
+        reply = yield Send("entries", self.write(sent), settled=state)
+        aggregate = self.read(reply, round.layout.size)
         return Outcome(aggregate.update(round.layout), public, state)
 
     def clipped(self, gradient: Tensor, clients: int) -> Tensor:

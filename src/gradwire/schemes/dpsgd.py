@@ -18,12 +18,14 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Round, State
+from gradwire.schemes.scheme import Accounting
 from gradwire.seeds import generator
+from gradwire.wire import Need
 from gradwire.wire.view import LocalWork
 
 
 @dataclass(frozen=True)
-class DPSGD(PlainSGD, LocalStepHook):
+class DPSGD(PlainSGD, LocalStepHook, Accounting):
     """Follow (Σ_i clip(g_i) + n)/B with n ~ N(0, (noise·clip)²·I) and clip(g) = g·min(1, clip/‖g‖).
 
     Attributes:
@@ -48,8 +50,18 @@ class DPSGD(PlainSGD, LocalStepHook):
             raise GradwireError(f"dpsgd: delta is {self.delta}; it must be between 0 and 1")
 
     @property
+    def needs(self) -> frozenset[Need]:
+        """A hand in each step."""
+        return frozenset({Need.LOCAL_STEPS})
+
+    @property
     def step_hook(self) -> LocalStepHook:
         """Clip and add noise, each step."""
+        return self
+
+    @property
+    def accounting(self) -> Accounting:
+        """ε."""
         return self
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:

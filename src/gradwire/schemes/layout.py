@@ -1,7 +1,7 @@
 """The order, names and shapes of a model's parameters, and the flat vector that they make."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from math import prod
@@ -18,19 +18,30 @@ Update = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Parameter names and shapes in the model's order. Public: every party derives it from the model."""
+    """Parameter names, shapes and dtypes in the model's order. Public: every party derives it from the model.
+
+    Attributes:
+        dtypes: of the parameters; what has none here is float32.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
 
     @classmethod
     def of(cls, update: Update) -> "Layout":
         """The layout of an update."""
-        return cls({name: tuple(tensor.shape) for name, tensor in update.items()})
+        shapes = {name: tuple(tensor.shape) for name, tensor in update.items()}
+        return cls(shapes, {name: tensor.dtype for name, tensor in update.items() if tensor.dtype != torch.float32})
 
     @classmethod
     def of_model(cls, model: nn.Module) -> "Layout":
         """The layout of the updates that `model` gives: the parameters that require a gradient."""
         return cls.of({name: p for name, p in model.named_parameters() if p.requires_grad})
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """What updates are computed and sent in: float32, or float64 where a parameter is."""
+        return torch.float64 if torch.float64 in self.dtypes.values() else torch.float32
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -49,7 +60,7 @@ class Layout:
 
     def flatten(self, update: Update) -> Tensor:
         """The update as one vector, shape (size,)."""
-        return torch.cat([update[name].reshape(-1) for name in self.shapes])
+        return torch.cat([update[name].reshape(-1).to(self.dtype) for name in self.shapes])
 
     def plus(self, update: Update, vector: Tensor, factor: float = 1.0) -> Tensor:
         """`flatten(update)` + factor · `vector`, of the vector's type, in one pass over memory."""
@@ -67,10 +78,21 @@ class Layout:
 
     def zeros(self) -> dict[str, Tensor]:
         """An update of zeros."""
-        return {name: torch.zeros(shape) for name, shape in self.shapes.items()}
+        return {name: torch.zeros(shape, dtype=self.dtype) for name, shape in self.shapes.items()}
+
+    def part(self, names: Iterable[str]) -> "Layout":
+        """The layout of some of the parameters, in the order given."""
+        shapes = {name: self.shapes[name] for name in names}
+        return Layout(shapes, {name: self.dtypes[name] for name in shapes if name in self.dtypes})
+
+    def restored(self, update: Update) -> Update:
+        """The update in the parameters' own dtypes; it itself where they are all float32 or float64 alike."""
+        if not self.dtypes or set(self.dtypes.values()) == {torch.float64}:
+            return update
+        return {name: tensor.to(self.dtypes.get(name, torch.float32)) for name, tensor in update.items()}
 
     def check(self, update: Update) -> None:
-        """Refuse an update that is not of this layout or holds a value that is not finite.
+        """Refuse an update that is not of this layout or holds a value that cannot be sent.
 
         Raises:
             GradwireError: naming the parameter.
@@ -78,6 +100,9 @@ class Layout:
         if Layout.of(update).shapes != self.shapes:
             raise GradwireError(f"update has {_differing(update, self.shapes)}; the model's parameters say otherwise")
         for name, tensor in update.items():
+            if not tensor.is_floating_point() or tensor.layout != torch.strided:
+                kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
+                raise GradwireError(f"update of {name!r} is of {kind}; it must be a dense tensor of real numbers")
             if not torch.isfinite(tensor).all():
                 bad = int((~torch.isfinite(tensor)).sum())
                 raise GradwireError(f"gradient of {name!r} is not finite in {bad} of {tensor.numel()} entries")

@@ -7,8 +7,8 @@ from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme
-from gradwire.wire import ClientHalf, Send, ServerHalf
+from gradwire.schemes.scheme import Scheme, exactly
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PlainSGD(Scheme):
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send the update, flat."""
-        reply = yield Send("update", {"dense": round.layout.flatten(update)}, mean=True)
+        reply = yield Send("update", {"dense": round.layout.flatten(update)}, mean=True, settled=private)
         return Outcome(round.layout.unflatten(reply["dense"]), public, private)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
@@ -28,6 +28,10 @@ class PlainSGD(Scheme):
         average = mean(uploads)
         yield Send("update", average)
         return Outcome(round.layout.unflatten(average["dense"]), public, {})
+
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """One vector of the model's size."""
+        exactly(tensors, {"dense": (round.layout.size,)}, round.layout.dtype)
 
     def decode(self, observation: Observation) -> Update:
         """The update itself."""

@@ -6,7 +6,7 @@ from gradwire.schemes.layout import Layout, parameters
 from gradwire.schemes.round import Observation, Round
 from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.spec import parse
-from gradwire.wire import BUFFERS, EVERYONE, SERVER, View
+from gradwire.wire import BUFFERS, EVERYONE, SERVER, WEIGHTS, View
 
 
 def observation(view: View) -> tuple[Scheme, Observation]:
@@ -22,26 +22,29 @@ def observation(view: View) -> tuple[Scheme, Observation]:
     scheme = parse(view.scheme)
     if view.buckets:
         scheme = Bucketed(scheme, view.buckets)
-    messages = [m for m in view.messages if m.phase != BUFFERS]
+    messages = [m for m in view.messages if m.phase not in (BUFFERS, WEIGHTS)]
     layout = Layout.of_model(view.model)
-    round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
+    round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model), weights=view.weights)
     reached = (EVERYONE, view.victim if view.adversary in (SERVER, "eavesdropper") else view.adversary)
     replies = {m.phase: m.tensors for m in messages if m.sender == SERVER and m.receiver in reached}
     if view.adversary in (SERVER, "eavesdropper"):
         uploads = {m.phase: m.tensors for m in messages if m.sender == view.victim}
     else:
         sent = {m.phase: m.tensors for m in messages if m.sender == view.adversary}
-        own = {phase: scheme.opened(tensors, view.adversary, view.public, round) for phase, tensors in sent.items()}
-        uploads = {phase: scheme.others(replies[phase], own[phase], round) for phase in own if phase in replies}
+        uploads = {
+            phase: scheme.others(replies[phase], own, view.adversary, view.public, round)
+            for phase, own in sent.items()
+            if phase in replies
+        }
     if not uploads:
         raise GradwireError(f"the view of {view.adversary} holds no message that tells anything of {view.victim}")
     return scheme, Observation(uploads, replies, view.public, round, view.victim, view.own)
 
 
-def pooled(view: View, scheme: Scheme, round: Round) -> tuple[str, ...]:
+def pooled(view: View, scheme: Scheme) -> tuple[str, ...]:
     """The clients whose mean update the adversary observes; the victim is the first of them."""
     if view.adversary in (SERVER, "eavesdropper"):
-        return (view.victim,) if scheme.pooled(round) == 1 else (view.victim, *others(view))
+        return (view.victim, *others(view)) if scheme.sums_only else (view.victim,)
     return (view.victim, *(party for party in others(view) if party != view.adversary))
 
 

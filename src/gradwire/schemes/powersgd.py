@@ -16,8 +16,8 @@ from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Dense, LeftSketch, Measurement, RightSketch, Term
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme, check_positive
-from gradwire.wire import ClientHalf, Send, ServerHalf
+from gradwire.schemes.scheme import Scheme, check_positive, exactly
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 Matrices = Mapping[str, Tensor]
 
@@ -52,11 +52,12 @@ class PowerSGD(Scheme):
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Algorithm 1: P ← M·Q, all-reduce, P̂ ← orthonormal, Q ← Mᵀ·P̂, all-reduce, M ≈ P̂·Qᵀ."""
-        delta = {name: g + private[name] for name, g in update.items()} if private else update
+        dtype = round.layout.dtype
+        delta = {name: g.to(dtype) + private[name] if private else g.to(dtype) for name, g in update.items()}
         plan = self.plan(round.layout)
         matrices = plan.matrices(delta)
         q = self.start(public, round)
-        p = {name: m @ q[name].to(m.dtype) for name, m in matrices.items()}
+        p = {name: m @ q[name] for name, m in matrices.items()}
         reply = yield Send("P", {"P": plan.pack(p), "dense": plan.rest(delta)}, mean=True)
         rest = reply["dense"]
         p = orthonormal(plan.unpack_p(reply["P"]))
@@ -77,6 +78,13 @@ class PowerSGD(Scheme):
         yield Send("Q", second)
         p, q = orthonormal(plan.unpack_p(first["P"])), plan.unpack_q(second["Q"])
         return Outcome(plan.assemble(p, q, first["dense"]), q, {})
+
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """All P and what is sent dense; all Q."""
+        plan = self.plan(round.layout)
+        p, q = (sum(shape[side] * shape[2] for shape in plan.shapes.values()) for side in (0, 1))
+        rest = round.layout.size - sum(n * m for n, m, _ in plan.shapes.values())
+        exactly(tensors, {"P": (p,), "dense": (rest,)} if phase == "P" else {"Q": (q,)}, round.layout.dtype)
 
     def decode(self, observation: Observation) -> Update:
         """P̂·Qᵀ with the victim's own Q."""
@@ -104,7 +112,8 @@ class PowerSGD(Scheme):
         if self.warm_start and public:
             return orthonormal({name: public[name] for name in shapes})
         generator = round.generator()
-        return orthonormal({name: torch.randn(m, r, generator=generator) for name, (n, m, r) in shapes.items()})
+        drawn = {name: torch.randn(m, r, generator=generator) for name, (n, m, r) in shapes.items()}
+        return orthonormal({name: q.to(round.layout.dtype) for name, q in drawn.items()})
 
     def plan(self, layout: Layout) -> "Factorisation":
         """Which parameters are sent as P and Q."""
@@ -141,7 +150,7 @@ class Factorisation:
     def rest(self, update: Update) -> Tensor:
         """The parameters that are sent dense, flat."""
         parts = [update[name].reshape(-1) for name in self.layout.shapes if name not in self.shapes]
-        return torch.cat(parts) if parts else torch.empty(0)
+        return torch.cat(parts) if parts else torch.empty(0, dtype=self.layout.dtype)
 
     def unpack_rest(self, flat: Tensor) -> dict[str, Tensor]:
         """The parameters that `rest` packed."""
@@ -149,7 +158,8 @@ class Factorisation:
 
     def pack(self, factors: Matrices) -> Tensor:
         """All the P (or all the Q), flat."""
-        return torch.cat([factors[name].reshape(-1) for name in self.shapes]) if self.shapes else torch.empty(0)
+        parts = [factors[name].reshape(-1) for name in self.shapes]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=self.layout.dtype)
 
     def unpack_p(self, flat: Tensor) -> dict[str, Tensor]:
         """The P, shapes (n, r)."""

@@ -20,12 +20,13 @@ from gradwire.models.bottleneck import VariationalBottleneck
 from gradwire.schemes.layout import Update
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Observation
-from gradwire.schemes.scheme import check_positive
+from gradwire.schemes.scheme import OwnNetwork, check_positive
 from gradwire.seeds import number
+from gradwire.wire import Need
 
 
 @dataclass(frozen=True)
-class Precode(PlainSGD):
+class Precode(PlainSGD, OwnNetwork):
     """Send the update of a network with a bottleneck before its last linear layer.
 
     Attributes:
@@ -43,6 +44,16 @@ class Precode(PlainSGD):
         check_positive(self.name, "bottleneck", self.bottleneck)
         if not 0 <= self.beta < float("inf"):
             raise GradwireError(f"precode: beta is {self.beta}; it must be finite and not negative")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """A network of its own."""
+        return frozenset({Need.OWN_NETWORK})
+
+    @property
+    def network(self) -> OwnNetwork:
+        """The one that is given, with a bottleneck."""
+        return self
 
     def adapt(self, model: nn.Module, seed: int) -> nn.Module:
         """A copy of the network in which its last linear layer sees what a bottleneck leaves of the features.

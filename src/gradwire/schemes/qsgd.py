@@ -55,7 +55,7 @@ class QSGD(Scheme):
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send Q_s(g); receive the mean of what all clients' messages decode to."""
         rounding = generator("rounding", int(private["key"]), round.index)
-        reply = yield Send("levels", self.quantise(round.layout.flatten(update), rounding))
+        reply = yield Send("levels", self.quantise(round.layout.flatten(update), rounding), settled=private)
         return Outcome(round.layout.unflatten(reply["dense"]), public, private)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
@@ -67,6 +67,10 @@ class QSGD(Scheme):
         average = total.div_(len(uploads))
         yield Send("levels", {"dense": average})
         return Outcome(round.layout.unflatten(average), public, {})
+
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """A code an entry and a norm a bucket."""
+        self._read(tensors, round.layout.size)
 
     def quantise(self, vector: Tensor, rounding: torch.Generator) -> dict[str, Tensor]:
         """Q_s(v)ᵢ = ‖v‖₂·sgn(vᵢ)·ξᵢ: ξᵢ is one of the two levels l/s around |vᵢ|/‖v‖₂, and that in the mean."""
@@ -123,7 +127,7 @@ class QSGD(Scheme):
         width = layout.unflatten((norms / self.levels).repeat_interleave(self.bucket)[: layout.size])
         return {name: [Cells(decoded[name][None], width[name][None])] for name in decoded}
 
-    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+    def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean of the others' decoded updates: their levels and norms are not to be had."""
         n = len(round.clients)
         return {"dense": (n * reply["dense"] - self.dequantise(own, round.layout.size)) / (n - 1)}

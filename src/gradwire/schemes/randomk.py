@@ -17,9 +17,10 @@ from gradwire.schemes.aggregate import mean
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
+from gradwire.schemes.scheme import exactly
 from gradwire.schemes.sparse import Sparse, supports
 from gradwire.schemes.sparsifier import Sparsifier
-from gradwire.wire import ClientHalf, Send, ServerHalf
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,11 @@ class RandomK(Sparsifier):
         if private:
             delta = delta + private["residual"]
         positions = self.positions(round)
-        reply = yield Send("entries", {"values": delta[positions]}, mean=True)
+        values = delta[positions]
+        state = {**private, **({"residual": delta.index_fill_(0, positions, 0)} if private else {})}
+        reply = yield Send("entries", {"values": values}, mean=True, settled=state)
         aggregate = Sparse(positions, reply["values"], round.layout.size)
-        residual = {"residual": delta.index_fill_(0, positions, 0)} if private else {}
-        return Outcome(aggregate.update(round.layout), public, {**private, **residual})
+        return Outcome(aggregate.update(round.layout), public, state)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Reply with the mean."""
@@ -49,6 +51,10 @@ class RandomK(Sparsifier):
         yield Send("entries", average)
         aggregate = Sparse(self.positions(round), average["values"], round.layout.size)
         return Outcome(aggregate.update(round.layout), public, {})
+
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """K values."""
+        exactly(tensors, {"values": (sum(self.counts(round.layout).values()),)}, round.layout.dtype)
 
     def decode(self, observation: Observation) -> Update:
         """The kept entries, and zero elsewhere."""
@@ -60,11 +66,13 @@ class RandomK(Sparsifier):
 
     def positions(self, round: Round) -> Tensor:
         """Where the round's K entries stand in the flat update: int64, ascending."""
-        layout, generator = round.layout, round.generator()
-        counts = self.counts(layout)
+        layout, counts = round.layout, self.counts(round.layout)
         if self.per == "model":
-            return draw(layout.size, sum(counts.values()), generator)
-        drawn = (draw(layout.sizes[name], count, generator) + layout.offsets[name] for name, count in counts.items())
+            return draw(layout.size, sum(counts.values()), round.generator())
+        # Drawn parameter by parameter, so that it does not matter which of them share a bucket.
+        drawn = (
+            draw(layout.sizes[name], k, round.generator(name)) + layout.offsets[name] for name, k in counts.items()
+        )
         return torch.cat(list(drawn))
 
     @staticmethod

@@ -6,7 +6,7 @@ learning", CCS 2017.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar, Literal
 
@@ -17,7 +17,7 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme
+from gradwire.schemes.scheme import KeyExchange, Scheme
 from gradwire.secure import identity
 from gradwire.secure.byte_tensors import part
 from gradwire.secure.double_mask import DoubleMask
@@ -27,11 +27,11 @@ from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.protocol import SecureSum, Total, Uploads
 from gradwire.secure.ring import BITS, Ring
 from gradwire.seeds import generator
-from gradwire.wire import ClientHalf, Own, Send, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Need, Own, Send, ServerHalf, Tensors
 
 
 @dataclass(frozen=True)
-class SGA(Scheme):
+class SGA(Scheme, KeyExchange):
     """Secure gradient aggregation: distributed SGD whose server sees the sum alone.
 
     Attributes:
@@ -47,7 +47,6 @@ class SGA(Scheme):
     """
 
     name: ClassVar[str] = "sga"
-    hosted: ClassVar[bool] = True
 
     bits: int = 32
     max: Literal["adaptive"] | float = "adaptive"
@@ -68,13 +67,23 @@ class SGA(Scheme):
         """A signing key."""
         return identity.fresh()
 
-    def identity(self, private: State) -> State:
+    @property
+    def needs(self) -> frozenset[Need]:
+        """A server that sees sums; with a threshold it tells each client something of its own."""
+        return frozenset({Need.SERVER} if self.threshold is None else {Need.SERVER, Need.REPLY_EACH})
+
+    @property
+    def key_exchange(self) -> KeyExchange:
+        """Verification keys."""
+        return self
+
+    def public_keys(self, private: State) -> State:
         """The verification key to the signing key."""
         return identity.published(private)
 
-    def with_keys(self, private: State, party: str, identities: Mapping[str, State]) -> State:
+    def with_keys(self, private: State, party: str, keys: Mapping[str, State]) -> State:
         """Everybody's verification key."""
-        return identity.with_known_keys(private, party, identities)
+        return identity.with_known_keys(private, party, keys)
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Tell the largest magnitude, send the update as masked integers, read the sum back."""
@@ -86,7 +95,7 @@ class SGA(Scheme):
             reply = yield Send("offer", {"maximum": magnitude(values)})
             maximum = told_maximum(reply, gathering.where("offer", "server"))
         codes = ring.encode(values, maximum, member.seat, self.randomness(round, member.seat))
-        total = yield from member.add(codes, ring, "masked")
+        total = yield from settling(member.add(codes, ring, "masked"), member.state)
         return Outcome(self.aggregate(total, maximum, round), self.protocol.public(gathering), member.state)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
@@ -112,11 +121,12 @@ class SGA(Scheme):
         """The mean of all clients, in every entry."""
         return dense(self.decode(observation))
 
-    def pooled(self, round: Round) -> int:
-        """All of the round's."""
-        return len(round.clients)
+    @property
+    def sums_only(self) -> bool:
+        """That is what masks are for."""
+        return True
 
-    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+    def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """A fellow client's own upload is masked as well: what it takes out of the sum is what it masked (`seen`)."""
         return reply
 
@@ -168,6 +178,17 @@ class SGA(Scheme):
     def brought(self, own: Own, observation: Observation) -> Tensor:
         """The values that a fellow client has masked, shape (K,)."""
         return observation.round.layout.flatten(own.update)
+
+
+def settling(half: ClientHalf[Total], state: State) -> ClientHalf[Total]:
+    """The half of a client that goes into its next round with this state as soon as its masked codes have arrived."""
+    send = next(half)
+    while True:
+        reply = yield replace(send, settled=state)
+        try:
+            send = half.send(reply)
+        except StopIteration as stop:
+            return stop.value
 
 
 def told_maximum(tensors: Tensors, where: str) -> float:

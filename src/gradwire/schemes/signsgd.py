@@ -19,7 +19,7 @@ from gradwire.schemes.constraints import Signs
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme
+from gradwire.schemes.scheme import Scheme, exactly
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
 
 
@@ -37,7 +37,7 @@ class SignSGD(Scheme):
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The residual e ← 0, as one flat vector."""
-        return {"residual": torch.zeros(layout.size)} if self.error_feedback else {}
+        return {"residual": torch.zeros(layout.size, dtype=layout.dtype)} if self.error_feedback else {}
 
     @property
     def feeds_back(self) -> bool:
@@ -48,20 +48,21 @@ class SignSGD(Scheme):
         """Send sign(g) and receive the vote; or send sign(p) and ‖p‖₁/d and receive the mean."""
         layout = round.layout
         if not self.error_feedback:
-            reply = yield Send("signs", {"signs": encode(layout.flatten(update))})
+            reply = yield Send("signs", {"signs": encode(layout.flatten(update))}, settled=private)
             return Outcome(layout.unflatten(signs(reply, layout.size)), public, private)
         p = layout.flatten(update) + private["residual"]
-        sent = {"signs": encode(p), "scales": torch.stack([part.abs().mean() for part in parts(p, layout)])}
-        reply = yield Send("signs", sent)
-        residual = p - scaled(sent, layout)
-        return Outcome(layout.unflatten(reply["dense"]), public, {**private, "residual": residual})
+        scales = [part.abs().sum() / max(1, len(part)) for part in parts(p, layout)]
+        sent = {"signs": encode(p), "scales": torch.stack(scales)}
+        state = {**private, "residual": p - scaled(sent, layout)}
+        reply = yield Send("signs", sent, settled=state)
+        return Outcome(layout.unflatten(reply["dense"]), public, state)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Reply with the majority's signs, or with the mean of the scaled ones."""
         uploads = yield None
         layout = round.layout
         if self.error_feedback:
-            total = torch.zeros(layout.size)
+            total = torch.zeros(layout.size, dtype=layout.dtype)
             for tensors in uploads.values():
                 total += scaled(tensors, layout)
             aggregate = total.div_(len(uploads))
@@ -71,6 +72,14 @@ class SignSGD(Scheme):
             yield Send("signs", voted)
             aggregate = signs(voted, layout.size)
         return Outcome(layout.unflatten(aggregate), public, {})
+
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """A bit an entry, and with error feedback a scale a tensor."""
+        layout = round.layout
+        signs = {"signs": (bits.packed_size(layout.size, 1),)}
+        exactly({name: t for name, t in tensors.items() if name != "scales"}, signs, torch.uint8)
+        scales = {"scales": (len(layout.shapes),)} if self.error_feedback else {}
+        exactly({name: t for name, t in tensors.items() if name == "scales"}, scales, layout.dtype)
 
     def decode(self, observation: Observation) -> Update:
         """±1 an entry, or ± the tensor's scale; 0 where a fellow client cannot tell."""
@@ -89,7 +98,7 @@ class SignSGD(Scheme):
             return dense(decoded)
         return {name: [Signs(tensor[None])] for name, tensor in decoded.items()}
 
-    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+    def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """With error feedback the others' mean; of a vote, what their majority was, wherever it can be told.
 
         A reply unlike one's own vote was the others' doing. A reply like one's own, where the coin would have

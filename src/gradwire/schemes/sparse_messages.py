@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gradwire.errors import WireError
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
@@ -33,6 +34,13 @@ class SparseMessages(Scheme):
         yield Send("entries", self.write(average))
         return Outcome(average.update(round.layout), public, {})
 
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """Values of the layout's dtype at positions within the model."""
+        sent = self.read(tensors, round.layout.size)
+        if sent.values.dtype != round.layout.dtype or sent.values.ndim != 1:
+            kind = f"shape {tuple(sent.values.shape)} of {sent.values.dtype}"
+            raise WireError(f"'values' holds {kind}; a vector of {round.layout.dtype} was due")
+
     def decode(self, observation: Observation) -> Update:
         """The sent entries, and zero elsewhere."""
         return self._sent(observation).update(observation.round.layout)
@@ -41,7 +49,7 @@ class SparseMessages(Scheme):
         """The sent entries alone: where nothing was sent, nothing is known."""
         return supports(self._sent(observation), observation.round.layout)
 
-    def others(self, reply: Tensors, own: Tensors, round: Round) -> Tensors:
+    def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean of what the others sent: the reply less this client's part, where anything is left."""
         n, size = len(round.clients), round.layout.size
         others = (n * self.read(reply, size).dense() - self.read(own, size).dense()) / (n - 1)

@@ -45,7 +45,7 @@ class Sparsifier(Scheme):
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The residual e ← 0, as one flat vector."""
-        return {"residual": torch.zeros(layout.size)} if self.error_feedback else {}
+        return {"residual": torch.zeros(layout.size, dtype=layout.dtype)} if self.error_feedback else {}
 
     @property
     def feeds_back(self) -> bool:

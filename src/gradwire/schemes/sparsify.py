@@ -41,7 +41,7 @@ class Sparsify(SparseMessages):
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send the largest entries."""
         layout = round.layout
-        reply = yield Send("entries", self.write(self.kept.choose(layout.flatten(update), layout)))
+        reply = yield Send("entries", self.write(self.kept.choose(layout.flatten(update), layout)), settled=private)
         return Outcome(self.read(reply, layout.size).update(layout), public, private)
 
     def write(self, entries: Sparse) -> Tensors:

@@ -30,11 +30,13 @@ SCHEMES: Mapping[str, type[Scheme]] = {
 }
 
 
-def parse(spec: str) -> Scheme:
+def parse(spec: str | Scheme) -> Scheme:
     """The scheme with this spec, such as `powersgd:rank=4`, `topk:ratio=0.01,per=model` or `powersgd:rank=4+sga`.
 
     Raises:
         GradwireError: an unknown scheme or parameter, a value that does not fit, or schemes that do not compose.
     """
+    if isinstance(spec, Scheme):
+        return spec
     first, *rest = (spec_syntax.read("scheme", part, SCHEMES) for part in spec.split("+"))
     return reduce(compose, rest, first)

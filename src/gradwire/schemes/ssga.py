@@ -18,7 +18,7 @@ from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import check_positive
 from gradwire.schemes.selection import largest
-from gradwire.schemes.sga import SGA, magnitude, told_maximum
+from gradwire.schemes.sga import SGA, magnitude, settling, told_maximum
 from gradwire.schemes.sparse import Sparse, supports
 from gradwire.secure.byte_tensors import part
 from gradwire.secure.identity import Gathering
@@ -62,7 +62,7 @@ class SSGA(SGA):
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """A signing key, and R ← 0, flat."""
-        zero = {"residual": torch.zeros(layout.size)} if self.residual else {}
+        zero = {"residual": torch.zeros(layout.size, dtype=layout.dtype)} if self.residual else {}
         return {**super().private_state(layout, secret), **zero}
 
     @property
@@ -80,10 +80,10 @@ class SSGA(SGA):
         reply = {**reply, **((yield Send("offer", offer)) if offer else {})}  # 9
         union, maximum = self.agreed(reply, round)  # 10
         codes = ring.encode(summed[union], maximum, member.seat, self.randomness(round, member.seat))
-        total = yield from member.add(codes, ring, "masked")  # 12 and 13
         kept = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
-        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size)
         state = {**member.state, **accumulated, **kept}
+        total = yield from settling(member.add(codes, ring, "masked"), state)  # 12 and 13
+        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size)
         return Outcome(aggregate.update(round.layout), self.protocol.public(gathering), state)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:

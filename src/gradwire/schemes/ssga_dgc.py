@@ -15,8 +15,8 @@ from torch import Tensor
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.round import State
-from gradwire.schemes.scheme import check_corrected
 from gradwire.schemes.ssga import SSGA
+from gradwire.wire import Need
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class SSGADGC(SSGA):
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
 
-    def check_local(self, local: bool, weighted: bool = False) -> None:
-        """Refuse what local steps changed: momentum correction is of gradients, and local steps have their own."""
-        check_corrected(self.name, local)
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Single gradients too, whose momentum it corrects."""
+        return super().needs | {Need.SINGLE_GRADIENT}
 
     @property
     def feeds_back(self) -> bool:
@@ -47,7 +48,7 @@ class SSGADGC(SSGA):
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """As SSGA, and u ← 0."""
-        return {**super().private_state(layout, secret), "momentum": torch.zeros(layout.size)}
+        return {**super().private_state(layout, secret), "momentum": torch.zeros(layout.size, dtype=layout.dtype)}
 
     def accumulate(self, gradient: Update, private: State, layout: Layout) -> tuple[Tensor, State]:
         """u_t = γ·u_{t−1} + ∇_t (line 7), then R_t = R_{t−1} + u_t (line 8)."""

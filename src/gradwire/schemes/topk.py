@@ -31,10 +31,10 @@ class TopK(Sparsifier, SparseMessages):
         if private:
             delta = delta + private["residual"]
         kept = self.choose(delta, round.layout)
-        reply = yield Send("entries", self.write(kept))
+        state = {**private, **({"residual": delta.index_fill_(0, kept.indices, 0)} if private else {})}
+        reply = yield Send("entries", self.write(kept), settled=state)
         aggregate = self.read(reply, round.layout.size)
-        residual = {"residual": delta.index_fill_(0, kept.indices, 0)} if private else {}
-        return Outcome(aggregate.update(round.layout), public, {**private, **residual})
+        return Outcome(aggregate.update(round.layout), public, state)
 
     def choose(self, vector: Tensor, layout: Layout) -> Sparse:
         """The entries of a flat update, shape (size,), that are sent."""

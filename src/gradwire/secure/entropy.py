@@ -1,9 +1,9 @@
-"""Where secrets come from: the system's generator, and nothing else unless a test says so loudly."""
+"""Where secrets come from: the system's generator, or a key that was drawn from it before."""
 
 import secrets
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -21,6 +21,24 @@ _source: ContextVar[Callable[[int], bytes]] = ContextVar("source", default=secre
 def random_bytes(count: int) -> bytes:
     """`count` bytes that nobody else can know."""
     return _source.get()(count)
+
+
+def drawing_from(key: bytes) -> Callable[[], AbstractContextManager[None]]:
+    """Contexts, one after another, in which secrets come from the stream of one secret key (AES-256 in counter mode).
+
+    Whoever saves the key can draw the same secrets again: a session that is resumed must not draw others.
+    """
+    stream = Cipher(algorithms.AES(derive(key, "entropy")), modes.CTR(bytes(16))).encryptor()
+
+    @contextmanager
+    def source() -> Iterator[None]:
+        token = _source.set(lambda count: stream.update(bytes(count)))
+        try:
+            yield
+        finally:
+            _source.reset(token)
+
+    return source
 
 
 @contextmanager

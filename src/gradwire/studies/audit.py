@@ -103,11 +103,11 @@ def _of_sums(problem: Problem) -> Iterator[str]:
     Running statistics cross the wire beside it, each client's own.
     """
     view, several = problem.view, len(problem.clients)
-    scheme, seen = observation(view)
+    scheme, _ = observation(view)
     if several > 1:
         whose = f"the images of all {several} clients are sought and scored, for a mean does not tell whose is whose"
         yield f"{view.scheme}, adaptive: {whose}"
-    if scheme.pooled(seen.round) > 1 and view.buffers is not None:
+    if scheme.sums_only and view.buffers is not None:
         yield f"{view.scheme} hides single updates; batch norm's running statistics are sent beside it in the clear"
 
 

@@ -15,7 +15,7 @@ from gradwire.progress import Progress
 from gradwire.schemes import State, parse
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.training import TrainingState, TrainSettings, begin, capture, train
-from gradwire.training.rounds import capture_rounds
+from gradwire.training.capture import capture_rounds
 from gradwire.wire import View
 
 
@@ -127,7 +127,8 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
 def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[AuditCell]:
     """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
     views = [_views(settings, situation, victims, victim) for victim in range(settings.samples)]
-    notes = parse(situation.scheme).notes(situation.private) if situation.private else ()
+    accounting = parse(situation.scheme).accounting
+    notes = accounting.notes(situation.private) if accounting and situation.private else ()
     for knowledge in settings.knows:
         for victim, seen in enumerate(views):
             yield AuditCell(situation.scheme, knowledge, victim, joint(seen, knowledge, salt=victim), notes)

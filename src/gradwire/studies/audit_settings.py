@@ -7,6 +7,7 @@ from gradwire.attacks.inversion import KNOWLEDGE, InversionAttack, Knowledge, Pu
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import parse
+from gradwire.wire import Need, check_carrier
 from gradwire.wire.view import Mode
 
 RANKS = (1, 2, 4, 8)
@@ -102,7 +103,8 @@ class AuditSettings:
         self._check_work()
         check_device(self.device)
         for spec in self.schemes:
-            parse(spec).check_local(self.local_steps > 0)
+            lacks = Need.SINGLE_GRADIENT if self.local_steps else Need.LOCAL_UPDATE
+            check_carrier(spec, parse(spec).needs, "this audit", set(Need) - {lacks})
         for name in self.attacks:
             self.attack(name)
 

@@ -9,9 +9,9 @@ import torch
 from gradwire import data, models
 from gradwire.attacks.inversion import ATTACKING, pose
 from gradwire.errors import GradwireError
-from gradwire.integrations.recording import Recording
 from gradwire.progress import Progress, part, silent
 from gradwire.report.audit.pictures import contact_sheet
+from gradwire.rounds.recording import load
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
 from gradwire.studies.audit_settings import AuditSettings
@@ -39,7 +39,8 @@ def audit_recording(
     Raises:
         GradwireError: a transcript of another model, labels that are not one an image, settings that cannot be met.
     """
-    recording = Recording.load(path)
+    rounds = load(path)
+    recording = rounds[max(rounds)]
     dataset = data.load(settings.data, settings.split)
     if labels and len(labels) != settings.batch:
         raise GradwireError(f"{len(labels)} labels for a batch of {settings.batch}; give --label once an image")
@@ -49,8 +50,10 @@ def audit_recording(
     view = recording.view(model.to(settings.device), (settings.batch, *shape), known, mode=settings.mode)
     problems = {knowledge: pose(view, knowledge) for knowledge in settings.knows}
     run = RunFolder.create(out, "audit", COLUMNS)
-    note = f"Attacked: worker {recording.victim} in step {recording.round}, recorded in {path}."
-    run.configure("audit", asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}, [note])
+    note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
+    run.configure(
+        "audit", asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}, [note, *recording.notes]
+    )
     pictures = {}
     total = settings.iterations * len(problems)
     for number, name in enumerate(settings.attacks):

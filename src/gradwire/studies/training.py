@@ -11,7 +11,7 @@ from gradwire.metrics.energy import Meter
 from gradwire.progress import Progress, silent
 from gradwire.report import TRAIN_COLUMNS
 from gradwire.runs import CHECKPOINT, RunFolder, check_place
-from gradwire.schemes import Layout, check_collective, parse
+from gradwire.schemes import Layout, parse
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.wire import Collective, InProcess, ParameterServer, Transcript, Transport
 from gradwire.wire.rendezvous import agree
@@ -50,7 +50,10 @@ def run_training(
     if eval_every < 1:
         raise GradwireError(f"eval_every is {eval_every}; it must be at least 1")
     check_place(out, resume)
-    parse(settings.scheme).check_rounds(settings.rounds)
+    scheme = parse(settings.scheme)
+    if scheme.least_rounds >= settings.rounds > 0:
+        short = f"{scheme.spec} warms up for {scheme.least_rounds} rounds and the run has {settings.rounds}"
+        raise GradwireError(f"{short}: nothing would be compressed; it must have more")
     dataset, held_out = data.load(data_name, "train"), data.load(data_name, "test")
     partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)  # before there is a folder
     model = models.build(model_name, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, settings.seed)
@@ -114,15 +117,12 @@ def run_training(
 
 def _check_processes(settings: TrainSettings, transport: Collective, resumed: bool) -> None:
     """Refuse what clients in processes of their own cannot do."""
-    scheme = parse(settings.scheme)
     if settings.cohort < settings.clients:
         raise GradwireError(f"sample is {settings.sample}; processes that train together all take part in each round")
     if settings.drop_clients:
         raise GradwireError(f"drop_clients is {settings.drop_clients}; clients vanish only where one process plays all")
-    if not isinstance(transport, ParameterServer):
-        check_collective(scheme)
-    elif resumed:
-        raise GradwireError(f"--resume: keys of {scheme.spec} stay with their processes, so there is no checkpoint")
+    if isinstance(transport, ParameterServer) and resumed:
+        raise GradwireError(f"--resume: keys of {settings.scheme} stay with their processes, so there is no checkpoint")
 
 
 def _folder(out: str | Path | None, resume: str | Path | None, round: int) -> RunFolder:
@@ -144,5 +144,6 @@ def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
         notes.append(f"{state.short} rounds were skipped, for too few clients were left.")
     if state.skipped:
         notes.append(f"{state.skipped} rounds were skipped, for a gradient was not finite.")
-    notes += parse(settings.scheme).notes(state.private)
+    accounting = parse(settings.scheme).accounting
+    notes += accounting.notes(state.private) if accounting else ()
     return notes

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from gradwire.seeds import generator
-from gradwire.training.settings import TrainSettings
+from gradwire.training.client import Descent
+from gradwire.training.settings import TrainSettings, learning_rate
 from gradwire.wire import client
 
 
@@ -19,30 +20,43 @@ def sampled(settings: TrainSettings, round: int) -> tuple[int, ...]:
     return tuple(sorted(order[: settings.sample].tolist()))
 
 
-def plan(settings: TrainSettings, client: str, examples: int, round: int) -> list[Tensor]:
-    """What a client of so many examples uses in each step of a round: positions among them.
+def descents(settings: TrainSettings, client: str, examples: int, round: int) -> Descent:
+    """What a client of so many examples does in a round.
 
     A number of steps goes on through the data where the round before left off, as if there had been no rounds that
-    the client was not in. Epochs are whole ones, each in a new order; their last batch may be smaller.
+    the client was not in. Epochs are whole ones, each in a new order; their last batch may be smaller, or is left out.
     """
     every = torch.arange(examples)
     if settings.local_epochs is None:
         steps = settings.local_steps or 1
         numbers = range(round * steps, (round + 1) * steps)
-        return [batch_indices(every, client, number, settings.batch_size, settings.seed) for number in numbers]
-    epochs = range(round * settings.local_epochs, (round + 1) * settings.local_epochs)
-    orders = (_epoch(every, client, epoch, settings.seed) for epoch in epochs)
-    return [batch for order in orders for batch in order.split(settings.batch_size)]
+        batches = [batch_indices(every, client, number, settings.batch_size, settings.seed) for number in numbers]
+        epochs = [number // (examples // len(batches[0])) for number in numbers]
+    else:
+        whole = range(round * settings.local_epochs, (round + 1) * settings.local_epochs)
+        sizes = step_sizes(settings, examples)[: _epoch_steps(settings, examples)]
+        used = sum(sizes)
+        batches = [batch for e in whole for batch in _epoch(every, client, e, settings.seed)[:used].split(sizes)]
+        epochs = [epoch for epoch in whole for _ in sizes]
+    rate = learning_rate(settings, round)
+    if not settings.local:
+        return Descent(batches, epochs, local=False)
+    return Descent(batches, epochs, rate, settings.momentum, settings.weight_decay)
 
 
-def epochs(settings: TrainSettings, examples: int, round: int) -> list[int]:
-    """Which of the client's passes over its data each step of `plan` belongs to: in one, no example is used twice."""
+def step_sizes(settings: TrainSettings, examples: int) -> list[int]:
+    """Examples in each step that a client of so many takes in a round."""
     size = min(settings.batch_size, examples)
     if settings.local_epochs is None:
-        steps = settings.local_steps or 1
-        return [number // (examples // size) for number in range(round * steps, (round + 1) * steps)]
-    whole = range(round * settings.local_epochs, (round + 1) * settings.local_epochs)
-    return [epoch for epoch in whole for _ in range(-(-examples // size))]
+        return [size] * (settings.local_steps or 1)
+    sizes = [size] * (examples // size)
+    if examples % size and not settings.drop_last:
+        sizes.append(examples % size)
+    return sizes * settings.local_epochs
+
+
+def _epoch_steps(settings: TrainSettings, examples: int) -> int:
+    return len(step_sizes(settings, examples)) // (settings.local_epochs or 1)
 
 
 def batch_indices(shard: Tensor, client: str, round: int, batch_size: int, seed: int) -> Tensor:

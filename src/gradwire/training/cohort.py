@@ -9,28 +9,30 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from gradwire.data import Dataset
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, Scheme, State
+from gradwire.schemes import Contribution, Layout, Round, Scheme, State
 from gradwire.seeds import number
-from gradwire.training.batches import epochs, plan
-from gradwire.training.contribution import Contribution, contribution, drawing
-from gradwire.training.local import Descent
-from gradwire.training.optimizer import learning_rate
-from gradwire.training.settings import TrainSettings
+from gradwire.training.client import Computation, Descent, carried_buffers, contribution, drawing
 from gradwire.training.stack import Networks, Stack, busy, descend, stack
 
 T = TypeVar("T")
 
 
+class Examples(Protocol):
+    """What clients' examples are taken from: a data set, or batches that are given."""
+
+    def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """Images in [0, 1], shape (B, C, H, W), and labels, int64, shape (B,)."""
+
+
 @dataclass(frozen=True)
 class CohortPlan:
-    """How a cohort trains.
+    """How a round's clients train.
 
     Attributes:
         stacks: what runs clients' networks as one batch, one for each that run at a time; none: one client after
@@ -49,32 +51,43 @@ LIMITS = {"cpu": 1 << 26}
 ELSEWHERE = 1 << 32
 
 
-def way(
-    settings: TrainSettings, scheme: Scheme, model: nn.Module, dataset: Dataset, shards: Sequence[Tensor], count: int
+def cohort_plan(
+    scheme: Scheme,
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    steps: Sequence[Sequence[int]],
+    count: int,
+    local: bool,
+    how: Computation,
+    device: str = "cpu",
 ) -> CohortPlan:
-    """The faster way for this model and device; it depends on shapes alone, so that a seed gives the same table.
+    """The fastest plan for this model and device; it depends on shapes alone, so that a seed gives the same table.
 
     Args:
+        shape: of an image.
+        steps: the numbers of examples in each client's steps.
         count: clients of a round that train in this process.
+        local: whether they take steps of their own.
     """
-    half = settings.precision == "bf16"
+    half = how.precision == "bf16"
     if half and scheme.step_hook is not None:
-        raise GradwireError(f"precision is 'bf16'; {scheme.name} has a say in each step, for which it must be 'fp32'")
+        raise GradwireError(f"precision is 'bf16'; {scheme.name} has a hand in each step, for which it must be 'fp32'")
     products = ("clients' forward and backward products are in bfloat16",) if half else ()
-    if count == 1 or not settings.local:
+    if count == 1 or not local or not how.ordinary:
         # One gradient each: copying the parameters for every client would cost as much as the step.
         return CohortPlan(notes=products)
     alone = "clients train one after another"
     if scheme.step_hook is not None:
-        return CohortPlan(notes=(f"{alone}: {scheme.name} has a say in each step",))
-    kind = torch.device(settings.device).type
-    build = partial(stack, model, dataset.shape, ragged=_ragged(settings, shards), device=settings.device)
-    engine = replace(build(), precision=settings.precision)
+        return CohortPlan(notes=(f"{alone}: {scheme.name} has a hand in each step",))
+    kind = torch.device(device).type
+    ragged = any(each != steps[0] for each in steps) or len(set(steps[0])) > 1
+    build = partial(stack, model, shape, ragged=ragged, device=device)
+    engine = replace(build(), precision=how.precision)
     if engine.path == "plain":
         return CohortPlan(notes=(alone + "".join(f"; {r}" for r in engine.reasons), *products))
     # One network that keeps a core busy gains nothing from others beside it; small ones gain more from being one batch
     # over all cores than from a core of their own, whose threads wait for each other at every small operation.
-    alone_on_core = kind == "cpu" and busy(model, dataset.shape)
+    alone_on_core = kind == "cpu" and busy(model, shape)
     cores = torch.get_num_threads() if alone_on_core and engine.draws_apart else 1
     limit = LIMITS.get(kind, ELSEWHERE) // (4 * Layout.of_model(model).size)
     size = 1 if alone_on_core else max(1, min(count, limit))
@@ -82,75 +95,71 @@ def way(
     batch = f"{size} at a time, as one batch" if size > 1 else "one at a time"
     each = f", on each of {cores} cores" if cores > 1 else ""
     note = f"clients train {batch}{each}, by the {engine.path} path"
-    others = [replace(build(path=engine.path), precision=settings.precision) for _ in range(cores - 1)]
+    others = [replace(build(path=engine.path), precision=how.precision) for _ in range(cores - 1)]
     return CohortPlan((engine, *others), size, (note, *products))
-
-
-def _ragged(settings: TrainSettings, shards: Sequence[Tensor]) -> bool:
-    """Whether clients differ in their numbers of steps, or steps in their numbers of examples."""
-    lengths = [[len(batch) for batch in plan(settings, "", len(shard), 0)] for shard in shards]
-    return any(each != lengths[0] for each in lengths) or len(set(lengths[0])) > 1
 
 
 def contributions(
     model: nn.Module,
-    settings: TrainSettings,
-    scheme: Scheme,
-    dataset: Dataset,
+    examples: Examples,
     shards: Mapping[str, Tensor],
+    descents: Mapping[str, Descent],
+    scheme: Scheme,
     private: Mapping[str, State],
     round: Round,
-    chosen: CohortPlan,
+    plan: CohortPlan,
+    how: Computation,
+    device: str = "cpu",
 ) -> dict[str, Contribution]:
-    """What each of these clients (party → positions of its examples) comes to the round's exchange with."""
-    rate = learning_rate(settings, round.index)
-    work = {
-        party: Descent(
-            plan(settings, party, len(shard), round.index),
-            epochs(settings, len(shard), round.index),
-            rate,
-            settings.momentum,
-            settings.weight_decay,
-        )
-        for party, shard in shards.items()
-    }
+    """What each of these clients comes to the round's exchange with.
+
+    Args:
+        shards: party → positions of its examples; `descents`, what it does with them.
+        private: the clients' states before the round.
+
+    Raises:
+        GradwireError: as `contribution`.
+    """
 
     def alone(party: str) -> Contribution:
-        shard, own = shards[party], private[party]
-        used = shard if settings.local else shard[work[party].plan[0]]
-        images, labels = (tensor.to(settings.device) for tensor in dataset.batch(used))
-        steps, size = work[party] if settings.local else None, len(shard)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            return contribution(model, images, labels, scheme, party, own, round, steps, examples=size, finite=False)
+        shard, descent = shards[party], descents[party]
+        used = shard
+        if not descent.local:
+            used, descent = shard[descent.plan[0]], replace(descent, plan=[torch.arange(len(descent.plan[0]))])
+        images, labels = (tensor.to(device) for tensor in examples.batch(used))
+        return contribution(model, images, labels, scheme, party, private[party], round, descent, how, len(shard))
 
-    def together(lot: Sequence[str], engine: Stack) -> dict[str, Contribution]:
-        seeds = [number("training", round.seed, round.index, party) for party in lot] if engine.draws_apart else []
-        with nullcontext() if seeds else drawing(number("training", round.seed, round.index, *lot), settings.device):
-            came = _together(model, dataset, [shards[p] for p in lot], [work[p] for p in lot], seeds, engine)
-        return {party: Contribution(*each, private[party]) for party, each in zip(lot, came, strict=True)}
+    def together(group: Sequence[str], engine: Stack) -> dict[str, Contribution]:
+        seeds = [number("training", round.seed, round.index, party) for party in group] if engine.draws_apart else []
+        with nullcontext() if seeds else drawing(number("training", round.seed, round.index, *group), device):
+            came = _together(model, examples, [shards[p] for p in group], [descents[p] for p in group], seeds, engine)
+        return {
+            party: Contribution(update, private[party], buffers, loss=loss)
+            for party, (loss, update, buffers) in zip(group, came, strict=True)
+        }
 
     parties = list(shards)
-    if not chosen.stacks:
+    if not plan.stacks:
         return {party: alone(party) for party in parties}
-    lots = [parties[start : start + chosen.size] for start in range(0, len(parties), chosen.size)]
-    return {party: came for lot in _spread(together, lots, chosen.stacks) for party, came in lot.items()}
+    groups = [parties[start : start + plan.size] for start in range(0, len(parties), plan.size)]
+    return {party: came for group in _spread(together, groups, plan.stacks) for party, came in group.items()}
 
 
 def _spread(
-    together: Callable[[Sequence[str], Stack], T], lots: Sequence[Sequence[str]], stacks: Sequence[Stack]
+    together: Callable[[Sequence[str], Stack], T], groups: Sequence[Sequence[str]], stacks: Sequence[Stack]
 ) -> list[T]:
-    """What comes of each lot of clients; as many at a time as there are stacks, each in a thread with one core."""
+    """The results of each group of clients; as many at a time as there are stacks, each in a thread with one core."""
     count = len(stacks)
     if count == 1:
-        return [together(lot, stacks[0]) for lot in lots]
-    threads, dealt = torch.get_num_threads(), [lots[first::count] for first in range(count)]
+        return [together(group, stacks[0]) for group in groups]
+    threads, dealt = torch.get_num_threads(), [groups[first::count] for first in range(count)]
     try:
         with ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, 1)) as pool:
-            # Which stack runs a lot is decided beforehand: a seed has to give the same table twice.
-            each = list(pool.map(lambda own, engine: [together(lot, engine) for lot in own], dealt, stacks))
+            # Which stack runs a group is decided beforehand: a seed has to give the same table twice.
+            each = list(pool.map(lambda own, engine: [together(group, engine) for group in own], dealt, stacks))
     finally:
         torch.set_num_threads(threads)
-    return [each[index % count][index // count] for index in range(len(lots))]
+    return [each[index % count][index // count] for index in range(len(groups))]
 
 
 Came = tuple[float, dict[str, Tensor], dict[str, Tensor]]
@@ -159,7 +168,7 @@ Came = tuple[float, dict[str, Tensor], dict[str, Tensor]]
 
 def _together(
     model: nn.Module,
-    dataset: Dataset,
+    examples: Examples,
     shards: Sequence[Tensor],
     work: Sequence[Descent],
     seeds: Sequence[int],
@@ -178,7 +187,7 @@ def _together(
     for where, counted in zip(*_batches(shards, [each.plan for each in work]), strict=True):
         width = int(counted.sum(1).max())
         where, counted = where[:, :width], counted[:, :width]
-        images, labels = (tensor.to(device).unflatten(0, where.shape) for tensor in dataset.batch(where.flatten()))
+        images, labels = (tensor.to(device).unflatten(0, where.shape) for tensor in examples.batch(where.flatten()))
         full, counts = bool(counted.all()), counted.sum(1).to(device)
         slopes = engine.slopes(networks, images, labels, None if full else counted.to(images))
         active = None if full else counts > 0
@@ -186,8 +195,9 @@ def _together(
         total, seen = total + slopes.losses * counts, seen + counts
     losses, before = (total / seen).tolist(), dict(model.named_parameters())
     sent = {name: (before[name].detach() - after).cpu() for name, after in networks.parameters.items()}
+    carried = {name: networks.buffers[name].cpu() for name in carried_buffers(model)}
     return [
-        (loss, {n: t[i] for n, t in sent.items()}, {n: b[i] for n, b in networks.buffers.items()})
+        (loss, {n: t[i] for n, t in sent.items()}, {n: b[i] for n, b in carried.items()})
         for i, loss in enumerate(losses)
     ]
 

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from math import isfinite, nan
 
 import torch
@@ -10,31 +12,64 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError, TooFewError
-from gradwire.schemes import Layout, Round, Update, initial_states, parameters, parse
+from gradwire.rounds import run_round
+from gradwire.rounds.recording import RecordedRound, Recorder
+from gradwire.schemes import (
+    Contribution,
+    Layout,
+    Round,
+    Scheme,
+    Update,
+    Weights,
+    adapted,
+    initial_states,
+    parameters,
+    parse,
+)
+from gradwire.seeds import generator
 from gradwire.training import optimizer
-from gradwire.training.batches import sampled
-from gradwire.training.buffers import Buffers, average, running_statistics, share
-from gradwire.training.cohort import CohortPlan, contributions, way
-from gradwire.training.dropouts import exposed
+from gradwire.training.batches import descents, sampled, step_sizes
+from gradwire.training.client import Computation, carried_buffers
+from gradwire.training.cohort import CohortPlan, cohort_plan, contributions
 from gradwire.training.gradient import in_mode
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
-from gradwire.training.weights import notes, scaled, told, weight
-from gradwire.wire import InProcess, Transcript, Transport, client
+from gradwire.wire import ClientHalf, InProcess, Need, Transcript, Transport, check_carrier, client, drop_out
+from gradwire.wire.protocol import T
+from gradwire.wire.view import LocalWork
+
+
+def offers(settings: TrainSettings, carrier: Transport) -> frozenset[Need]:
+    """What a run with these settings offers a scheme over this carrier."""
+    lacks = {Need.SINGLE_GRADIENT} if settings.local else {Need.LOCAL_UPDATE}
+    if settings.average == "weighted":
+        lacks.add(Need.EQUAL_WEIGHTS)
+    return frozenset(carrier.offers - lacks)
+
+
+def check(settings: TrainSettings, carrier: Transport) -> Scheme:
+    """The scheme of a run, if the run offers what it needs.
+
+    Raises:
+        GradwireError: it does not; or too few rounds for the scheme to do what it is there for.
+    """
+    scheme = parse(settings.scheme)
+    check_carrier(scheme.spec, scheme.needs, "this run", offers(settings, carrier))
+    return scheme
 
 
 def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None = None) -> TrainingState:
     """The state before the first round. `model` is trained in place, unless the scheme trains a network of its own.
 
     Args:
-        transport: by which clients of other processes are introduced to those of this one, whose private states alone
+        transport: tells clients of other processes the public keys of those of this one, whose private states alone
             it then holds. By default all clients live here.
     """
     transport = transport or InProcess()
-    scheme = parse(settings.scheme)
-    scheme.check_local(settings.local, settings.average == "weighted")
-    model = scheme.adapt(model, settings.seed).to(settings.device)
+    scheme = check(settings, transport)
+    model = adapted(scheme, model, settings.seed).to(settings.device)
     layout = Layout.of_model(model)
+    weighting(settings, scheme, model)
     chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])
     parties = transport.local(tuple(client(i) for i in range(settings.clients)))
     private = initial_states(scheme, layout, parties, settings.seed, transport.share)
@@ -47,6 +82,7 @@ def train(
     dataset: Dataset,
     transport: Transport | None = None,
     after_round: Callable[[TrainingState, float], None] | None = None,
+    recorder: Recorder | None = None,
 ) -> None:
     """Run `state` on to `settings.rounds`.
 
@@ -56,36 +92,80 @@ def train(
         transport: between the clients; by default they all live in this process, and only the last round's messages
             are kept. A process trains the clients that live in it, and has their part of the private state.
         after_round: called with the state and the round's mean training loss.
+        recorder: keeps the latest rounds for an audit; the transport must keep each round's messages.
     """
     shards = partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
     transport = transport or InProcess(Transcript(keep=1))
-    here = len(transport.local(tuple(client(i) for i in sampled(settings, state.round))))
-    chosen = way(settings, parse(settings.scheme), state.model, dataset, shards, here)
-    state.notes = chosen.notes + notes(settings, parse(settings.scheme), Layout.of_model(state.model))
+    plan = planned(state, settings, dataset, shards, transport)
+    state.notes = plan.notes + notes(settings, parse(settings.scheme))
     while state.round < settings.rounds:
         started = time.perf_counter()
-        loss = play_round(state, settings, dataset, shards, transport, chosen)
+        loss = train_round(state, settings, dataset, shards, transport, plan, recorder)
         state.seconds += time.perf_counter() - started
         if after_round is not None:
             after_round(state, loss)
 
 
-def play_round(
+def planned(
     state: TrainingState,
     settings: TrainSettings,
     dataset: Dataset,
     shards: Sequence[Tensor],
     transport: Transport,
-    chosen: CohortPlan,
+) -> CohortPlan:
+    """How this process's clients train.
+
+    Raises:
+        GradwireError: a batch of one example for a network with batch norm, naming the client.
+    """
+    here = len(transport.local(tuple(client(i) for i in sampled(settings, state.round))))
+    steps = [step_sizes(settings, len(shard)) for shard in shards]
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in state.model.modules()):
+        for number, sizes in enumerate(steps):
+            if min(sizes) == 1:
+                wrong = f"{client(number)} has {len(shards[number])} examples, and a batch of one among its steps"
+                raise GradwireError(
+                    f"{wrong}, which batch norm cannot train on; set drop_last, or a least partition size"
+                )
+    how, scheme = computation(settings), parse(settings.scheme)
+    return cohort_plan(scheme, state.model, dataset.shape, steps, here, settings.local, how, settings.device)
+
+
+def computation(settings: TrainSettings) -> Computation:
+    """How the clients of a run compute. Gradients that are not finite are told to all before anything is sent."""
+    return Computation(precision=settings.precision, finite=False)
+
+
+def train_round(
+    state: TrainingState,
+    settings: TrainSettings,
+    dataset: Dataset,
+    shards: Sequence[Tensor],
+    transport: Transport,
+    plan: CohortPlan,
+    recorder: Recorder | None = None,
 ) -> float:
     """One round; the mean of the clients' losses (of those that are finite)."""
     members = {client(i): i for i in sampled(settings, state.round)}
-    epoch = int(settings.passes(state.round, len(dataset)))
-    layout, start = Layout.of_model(state.model), parameters(state.model)
-    round = Round(state.round, tuple(members), settings.seed, layout, epoch, start)
+    scheme = parse(settings.scheme)
+    round = Round(
+        state.round,
+        tuple(members),
+        settings.seed,
+        Layout.of_model(state.model),
+        int(settings.passes(state.round, len(dataset))),
+        parameters(state.model),
+        weighting(settings, scheme, state.model),
+    )
     own = {party: shards[members[party]] for party in transport.local(round.clients)}
-    scheme, carried = parse(settings.scheme), running_statistics(state.model)
-    came = contributions(state.model, settings, scheme, dataset, own, state.private, round, chosen)
+    public = state.public
+    if recorder is not None:
+        recorder.begin(_facts(settings, scheme, round, next(iter(own))), state.model)
+    work = {party: descents(settings, party, len(shard), state.round) for party, shard in own.items()}
+    how, device = computation(settings), settings.device
+    came = contributions(state.model, dataset, own, work, scheme, state.private, round, plan, how, device)
+    weights = {party: len(shard) * settings.clients / len(dataset) for party, shard in own.items()}
+    came = {party: replace(brought, weight=weights[party]) for party, brought in came.items()}
     reported = {}
     for party, brought in came.items():
         finite = all(map(_finite, brought.update.values()))
@@ -97,15 +177,65 @@ def play_round(
     if broken:
         state.skipped += 1
     else:
-        state.private |= {party: brought.private for party, brought in came.items()}
-        statistics = {p: {name: each.buffers[name].cpu() for name in carried} for p, each in came.items()}
-        weights: dict[str, float] = {}
-        if settings.average == "weighted":
-            weights = {party: weight(len(shard), settings.clients, len(dataset)) for party, shard in own.items()}
-        _exchange(state, settings, {p: each.update for p, each in came.items()}, weights, statistics, round, transport)
+        _exchange(state, settings, scheme, came, round, transport)
+        if recorder is not None:
+            recorder.add(round.index, tuple(transport.transcript.messages(round.index)), public)
     state.round += 1
     losses = [loss for report in reports.values() if isfinite(loss := float(report["loss"]))]
     return sum(losses) / len(losses) if losses else nan
+
+
+def weighting(settings: TrainSettings, scheme: Scheme, model: nn.Module) -> Weights:
+    """How the clients of a round count: see `schemes.Round`.
+
+    Where the server sees sums only, telling a weight would undo that. The mean of w·update is then the weighted mean
+    in expectation over samples, and exactly where all clients take part.
+
+    Raises:
+        GradwireError: buffers that could not be weighted as updates are.
+    """
+    if settings.average == "plain":
+        return "equal"
+    partial_rounds = settings.cohort < settings.clients or settings.drop_clients > 0
+    if scheme.sums_only:
+        if partial_rounds and carried_buffers(model):
+            raise GradwireError(
+                f"{scheme.spec} hides how many examples clients have, so that the running statistics of some of them "
+                "cannot be weighted; set average to plain, or take a network without batch norm"
+            )
+        return "scaled"
+    return "told" if partial_rounds else "scaled"
+
+
+def notes(settings: TrainSettings, scheme: Scheme) -> tuple[str, ...]:
+    """What a report has to say where weights are called for, but not told."""
+    if settings.average == "plain" or settings.cohort == settings.clients or not scheme.sums_only:
+        return ()
+    return (
+        f"{scheme.name}: the server sees sums only and is not told how many examples a round's clients have; updates "
+        "are weighted by each client's share of all examples, the weighted mean in expectation over samples",
+    )
+
+
+def _facts(settings: TrainSettings, scheme: Scheme, round: Round, victim: str) -> RecordedRound:
+    """What is public about a round, for its recording."""
+    carried = scheme.feeds_back and round.index > 0
+    return RecordedRound(
+        scheme.spec,
+        round.seed,
+        round.index,
+        round.clients,
+        victim,
+        round.epoch,
+        local_work(settings) if settings.local else None,
+        round.weights,
+        carried,
+    )
+
+
+def local_work(settings: TrainSettings) -> LocalWork:
+    """The local work of a client, as an adversary is told of it."""
+    return LocalWork(settings.local_steps or 1, settings.batch_size, settings.lr, settings.weight_decay)
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -116,56 +246,45 @@ def _finite(tensor: Tensor) -> bool:
 def _exchange(
     state: TrainingState,
     settings: TrainSettings,
-    updates: Mapping[str, Update],
-    weights: Mapping[str, float],
-    statistics: Mapping[str, Buffers],
+    scheme: Scheme,
+    came: Mapping[str, Contribution],
     round: Round,
     transport: Transport,
 ) -> None:
-    """Updates through the scheme into one optimiser step, and the buffers' means into the buffers.
-
-    Args:
-        weights: of the updates; empty where all count alike.
-    """
-    scheme = parse(settings.scheme)
-    updates = {party: scaled(update, weights[party]) if weights else update for party, update in updates.items()}
+    """Contributions through the scheme into one optimiser step, and the buffers' means into the buffers."""
     up, down = transport.transcript.bytes_up, transport.transcript.bytes_down
     before = up(round=round.index), down(round=round.index)
-    halves = {party: scheme.client(g, state.private[party], state.public, round) for party, g in updates.items()}
-    halves = {party: exposed(half, settings, round, party) for party, half in halves.items()}
+    state.private |= {party: brought.private for party, brought in came.items()}
+    result = None
     try:
-        outcomes, served = transport.exchange(halves, scheme.server(state.public, round), round.index)
+        result = run_round(scheme, came, state.public, round, transport, partial(exposed, settings, round))
     except TooFewError:
         if settings.on_few == "stop":
             raise
         state.short += 1
-        state.bytes_up += up(round=round.index) - before[0]
-        state.bytes_down += down(round=round.index) - before[1]
-        return
-    state.dropped += len(halves) - len(outcomes)
-    first = next(iter(outcomes))
-    total = 1.0
-    if weights and told(scheme, round, settings.clients):
-        shares = {party: share({"weight": torch.tensor([weights[party]])}, "weights") for party in outcomes}
-        total = float(transport.exchange(shares, average("weights"), round.index)[0][first]["weight"])
-    averaged: Buffers = {}
-    if statistics[first]:
-        shares = {party: share(statistics[party]) for party in outcomes}
-        averaged = transport.exchange(shares, average(), round.index)[0][first]
     state.bytes_up += up(round=round.index) - before[0]
     state.bytes_down += down(round=round.index) - before[1]
-    # A server of its own may know more than a client: what each of them sent it alone.
-    state.public = outcomes[first].public if served is None else served.public
-    if served is not None:
-        state.notes += tuple(f"round {round.index}: a client was left out: {why}" for why in served.refused.values())
-    state.private |= {party: outcome.private for party, outcome in outcomes.items()}
+    if result is None:
+        return
+    state.dropped += len(result.left_out) - len(result.refused)
+    state.public = result.public
+    state.notes += tuple(f"round {round.index}: a client was left out: {why}" for why in result.refused.values())
+    state.private |= result.private
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad:
-            parameter.grad = outcomes[first].aggregate[name].to(parameter) / total
+            parameter.grad = result.aggregate[name].to(parameter)
     optimizer.step(state.optimizer, settings, round.index)
     with torch.no_grad():
-        for name, value in averaged.items():
+        for name, value in result.buffers.items():
             state.model.get_buffer(name).copy_(value)
+
+
+def exposed(settings: TrainSettings, round: Round, party: str, half: ClientHalf[T]) -> ClientHalf[T]:
+    """The half of a client that may vanish before any of its messages, by a schedule that the seed decides."""
+    if not settings.drop_clients:
+        return half
+    chances = generator("dropouts", settings.seed, round.index, party)
+    return drop_out(half, lambda _: bool(torch.rand((), generator=chances) < settings.drop_clients))
 
 
 def _stop(broken: Sequence[str], updates: Mapping[str, Update], round: Round) -> None:

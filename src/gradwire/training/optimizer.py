@@ -1,20 +1,19 @@
 """The optimiser that every party runs on the aggregated update, and its learning rate round by round."""
 
 from collections.abc import Iterable
-from math import cos, pi
 
 import torch
 from torch import nn
 
 from gradwire.schemes import parse
-from gradwire.training.settings import TrainSettings
+from gradwire.training.settings import TrainSettings, learning_rate
 
 
 def build(settings: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """SGD or Adam. Where clients keep the momentum themselves (DGC, local work), SGD adds none of its own."""
     if settings.local:
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.SGD
-        return kind(parameters, lr=settings.server_lr)
+        return kind(parameters, lr=settings.server_rate)
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     local = parse(settings.scheme).local_momentum > 0
@@ -30,12 +29,5 @@ def build(settings: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.
 def step(optimizer: torch.optim.Optimizer, settings: TrainSettings, round: int) -> None:
     """Step with the rate of this round: it depends on the round alone, so that a resumed run needs no memory of it."""
     for group in optimizer.param_groups:
-        group["lr"] = settings.server_lr if settings.local else learning_rate(settings, round)
+        group["lr"] = settings.server_rate if settings.local else learning_rate(settings, round)
     optimizer.step()
-
-
-def learning_rate(settings: TrainSettings, round: int) -> float:
-    """Of lr: constant, or down to zero along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
-    if settings.schedule == "cosine":
-        return settings.lr * (1 + cos(pi * round / settings.rounds)) / 2
-    return settings.lr

@@ -17,9 +17,9 @@ from gradwire.models import parameter_count
 from gradwire.schemes import parse
 from gradwire.schemes.none import PlainSGD
 from gradwire.training import optimizer
-from gradwire.training.buffers import running_statistics
+from gradwire.training.client import running_statistics
 from gradwire.training.gradient import in_mode
-from gradwire.training.settings import PRECISIONS, Precision, TrainSettings
+from gradwire.training.settings import PRECISIONS, Precision, TrainSettings, learning_rate
 from gradwire.training.stack import Networks, descend, stack
 from gradwire.training.state import TrainingState
 
@@ -170,7 +170,7 @@ def _stacked(
     lot = replace(lot, precision=speed.precision)
     for round, where in enumerate(schedule.to(images.device), states[0].round):
         found = lot.slopes(networks, unit(images[where]), labels[where])
-        rate = optimizer.learning_rate(settings, round)
+        rate = learning_rate(settings, round)
         networks = descend(networks, found, rate, settings.momentum, settings.weight_decay)
         tick()
     _part(networks, states)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import cos, pi
 from typing import Literal
 
 from gradwire.devices import check_device
@@ -36,7 +37,9 @@ class TrainSettings:
         lr: learning rate, `weight_decay`, `momentum` and `nesterov` of the optimiser; under local work, those of the
             clients' SGD, whose momentum begins anew each round. A scheme with a momentum of its own (dgc) replaces
             the optimiser's.
-        server_lr: under local work, the rate of the optimiser, which has no momentum then.
+        server_lr: under local work, the rate of the optimiser, which has no momentum then; by default 1, which is
+            federated averaging. Adam has no such default.
+        drop_last: leave out the last batch of a local epoch, where it is smaller than the others.
         schedule: of lr: "constant", or "cosine": it falls to zero over `rounds`.
         on_nan: what to do when a client's gradient is not finite: "stop", or "skip" the round for all and count it.
         drop_clients: the chance that a client vanishes before any one message of its own, by a schedule that the seed
@@ -57,9 +60,10 @@ class TrainSettings:
     local_epochs: int | None = None
     average: str = "plain"
     lr: float = 0.05
-    server_lr: float = 1.0
+    server_lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 0.0
+    drop_last: bool = False
     optimizer: str = "sgd"
     nesterov: bool = False
     schedule: str = "constant"
@@ -84,10 +88,16 @@ class TrainSettings:
         if self.rounds < 0:
             raise GradwireError(f"rounds is {self.rounds}; it must not be negative")
         for name in ("lr", "server_lr"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be positive")
-        if not self.local and self.server_lr != 1:
+        if not self.local and self.server_lr is not None:
             raise GradwireError(f"server_lr is {self.server_lr}; without local work there is one rate only, lr")
+        if self.local and self.optimizer == "adam" and self.server_lr is None:
+            raise GradwireError(
+                "server_lr is not given; the server's Adam needs one, such as 0.01 (1 is for averaging)"
+            )
+        if self.drop_last and self.local_epochs is None:
+            raise GradwireError("drop_last is for local epochs; steps have batches of one size anyway")
         if self.local and self.nesterov:
             raise GradwireError("nesterov is not known to the clients' SGD; leave it out under local work")
         if not 0 <= self.momentum < 1:
@@ -119,6 +129,11 @@ class TrainSettings:
         return self.local_steps is not None or self.local_epochs is not None
 
     @property
+    def server_rate(self) -> float:
+        """The rate of the optimiser under local work."""
+        return 1.0 if self.server_lr is None else self.server_lr
+
+    @property
     def cohort(self) -> int:
         """Clients a round."""
         return self.clients if self.sample is None else self.sample
@@ -128,3 +143,10 @@ class TrainSettings:
         if self.local_epochs is not None:
             return Fraction(rounds * self.local_epochs * self.cohort, self.clients)
         return Fraction(rounds * (self.local_steps or 1) * self.cohort * self.batch_size, examples)
+
+
+def learning_rate(settings: TrainSettings, round: int) -> float:
+    """Of lr: constant, or down to zero along half a cosine (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+    if settings.schedule == "cosine":
+        return settings.lr * (1 + cos(pi * round / settings.rounds)) / 2
+    return settings.lr

@@ -38,24 +38,34 @@ def parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
     """The body in pieces: its header, and every tensor's bytes where they are.
 
     Args:
-        tensors: of any shape, (dense) layout and device, and of a dtype in `NAMES`.
+        tensors: dense, of any shape and device, and of a dtype in `NAMES`.
+
+    Raises:
+        WireError: a tensor that a message does not carry, by name.
     """
-    # The widest first, as the format's alignment wants it; within a width by name, so that equal messages are equal.
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    return [header(tensors), *(_bytes(tensors[name].detach()) for name in _order(tensors))]
+
+
+def header(tensors: Mapping[str, Tensor]) -> bytes:
+    """The body's header, which says where the bytes of each tensor are; raises as `parts`."""
     fields: dict[str, object] = {}
-    data: list[bytes | memoryview] = []
     position = 0
-    for name in order:
-        tensor = tensors[name].detach()
-        if tensor.dtype not in NAMES:
-            raise WireError(f"tensor {name!r} is of {tensor.dtype}; a message carries {', '.join(DTYPES)}")
+    for name in _order(tensors):
+        tensor = tensors[name]
+        if tensor.dtype not in NAMES or tensor.layout != torch.strided:
+            kind = tensor.dtype if tensor.dtype not in NAMES else tensor.layout
+            raise WireError(f"tensor {name!r} is of {kind}; a message carries dense tensors of {', '.join(DTYPES)}")
         end = position + tensor.nbytes
         fields[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
-        data.append(_bytes(tensor))
         position = end
-    header = json.dumps(fields, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return [_LENGTH.pack(len(header)) + header, *data]
+    text = json.dumps(fields, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return _LENGTH.pack(len(text)) + text
+
+
+def _order(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The widest first, as the format's alignment wants it; then by name, so that equal messages are equal."""
+    return sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -6,16 +6,19 @@ Bytes are counted as if that server stood there, by the lengths of the same mess
 other transport, whatever tree or ring the collectives build underneath.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from gradwire.errors import WireError
-from gradwire.wire.message import EVERYONE, SERVER, Message, client
-from gradwire.wire.protocol import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire.message import EVERYONE, Message, client
+from gradwire.wire.need import Need
+from gradwire.wire.protocol import Send, Tensors
+from gradwire.wire.session import ClientSession, ServerSession
 from gradwire.wire.transcript import Transcript
 
 C = TypeVar("C")
@@ -26,6 +29,8 @@ LIMIT = 4 << 30
 
 class Collective:
     """This process's place among the others of a process group: client number `rank`."""
+
+    offers: ClassVar[frozenset[Need]] = frozenset(Need) - {Need.SERVER, Need.REPLY_EACH}
 
     def __init__(
         self, transcript: Transcript | None = None, group: dist.ProcessGroup | None = None, limit: int = LIMIT
@@ -53,9 +58,7 @@ class Collective:
             raise WireError(f"the round has {len(parties)} clients; there are {len(self.parties)} processes")
         return (self.party,)
 
-    def exchange(
-        self, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int
-    ) -> tuple[dict[str, C], S | None]:
+    def exchange(self, clients: Mapping[str, ClientSession[C]], server: ServerSession[S]) -> None:
         """Drive this process's client to its end, beside the clients of the other processes.
 
         The server's half is not driven beyond its last reply: nobody here needs what it would return.
@@ -63,22 +66,17 @@ class Collective:
         Raises:
             WireError: the halves do not follow one protocol, a message is damaged or too large, a process is gone.
         """
-        ((party, half),) = clients.items()
-        next(server)
-        send = next(half)
-        while True:
-            uploads = {EVERYONE: self._mean(send, round)} if send.mean else self._gather(send, round)
-            reply = server.send(uploads)
-            if not isinstance(reply, Send):
-                fault = "did not reply" if reply is None else "would reply to each client apart"
-                raise WireError(f"round {round}: the server {fault} in phase {send.phase!r}")
-            message = Message(SERVER, EVERYONE, round, reply.phase, reply.tensors)
-            self.transcript.record(message, message.size, self.parties)
-            try:
-                send = half.send(reply.tensors)
-            except StopIteration as stop:
-                server.close()
-                return {party: stop.value}, None
+        ((party, session),) = clients.items()
+        message: Message | None = session.begin()
+        while message is not None:
+            send, what = session.sending, f"{message.phase!r} of round {message.round}"
+            assert send is not None
+            if send.mean:
+                server.receive_mean(send, self._mean(send, what), party)
+            else:
+                self._deliver(self._all_gather(message.encode(), what), server)
+            ((reply, _),) = server.close()
+            message = session.answer(reply)
 
     def share(self, tensors: Mapping[str, Tensors]) -> dict[str, Tensors]:
         """What every party told, this process's own among it. Not counted: it is no part of what a scheme sends."""
@@ -86,48 +84,40 @@ class Collective:
         told = self._all_gather(message.encode(), "what the workers share")
         return {party: Message.decode(data).tensors for party, data in told.items()}
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
-        total = torch.tensor([float(flag)], device=self.device)
-        attempt("a flag", lambda: dist.all_reduce(total, op=dist.ReduceOp.MAX, group=self.group))
-        return bool(total)
+    def any(self, flags: Sequence[bool], step: int) -> list[bool]:
+        """Which of the flags are set in any process.
 
-    def _mean(self, send: Send, round: int) -> dict[str, Tensor]:
-        """The entry-wise mean over all processes, by one all-reduce for each dtype among the tensors."""
-        for party in self.parties:
-            message = Message(party, SERVER, round, send.phase, send.tensors)
-            if party == self.party:
-                self.transcript.record(message, message.size, (SERVER,))
-            else:
-                self.transcript.count(party, round, message.size, (SERVER,))
+        Raises:
+            WireError: the processes are not at the same step.
+        """
+        told = torch.tensor([float(step), -float(step), *map(float, flags)], device=self.device, dtype=torch.float64)
+        attempt("flags", partial(dist.all_reduce, told, op=dist.ReduceOp.MAX, group=self.group))
+        last, first, *found = told.tolist()
+        if last != -first:
+            raise WireError(f"workers are at steps {-first:.0f} to {last:.0f}; this one, {self.party}, is at {step}")
+        return [bool(flag) for flag in found]
+
+    def _mean(self, send: Send, what: str) -> dict[str, Tensor]:
+        """The entry-wise mean over all processes, by one all-reduce for each dtype, in the order of the tensors."""
         means: dict[str, Tensor] = {}
-        for dtype in {tensor.dtype for tensor in send.tensors.values()}:
+        for dtype in dict.fromkeys(tensor.dtype for tensor in send.tensors.values()):
             layout = {name: tensor.shape for name, tensor in send.tensors.items() if tensor.dtype == dtype}
             flat = torch.cat([send.tensors[name].reshape(-1).to(self.device) for name in layout])
-            self._sum(flat, f"{send.phase!r} of round {round}")
+            attempt(what, partial(dist.all_reduce, flat, group=self.group))
             pieces = flat.div_(len(self.parties)).split([shape.numel() for shape in layout.values()])
             for (name, shape), piece in zip(layout.items(), pieces, strict=True):
                 means[name] = piece.view(shape).to(send.tensors[name].device)
         return means
 
-    def _sum(self, flat: Tensor, what: str) -> None:
-        attempt(what, lambda: dist.all_reduce(flat, group=self.group))
+    def _deliver(self, uploads: Mapping[str, memoryview], server: ServerSession[S]) -> None:
+        """Hand the uploads of a phase to the server's session; here no client can go on without another.
 
-    def _gather(self, send: Send, round: int) -> dict[str, Tensors]:
-        """What every process sends in this phase, decoded from the bytes that came."""
-        data = Message(self.party, SERVER, round, send.phase, send.tensors).encode()
-        uploads: dict[str, Tensors] = {}
-        for party, received in self._all_gather(data, f"{send.phase!r} of round {round}").items():
-            uploads[party] = self._received(received, party, send.phase, round)
-        return uploads
-
-    def _received(self, data: memoryview, party: str, phase: str, round: int) -> Tensors:
-        """The tensors of an upload, which is taken down, if it is what was due."""
-        message = Message.decode(data)
-        if (message.sender, message.round, message.phase) != (party, round, phase):
-            raise WireError(f"got {message.name}; {phase!r} of round {round} from {party} was due")
-        self.transcript.record(message, len(data), (SERVER,))
-        return message.tensors
+        Raises:
+            WireError: what is wrong with one of them.
+        """
+        for party, data in uploads.items():
+            if not server.receive(party, data):
+                raise WireError(f"{party} cannot be left out of a collective: {server.refused[party]}")
 
     def _all_gather(self, data: bytearray, what: str) -> dict[str, memoryview]:
         """Every process's bytes. Lengths go first, for the collective moves blocks of one size."""

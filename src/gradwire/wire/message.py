@@ -47,22 +47,23 @@ class Message:
 
     def encode(self) -> bytearray:
         """The serialised form. Tensors may be of any shape, layout (dense) and device; they arrive on the CPU."""
-        header, *parts = self._parts()
+        header, parts = self._header(), body.parts(self.tensors)
         length = sum(map(len, parts))
         prefix = _PREFIX.pack(MAGIC, VERSION, len(header), length, _checksum((header, *parts)))
         return bytearray().join((prefix, header, *parts))
 
     @property
     def size(self) -> int:
-        """The length of the serialised form, without putting it together."""
-        return _PREFIX.size + sum(map(len, self._parts()))
+        """The length of the serialised form, without putting it together: tensors stay where they are."""
+        data = sum(tensor.nbytes for tensor in self.tensors.values())
+        return _PREFIX.size + len(self._header()) + len(body.header(self.tensors)) + data
 
-    def _parts(self) -> list[bytes | memoryview]:
-        """The header, and the body's pieces."""
+    def _header(self) -> bytes:
+        """The message's own header."""
         fields = {"from": self.sender, "to": self.receiver, "round": self.round, "phase": self.phase}
         header = json.dumps(fields, separators=(",", ":")).encode()
         # Padded, so that tensors stand at multiples of 8 bytes and can be used where they are.
-        return [header + b" " * (-(_PREFIX.size + len(header)) % 8), *body.parts(self.tensors)]
+        return header + b" " * (-(_PREFIX.size + len(header)) % 8)
 
     @classmethod
     def decode(cls, data: bytes | bytearray | memoryview) -> "Message":

@@ -7,15 +7,17 @@ the clients' own data, let that client hold none.
 """
 
 from collections.abc import Mapping
-from typing import TypeVar
+from functools import partial
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.wire.collective import Collective, attempt, start
-from gradwire.wire.message import EVERYONE, SERVER, Message
-from gradwire.wire.protocol import ClientHalf, Deal, Send, ServerHalf, Tensors
+from gradwire.wire.message import SERVER, Message
+from gradwire.wire.need import Need
+from gradwire.wire.session import ClientSession, Replies, ServerSession
 
 C = TypeVar("C")
 S = TypeVar("S")
@@ -27,64 +29,42 @@ HUB = 0
 class ParameterServer(Collective):
     """This process's place among the others of a process group, the first of which is the server as well."""
 
-    def exchange(
-        self, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int
-    ) -> tuple[dict[str, C], S | None]:
-        """Drive this process's client to its end, and the server with it in process 0.
+    offers: ClassVar[frozenset[Need]] = frozenset(Need)
 
-        Returns:
-            what the client returned, and in process 0 what the server returned.
+    def exchange(self, clients: Mapping[str, ClientSession[C]], server: ServerSession[S]) -> None:
+        """Drive this process's client to its end, and the server with it in process 0.
 
         Raises:
             WireError: the halves do not follow one protocol, a message is damaged or too large, a process is gone.
             GradwireError: in every process, what the server's half has raised.
         """
-        ((party, half),) = clients.items()
+        ((_, session),) = clients.items()
+        message: Message | None = session.begin()
+        while message is not None:
+            what = f"{message.phase!r} of round {message.round}"
+            uploads = self._collect(message, what)
+            replies = None if uploads is None else self._replies(server, uploads)
+            message = session.answer(self._hand_out(replies, f"the server's reply to {what}"))
         if self.leads:
-            next(server)
-        send = next(half)
-        while True:
-            uploads = self._collect(send, round)
-            reply = None if uploads is None else self._reply(server, uploads, send.phase, round)
-            try:
-                send = half.send(self._hand_out(reply, send.phase, round))
-            except StopIteration as stop:
-                return {party: stop.value}, self._end(server, round) if self.leads else None
+            server.finish()
 
-    def _reply(
-        self, server: ServerHalf[S], uploads: Mapping[str, memoryview], phase: str, round: int
-    ) -> Send | Deal | GradwireError:
+    def _replies(self, server: ServerSession[S], uploads: Mapping[str, memoryview]) -> Replies | GradwireError:
         """What the server says to the uploads of a phase, or what was wrong: the others must hear of that, too."""
         try:
-            reply = server.send({party: self._received(data, party, phase, round) for party, data in uploads.items()})
+            self._deliver(uploads, server)
+            return server.close(send=False)
         except GradwireError as error:
             return error
-        except StopIteration:
-            reply = None
-        if reply is None:
-            return WireError(f"round {round}: the server did not reply in phase {phase!r}")
-        if isinstance(reply, Deal) and set(reply.tensors) != set(self.parties):
-            dealt, waiting = sorted(reply.tensors), sorted(self.parties)
-            return WireError(f"round {round}, phase {reply.phase!r}: the server replies to {dealt}, not to {waiting}")
-        return reply
 
-    def _end(self, server: ServerHalf[S], round: int) -> S:
-        try:
-            server.send({})
-        except StopIteration as stop:
-            return stop.value
-        raise WireError(f"round {round}: the server waits for a phase that no client sends")
-
-    def _collect(self, send: Send, round: int) -> dict[str, memoryview] | None:
+    def _collect(self, message: Message, what: str) -> dict[str, memoryview] | None:
         """The uploads of a phase, as they came, in process 0; the others get to see none."""
-        data = Message(self.party, SERVER, round, send.phase, send.tensors).encode()
-        what = f"{send.phase!r} of round {round}"
+        data = message.encode()
         lengths = self._lengths(len(data), what)
         block = self._block(data, max(lengths.values()))
         blocks = [torch.empty_like(block) for _ in self.parties] if self.leads else None
-        attempt(what, lambda: dist.gather(block, blocks, HUB, group=self.group))
+        attempt(what, partial(dist.gather, block, blocks, HUB, group=self.group))
         if blocks is None:
-            self._note_uploads(Message.decode(data), lengths, round)
+            self._note_uploads(Message.decode(data), lengths, message.round)
             return None
         return {p: start(b, length) for (p, length), b in zip(lengths.items(), blocks, strict=True)}
 
@@ -96,41 +76,37 @@ class ParameterServer(Collective):
             else:
                 self.transcript.count(party, round, length, (SERVER,))
 
-    def _hand_out(self, reply: Send | Deal | GradwireError | None, phase: str, round: int) -> Tensors:
-        """The server's message to this process's client. Process 0 has the reply, the others None."""
-        what = f"the server's reply to {phase!r} of round {round}"
-        kind, texts = self._written(reply, round)
+    def _hand_out(self, replies: Replies | GradwireError | None, what: str) -> Message:
+        """The server's message to this process's client. Process 0 has the replies, the others None."""
+        kind, texts = self._written(replies)
         announced = torch.tensor([kind, *(len(text) for text in texts)], device=self.device)
-        attempt(what, lambda: dist.broadcast(announced, HUB, group=self.group))
+        attempt(what, partial(dist.broadcast, announced, HUB, group=self.group))
         kind, *lengths = announced.tolist()
         if max(lengths) > self.limit:
             raise WireError(f"{what}: {max(lengths)} bytes are announced; a message takes {self.limit} at most")
         blocks = [self._block(text, max(lengths)) for text in texts] if self.leads else None
         mine = torch.empty(max(lengths), dtype=torch.uint8, device=self.device) if blocks is None else blocks[0].clone()
         if kind == EACH:
-            attempt(what, lambda: dist.scatter(mine, blocks, HUB, group=self.group))
+            attempt(what, partial(dist.scatter, mine, blocks, HUB, group=self.group))
         else:
-            attempt(what, lambda: dist.broadcast(mine, HUB, group=self.group))
+            attempt(what, partial(dist.broadcast, mine, HUB, group=self.group))
         data = start(mine, lengths[self.parties.index(self.party)])
         if kind == FAULT:
-            raise reply if isinstance(reply, GradwireError) else WireError(bytes(data).decode())
+            raise replies if isinstance(replies, GradwireError) else WireError(bytes(data).decode())
         message = Message.decode(data)
-        self._note_reply(message, lengths, kind, round)
-        return message.tensors
+        self._note_reply(message, lengths, kind)
+        return message
 
-    def _written(self, reply: Send | Deal | GradwireError | None, round: int) -> tuple[int, list[bytearray]]:
+    def _written(self, replies: Replies | GradwireError | None) -> tuple[int, list[bytearray]]:
         """What process 0 announces, and one text a process; elsewhere, room for the same."""
-        if isinstance(reply, GradwireError):
-            return FAULT, [bytearray(str(reply).encode())] * len(self.parties)
-        if isinstance(reply, Send):
-            text = Message(SERVER, EVERYONE, round, reply.phase, reply.tensors).encode()
-            return ALL, [text] * len(self.parties)
-        if isinstance(reply, Deal):
-            hands = reply.tensors
-            return EACH, [Message(SERVER, party, round, reply.phase, hands[party]).encode() for party in self.parties]
-        return FAULT, [bytearray()] * len(self.parties)
+        if replies is None:
+            return FAULT, [bytearray()] * len(self.parties)
+        if isinstance(replies, GradwireError):
+            return FAULT, [bytearray(str(replies).encode())] * len(self.parties)
+        texts = {party: text for message, to in replies for text in (message.encode(),) for party in to}
+        return ALL if len(replies) == 1 else EACH, [texts[party] for party in self.parties]
 
-    def _note_reply(self, message: Message, lengths: list[int], kind: int, round: int) -> None:
+    def _note_reply(self, message: Message, lengths: list[int], kind: int) -> None:
         """Take down what the server sent: this process has seen its own part, of the others' it knows the length."""
         if kind == ALL:
             self.transcript.record(message, lengths[0], self.parties)
@@ -139,4 +115,4 @@ class ParameterServer(Collective):
             if party == self.party:
                 self.transcript.record(message, length, (party,))
             else:
-                self.transcript.count(SERVER, round, length, (party,))
+                self.transcript.count(SERVER, message.round, length, (party,))

@@ -1,8 +1,8 @@
-"""What a scheme's two halves look like to whoever carries their messages.
+"""A scheme's two halves, as whoever carries their messages sees them.
 
 A half is a generator. The client half yields what it sends and receives the server's reply to it; the server half
-yields its reply to everyone and receives what the clients sent. Neither opens a socket, calls a process group or
-reads a clock, so the same two generators run in this process, over torch.distributed and over Flower.
+yields its reply and receives what the clients sent. Neither opens a socket, calls a process group or reads a clock, so
+the same two generators run in this process, over torch.distributed and over Flower.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -19,13 +19,18 @@ T = TypeVar("T")
 class Send:
     """Named tensors to put on the wire in one phase.
 
-    `mean` promises that the server's reply is the entry-wise mean of what the clients send in this phase, so that a
-    transport without a server may all-reduce instead of gathering.
+    Attributes:
+        mean: promises that the server's reply is the entry-wise mean of what the clients send in this phase, so that a
+            carrier without a server may all-reduce instead of gathering.
+        settled: the client's private state once this message has arrived, where no reply changes it any more. A carrier
+            that brings the new model by another way need not send the reply, and a client that vanishes afterwards goes
+            into its next round with this state. None: the state needs the reply.
     """
 
     phase: str
     tensors: Tensors
     mean: bool = False
+    settled: Tensors | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def drop_out(half: ClientHalf[T], before: str | Callable[[Send], bool]) -> Clien
     """The same half of a client that is gone just before it would send.
 
     Args:
-        before: the phase, or what says of each message whether the client is gone before it.
+        before: the phase, or a function that says of each message whether the client is gone before it.
     """
     gone = (lambda send: send.phase == before) if isinstance(before, str) else before
     try:

@@ -31,12 +31,12 @@ def world_size() -> int:
 
 @contextmanager
 def joined(
-    device: str = "cpu", timeout: float = 300, transcript: Transcript | None = None, hosted: bool = False
+    device: str = "cpu", timeout: float = 300, transcript: Transcript | None = None, server: bool = False
 ) -> Iterator[Collective]:
     """The transport to the other processes: over nccl for CUDA devices, over gloo otherwise.
 
     Args:
-        hosted: whether process 0 is to be a server beside its client, for schemes that need one.
+        server: whether process 0 is to be a server beside its client, for schemes that need one.
         timeout: seconds after which a process that does not answer counts as gone.
 
     Raises:
@@ -51,7 +51,7 @@ def joined(
         reason = str(error).strip().splitlines()[0]
         raise WireError(f"the {world_size()} workers did not come together in {timeout:g} s: {reason}") from error
     try:
-        yield ParameterServer(transcript) if hosted else Collective(transcript)
+        yield ParameterServer(transcript) if server else Collective(transcript)
     finally:
         dist.destroy_process_group()
 

@@ -4,12 +4,11 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from gradwire.errors import WireError
 from gradwire.wire.message import EVERYONE, SERVER, Message
 
-_MAGIC = b"GWTR\x01"
+_MAGIC = b"GWTR\x02"
 _LENGTH = struct.Struct("<Q")
 
 
@@ -71,31 +70,26 @@ class Transcript:
             return tuple(messages)
         return tuple(m for m in messages if m.sender == adversary or m.receiver in (adversary, EVERYONE))
 
-    def save(self, path: Path) -> None:
-        """Write the messages kept, in their serialised form, one after another."""
-        with path.open("wb") as file:
-            file.write(_MAGIC)
-            for message in self.messages():
-                data = message.encode()
-                file.write(_LENGTH.pack(len(data)))
-                file.write(data)
+    def encode(self) -> bytes:
+        """The messages kept, in their serialised form, one after another."""
+        parts = [bytes(message.encode()) for message in self.messages()]
+        return _MAGIC + b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
     @staticmethod
-    def load(path: Path) -> tuple[Message, ...]:
-        """The messages that `save` wrote.
+    def decode(data: bytes, name: str) -> tuple[Message, ...]:
+        """The messages that `encode` wrote; `name` is where they come from, for errors.
 
         Raises:
             WireError: not a transcript, or one that breaks off.
         """
-        data = path.read_bytes()
         if not data.startswith(_MAGIC):
-            raise WireError(f"{path} is not a transcript of this gradwire's version")
+            raise WireError(f"{name} is not a transcript of this gradwire's version")
         messages: list[Message] = []
         position = len(_MAGIC)
         while position < len(data):
             start = position + _LENGTH.size
             if start > len(data):
-                raise WireError(f"{path} breaks off after {len(messages)} messages")
+                raise WireError(f"{name} breaks off after {len(messages)} messages")
             position = start + _LENGTH.unpack_from(data, position)[0]
             messages.append(Message.decode(data[start:position]))
         return tuple(messages)

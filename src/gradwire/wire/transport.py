@@ -1,11 +1,13 @@
-"""What a transport does, and that of a simulation: every party in this process, every message serialised even so."""
+"""What a carrier does, and the one of a simulation: every party in this process, every message serialised even so."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
-from gradwire.errors import TooFewError, WireError
-from gradwire.wire.message import EVERYONE, SERVER, Message
-from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors
+from gradwire.errors import WireError
+from gradwire.wire.message import Message
+from gradwire.wire.need import Need
+from gradwire.wire.protocol import ClientHalf, Dropped, ServerHalf, Tensors
+from gradwire.wire.session import ClientSession, ServerSession
 from gradwire.wire.transcript import Transcript
 
 C = TypeVar("C")
@@ -13,31 +15,36 @@ S = TypeVar("S")
 
 
 class Transport(Protocol):
-    """Carries the messages of a round between the parties, some or all of which live in this process."""
+    """Carries the messages of a round between the parties, some or all of which live in this process.
+
+    Attributes:
+        offers: what a scheme may need and finds here.
+    """
 
     transcript: Transcript
+    offers: ClassVar[frozenset[Need]]
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes down what comes of a run."""
+        """Whether this process is the one that writes down the results of a run."""
 
     def local(self, parties: tuple[str, ...]) -> tuple[str, ...]:
         """Those of a round's parties that live in this process."""
 
-    def exchange(
-        self, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int
-    ) -> tuple[dict[str, C], S | None]:
-        """Drive one round's halves, those of the local clients; what each returned, and the server (if it lives)."""
+    def exchange(self, clients: Mapping[str, ClientSession[C]], server: ServerSession[S]) -> None:
+        """Drive one round's sessions, those of the local clients, until each is done or dropped."""
 
     def share(self, tensors: Mapping[str, Tensors]) -> Mapping[str, Tensors]:
         """From what each local party tells to what all parties told: book-keeping beside the protocol, not counted."""
 
 
 class InProcess:
-    """Carries the messages of clients and a server that live in this process, and takes them down.
+    """Carries the messages of clients and a server that live in this process, and records them.
 
     Parties receive what was decoded from bytes, never one another's tensors.
     """
+
+    offers: ClassVar[frozenset[Need]] = frozenset(Need)
 
     def __init__(self, transcript: Transcript | None = None):
         self.transcript = Transcript() if transcript is None else transcript
@@ -55,64 +62,46 @@ class InProcess:
         """Everything is here already."""
         return tensors
 
-    def exchange(
-        self, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int
-    ) -> tuple[dict[str, C], S]:
-        """Drive one round's halves against each other until every one of them has returned or dropped out.
-
-        Returns:
-            what each client that did not drop out returned, and what the server returned.
+    def exchange(self, clients: Mapping[str, ClientSession[C]], server: ServerSession[S]) -> None:
+        """Drive one round's sessions against each other until every client is done or dropped, then end the server's.
 
         Raises:
-            WireError: the halves do not follow one protocol: different phases, or one stops before the others.
+            WireError: the halves do not follow one protocol: one stops before the others.
+            TooFewError: every client has dropped out, or too many for this protocol.
         """
-        next(server)
-        outcomes: dict[str, C] = {}
-        sends = self._advance(clients, None, outcomes)
-        while sends:
-            phases = {send.phase for send in sends.values()}
-            if len(phases) > 1 or outcomes:
-                raise WireError(f"round {round}: clients are in different phases: {sorted(phases)}")
-            uploads = {party: self._carry(send, party, SERVER, round, (SERVER,)) for party, send in sends.items()}
-            reply = server.send(uploads)
-            if reply is None:
-                raise WireError(f"round {round}: the server did not reply in phase {phases.pop()!r}")
-            sends = self._advance(clients, self._answer(reply, tuple(sends), round), outcomes)
-        if clients and not outcomes:
-            raise TooFewError(f"round {round}: every client has dropped out")
-        try:
-            server.send({})
-        except StopIteration as stop:
-            return outcomes, stop.value
-        raise WireError(f"round {round}: the server waits for a phase that no client sends")
+        for party in [party for party, session in clients.items() if session.gone]:
+            server.drop(party, "it vanished before its first message")
+        sends = {party: session.begin() for party, session in clients.items() if not session.gone}
+        while True:
+            for party, message in sends.items():
+                server.receive(party, message.encode())
+            sends = {}
+            done = []
+            for reply, receivers in server.close():
+                heard = Message.decode(reply.encode())
+                for party in receivers:
+                    try:
+                        answer = clients[party].answer(heard)
+                    except Dropped as gone:
+                        server.drop(party, f"it vanished before {gone}")
+                        continue
+                    if answer is None:
+                        done.append(party)
+                    else:
+                        sends[party] = answer
+            if not sends and done:
+                server.finish()
+                return
+            if done:
+                raise WireError(f"round {server.round}: {done[0]} is done while {min(sends)} still sends")
 
-    def _advance(
-        self, clients: Mapping[str, ClientHalf[C]], replies: Mapping[str, Tensors] | None, outcomes: dict[str, C]
-    ) -> dict[str, Send]:
-        """What the clients send next: those that got a reply, or all of them at the beginning."""
-        sends = {}
-        for party in clients if replies is None else replies:
-            half = clients[party]
-            try:
-                sends[party] = next(half) if replies is None else half.send(replies[party])
-            except StopIteration as stop:
-                outcomes[party] = stop.value
-            except Dropped:
-                continue
-        return sends
 
-    def _answer(self, reply: Send | Deal, parties: tuple[str, ...], round: int) -> dict[str, Tensors]:
-        """Carry the server's reply to everybody, or to each party its own."""
-        if isinstance(reply, Send):
-            return dict.fromkeys(parties, self._carry(reply, SERVER, EVERYONE, round, parties))
-        if set(reply.tensors) != set(parties):
-            dealt, waiting = sorted(reply.tensors), sorted(parties)
-            raise WireError(f"round {round}, phase {reply.phase!r}: the server replies to {dealt}, not to {waiting}")
-        hands = {party: Send(reply.phase, tensors) for party, tensors in reply.tensors.items()}
-        return {party: self._carry(hands[party], SERVER, party, round, (party,)) for party in parties}
-
-    def _carry(self, send: Send, sender: str, receiver: str, round: int, receivers: tuple[str, ...]) -> Tensors:
-        data = Message(sender, receiver, round, send.phase, send.tensors).encode()
-        message = Message.decode(data)
-        self.transcript.record(message, len(data), receivers)
-        return message.tensors
+def drive(
+    carrier: Transport, clients: Mapping[str, ClientHalf[C]], server: ServerHalf[S], round: int
+) -> tuple[dict[str, C], S | None]:
+    """Carry one round of bare halves: what each client that did not drop out returned, and the server (if it lives)."""
+    sessions = {party: ClientSession(half, party, round) for party, half in clients.items()}
+    serving = ServerSession(server, clients, round, transcript=carrier.transcript)
+    carrier.exchange(sessions, serving)
+    ended = {party: session.outcome for party, session in sessions.items() if session.outcome is not None}
+    return ended, serving.result

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from gradwire.wire.message import SERVER, Message
 from gradwire.wire.protocol import Tensors
 
-BUFFERS = "buffers"
-"""The phase in which clients send their running statistics, beside whatever the scheme makes of their updates."""
+BUFFERS, WEIGHTS = "buffers", "weights"
+"""The phases in which clients send running statistics and tell their weights, beside the scheme's own."""
+Weights = Literal["equal", "scaled", "told"]
 Mode = Literal["train", "eval"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of logits (B, classes) and labels (B,): a scalar."""
@@ -73,6 +74,7 @@ class View:
         own: what the adversary brought itself, where it is a client.
         buckets: parameter names, where the scheme was applied to one group of parameters after the other (DDP).
         work: the victim's local steps; None for a plain gradient.
+        weights: how the round's clients count: see `schemes.Round`.
     """
 
     adversary: str
@@ -94,18 +96,29 @@ class View:
     own: Own | None = None
     buckets: tuple[tuple[str, ...], ...] = ()
     work: LocalWork | None = None
+    weights: Weights = "equal"
+
+    @property
+    def weight(self) -> float | None:
+        """What the victim's update was multiplied by, as far as the adversary knows; None where it does not."""
+        if self.weights == "equal":
+            return 1.0
+        told = {m.sender: float(m.tensors["weight"]) for m in self.messages if m.phase == WEIGHTS}
+        return told.get(self.victim)
 
     @property
     def buffers(self) -> Tensors | None:
         """What the model's running statistics became at the victim, as it sent them beside its update.
 
         A fellow client takes its own out of the mean: what is left is the mean over the others. None where the model
-        has no running statistics, or ran in evaluation mode.
+        has no running statistics, ran in evaluation mode, or sent them times a weight that the adversary does not know.
         """
         sent = {m.sender: m.tensors for m in self.messages if m.phase == BUFFERS}
-        if self.victim in sent:
-            return sent[self.victim]
-        if SERVER not in sent or self.adversary not in sent:
+        if self.victim in sent and self.weight is not None:
+            means = [float(m.tensors["weight"]) for m in self.messages if (m.phase, m.sender) == (WEIGHTS, SERVER)]
+            factor = self.weight / means[0] if means else self.weight
+            return {name: tensor / factor for name, tensor in sent[self.victim].items()}
+        if SERVER not in sent or self.adversary not in sent or self.weights != "equal":
             return None
         n, own = len(self.clients), sent[self.adversary]
         return {name: (n * mean - own[name]) / (n - 1) for name, mean in sent[SERVER].items()}

@@ -7,7 +7,8 @@ from torch import nn
 import gradwire
 from gradwire.attacks.inversion.fedavg import epochs, simulate
 from gradwire.errors import GradwireError
-from gradwire.training.local import descent, local_update
+from gradwire.schemes import Layout, Round, parse
+from gradwire.training.client import Computation, Descent, contribution
 from gradwire.wire.view import LocalWork
 
 
@@ -31,9 +32,13 @@ def test_the_simulation_is_the_clients_training(digits, work, mode):
     view = dataclasses.replace(view, work=work)
     held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
     found = simulate(view, held, labels)
+    around = Round(0, ("client:0",), 0, Layout.of_model(model))
     for victim in range(2):
-        _, exact, _, _ = local_update(model, images[victim], labels[victim], descent(work, len(images[victim])), mode)
-        for name, update in exact.items():
+        plan = [torch.arange(4)] if work.batch == 4 else [torch.arange(2), torch.arange(2, 4)]
+        steps = Descent((plan * work.steps)[: work.steps], [0] * work.steps, work.lr, 0.0, work.weight_decay)
+        held, how = (images[victim], labels[victim]), Computation(mode)
+        exact = contribution(model, *held, parse("none"), "client:0", {}, around, steps, how)
+        for name, update in exact.update.items():
             torch.testing.assert_close(found[name].full()[victim], update, atol=1e-10, rtol=1e-10)
 
 

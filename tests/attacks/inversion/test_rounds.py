@@ -9,7 +9,7 @@ from gradwire.attacks.inversion.rounds import Rounds, invert_rounds, joint
 from gradwire.errors import GradwireError
 from gradwire.schemes.gradients import Full
 from gradwire.training import gradient
-from gradwire.training.rounds import capture_rounds
+from gradwire.training.capture import capture_rounds
 
 
 @pytest.mark.parametrize("lr", [0.0, 0.5])

@@ -11,6 +11,7 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.integrations.flower import SchemeGrid, SchemeMod
 from gradwire.schemes import Layout, Round, parse
 from gradwire.wire import InProcess, Transcript, client
+from gradwire.wire.transport import drive
 from tests.integrations.flower.local import (
     ArrayRecord,
     ClientApp,
@@ -86,7 +87,7 @@ def simulated(spec):
             moved = change(node, index + 1)
             update = {name: arrays[name] - (arrays[name] + moved[name]) for name in NAMES}
             halves[party] = scheme.client(update, private[party], public, round)
-        outcomes, served = transport.exchange(halves, scheme.server(public, round), index)
+        outcomes, served = drive(transport, halves, scheme.server(public, round), index)
         private = {party: outcome.private for party, outcome in outcomes.items()}
         public = served.public
         moved = torch.stack([arrays["mean"] + change(node, index + 1)["mean"] for node in NODES]).mean(0)

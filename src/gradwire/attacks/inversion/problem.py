@@ -77,15 +77,15 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     if knowledge not in KNOWLEDGE:
         raise unknown("knowledge", knowledge, KNOWLEDGE)
     scheme, seen = observation(view)
-    clients = pooled(view, scheme, seen.round) if knowledge == "adaptive" and view.work is None else (view.victim,)
+    clients = pooled(view, scheme) if knowledge == "adaptive" and view.work is None else (view.victim,)
     view = widened(view, clients, others(view))
-    scale = 1.0 if view.work is None else 1 / (view.work.steps * view.work.lr)
+    scale = 1 / ((view.weight or 1.0) * (1.0 if view.work is None else view.work.steps * view.work.lr))
     decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
     labels = infer(view, decoded) if view.labels is None else view.labels
     if knowledge == "naive":
         return Problem(view, dense(decoded), labels, salt, knowledge=knowledge, clients=clients)
-    if view.work is None or view.work.steps == 1:
-        view = replace(view, model=scheme.known(view.model, seen, view.shape[0]))
+    if scheme.network is not None and (view.work is None or view.work.steps == 1):
+        view = replace(view, model=scheme.network.known(view.model, seen, view.shape[0]))
     sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
     noise = scale * scheme.deviation(seen.round, view.shape[0], view.work)
     return Problem(view, sent, labels, salt, noise, clients=clients)

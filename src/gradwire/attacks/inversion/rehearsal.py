@@ -13,7 +13,8 @@ from torch import Tensor
 from gradwire.attacks.inversion.engine import engine
 from gradwire.attacks.inversion.problem import Problem, pose
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, Round, initial_states, observation, parameters
+from gradwire.rounds import run_round
+from gradwire.schemes import Contribution, Layout, Round, initial_states, observation, parameters
 from gradwire.seeds import number
 from gradwire.wire import InProcess, Own, Transcript
 
@@ -70,9 +71,9 @@ def rehearse(
         private = initial_states(scheme, layout, view.clients, number("rehearsal", turn))
         mine = {party: {n: u[row] for n, u in updates.items()} for party, row in zip(view.clients, rows, strict=True)}
         brought = {party: Own(update, private[party]) for party, update in mine.items()}
-        halves = {party: scheme.client(mine[party], private[party], view.public, round) for party in view.clients}
+        came = {party: Contribution(mine[party], private[party]) for party in view.clients}
         transcript = Transcript()
-        InProcess(transcript).exchange(halves, scheme.server(view.public, round), view.round)
+        run_round(scheme, came, view.public, round, InProcess(transcript))
         known = None if view.labels is None else labels[rows[0]].cpu()
         told = {"messages": transcript.seen_by(view.adversary), "labels": known, "own": brought.get(view.adversary)}
         if view.fellow_labels is not None:

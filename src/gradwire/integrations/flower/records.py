@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import Scheme, State, parse
-from gradwire.wire import Message
+from gradwire.wire import Message, Need
 
 KEY = "gradwire"
 """The record's name, in Flower's messages and in a client's state."""
@@ -56,7 +56,7 @@ def chosen(scheme: str | Scheme) -> Scheme:
         GradwireError: it needs a host that knows its clients.
     """
     found = parse(scheme) if isinstance(scheme, str) else scheme
-    if found.hosted:
+    if Need.SERVER in found.needs:
         raise GradwireError(f"scheme {found.spec!r} does not run over Flower; it runs in one process and over torchrun")
     return found
 

@@ -9,12 +9,11 @@ from gradwire.attacks.membership.wire_statistics import KNOWLEDGE
 from gradwire.data import augment, partition
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import Layout, Round, parse
+from gradwire.schemes import parse
 from gradwire.seeds import number
 from gradwire.studies.membership import canaries
 from gradwire.training import TrainSettings
 from gradwire.training.plain import Speed
-from gradwire.wire import client
 
 THRESHOLDS = ("mean-loss", "shadow", "target")
 ENOUGH = 3
@@ -134,8 +133,7 @@ class MembershipSettings:
 
     def victims(self, scheme: str) -> int:
         """Clients whose own messages the server sees; one, all of them together, where it only sees their sum."""
-        parties = tuple(client(i) for i in range(self.clients))
-        return 1 if parse(scheme).pooled(Round(0, parties, 0, Layout({}))) > 1 else self.clients
+        return 1 if parse(scheme).sums_only else self.clients
 
     @property
     def knows(self) -> tuple[str, ...]:

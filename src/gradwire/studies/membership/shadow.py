@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gradwire.attacks.membership import Signals, signals
 from gradwire.data import Dataset, augment, partition
-from gradwire.schemes import Layout, parse
+from gradwire.schemes import Layout, guarantee, parse
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment
 from gradwire.studies.membership.wiretap import Wiretap
 from gradwire.training import TrainingState, TrainSettings, begin, train
@@ -84,7 +84,7 @@ def _play(trainee: Trainee, audited: bool) -> Record:
     train(state, run, trainee.part, InProcess(Transcript(keep=0)), tap.after_round)
     dense, promised = 4 * Layout.of_model(state.model).size, None
     if audited:
-        promised = parse(run.scheme).guarantee(state.private)
+        promised = guarantee(parse(run.scheme), state.private)
     figures = {
         "bytes_up": state.bytes_up / sent,
         "bytes_down": state.bytes_down / sent,

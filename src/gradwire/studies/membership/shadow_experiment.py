@@ -11,13 +11,12 @@ from gradwire import data, models
 from gradwire.data import Dataset, partition
 from gradwire.data.copies import copy_within, fingerprints
 from gradwire.errors import GradwireError
-from gradwire.schemes import parse
+from gradwire.schemes import guarantee, parse
 from gradwire.seeds import generator
 from gradwire.studies.membership.canaries import plant
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.training import TrainSettings, begin, gradient
-from gradwire.training.cohort import way
-from gradwire.training.loop import play_round
+from gradwire.training.loop import planned, train_round
 from gradwire.training.plain import fits
 from gradwire.wire import InProcess, Transcript
 
@@ -148,9 +147,9 @@ def _rehearse(found: ShadowExperiment, scheme: str) -> None:
     part = replace(found.pool, images=found.pool.images[own], labels=found.pool.labels[own])
     shards = partition.split(run.partition, part.labels, run.clients, run.seed)
     state, transport = begin(run, found.network(run.seed)), InProcess(Transcript(keep=0))
-    play_round(state, run, part, shards, transport, way(run, parse(scheme), state.model, part, shards, run.clients))
+    train_round(state, run, part, shards, transport, planned(state, run, part, shards, transport))
     if found.settings.canaries:
-        parse(scheme).guarantee(state.private)
+        guarantee(parse(scheme), state.private)
 
 
 def _check_classes(found: ShadowExperiment) -> None:

@@ -1,0 +1,241 @@
+"""Rounds of a real run, recorded: their messages, and what is public beside them, in one file that an audit can attack.
+
+The file begins with a line of text that says what it holds. A transcript follows, in which each round begins with a
+message that holds the public part: the scheme's spec and its public state before the round, the seed, the parties and
+their settings, and the model before the forward pass. Nothing in it was secret from whoever took part; but whoever has
+it can attack the round, so that only its owner may read the file.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradwire.errors import GradwireError, WireError
+from gradwire.schemes import State
+from gradwire.schemes.buckets import joined
+from gradwire.wire import EVERYONE, SERVER, Message, Transcript, View
+from gradwire.wire.view import LocalWork, Mode, Weights
+
+PUBLIC = "public"
+TITLE = b"gradwire recording: "
+
+
+@dataclass(frozen=True)
+class RecordedRound:
+    """One round, as one party saw it.
+
+    Attributes:
+        scheme: spec of the scheme, and `seed`, the run's public seed.
+        round: its number, and `epoch`, passes over the data before it.
+        victim: the client whose own uploads are among the messages in any case.
+        model: the network's state dict before the round; {} where the recording is redacted.
+        buckets: parameter names, bucket by bucket, where the scheme was applied to one after the other (DDP).
+        public: the scheme's public state before the round; with buckets, their names preceded by a bucket's number.
+        work: the clients' local steps; None where they sent gradients.
+        weights: how clients count: see `schemes.Round`.
+        carried: whether error feedback had anything left of earlier rounds, so that messages hold more than a gradient.
+        sizes: bytes of each message, in order.
+    """
+
+    scheme: str
+    seed: int
+    round: int
+    clients: tuple[str, ...]
+    victim: str
+    epoch: int = 0
+    work: LocalWork | None = None
+    weights: Weights = "equal"
+    carried: bool = False
+    buckets: tuple[tuple[str, ...], ...] = ()
+    sizes: tuple[int, ...] = ()
+    model: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    public: State = field(default_factory=dict, repr=False)
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report has to say of an attack on this round."""
+        if not self.carried:
+            return ()
+        return (f"messages of round {self.round} hold the gradient and what error feedback kept of earlier rounds",)
+
+    def redacted(self) -> "RecordedRound":
+        """The same round without anything but sizes."""
+        empty = tuple(replace(message, tensors={}) for message in self.messages)
+        return replace(self, model={}, public={}, messages=empty, sizes=tuple(m.size for m in self.messages))
+
+    def view(
+        self,
+        model: nn.Module,
+        shape: tuple[int, ...],
+        labels: Tensor | None = None,
+        *,
+        mode: Mode = "train",
+        loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+    ) -> View:
+        """What the server, or whoever listened, saw of the victim in this round: ready for `gradwire.invert`.
+
+        Args:
+            model: a network of the recorded kind; a copy of it takes over the recorded parameters.
+            shape: (B, C, H, W) of the victim's batch.
+            labels: int64, shape (B,), where they are assumed known.
+
+        Raises:
+            GradwireError: the network is of another kind, or the recording holds sizes only.
+        """
+        if not self.model:
+            raise GradwireError(f"the recording of round {self.round} is redacted: it holds sizes alone")
+        network = copy.deepcopy(model)
+        try:
+            network.load_state_dict(dict(self.model))
+        except RuntimeError as error:
+            first = str(error).splitlines()[-1].strip()
+            raise GradwireError(f"the recording is of another model than {type(model).__name__}: {first}") from None
+        if any(not names for names in self.buckets):
+            missing = [number for number, names in enumerate(self.buckets) if not names]
+            raise GradwireError(f"the recorded round lacks buckets: those numbered {missing}")
+        return View(
+            adversary=SERVER,
+            victim=self.victim,
+            messages=self.messages,
+            scheme=self.scheme,
+            public=self.public,
+            clients=self.clients,
+            round=self.round,
+            seed=self.seed,
+            model=network,
+            mode=mode,
+            loss=loss,
+            shape=shape,
+            bytes_up=sum(m.size for m in self.messages if m.sender == self.victim),
+            bytes_down=sum(m.size for m in self.messages if m.sender == SERVER),
+            labels=labels,
+            buckets=self.buckets,
+            work=self.work,
+            weights=self.weights,
+        )
+
+
+def save(rounds: Mapping[int, RecordedRound], path: str | Path, redact: bool = False) -> str:
+    """Write rounds to a file that only its owner may read; an interrupted write leaves what was there.
+
+    Args:
+        redact: keep sizes only.
+
+    Returns:
+        The line that says what the file holds.
+
+    Raises:
+        GradwireError: no round to write.
+    """
+    chosen = [each.redacted() if redact else each for each in rounds.values()]
+    if not chosen:
+        raise GradwireError("no round was recorded; set record before one")
+    transcript = Transcript()
+    for each in chosen:
+        for message in (_head(each), *each.messages):
+            transcript.record(message, message.size, ())
+    numbers = sorted(rounds)
+    which = f"round {numbers[0]}" if len(numbers) == 1 else f"rounds {numbers[0]} to {numbers[-1]}"
+    holds = "sizes of messages only" if redact else "the model, public state and messages: enough to attack them"
+    line = f"{which} of {chosen[0].scheme}, {len(chosen[0].clients)} clients; {holds}"
+    where = Path(path)
+    temporary = where.with_name(f"{where.name}.tmp")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(TITLE + line.encode() + b"\n")
+        file.write(transcript.encode())
+    os.replace(temporary, where)
+    return line
+
+
+def load(path: str | Path) -> dict[int, RecordedRound]:
+    """The rounds that `save` wrote, by number.
+
+    Raises:
+        GradwireError: no such file, or one that holds no recorded round.
+    """
+    if not Path(path).is_file():
+        raise GradwireError(f"there is no transcript {path}")
+    data = Path(path).read_bytes()
+    start = data.find(b"\n") + 1 if data.startswith(TITLE) else 0
+    rounds: dict[int, RecordedRound] = {}
+    for message in Transcript.decode(data[start:], str(path)):
+        if message.phase == PUBLIC and "facts" in message.tensors:
+            rounds[message.round] = _round(message)
+        elif message.round in rounds:
+            each = rounds[message.round]
+            rounds[message.round] = replace(each, messages=(*each.messages, message))
+        else:
+            break
+    if not rounds:
+        raise GradwireError(f"transcript {path} holds no recorded round; gradwire's record options write one")
+    return rounds
+
+
+def _head(each: RecordedRound) -> Message:
+    """A round's public part as a message."""
+    facts = {k: v for k, v in vars(each).items() if k not in ("model", "public", "messages", "work")}
+    facts["work"] = None if each.work is None else asdict(each.work)
+    tensors = {"facts": torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)}
+    tensors |= {f"model/{name}": tensor for name, tensor in each.model.items()}
+    tensors |= {f"state/{name}": tensor for name, tensor in each.public.items()}
+    return Message(each.victim, EVERYONE, each.round, PUBLIC, tensors)
+
+
+def _round(head: Message) -> RecordedRound:
+    """The round that a message begins, without its messages."""
+    facts = json.loads(head.tensors["facts"].numpy().tobytes())
+    tensors = {
+        kind: {n.removeprefix(f"{kind}/"): t for n, t in head.tensors.items() if n.startswith(f"{kind}/")}
+        for kind in ("model", "state")
+    }
+    try:
+        facts |= {name: tuple(facts[name]) for name in ("clients", "sizes")}
+        facts["buckets"] = tuple(map(tuple, facts["buckets"]))
+        facts["work"] = None if facts["work"] is None else LocalWork(**facts["work"])
+        return RecordedRound(**facts, model=tensors["model"], public=tensors["state"])
+    except (KeyError, TypeError) as error:
+        raise WireError(f"round {head.round} of the transcript is of another version of gradwire: {error}") from None
+
+
+class Recorder:
+    """Keeps a window of rounds as they are run.
+
+    Attributes:
+        rounds: what has been recorded, by number.
+    """
+
+    def __init__(self, keep: int = 1):
+        self.keep = keep
+        self.rounds: dict[int, RecordedRound] = {}
+
+    def begin(self, facts: RecordedRound, model: nn.Module | Mapping[str, Tensor]) -> None:
+        """Begin a round, before any forward pass of it; the oldest rounds beyond the window are forgotten."""
+        state = model.state_dict() if isinstance(model, nn.Module) else model
+        kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+        self.rounds[facts.round] = replace(facts, model=kept)
+        for number in sorted(self.rounds)[: -self.keep]:
+            del self.rounds[number]
+
+    def add(self, round: int, messages: tuple[Message, ...], public: State) -> None:
+        """Add what was sent in a round, and the scheme's public state before it."""
+        each = self.rounds[round]
+        self.rounds[round] = replace(each, messages=(*each.messages, *messages), public={**each.public, **public})
+
+    def add_bucket(
+        self, round: int, index: int, names: tuple[str, ...], messages: tuple[Message, ...], public: State
+    ) -> None:
+        """Add what was sent of one bucket."""
+        self.add(round, messages, joined({index: public}))
+        each = self.rounds[round]
+        buckets = [*each.buckets, *[()] * (index + 1 - len(each.buckets))]
+        buckets[index] = names
+        self.rounds[round] = replace(each, buckets=tuple(buckets))
