@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from gradwire.errors import WireError
 from gradwire.secure import keys
-from gradwire.secure.entropy import InsecureWarning, insecure_seed, random_bytes
-from gradwire.secure.kdf import derive, ratchet
+from gradwire.secure.kdf import InsecureWarning, derive, insecure_seed, random_bytes, ratchet
 from gradwire.secure.masks import expand
 
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
