@@ -12,8 +12,7 @@ from gradwire.data.dataset import Dataset
 from gradwire.data.pictures import Mode, decode
 from gradwire.errors import GradwireError
 
-ROOT_VARIABLE = "GRADWIRE_DATA"
-"""The environment variable that names the folder of data sets at hand."""
+ROOT_VARIABLE = "GRADWIRE_DATA"  # names the folder of data sets at hand
 
 
 @dataclass(frozen=True)

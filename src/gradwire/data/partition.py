@@ -23,8 +23,7 @@ Partition = Callable[[Tensor, int, int], list[Tensor]]
 SPECS = ("iid", "shards:PER_CLIENT", "dirichlet:ALPHA", "linear", "square", "exponential", "pathological:CLASSES")
 """The forms that `parse` reads, with or without a last `least=EXAMPLES`; those after the third are flwr-datasets'."""
 
-DRAWS = 100
-"""How often a Dirichlet partition with `least` is drawn at most."""
+DRAWS = 100  # of a Dirichlet partition with `least`, at most
 
 FLOWER = ("linear", "square", "exponential", "pathological")
 """flwr-datasets' partitioners. Sizes grow with the client's number, its square or its exponential; the last gives each
@@ -53,7 +52,7 @@ def parse(spec: str) -> Partition:
     if given and not (least.isdecimal() and int(least) > 0):
         raise GradwireError(f"partition {spec!r}: least is {least!r}; it must be a whole number, 1 or more")
     try:
-        number = kind(value) if kind else None
+        number: Any = kind(value) if kind else None
     except ValueError:
         wrong = f"{value!r} is not such a number; write {' or '.join(SPECS)}"
         raise GradwireError(f"partition {spec!r}: {wrong}") from None
@@ -103,9 +102,8 @@ def dirichlet(labels: Tensor, clients: int, alpha: float, seed: int, least: int 
     Yurochkin et al. 2019, "Bayesian nonparametric federated learning of neural networks"; the non-IID measure of Hsu
     et al. 2019. A small alpha gives each class to few clients; a large one comes near to `iid`.
 
-    Args:
-        least: examples that each client must get. The partition is drawn until it gives them, as in Li et al. 2022, but
-            `DRAWS` times at most. Without it the first draw counts.
+    With `least`, the partition is drawn until each client gets as many examples, as in Li et al. 2022, `DRAWS` times
+    at most. Without it the first draw counts.
 
     Raises:
         GradwireError: fewer than one client, too few examples, alpha not above 0, or a client that gets too few.
@@ -115,14 +113,13 @@ def dirichlet(labels: Tensor, clients: int, alpha: float, seed: int, least: int 
         raise GradwireError(f"the alpha of a dirichlet partition is {alpha:g}; it must be a number above 0")
     rng = _generator(seed)
     for _ in range(DRAWS if least else 1):
-        hands: list[list[NDArray[np.int64]]] = [[] for _ in range(clients)]
+        dealt = []
         for label in labels.unique():
             members = rng.permutation((labels == label).nonzero().flatten().numpy())
             shares = rng.dirichlet(np.full(clients, alpha))
             cuts = np.rint(shares.cumsum()[:-1] * len(members)).astype(np.int64)
-            for hand, piece in zip(hands, np.split(members, cuts), strict=True):
-                hand.append(piece)
-        parts = [np.concatenate(hand) for hand in hands]
+            dealt.append(np.split(members, cuts))
+        parts = [np.concatenate(hand) for hand in zip(*dealt, strict=True)]
         if not (short := _short(parts, least or 1)):
             return _tensors(parts)
     left = f"dirichlet:{alpha:g} with seed {seed} leaves {short}{f' after {DRAWS} draws' if least else ''}"
@@ -161,10 +158,8 @@ def flower(name: str, classes: int | None, labels: Tensor, clients: int, seed: i
 
 def _check_clients(n: int, clients: int, least: int = 1) -> None:
     if not 1 <= clients <= n // least:
-        wrong = (
-            f"{n} examples cannot be divided among {clients} clients{f', {least} or more each' if least > 1 else ''}"
-        )
-        raise GradwireError(f"{wrong}; from 1 to {n // least} clients can be had")
+        among = f"among {clients} clients{f', {least} or more each' if least > 1 else ''}"
+        raise GradwireError(f"{n} examples cannot be divided {among}; from 1 to {n // least} clients can be had")
 
 
 def _generator(seed: int) -> np.random.Generator:

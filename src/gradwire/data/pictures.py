@@ -68,7 +68,6 @@ def decode(sources: Sequence[Path | bytes], mode: Mode, describe: Callable[[int]
 
     Args:
         sources: N picture files, or their contents; N ≥ 1.
-        mode: `L` for one channel, `RGB` for three.
         describe: names the i-th source in an error.
 
     Raises:

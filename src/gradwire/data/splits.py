@@ -8,9 +8,6 @@ from gradwire.data.dataset import Dataset
 
 SPLITS = ("train", "test")
 
-TEST_SHARE = 0.2
-"""The part of each class that `holdout` gives to the test split."""
-
 
 def shuffled(n: int) -> NDArray[np.int64]:
     """The numbers 0 to n − 1 in an order that depends on n alone, so that files sorted by class do not stay so."""
@@ -18,20 +15,15 @@ def shuffled(n: int) -> NDArray[np.int64]:
 
 
 def holdout(labels: NDArray[np.int64], split: str) -> NDArray[np.int64]:
-    """The examples of one split, 80 % train and 20 % test, class by class, always the same.
+    """The positions in `labels` of the examples of one split, shuffled: 80 % train and 20 % test, always the same.
 
-    Args:
-        labels: N class numbers.
-        split: `train` or `test`; the two are disjoint and together give every example.
-
-    Returns:
-        Positions in `labels`, shuffled. A class of two or more examples is in both splits; a class of one in train.
+    Each class is divided by itself: one of two or more examples is in both splits, one of a single example in train.
     """
     rng = _generator()
     in_test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        wanted = max(1, round(TEST_SHARE * len(members)))
+        wanted = max(1, round(0.2 * len(members)))
         in_test[members[: min(wanted, len(members) - 1)]] = True
     return rng.permutation(np.flatnonzero(in_test == (split == "test")))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.integer]
 TRUSTED = ("aes-ctr", "aes-gcm", "chacha20", "shake", "hmac-drbg")
-"""Generators whose past and future output cannot be told from what has been seen."""
+"""Generators whose past and future output does not follow from what has been seen of it."""
 
 PATTERNS = ((0,), (31,), (0, 16), (3, 7), (8, 24), (12, 28), (5, 21))
 """Bytes of a seed in which one bit is flipped; where a seed is folded by exclusive or, pairs of flips cancel."""

@@ -129,8 +129,8 @@ class DoubleMaskMember(Member):
     def shared(self, place: int) -> bytes:
         """The secret that seals shares for a peer; not that of the mask key, which the server may learn."""
         if place not in self.secrets:
-            me, other = self.gathering.parties[self.seat], self.gathering.parties[place]
-            raise GradwireError(f"{me} shares no secret with {other}: not a neighbour, or it has dropped out")
+            pair = f"{self.gathering.party(self.seat)} shares no secret with {self.gathering.party(place)}"
+            raise GradwireError(f"{pair}: not a neighbour, or it has dropped out")
         return self.secrets[place]
 
 
@@ -151,10 +151,10 @@ class DoubleMaskServer(SumServer):
         uploads = yield Deal(gathering.phase("keys"), replies)
         present = self._present(uploads, "shares")
         self.published.update({place: Commitments.parse(gathering, sent[place]) for place in present})
-        boxes = self._read(uploads, "shares", "sealed", SEALED_BYTES)
+        sealed = self._read(uploads, "shares", "sealed", SEALED_BYTES)
         replies = {}
         for place, party in present.items():
-            dealt = {i: boxes[i][place] for i in neighbours[place] if place in boxes.get(i, {})}
+            dealt = {i: sealed[i][place] for i in neighbours[place] if place in sealed.get(i, {})}
             replies[party] = by_place("sealed", dealt, SEALED_BYTES)
         return (yield Deal(gathering.phase("shares"), replies))
 
@@ -230,8 +230,7 @@ class DoubleMask(SecureSum):
     def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[DoubleMaskMember]:
         """The client's part in a round, after phases keys and shares.
 
-        Raises:
-            WireError: signatures, keys or shares that are not those of the parties, or too few of them.
+        WireError refuses signatures, keys or shares that are not those of the parties, or too few of them.
         """
         graph, seat, curve = self.graph(gathering), gathering.seat(private), gathering.curve
         seed, key_seed = random_bytes(SECRET_BYTES), random_bytes(SECRET_BYTES)
@@ -252,13 +251,13 @@ class DoubleMask(SecureSum):
         sealed = {i: seal_share(gathering, secrets[i], dealt[i], seat, i) for i in published}
         reply = yield Send(gathering.phase("shares"), by_place("sealed", sealed, SEALED_BYTES))
         where = gathering.where("shares", seat)
-        boxes = read_by_place(reply, "sealed", SEALED_BYTES, where)
-        if not boxes.keys() <= published.keys():
-            raise WireError(f"{where}: got shares of places {list(boxes)}; it knows no keys of some")
-        opened = {i: unseal_share(gathering, secrets[i], box, i, seat) for i, box in boxes.items()}
-        pairs = {i: pair_mask(gathering, secret, published[i].mask_key, seat, i) for i in boxes}
+        sealed = read_by_place(reply, "sealed", SEALED_BYTES, where)
+        if not sealed.keys() <= published.keys():
+            raise WireError(f"{where}: got shares of places {list(sealed)}; it knows no keys of some")
+        held = {i: unseal_share(gathering, secrets[i], share, i, seat) for i, share in sealed.items()}
+        pairs = {i: pair_mask(gathering, secret, published[i].mask_key, seat, i) for i in sealed}
         graph.check_peers(pairs, where)
-        held = {seat: dealt[seat], **opened}
+        held = {seat: dealt[seat], **held}
         return DoubleMaskMember(gathering, seat, private, graph, own, pairs, held, secrets)
 
     def beside(self, member: Member, gathering: Gathering) -> ClientHalf[DoubleMaskMember]:

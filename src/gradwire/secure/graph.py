@@ -81,9 +81,7 @@ def _good(n: int, k: int, t: int, assumed: Assumptions) -> bool:
 def neighbourhoods(clients: int, degree: int, generator: torch.Generator) -> list[tuple[int, ...]]:
     """Each client's neighbours, ascending: those within degree/2 on a circle in random order (a Harary graph).
 
-    Args:
-        degree: even, or clients − 1 for the complete graph.
-        generator: public randomness; the same on every party.
+    `degree` is even, or clients − 1 for the complete graph; `generator` is the same on every party.
     """
     if degree >= clients - 1:
         return [tuple(j for j in range(clients) if j != i) for i in range(clients)]

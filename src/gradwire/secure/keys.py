@@ -40,8 +40,7 @@ def public_key(curve: Curve, secret: bytes) -> bytes:
 def agree(curve: Curve, secret: bytes, peer: bytes, whose: str) -> bytes:
     """The secret shared with the holder of the public key `peer`: derive keys from it, do not use it as one.
 
-    Raises:
-        WireError: `peer`, the key of `whose`, is no point of the curve, or one of small order.
+    WireError names `whose` key is no point of the curve, or one of small order.
     """
     from cryptography.hazmat.primitives.asymmetric import ec, x25519
 

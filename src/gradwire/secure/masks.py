@@ -18,11 +18,9 @@ _ZEROS = memoryview(bytes(TILE_BYTES))
 
 
 def blend(codes: Codes, keys: Iterable[tuple[bytes, int]]) -> None:
-    """Add to `codes`, in place, the mask of every (key, sign): sign is +1 or −1.
+    """Add to `codes` (contiguous, little endian, shape (K,)), in place, the mask of every (key, sign): +1 or −1.
 
-    Args:
-        codes: contiguous, little endian, shape (K,).
-        keys: 32 bytes each, never used for another vector.
+    A key has 32 bytes and is never used for another vector.
     """
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 

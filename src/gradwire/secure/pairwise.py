@@ -28,11 +28,7 @@ from gradwire.wire import ClientHalf, Send, Tensors
 
 @dataclass(frozen=True)
 class PairwiseMember(Member):
-    """A client's part in the sums of one round.
-
-    Attributes:
-        seeds: this round's seed with each peer, by place.
-    """
+    """A client's part in the sums of one round; `seeds` are this round's, with each peer, by place."""
 
     seeds: Mapping[int, bytes] = field(repr=False)
 
@@ -81,8 +77,7 @@ class Pairwise(SecureSum):
     def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[PairwiseMember]:
         """The client's part in a round, after agreeing on keys where that has not been done; the ratchet moves on.
 
-        Raises:
-            GradwireError: a round that is over; WireError: keys that are not those of the parties.
+        GradwireError refuses a round that is over; WireError, keys that are not those of the parties.
         """
         seat = gathering.seat(private)
         me, n = gathering.parties[seat], len(gathering.parties)
@@ -137,6 +132,5 @@ class Pairwise(SecureSum):
             if place != seat:
                 pair = sorted((seat, place))
                 shared = keys.agree(curve, secret, peer, gathering.where("keys", place))
-                context = (*gathering.context(*pair), *(published[i] for i in pair))
-                chains[place] = derive(shared, "pair", *context)
+                chains[place] = derive(shared, "pair", *gathering.context(*pair), *(published[i] for i in pair))
         return chains

@@ -24,12 +24,7 @@ ServerPart = Generator[Send | Deal, Uploads, T]
 
 @dataclass(frozen=True)
 class Total:
-    """A sum over Z_R.
-
-    Attributes:
-        codes: the sum modulo R, shape (K,).
-        contributors: how many clients' codes it is made of.
-    """
+    """A sum over Z_R: the `codes` (shape (K,)) of so many `contributors`, added up modulo R."""
 
     codes: Codes
     contributors: int

@@ -55,11 +55,7 @@ def marked(total: Codes, least: int = 1) -> Tensor:
 
 @dataclass(frozen=True)
 class SecretPermutation:
-    """A permutation of the entries that clients know and the server does not.
-
-    Attributes:
-        place: entry → place.
-    """
+    """A permutation of the entries (entry → `place`) that the clients know and the server does not."""
 
     place: NDArray[np.int64]
 
@@ -95,8 +91,8 @@ def draw(member: Member, size: int) -> ClientHalf[SecretPermutation]:
         return SecretPermutation.of(key, size)
     reply = yield Send(phase, {})
     what = f"{gathering.where(_NAME, seat)}: the permutation's key"
-    box = rows(part(reply, "sealed", what), 1, _SEALED_BYTES, what)[0]
-    return SecretPermutation.of(unseal(lock(0, seat), box, label, what), size)
+    sealed = rows(part(reply, "sealed", what), 1, _SEALED_BYTES, what)[0]
+    return SecretPermutation.of(unseal(lock(0, seat), sealed, label, what), size)
 
 
 def pass_on(gathering: Gathering, uploads: Uploads) -> Deal:
@@ -104,9 +100,9 @@ def pass_on(gathering: Gathering, uploads: Uploads) -> Deal:
     dealer, where = gathering.parties[0], gathering.where(_NAME, 0)
     if dealer not in uploads or "sealed" not in uploads[dealer]:
         raise TooFewError(f"{where}: deals no permutation; the round ends without a sum")
-    boxes = rows(uploads[dealer]["sealed"], len(gathering.parties) - 1, _SEALED_BYTES, where)
+    sealed = rows(uploads[dealer]["sealed"], len(gathering.parties) - 1, _SEALED_BYTES, where)
     replies: Mapping[str, Tensors] = {
-        party: {"sealed": table([boxes[i - 1]], _SEALED_BYTES)} if i else {}
+        party: {"sealed": table([sealed[i - 1]], _SEALED_BYTES)} if i else {}
         for i, party in enumerate(gathering.parties)
         if party in uploads
     }
