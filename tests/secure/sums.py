@@ -27,7 +27,7 @@ def contributing(protocol, gathering, private, public, codes, ring):
     return total, member.state
 
 
-def double_mask_server(protocol, gathering, public, ring, count):
+def server_half(protocol, gathering, public, ring, count):
     server = protocol.server(gathering, public)
     uploads = yield None
     uploads = yield from server.open(uploads)
@@ -58,7 +58,7 @@ def run_round(
     for party, phase in (drops or {}).items():
         halves[party] = drop_out(halves[party], phase)
     transport = transport or InProcess()
-    server = double_mask_server(protocol, gathering, public or {}, ring, len(vectors[0]))
+    server = server_half(protocol, gathering, public or {}, ring, len(vectors[0]))
     outcomes, total = transport.exchange(halves, tamper(server) if tamper else server, round)
     for seen, _ in outcomes.values():
         assert np.array_equal(seen.codes, total.codes)

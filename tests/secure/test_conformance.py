@@ -9,7 +9,7 @@ from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.identity import Gathering
 from gradwire.secure.masks import expand
 from gradwire.secure.ring import Ring
-from tests.secure.sums import double_mask_server, states
+from tests.secure.sums import server_half, states
 
 CLIENTS = 4
 
@@ -48,7 +48,7 @@ class Ours(Subject):
             yield from member.add(codes, ring, "masked")
 
         halves = {party: half(state) for party, state in private.items()}
-        server = double_mask_server(protocol, gathering, {}, ring, len(codes))
+        server = server_half(protocol, gathering, {}, ring, len(codes))
         next(server)
         sends = {party: next(each) for party, each in halves.items()}
         for _ in ("keys", "shares"):

@@ -10,7 +10,7 @@ from gradwire.secure.graph import Assumptions
 from gradwire.secure.identity import Gathering
 from gradwire.secure.ring import BITS, Ring
 from gradwire.wire import Deal, InProcess, Send
-from tests.secure.sums import contributing, double_mask_server, in_phase, random_codes, refused, run_round, states
+from tests.secure.sums import contributing, in_phase, random_codes, refused, run_round, server_half, states
 
 PHASES = ("keys", "shares", "masked", "unmask")
 
@@ -133,7 +133,7 @@ def test_a_wrong_share_is_found_out():
     halves = {p: contributing(DoubleMask(2), gathering, s, {}, np.zeros(4, np.uint8), ring) for p, s in private.items()}
     halves["client:0"] = wrong(halves["client:0"])
     with pytest.raises(WireError, match="phase 'unmask', client:1: a share of its secret is wrong; the round ends"):
-        InProcess().exchange(halves, double_mask_server(DoubleMask(2), gathering, {}, ring, 4), 0)
+        InProcess().exchange(halves, server_half(DoubleMask(2), gathering, {}, ring, 4), 0)
 
 
 @pytest.mark.parametrize("threshold", [2, 6])
@@ -155,4 +155,4 @@ def test_masks_serve_one_sum():
     with pytest.raises(
         GradwireError, match="masks of this round have served 'masked'; they must not serve 'again' too"
     ):
-        InProcess().exchange(halves, double_mask_server(DoubleMask(2), gathering, {}, ring, 4), 0)
+        InProcess().exchange(halves, server_half(DoubleMask(2), gathering, {}, ring, 4), 0)

@@ -11,7 +11,7 @@ from gradwire.secure.identity import Gathering
 from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.ring import Ring
 from gradwire.wire import Deal, InProcess, Send
-from tests.secure.sums import contributing, double_mask_server, in_phase, refused, run_round, states
+from tests.secure.sums import contributing, in_phase, refused, run_round, server_half, states
 from tests.secure.test_keys import BAD_POINTS
 
 RING = Ring(8, 3)
@@ -37,7 +37,7 @@ def refused_from_client_1(match, protocol, private, phase, change, round=0, curv
     halves = {p: contributing(protocol, gathering, state, {}, CODES[0], RING) for p, state in private.items()}
     halves["client:1"] = sending(halves["client:1"], phase, change)
     with pytest.raises(WireError, match=match):
-        transport.exchange(halves, double_mask_server(protocol, gathering, {}, RING, 4), round)
+        transport.exchange(halves, server_half(protocol, gathering, {}, RING, 4), round)
     assert not any("sum" in message.tensors for message in transport.transcript.messages())
 
 

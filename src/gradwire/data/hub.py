@@ -64,8 +64,7 @@ def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
     labels = torch.from_numpy(table.column(source.label).cast(pa.int64()).fill_null(-1).to_numpy().copy())
     pictures = [(cell or {}).get("bytes") or b"" for cell in table.column(source.image).to_pylist()]
     images = decode(pictures, source.mode, lambda index: f"{index} of {name} ({split})")
-    numbered = tuple(str(number) for number in range(source.classes))
-    return Dataset(name=name, split=split, images=images, labels=labels, classes=classes or numbered)
+    return Dataset(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
 
 
 def _download(folder: Path, source: Source, split: str, limit: int | None) -> tuple[Any, tuple[str, ...]]:

@@ -56,7 +56,7 @@ def _shortcut(channels: int, width: int, stride: int, option: str) -> nn.Module:
 
 def _body(*convolutions: nn.Conv2d) -> nn.Sequential:
     """The convolutions, with a batch norm behind each and a ReLU before each but the first."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers = OrderedDict[str, nn.Module]()
     for i, conv in enumerate(convolutions, start=1):
         if i > 1:
             layers[f"relu{i - 1}"] = nn.ReLU()
@@ -84,9 +84,7 @@ def _resnet(
     block: Block, stem: int, widths: Sequence[int], depths: Sequence[int], channels: int, classes: int
 ) -> nn.Sequential:
     """Stack stages of blocks; every stage but the first halves the image."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=_conv(channels, stem, 3), norm=nn.BatchNorm2d(stem), relu=nn.ReLU()
-    )
+    layers = OrderedDict[str, nn.Module](conv=_conv(channels, stem, 3), norm=nn.BatchNorm2d(stem), relu=nn.ReLU())
     before = stem
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
         first = block(before, width, 1 if stage == 1 else 2)
