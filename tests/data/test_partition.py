@@ -134,7 +134,7 @@ LABELS = torch.arange(10)
         (lambda: partition.dirichlet(LABELS, 4, 1.0, 0, 3), "among 4 clients, 3 or more each; from 1 to 3 clients can"),
         (
             lambda: partition.dirichlet(LABELS * 0, 5, 1e-3, 0, 2),
-            "examples, fewer than 2 after 100 draws; take a larger",
+            "of 5 without data after 100 draws; take a larger alpha",
         ),
         (lambda: partition.parse("iid:least=0"), "partition 'iid:least=0': least is '0'; it must be a whole number, 1"),
         (lambda: partition.parse("dirichlet:0.5,least=few"), "least is 'few'; it must be a whole number"),

@@ -170,10 +170,9 @@ def _generator(seed: int) -> np.random.Generator:
 
 def _short(parts: Sequence[Sized], least: int) -> str | None:
     """The first client with the fewest examples, if they are fewer than `least`, as errors name it."""
-    fewest = min(range(len(parts)), key=lambda client: len(parts[client]))
-    if len(parts[fewest]) >= least:
-        return None
-    return f"client {fewest} of {len(parts)} with {len(parts[fewest])} examples, fewer than {least}"
+    size, client = min((len(part), client) for client, part in enumerate(parts))
+    short = f"with {size} examples, fewer than {least}" if size else "without data"
+    return f"client {client} of {len(parts)} {short}" if size < least else None
 
 
 def _tensors(parts: list[NDArray[np.int64]]) -> list[Tensor]:
