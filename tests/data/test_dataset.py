@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gradwire.data import Dataset
+from gradwire.data.dataset import copy_within, fingerprints
 from gradwire.errors import GradwireError
 
 
@@ -83,3 +84,17 @@ def test_what_cannot_be_is_refused_in_one_line(changes: dict[str, object], messa
         make(**changes)
     assert "\n" not in str(caught.value)
     assert "'toy'" in str(caught.value)
+
+
+def test_the_first_repetition_is_found() -> None:
+    images = torch.randint(256, (6, 1, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert copy_within(fingerprints(make(images=images, labels=torch.zeros(len(images), dtype=torch.int64)))) is None
+    images[4] = images[1]
+    assert copy_within(fingerprints(make(images=images, labels=torch.zeros(len(images), dtype=torch.int64)))) == (1, 4)
+
+
+def test_one_pixel_makes_another_image() -> None:
+    images = torch.zeros(2, 1, 3, 3)
+    assert copy_within(fingerprints(make(images=images, labels=torch.zeros(len(images), dtype=torch.int64)))) == (0, 1)
+    images[1, 0, 0, 0] = 1e-7
+    assert copy_within(fingerprints(make(images=images, labels=torch.zeros(len(images), dtype=torch.int64)))) is None

@@ -80,6 +80,35 @@ def test_alpha_goes_from_one_class_each_to_even() -> None:
     assert largest_share(1000.0) < 0.3 < 0.9 < largest_share(0.01)
 
 
+@settings(deadline=None)
+@given(labels_and_clients(), seeds, st.integers(1, 9))
+def test_dirichlet_with_a_least_size_gives_it_to_all_or_says_so(
+    drawn: tuple[Tensor, int], seed: int, least: int
+) -> None:
+    labels, clients = drawn
+    try:
+        parts = partition.split(f"dirichlet:0.5,least={least}", labels, clients, seed)
+    except GradwireError:
+        return  # that it says so is tested below
+    assert_partition(parts, len(labels), clients)
+    assert min(map(len, parts)) >= least
+
+
+def test_a_least_size_draws_again_and_only_where_it_must() -> None:
+    labels = torch.arange(10).repeat(30)
+    with pytest.raises(GradwireError, match="leaves client"):
+        partition.split("dirichlet:0.05", labels, 10, 3)
+    assert min(map(len, partition.split("dirichlet:0.05,least=9", labels, 10, 3))) >= 9
+    first, asked = (partition.split(spec, labels, 10, 0) for spec in ("dirichlet:0.5", "dirichlet:0.5,least=1"))
+    assert all(torch.equal(a, b) for a, b in zip(first, asked, strict=True))
+
+
+def test_any_partition_takes_a_least_size() -> None:
+    labels = torch.arange(10).repeat(10)
+    for spec, least in (("iid:least=25", 25), ("shards:2,least=24", 24)):
+        assert min(map(len, partition.split(spec, labels, 4, 0))) >= least
+
+
 LABELS = torch.arange(10)
 
 
@@ -96,6 +125,20 @@ LABELS = torch.arange(10)
         (lambda: partition.dirichlet(LABELS, 2, 0.0, 0), "the alpha of a dirichlet partition is 0; it must be"),
         (lambda: partition.dirichlet(LABELS, 2, float("nan"), 0), "is nan"),
         (lambda: partition.dirichlet(LABELS * 0, 10, 1e-3, 0), "dirichlet:0.001 with seed 0 leaves client"),
+        (lambda: partition.split("iid:least=4", LABELS, 3, 0), "'iid:least=4' leaves client 1 of 3 with 3 examples"),
+        (
+            lambda: partition.split("shards:1,least=6", LABELS, 2, 0),
+            "leaves client 0 of 2 with 5 examples, fewer than 6",
+        ),
+        (lambda: partition.split("shards:0", LABELS, 2, 0), "0 shards for each"),
+        (lambda: partition.dirichlet(LABELS, 4, 1.0, 0, 3), "among 4 clients, 3 or more each; from 1 to 3 clients can"),
+        (
+            lambda: partition.dirichlet(LABELS * 0, 5, 1e-3, 0, 2),
+            "of 5 without data after 100 draws; take a larger alpha",
+        ),
+        (lambda: partition.parse("iid:least=0"), "partition 'iid:least=0': least is '0'; it must be a whole number, 1"),
+        (lambda: partition.parse("dirichlet:0.5,least=few"), "least is 'few'; it must be a whole number"),
+        (lambda: partition.parse("dirichlet:0.5,most=3"), "'0.5,most=3' is not such a number"),
         (lambda: partition.parse("sorted"), "unknown partition 'sorted'; known: iid, shards:PER_CLIENT, dirichlet:"),
         (lambda: partition.parse("iid:3"), "unknown partition 'iid:3'"),
         (lambda: partition.parse("shards"), "'' is not such a number"),

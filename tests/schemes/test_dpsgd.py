@@ -11,7 +11,7 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, LocalStep, Round, observation, parse
 from gradwire.schemes.accounting import Spent, epsilons
 from gradwire.training import TrainSettings, begin, train
-from gradwire.training.batches import epochs, plan
+from gradwire.training.batches import descents
 from gradwire.training.gradient import example_gradients
 from tests.schemes.rounds import flat, random_update
 
@@ -113,8 +113,8 @@ def test_passes_are_what_the_most_used_example_was_used(batch, examples, work, r
     settings = TrainSettings(clients=1, batch_size=batch, **work)
     uses, spent, begun = torch.zeros(examples, dtype=torch.int64), Spent(), set()
     for round in sorted(rounds):
-        steps = plan(settings, "client:0", examples, round)
-        for where, epoch in zip(steps, epochs(settings, examples, round), strict=True):
+        task = descents(settings, "client:0", examples, round)
+        for where, epoch in zip(task.plan, task.epochs, strict=True):
             uses[where] += 1
             spent = spent.after(epoch, len(where), examples)
             begun.add(epoch)

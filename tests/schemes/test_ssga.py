@@ -9,7 +9,7 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import Round, StackedMeasurement, observation, parse
 from gradwire.schemes.gradients import Full
 from gradwire.schemes.selection import largest
-from gradwire.secure import double_mask, double_mask_server, masks, pairwise
+from gradwire.secure import double_mask, masks, pairwise
 from gradwire.wire import SERVER, InProcess, drop_out
 from gradwire.wire.transport import drive
 from tests.schemes.rounds import Cluster, flat, random_update
@@ -166,7 +166,7 @@ def test_ssga_costs_in_proportion_to_what_it_sends():
 @pytest.mark.parametrize("variant", ["", ",threshold=2"])
 def test_masks_are_expanded_for_the_entries_of_the_union_alone(monkeypatch, variant):
     masked, real = [], masks.blend
-    for module in (pairwise, double_mask, double_mask_server):
+    for module in (pairwise, double_mask):
         monkeypatch.setattr(module, "blend", lambda codes, known: (masked.append(len(codes)), real(codes, known)))
     updates = [random_update(i) for i in range(3)]
     cluster = Cluster.of("ssga:compression=20" + variant, updates)

@@ -1,4 +1,4 @@
-"""Playing secure sums in tests: clients with integer vectors, some of which drop out, and a server."""
+"""Rounds of secure sums in tests: clients with integer vectors, some of which drop out, and a server."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,7 +16,7 @@ from gradwire.wire.transport import drive
 
 
 def states(clients: int) -> dict[str, dict]:
-    """Private states of clients that have been introduced."""
+    """Private states of clients that have exchanged keys."""
     fresh = {client(i): identity.fresh() for i in range(clients)}
     public = {party: identity.published(state) for party, state in fresh.items()}
     return {party: identity.with_known_keys(state, party, public) for party, state in fresh.items()}
@@ -28,16 +28,16 @@ def contributing(protocol, gathering, private, public, codes, ring):
     return total, member.state
 
 
-def double_mask_server(protocol, gathering, public, ring, count):
-    host = protocol.host(gathering, public)
+def server_half(protocol, gathering, public, ring, count):
+    server = protocol.server(gathering, public)
     uploads = yield None
-    uploads = yield from host.open(uploads)
-    total = yield from host.total(uploads, ring, count, "masked")
+    uploads = yield from server.open(uploads)
+    total = yield from server.total(uploads, ring, count, "masked")
     yield Send(gathering.phase(protocol.closing("masked")), total.tensors())
     return total
 
 
-def play(
+def run_round(
     protocol,
     private: Mapping[str, dict],
     vectors: list[Codes],
@@ -59,7 +59,7 @@ def play(
     for party, phase in (drops or {}).items():
         halves[party] = drop_out(halves[party], phase)
     transport = transport or InProcess()
-    server = double_mask_server(protocol, gathering, public or {}, ring, len(vectors[0]))
+    server = server_half(protocol, gathering, public or {}, ring, len(vectors[0]))
     outcomes, total = drive(transport, halves, tamper(server) if tamper else server, round)
     for seen, _ in outcomes.values():
         assert np.array_equal(seen.codes, total.codes)
@@ -68,7 +68,7 @@ def play(
 
 
 def in_phase(phase: str, change: Callable) -> Callable:
-    """For `play`: a server whose reply in one phase goes through `change`."""
+    """For `run_round`: a server whose reply in one phase goes through `change`."""
 
     def tamper(server):
         reply = next(server)
@@ -85,10 +85,10 @@ def in_phase(phase: str, change: Callable) -> Callable:
 
 
 def refused(match: str, *args, **kwargs) -> None:
-    """The round that `play` would play ends with this error, and nobody has been told a sum."""
+    """The round that `run_round` would run ends with this error, and nobody has been told a sum."""
     transport = InProcess()
     with pytest.raises(GradwireError, match=match):
-        play(*args, transport=transport, **kwargs)
+        run_round(*args, transport=transport, **kwargs)
     assert not any("sum" in message.tensors for message in transport.transcript.messages())
 
 

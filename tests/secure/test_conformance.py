@@ -9,7 +9,7 @@ from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.identity import Gathering
 from gradwire.secure.masks import expand
 from gradwire.secure.ring import Ring
-from tests.secure.sums import double_mask_server, states
+from tests.secure.sums import server_half, states
 
 CLIENTS = 4
 
@@ -26,11 +26,11 @@ class Ours(Subject):
 
     def message(self, values, examples):
         """What client 0 sends with its codes: the names of tensors in its masked message."""
-        _, uploads = self.play(self.encode(values, CLIENTS))
+        _, uploads = self.up_to_masked(self.encode(values, CLIENTS))
         return {name: tensor.numpy().tobytes() for name, tensor in uploads[0].tensors.items()}
 
     def reveal(self, stayed, dropped):
-        half, _ = self.play(np.zeros(4, np.uint16))
+        half, _ = self.up_to_masked(np.zeros(4, np.uint16))
         try:
             revealed = half.send({"places": torch.tensor(sorted(stayed), dtype=torch.int32)}).tensors
         except WireError as error:
@@ -38,7 +38,7 @@ class Ours(Subject):
         places = set(revealed["places"].tolist())
         return {"seeds": places & stayed, "keys": places - stayed}
 
-    def play(self, codes):
+    def up_to_masked(self, codes):
         """Client 0's half after it has sent its masked codes, and what all have sent then."""
         private, ring, protocol = states(CLIENTS), Ring(16, CLIENTS), DoubleMask(3)
         gathering = Gathering(tuple(private), 0, 0)
@@ -48,7 +48,7 @@ class Ours(Subject):
             yield from member.add(codes, ring, "masked")
 
         halves = {party: half(state) for party, state in private.items()}
-        server = double_mask_server(protocol, gathering, {}, ring, len(codes))
+        server = server_half(protocol, gathering, {}, ring, len(codes))
         next(server)
         sends = {party: next(each) for party, each in halves.items()}
         for _ in ("keys", "shares"):

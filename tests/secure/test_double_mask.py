@@ -11,7 +11,7 @@ from gradwire.secure.identity import Gathering
 from gradwire.secure.ring import BITS, Ring
 from gradwire.wire import Deal, InProcess, Send
 from gradwire.wire.transport import drive
-from tests.secure.sums import contributing, double_mask_server, in_phase, play, random_codes, refused, states
+from tests.secure.sums import contributing, in_phase, random_codes, refused, run_round, server_half, states
 
 PHASES = ("keys", "shares", "masked", "unmask")
 
@@ -38,7 +38,7 @@ def test_enough_survivors_give_exactly_their_sum_and_fewer_give_none(schedule, b
         return
     # Codes that arrived are in the sum, even if their sender was gone before the unmasking.
     summed = [v for i, v in enumerate(vectors) if drops.get(f"client:{i}", "unmask") == "unmask"]
-    total, _, _ = play(DoubleMask(threshold), states(clients), vectors, ring, drops=drops)
+    total, _, _ = run_round(DoubleMask(threshold), states(clients), vectors, ring, drops=drops)
     assert (total.codes == np.sum([v.astype(object) for v in summed], axis=0)).all()
     assert total.contributors == len(summed)
 
@@ -51,7 +51,7 @@ def test_a_sparse_graph_of_many_clients_gives_the_same_sum(curve):
     protocol = DoubleMask(40, sparse=True, assumed=assumed)
     vectors = random_codes(ring, 20, 0)
     drops = {"client:3": "masked", "client:20": "shares", "client:50": "unmask", "client:51": "keys"}
-    total, _, transport = play(protocol, states(n), vectors, ring, drops=drops, curve=curve)
+    total, _, transport = run_round(protocol, states(n), vectors, ring, drops=drops, curve=curve)
     summed = [v.astype(object) for i, v in enumerate(vectors) if i not in (3, 20, 51)]
     assert (total.codes == np.sum(summed, axis=0)).all()
     dealt = next(m for m in transport.transcript.messages() if m.phase == "shares" and m.sender == "client:0")
@@ -70,7 +70,7 @@ def test_a_sparse_graph_of_any_size_gives_the_sum_or_says_why_not(clients, bits,
     vectors, transport = random_codes(ring, 20, clients), InProcess()
     protocol = DoubleMask(clients // 2 + 1, sparse=True, assumed=assumed)
     try:
-        total, _, _ = play(protocol, states(clients), vectors, ring, drops=drops, transport=transport)
+        total, _, _ = run_round(protocol, states(clients), vectors, ring, drops=drops, transport=transport)
     except TooFewError:
         if not drops:
             raise
@@ -91,7 +91,7 @@ def test_shares_of_another_round_are_refused():
         kept.update(reply.tensors)
         return reply
 
-    play(DoubleMask(2), private, zeros(3), Ring(8, 3), tamper=in_phase("shares", keep))
+    run_round(DoubleMask(2), private, zeros(3), Ring(8, 3), tamper=in_phase("shares", keep))
     replay = in_phase("shares", lambda _: Deal("shares", kept))
     match = "phase 'shares', client:1: its share cannot be opened: sealed in another round"
     refused(match, DoubleMask(2), private, zeros(3), Ring(8, 3), round=1, tamper=replay)
@@ -134,13 +134,13 @@ def test_a_wrong_share_is_found_out():
     halves = {p: contributing(DoubleMask(2), gathering, s, {}, np.zeros(4, np.uint8), ring) for p, s in private.items()}
     halves["client:0"] = wrong(halves["client:0"])
     with pytest.raises(WireError, match="phase 'unmask', client:1: a share of its secret is wrong; the round ends"):
-        drive(InProcess(), halves, double_mask_server(DoubleMask(2), gathering, {}, ring, 4), 0)
+        drive(InProcess(), halves, server_half(DoubleMask(2), gathering, {}, ring, 4), 0)
 
 
 @pytest.mark.parametrize("threshold", [2, 6])
 def test_thresholds_that_cannot_be(threshold):
     with pytest.raises(GradwireError, match=rf"threshold is {threshold}; of 5 clients it must be 3 to 5"):
-        play(DoubleMask(threshold), states(5), zeros(5), Ring(8, 5))
+        run_round(DoubleMask(threshold), states(5), zeros(5), Ring(8, 5))
 
 
 def test_masks_serve_one_sum():
@@ -156,4 +156,4 @@ def test_masks_serve_one_sum():
     with pytest.raises(
         GradwireError, match="masks of this round have served 'masked'; they must not serve 'again' too"
     ):
-        drive(InProcess(), halves, double_mask_server(DoubleMask(2), gathering, {}, ring, 4), 0)
+        drive(InProcess(), halves, server_half(DoubleMask(2), gathering, {}, ring, 4), 0)

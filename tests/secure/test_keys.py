@@ -1,7 +1,10 @@
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -9,10 +12,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradwire import secure
 from gradwire.errors import WireError
 from gradwire.secure import keys
-from gradwire.secure.entropy import InsecureWarning, insecure_seed, random_bytes
-from gradwire.secure.kdf import derive, ratchet
+from gradwire.secure.kdf import InsecureWarning, derive, insecure_seed, random_bytes, ratchet
 from gradwire.secure.masks import expand
 
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
@@ -120,3 +123,10 @@ def test_secrets_come_from_the_system_unless_a_test_says_otherwise_loudly():
     with pytest.warns(InsecureWarning), insecure_seed(7):
         assert random_bytes(16) == first
     assert random_bytes(16) != first
+
+
+def test_libraries_of_cryptography_are_loaded_when_used():
+    modules = ", ".join(f"gradwire.secure.{module.name}" for module in iter_modules(secure.__path__))
+    slow = "{'cryptography', 'Crypto', 'scipy'}"
+    code = f"import sys, {modules}; assert not {slow} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.ring import Ring
 from gradwire.wire import Deal, InProcess, Send
 from gradwire.wire.transport import drive
-from tests.secure.sums import contributing, double_mask_server, in_phase, play, refused, states
+from tests.secure.sums import contributing, in_phase, refused, run_round, server_half, states
 from tests.secure.test_keys import BAD_POINTS
 
 RING = Ring(8, 3)
@@ -38,19 +38,19 @@ def refused_from_client_1(match, protocol, private, phase, change, round=0, curv
     halves = {p: contributing(protocol, gathering, state, {}, CODES[0], RING) for p, state in private.items()}
     halves["client:1"] = sending(halves["client:1"], phase, change)
     with pytest.raises(WireError, match=match):
-        drive(transport, halves, double_mask_server(protocol, gathering, {}, RING, 4), round)
+        drive(transport, halves, server_half(protocol, gathering, {}, RING, 4), round)
     assert not any("sum" in message.tensors for message in transport.transcript.messages())
 
 
 @pytest.fixture(scope="module")
 def before():
-    """For each protocol a round that was played: states, and messages by sender and phase."""
-    played = {}
+    """For each protocol a round that is over: states, and messages by sender and phase."""
+    rounds = {}
     for protocol in PHASES:
         private = states(3)
-        _, _, transport = play(protocol, private, CODES, RING)
-        played[protocol] = private, {(m.sender, m.phase): m.tensors for m in transport.transcript.messages()}
-    return played
+        _, _, transport = run_round(protocol, private, CODES, RING)
+        rounds[protocol] = private, {(m.sender, m.phase): m.tensors for m in transport.transcript.messages()}
+    return rounds
 
 
 @pytest.mark.parametrize(("protocol", "phase", "other"), REORDERED)
@@ -75,12 +75,12 @@ def test_a_reply_out_of_order_is_refused(protocol, phase, other):
         replies[reply.phase] = reply
         return reply
 
-    play(protocol, states(3), CODES, RING, tamper=in_phase(other, keep))
+    run_round(protocol, states(3), CODES, RING, tamper=in_phase(other, keep))
     tamper = in_phase(phase, lambda _: replies[other])
     about = "masked" if phase == "unmask" else phase  # a sum is that of the phase in which it was begun
     match = rf"round 0, phase '{about}', (client:\d|server): "
     with pytest.raises(WireError, match=match):
-        play(protocol, states(3), CODES, RING, tamper=tamper)
+        run_round(protocol, states(3), CODES, RING, tamper=tamper)
 
 
 @pytest.mark.parametrize("curve", BAD_POINTS)

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
 from gradwire.secure.double_mask import DoubleMask
-from gradwire.secure.entropy import InsecureWarning, insecure_seed
 from gradwire.secure.identity import Gathering
+from gradwire.secure.kdf import InsecureWarning, insecure_seed
 from gradwire.secure.pairwise import Pairwise
 from gradwire.secure.ring import BITS, Ring
 from gradwire.wire import Deal, Send
-from tests.secure.sums import in_phase, play, random_codes, refused, states
+from tests.secure.sums import in_phase, random_codes, refused, run_round, states
 from tests.secure.test_masks import p_uniform
 
 ring8 = Ring(8, 3)
@@ -26,7 +26,7 @@ def plain(vectors):
 def test_the_sum_is_exact(clients, bits, curve, seed):
     ring = Ring(bits, clients)
     vectors = random_codes(ring, 50, seed)
-    total, _, _ = play(Pairwise(), states(clients), vectors, ring, curve=curve)
+    total, _, _ = run_round(Pairwise(), states(clients), vectors, ring, curve=curve)
     assert (total.codes == plain(vectors)).all()
     assert total.contributors == clients
 
@@ -36,7 +36,7 @@ def test_the_sum_is_exact(clients, bits, curve, seed):
 def test_the_sum_is_exact_for_many_clients(clients, bits):
     ring = Ring(bits, clients)
     vectors = random_codes(ring, 20, 0)
-    total, _, _ = play(Pairwise(), states(clients), vectors, ring)
+    total, _, _ = run_round(Pairwise(), states(clients), vectors, ring)
     assert (total.codes == plain(vectors)).all()
 
 
@@ -62,7 +62,7 @@ def test_no_two_runs_share_a_mask(protocol):
 
 def masked(protocol, ring, code):
     """What the first of two clients sends that both hold a million times this code."""
-    _, _, transport = play(protocol, states(2), [np.full(1_000_000, code, ring.dtype)] * 2, ring)
+    _, _, transport = run_round(protocol, states(2), [np.full(1_000_000, code, ring.dtype)] * 2, ring)
     messages = transport.transcript.messages()
     return next(m.tensors["masked"].numpy() for m in messages if "masked" in m.tensors)
 
@@ -71,7 +71,7 @@ def test_keys_are_agreed_on_once_and_seeds_are_fresh_each_round():
     private, vectors = states(3), [np.zeros(200, np.uint8)] * 3
     public, masks = {}, []
     for round in range(3):
-        _, private, transport = play(Pairwise(), private, vectors, ring8, round=round, public=public)
+        _, private, transport = run_round(Pairwise(), private, vectors, ring8, round=round, public=public)
         public = Pairwise().public(Gathering(tuple(private), round, 0))
         phases = [m.phase for m in transport.transcript.messages() if m.sender == "client:0"]
         assert phases == (["keys", "masked"] if round == 0 else ["masked"])
@@ -82,33 +82,35 @@ def test_keys_are_agreed_on_once_and_seeds_are_fresh_each_round():
 def agreed(rounds=1):
     private, vectors, public = states(3), [np.full(4, i, np.uint8) for i in range(3)], {}
     for round in range(rounds):
-        _, private, _ = play(Pairwise(), private, vectors, ring8, round=round, public=public)
+        _, private, _ = run_round(Pairwise(), private, vectors, ring8, round=round, public=public)
         public = Pairwise().public(Gathering(tuple(private), round, 0))
     return private, vectors, public
 
 
 def test_a_client_that_missed_rounds_catches_up():
     private, vectors, public = agreed()
-    total, _, _ = play(Pairwise(), private, vectors, ring8, round=7, public=public)
+    total, _, _ = run_round(Pairwise(), private, vectors, ring8, round=7, public=public)
     assert total.codes.tolist() == [3] * 4
 
 
-def test_a_round_cannot_be_played_twice():
+def test_nobody_takes_part_in_a_round_twice():
     private, vectors, public = agreed(2)
-    with pytest.raises(GradwireError, match="client:0 has played round 1; masks of round 1 must not serve twice"):
-        play(Pairwise(), private, vectors, ring8, round=1, public=public)
+    with pytest.raises(
+        GradwireError, match="client:0 has taken part in round 1; masks of round 1 must not serve twice"
+    ):
+        run_round(Pairwise(), private, vectors, ring8, round=1, public=public)
 
 
 def test_a_later_state_does_not_give_earlier_masks():
     """Who steals the states after two rounds and sets their counters back does not get the masks of either."""
     private, vectors, public, used = states(3), [np.zeros(50, np.uint8)] * 3, {}, []
     for round in range(2):
-        _, private, transport = play(Pairwise(), private, vectors, ring8, round=round, public=public)
+        _, private, transport = run_round(Pairwise(), private, vectors, ring8, round=round, public=public)
         public = Pairwise().public(Gathering(tuple(private), round, 0))
         used += [m.tensors["masked"] for m in transport.transcript.messages() if "masked" in m.tensors]
     for turn, round in ((0, 0), (1, 1), (0, 1)):
         stolen = {party: {**state, "turn": torch.tensor(turn)} for party, state in private.items()}
-        _, _, transport = play(Pairwise(), stolen, vectors, ring8, round=round, public=public)
+        _, _, transport = run_round(Pairwise(), stolen, vectors, ring8, round=round, public=public)
         rebuilt = [m.tensors["masked"] for m in transport.transcript.messages() if "masked" in m.tensors]
         assert len(rebuilt) == 3
         assert not any(torch.equal(mask, other) for mask in rebuilt for other in used)
@@ -117,7 +119,7 @@ def test_a_later_state_does_not_give_earlier_masks():
 def test_other_clients_agree_anew():
     private, vectors, public = agreed()
     fewer = {party: private[party] for party in ("client:0", "client:2")}
-    total, _, transport = play(Pairwise(), fewer, vectors[:2], ring8, round=1, public=public)
+    total, _, transport = run_round(Pairwise(), fewer, vectors[:2], ring8, round=1, public=public)
     assert total.codes.tolist() == [1] * 4
     assert next(transport.transcript.messages()).phase == "keys"
 
@@ -149,7 +151,7 @@ def test_keys_of_another_round_or_another_client_are_refused():
         kept.append(reply)
         return reply
 
-    play(Pairwise(), private, vectors, ring8, tamper=in_phase("keys", keep))
+    run_round(Pairwise(), private, vectors, ring8, tamper=in_phase("keys", keep))
     match = "phase 'keys', client:0: its signature does not hold: not its keys, or keys of"
     replay = in_phase("keys", lambda _: kept[0])
     refused(match, Pairwise(), private, vectors, ring8, round=1, tamper=replay)

@@ -35,12 +35,12 @@ class LyingServer(RuleBasedStateMachine):
         for i, (party, state) in enumerate(states(clients).items()):
             self.halves[i] = self.contribute(i, protocol, gathering, state, ring)
             uploads[party] = next(self.halves[i]).tensors
-        host = protocol.host(gathering, {}).open(uploads)
+        server = protocol.server(gathering, {}).open(uploads)
         self.seeds = {i: set() for i in range(clients)}
         self.keys = {i: set() for i in range(clients)}
         try:
-            uploads = self.answer(next(host), before_shares)
-            self.answer(host.send(uploads), before_masked)
+            uploads = self.answer(next(server), before_shares)
+            self.answer(server.send(uploads), before_masked)
         except WireError:
             self.halves = {}
 

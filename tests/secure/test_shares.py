@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradwire.errors import WireError
-from gradwire.secure.shares import combine, seal, split, unseal
+from gradwire.secure.channels import seal, unseal
+from gradwire.secure.shares import combine, split
 
 secrets = st.binary(min_size=16, max_size=16)
 

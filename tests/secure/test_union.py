@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from gradwire.secure.union import mark, marked
+from gradwire.secure.union import SecretPermutation, mark, marked
 
 choices = st.lists(st.sets(st.integers(0, 99), max_size=20).map(sorted), min_size=1, max_size=5)
 
@@ -27,3 +27,18 @@ def test_sums_of_marks_do_not_tell_how_many_made_them():
         expected = counts.sum() / 255
         assert chi2.sf(((counts - expected) ** 2 / expected).sum(), 254) > 1e-3
         assert (total == 0).mean() < 0.006
+
+
+@given(st.binary(min_size=32, max_size=32), st.sets(st.integers(0, 99)))
+def test_places_under_a_secret_permutation_give_the_entries_back(key, chosen):
+    permutation = SecretPermutation.of(key, 100)
+    entries = torch.tensor(sorted(chosen), dtype=torch.int64)
+    votes = permutation.ballot(entries)
+    assert votes.sum() == len(chosen)
+    assert torch.equal(permutation.entries(torch.from_numpy(np.flatnonzero(votes))), entries)
+
+
+def test_everybody_with_the_key_draws_the_same_permutation_and_nobody_else():
+    first, again, other = (SecretPermutation.of(key * 32, 1000).place for key in (b"a", b"a", b"b"))
+    assert np.array_equal(first, again)
+    assert (first == other).mean() < 0.02

@@ -14,7 +14,7 @@ from gradwire import models
 from gradwire.data import partition
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, loop, train
-from gradwire.training.batches import plan, sampled
+from gradwire.training.batches import descents, sampled
 from gradwire.training.cohort import CohortPlan
 from gradwire.training.stack import stack
 from gradwire.wire import InProcess, Transcript
@@ -62,7 +62,7 @@ def trained(how, name="mlp", pictures=None):
 
 
 def fedavg(how, name="mlp", pictures=None):
-    """Algorithm 1: the server's and the clients' part, with `plan` for the order of examples and `sampled` for S_t."""
+    """Algorithm 1: the server's and the clients' part, with `descents` for the order of examples and `sampled` for S_t."""
     settings, pictures, model = TrainSettings(**how), pictures or Pictures(), network(name)
     shards = partition.split(settings.partition, pictures.labels, settings.clients, settings.seed)
     for round in range(settings.rounds):
@@ -70,7 +70,7 @@ def fedavg(how, name="mlp", pictures=None):
         for k in sampled(settings, round):
             own = copy.deepcopy(model)
             sgd = torch.optim.SGD(own.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay)
-            for where in plan(settings, f"client:{k}", len(shards[k]), round):
+            for where in descents(settings, f"client:{k}", len(shards[k]), round).plan:
                 images, labels = pictures.batch(shards[k][where])
                 sgd.zero_grad()
                 cross_entropy(own(images), labels).backward()
@@ -196,7 +196,7 @@ def test_secure_sums_of_local_work_among_a_sample(average):
     for i in members:
         own = network()
         sgd = torch.optim.SGD(own.parameters(), settings.lr)
-        for where in plan(settings, f"client:{i}", len(shards[i]), 0):
+        for where in descents(settings, f"client:{i}", len(shards[i]), 0).plan:
             images, labels = pictures.batch(shards[i][where])
             sgd.zero_grad()
             cross_entropy(own(images), labels).backward()

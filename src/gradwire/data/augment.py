@@ -1,4 +1,4 @@
-"""Ways to look at an image again: what a model learned of it, it learned of its mirror image and its neighbours too."""
+"""Variants of an image on which a membership attack asks the model too: its mirror image and its neighbours."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,7 @@ KINDS = ("flip", "shift")
 
 
 def parse(spec: str) -> tuple[str, ...]:
-    """The kinds in a spec such as `flip`, `shift` or `flip+shift`; none in an empty one.
-
-    Raises:
-        GradwireError: a kind that there is not, or one that is named twice.
-    """
+    """The kinds in a spec, `flip`, `shift` or `flip+shift`; none in an empty one. GradwireError refuses others."""
     kinds = tuple(filter(None, spec.split("+")))
     if any(kind not in KINDS for kind in kinds) or len(set(kinds)) < len(kinds):
         raise GradwireError(f"augment is {spec!r}; it must be flip, shift or flip+shift")
@@ -22,15 +18,11 @@ def parse(spec: str) -> tuple[str, ...]:
 
 
 def views(images: Tensor, spec: str) -> Tensor:
-    """Each image as it is, and as the spec varies it.
+    """Images (N×C×H×W) and their variants: N×A×C×H×W, the first of the A the image itself; A is 1, 2, 5 or 10.
 
     Args:
-        images: N×C×H×W.
         spec: `flip` adds the mirror image; `shift` adds the image moved by one pixel up, down, left and right, with
             the border repeated; `flip+shift` adds those of both.
-
-    Returns:
-        N×A×C×H×W, the first of the A the image itself; A is 1, 2, 5 or 10.
     """
     kinds = parse(spec)
     found = [images]

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from gradwire import spec_syntax
 from gradwire.data.dataset import Dataset
-from gradwire.data.digits import load_digits
 from gradwire.data.folder import load_folder
-from gradwire.data.sources import SOURCES
-from gradwire.data.splits import SPLITS
+from gradwire.data.hub import SOURCES, load_hub
+from gradwire.data.splits import SPLITS, load_digits
 from gradwire.errors import GradwireError, unknown
 
 
@@ -40,8 +39,6 @@ def load(name_or_dir: str | Path, split: str = "test", limit: int | None = None)
     if name == "digits":
         return load_digits(split, limit)
     if name in SOURCES:
-        from gradwire.data.hub import load_hub  # brings pyarrow, which is slow to import
-
         return load_hub(name, split, limit)
     if Path(name).is_dir():
         return load_folder(Path(name), split, limit)

@@ -1,16 +1,14 @@
-"""The one form in which labelled images travel through gradwire."""
+"""Labelled images, in the one form that all of gradwire takes, and copies among them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import xxhash
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-
-# Statistics are summed over this many images at a time, so that no float64 copy of a whole data set is ever made.
-_CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +33,8 @@ class Dataset:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        self._check_form()
-        self._check_labels()
-        if self.images.is_floating_point():
-            self._check_range()
+        if wrong := self._wrong():
+            raise GradwireError(f"data {self.name!r} ({self.split}): {wrong}")
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.images.shape))
@@ -55,11 +51,11 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, whether or not each occurs in this split."""
+        """The number of classes, whether or not each occurs in this split."""
         return len(self.classes)
 
     def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Give the images (len(indices)×C×H×W, float32 in [0, 1]) and labels (int64) at these positions."""
+        """The images (len(indices)×C×H×W, float32 in [0, 1]) and labels (int64) at these positions."""
         where = torch.as_tensor(indices, dtype=torch.int64)
         return _unit(self.images[where]), self.labels[where]
 
@@ -76,50 +72,54 @@ class Dataset:
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         channels, height, width = self.shape
-        total = torch.zeros(channels, dtype=torch.float64)
-        squares = torch.zeros(channels, dtype=torch.float64)
-        for chunk in self.images.split(_CHUNK):
+        pixels = len(self) * height * width
+        total, squares = torch.zeros(2, channels, dtype=torch.float64)
+        for chunk in self.images.split(1024):  # no float64 copy of all images is made
             values = _unit(chunk).double()
             total += values.sum(dim=(0, 2, 3))
             squares += values.square().sum(dim=(0, 2, 3))
-        pixels = len(self) * height * width
         mean = total / pixels
         std = (squares / pixels - mean.square()).clamp(min=0).sqrt()
         return tuple(mean.tolist()), tuple(std.tolist())
 
-    def _check_form(self) -> None:
-        where = f"data {self.name!r} ({self.split})"
-        if self.images.dim() != 4 or self.images.dtype not in (torch.uint8, torch.float32):
-            form = f"{self.images.dtype} of shape {tuple(self.images.shape)}"
-            raise GradwireError(f"{where}: images are {form}; they must be uint8 or float32, N×C×H×W")
-        if self.labels.dim() != 1 or self.labels.dtype != torch.int64:
-            form = f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
-            raise GradwireError(f"{where}: labels are {form}; they must be int64, one an image")
-        if len(self.images) != len(self.labels):
-            raise GradwireError(f"{where}: {len(self.images)} images but {len(self.labels)} labels; each needs one")
-        if self.images.numel() == 0:
-            raise GradwireError(f"{where}: there are no images in it; at least one is needed")
-
-    def _check_labels(self) -> None:
-        outside = (self.labels < 0) | (self.labels >= self.num_classes)
-        if outside.any():
-            index = int(outside.nonzero()[0])
-            raise GradwireError(
-                f"data {self.name!r} ({self.split}): the label of image {index} is {int(self.labels[index])}; "
-                f"with {self.num_classes} classes it must be from 0 to {self.num_classes - 1}"
-            )
-
-    def _check_range(self) -> None:
+    def _wrong(self) -> str | None:
+        """What is wrong with the images or labels."""
+        images, labels, classes = self.images, self.labels, self.num_classes
+        if images.dim() != 4 or images.dtype not in (torch.uint8, torch.float32):
+            form, wanted = f"{images.dtype} of shape {tuple(images.shape)}", "uint8 or float32, N×C×H×W"
+            return f"images are {form}; they must be {wanted}"
+        if labels.dim() != 1 or labels.dtype != torch.int64:
+            return f"labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be int64, one an image"
+        if len(images) != len(labels):
+            return f"{len(images)} images but {len(labels)} labels; each needs one"
+        if images.numel() == 0:
+            return "there are no images in it; at least one is needed"
+        outside = ((labels < 0) | (labels >= classes)).nonzero()
+        if len(outside):
+            label = f"the label of image {int(outside[0])} is {int(labels[outside[0]])}"
+            return f"{label}; with {classes} classes it must be from 0 to {classes - 1}"
         # Written so that NaN, which compares false with everything, counts as outside.
-        outside = ~((self.images >= 0) & (self.images <= 1))
-        if outside.any():
-            position = tuple(outside.nonzero()[0].tolist())
-            raise GradwireError(
-                f"data {self.name!r} ({self.split}): image {position[0]} holds the value "
-                f"{float(self.images[position]):g}; float images must lie in [0, 1]"
-            )
+        if images.is_floating_point() and len(outside := (~((images >= 0) & (images <= 1))).nonzero()):
+            value = float(images[tuple(outside[0])])
+            return f"image {int(outside[0, 0])} holds the value {value:g}; float images must lie in [0, 1]"
+        return None
 
 
 def _unit(images: Tensor) -> Tensor:
-    """Bring images to float32 in [0, 1]."""
+    """The images as float32 in [0, 1]."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def fingerprints(dataset: Dataset) -> list[bytes]:
+    """A digest of every image's pixels: equal for equal images, and in practice for no others."""
+    return [xxhash.xxh3_128_digest(image.numpy().tobytes()) for image in dataset.images]
+
+
+def copy_within(prints: list[bytes]) -> tuple[int, int] | None:
+    """The positions of the first image that repeats an earlier one, the earlier one first; None if none does."""
+    first: dict[bytes, int] = {}
+    for position, digest in enumerate(prints):
+        if digest in first:
+            return first[digest], position
+        first[digest] = position
+    return None

@@ -1,58 +1,116 @@
-"""Data sets of the Hugging Face hub, or of parquet files in the hub's form at hand."""
+"""Data sets of the Hugging Face hub, from the hub or from parquet files in its form at hand."""
 
+import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
 import torch
 
-from gradwire.data import parquet
 from gradwire.data.dataset import Dataset
-from gradwire.data.pictures import decode
-from gradwire.data.sources import SOURCES, Source
+from gradwire.data.pictures import Mode, decode
 from gradwire.errors import GradwireError
 
-ROOT_VARIABLE = "GRADWIRE_DATA"
-"""The environment variable that names the folder of data sets at hand."""
+ROOT_VARIABLE = "GRADWIRE_DATA"  # names the folder of data sets at hand
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set is on the hub, and how its table is laid out.
+
+    Attributes:
+        repo: the hub's `owner/name`.
+        classes: how many classes there are; they are numbered where the table does not name them.
+        image: the column of pictures, each a struct with a field `bytes`.
+        label: the column of class numbers.
+        mode: one channel (`L`) or three (`RGB`).
+        splits: the hub's name of a split, where it has another one.
+    """
+
+    repo: str
+    classes: int = 10
+    image: str = "image"
+    label: str = "label"
+    mode: Mode = "RGB"
+    splits: dict[str, str] = field(default_factory=dict)
+
+
+SOURCES = {
+    "mnist": Source("ylecun/mnist", mode="L"),
+    "fashion_mnist": Source("zalando-datasets/fashion_mnist", mode="L"),
+    "cifar10": Source("uoft-cs/cifar10", image="img"),
+    "cifar100": Source("uoft-cs/cifar100", classes=100, image="img", label="fine_label"),
+    # The labels of the real test set were never published: its 10,000 validation images serve as the test split.
+    "tiny_imagenet": Source("zh-plus/tiny-imagenet", classes=200, splits={"test": "valid"}),
+}
 
 
 def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
-    """Load a data set of `gradwire.data.sources`, from `$GRADWIRE_DATA/NAME/SPLIT-*.parquet` where that folder exists.
-
-    Images are uint8. Only the first `limit` are decoded.
+    """Load one of `SOURCES`, from `$GRADWIRE_DATA/NAME/SPLIT-*.parquet` where that folder exists; images are uint8.
 
     Raises:
         GradwireError: a folder without this split, a file that cannot be read, or a hub that cannot be reached.
     """
+    import pyarrow as pa  # type: ignore[import-untyped]
+
     source = SOURCES[name]
     folder = Path(os.environ.get(ROOT_VARIABLE, "")) / name
-    if os.environ.get(ROOT_VARIABLE) and folder.is_dir():
-        table, classes = parquet.read(folder, split, source.image, source.label, limit)
-    else:
-        table, classes = _download(source, split, limit)
-
+    at_hand = os.environ.get(ROOT_VARIABLE) and folder.is_dir()
+    table, classes = (_read if at_hand else _download)(folder, source, split, limit)
     if table.num_rows == 0:
         raise GradwireError(f"data {name!r} ({split}) has no images in it; at least one is needed")
     # A null label becomes -1, which the data set refuses by its position.
     labels = torch.from_numpy(table.column(source.label).cast(pa.int64()).fill_null(-1).to_numpy().copy())
     pictures = [(cell or {}).get("bytes") or b"" for cell in table.column(source.image).to_pylist()]
     images = decode(pictures, source.mode, lambda index: f"{index} of {name} ({split})")
-    numbered = tuple(str(number) for number in range(source.classes))
-    return Dataset(name=name, split=split, images=images, labels=labels, classes=classes or numbered)
+    return Dataset(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
 
 
-def _download(source: Source, split: str, limit: int | None) -> tuple[pa.Table, tuple[str, ...]]:
-    """Fetch a split from the hub, or from the `datasets` library's cache of it."""
-    import datasets  # slow to import, and not needed for data at hand
+def _download(folder: Path, source: Source, split: str, limit: int | None) -> tuple[Any, tuple[str, ...]]:
+    """Fetch a table and its class names from the hub, or from the `datasets` library's cache of it."""
+    import datasets
 
     try:
         remote = datasets.load_dataset(source.repo, split=source.splits.get(split, split))
     # The library, the hub's client and the HTTP client below it each have their own errors for "not reached".
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise GradwireError(
-            f"cannot load {source.repo!r} from the Hugging Face hub: {type(error).__name__}: {reason}; "
+            f"cannot load {source.repo!r} from the Hugging Face hub: {type(error).__name__}: {_in_line(error)}; "
             f"set {ROOT_VARIABLE} to a folder that holds NAME/{{train,test}}-*.parquet to do without it"
         ) from error
     names = getattr(remote.features[source.label], "names", ())
     return remote.with_format("arrow")[:limit], tuple(names)
+
+
+def _read(folder: Path, source: Source, split: str, limit: int | None) -> tuple[Any, tuple[str, ...]]:
+    """Read a table of two columns from `folder/SPLIT-*.parquet`, in the order of the file names, and its class names.
+
+    pyarrow reads them, not `datasets`, which would first copy the files into its own cache.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset  # type: ignore[import-untyped]
+
+    columns, files = [source.image, source.label], sorted(folder.glob(f"{split}-*.parquet"))
+    if not files:
+        raise GradwireError(f"data folder {folder} has no {split}-*.parquet; put the {split} split there")
+    try:
+        stored = pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
+        if missing := set(columns) - set(stored.schema.names):
+            has = ", ".join(stored.schema.names)
+            raise GradwireError(f"{files[0]} has no column {', '.join(sorted(missing))}; it has {has}")
+        fits = (pa.types.is_struct, "a struct with bytes"), (pa.types.is_integer, "whole numbers")
+        for column, (right, wanted) in zip(columns, fits, strict=True):
+            if not right(kind := stored.schema.field(column).type):
+                raise GradwireError(f"{files[0]}: column {column} is {kind}; it must be {wanted}")
+        table = stored.to_table(columns=columns) if limit is None else stored.head(limit, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise GradwireError(f"cannot read {folder}/{split}-*.parquet as parquet: {_in_line(error)}") from error
+    # The `datasets` library leaves the class names in a note in the schema.
+    note = json.loads((stored.schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = note.get("info", {}).get("features", {})
+    return table, tuple(features.get(source.label, {}).get("names", ()))
+
+
+def _in_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""A layer that passes features on by way of a random code, and charges the loss for what the code tells.
+"""The variational bottleneck: a layer that encodes features in a random code, at a price for what the code tells.
 
 A. A. Alemi, I. Fischer, J. V. Dillon, K. Murphy, "Deep variational information bottleneck", ICLR 2017, eq. 17.
 """
@@ -10,16 +10,11 @@ from torch import Tensor, nn
 
 
 class VariationalBottleneck(nn.Module):
-    """z ~ N(μ, σ²) with μ and log σ² linear in the features; what goes on is linear in z, and as long as the features.
+    """A code z ~ N(μ, σ²) with μ and log σ² linear in the features, and an output of their size that is linear in z.
 
     In training mode every pass draws z anew; in evaluation mode z = μ. In both, a backward pass adds the slope of
-    beta·KL(N(μ, σ²) ‖ N(0, 1)), its mean over the batch, to that of the loss: the loss itself stays a function of
-    logits and labels, and no caller has to know of the bottleneck. It is taken to be a mean over the batch, too.
-
-    Args:
-        features: how many there are.
-        width: of the code z.
-        beta: the weight of the divergence.
+    `beta`·KL(N(μ, σ²) ‖ N(0, 1)), its mean over the batch, to that of the loss, which is taken to be a mean over the
+    batch, too. So the loss stays a function of logits and labels, and no caller has to know of the bottleneck.
     """
 
     noise: Tensor | None
@@ -32,24 +27,22 @@ class VariationalBottleneck(nn.Module):
         self.register_buffer("noise", None)
 
     def hold(self, noise: Tensor | float) -> None:
-        """From now on use this in place of standard normal draws, shape (width,) or (B, width), or one number."""
-        width = self.decode.in_features
+        """From now on, use this in place of standard normal draws: shape (width,), or one number."""
         like = self.decode.weight
-        self.noise = torch.as_tensor(noise, dtype=like.dtype, device=like.device).expand(width).clone()
+        self.noise = torch.as_tensor(noise, dtype=like.dtype, device=like.device).expand(like.shape[1]).clone()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, features) → what is left of them, of the same shape."""
+        """Map features, shape (B, features), to what the code tells of them, of the same shape."""
         mean, log_variance = self.encode(features).chunk(2, -1)
         code = mean
         if self.training:
-            drawn = torch.randn_like(mean) if self.noise is None else self.noise
-            code = mean + (log_variance / 2).exp() * drawn
+            code = mean + (log_variance / 2).exp() * (torch.randn_like(mean) if self.noise is None else self.noise)
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1) / 2
         return self.decode(_Charge.apply(code, divergence, self.beta))
 
 
 class _Charge(torch.autograd.Function):
-    """The code as it is; on the way back, the slope of beta times the mean divergence (B,) joins that of the loss."""
+    """The identity of the code, whose backward pass adds the slope of beta times the mean divergence, shape (B,)."""
 
     generate_vmap_rule = True
 

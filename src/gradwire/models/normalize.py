@@ -9,14 +9,10 @@ from gradwire.errors import GradwireError
 
 
 class Normalize(nn.Module):
-    """Subtract a mean from each channel and divide it by a standard deviation.
+    """Subtract from each channel its `mean` and divide it by its `std`, both on the scale [0, 1].
 
     As part of the network, it lets an attack search among images in [0, 1], whatever the network was trained on. It
     has no parameters, and its two buffers (C×1×1) are not in the state dict: a checkpoint holds what was learned.
-
-    Args:
-        mean: one number a channel, on the scale [0, 1].
-        std: one number a channel, on the same scale.
 
     Raises:
         GradwireError: unequal lengths, or a standard deviation that is not above 0.

@@ -9,12 +9,9 @@ from torch import nn
 
 from gradwire.errors import GradwireError, unknown
 from gradwire.models import factory
-from gradwire.models.cnn import cnn
-from gradwire.models.convnet import convnet
-from gradwire.models.lenet import lenet
-from gradwire.models.mlp import mlp
 from gradwire.models.normalize import Normalize
 from gradwire.models.resnet import resnet18, resnet20, resnet50, resnet110
+from gradwire.models.small import cnn, convnet, lenet, mlp
 
 Architecture = Callable[[tuple[int, int, int], int], nn.Sequential]
 """(shape, classes) → a network whose layers have names."""

@@ -6,6 +6,7 @@ All have a 3×3 stem of stride 1 without max-pooling, batch norm, global average
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,37 +41,33 @@ class PadShortcut(nn.Module):
         return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
 
 
-def projection(channels: int, width: int, stride: int) -> nn.Module:
-    """The paper's option B: a 1×1 convolution where the shape changes, the identity elsewhere."""
+def _conv(channels: int, width: int, size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, width, size, stride, padding=size // 2, bias=False)
+
+
+def _shortcut(channels: int, width: int, stride: int, option: str) -> nn.Module:
+    """The identity where the shape stays; else the paper's option A (`PadShortcut`) or B (a 1×1 convolution)."""
     if stride == 1 and channels == width:
         return nn.Identity()
-    return nn.Sequential(
-        OrderedDict(conv=nn.Conv2d(channels, width, 1, stride, bias=False), norm=nn.BatchNorm2d(width))
-    )
+    if option == "A":
+        return PadShortcut(width - channels, stride)
+    return nn.Sequential(OrderedDict(conv=_conv(channels, width, 1, stride), norm=nn.BatchNorm2d(width)))
 
 
-def _two_convolutions(channels: int, width: int, stride: int) -> nn.Module:
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
-            norm1=nn.BatchNorm2d(width),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(width, width, 3, padding=1, bias=False),
-            norm2=nn.BatchNorm2d(width),
-        )
-    )
+def _body(*convolutions: nn.Conv2d) -> nn.Sequential:
+    """The convolutions, with a batch norm behind each and a ReLU before each but the first."""
+    layers = OrderedDict[str, nn.Module]()
+    for i, conv in enumerate(convolutions, start=1):
+        if i > 1:
+            layers[f"relu{i - 1}"] = nn.ReLU()
+        layers |= {f"conv{i}": conv, f"norm{i}": nn.BatchNorm2d(conv.out_channels)}
+    return nn.Sequential(layers)
 
 
-def basic_a(channels: int, width: int, stride: int) -> nn.Module:
-    """Two 3×3 convolutions with shortcut A, as in the paper's networks for CIFAR."""
-    same = stride == 1 and channels == width
-    shortcut = nn.Identity() if same else PadShortcut(width - channels, stride)
-    return Residual(_two_convolutions(channels, width, stride), shortcut)
-
-
-def basic_b(channels: int, width: int, stride: int) -> nn.Module:
-    """Two 3×3 convolutions with shortcut B, as in the paper's networks for ImageNet."""
-    return Residual(_two_convolutions(channels, width, stride), projection(channels, width, stride))
+def basic(channels: int, width: int, stride: int, option: str = "B") -> nn.Module:
+    """Two 3×3 convolutions, with shortcut A in the paper's networks for CIFAR and B in those for ImageNet."""
+    body = _body(_conv(channels, width, 3, stride), _conv(width, width, 3))
+    return Residual(body, _shortcut(channels, width, stride, option))
 
 
 def bottleneck(channels: int, width: int, stride: int) -> nn.Module:
@@ -79,28 +76,15 @@ def bottleneck(channels: int, width: int, stride: int) -> nn.Module:
     The stride is the 3×3 convolution's, as in every later implementation; the paper gave it to the first 1×1.
     """
     inner = width // 4
-    body = nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, inner, 1, bias=False),
-            norm1=nn.BatchNorm2d(inner),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False),
-            norm2=nn.BatchNorm2d(inner),
-            relu2=nn.ReLU(),
-            conv3=nn.Conv2d(inner, width, 1, bias=False),
-            norm3=nn.BatchNorm2d(width),
-        )
-    )
-    return Residual(body, projection(channels, width, stride))
+    body = _body(_conv(channels, inner, 1), _conv(inner, inner, 3, stride), _conv(inner, width, 1))
+    return Residual(body, _shortcut(channels, width, stride, "B"))
 
 
 def _resnet(
     block: Block, stem: int, widths: Sequence[int], depths: Sequence[int], channels: int, classes: int
 ) -> nn.Sequential:
     """Stack stages of blocks; every stage but the first halves the image."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=nn.Conv2d(channels, stem, 3, padding=1, bias=False), norm=nn.BatchNorm2d(stem), relu=nn.ReLU()
-    )
+    layers = OrderedDict[str, nn.Module](conv=_conv(channels, stem, 3), norm=nn.BatchNorm2d(stem), relu=nn.ReLU())
     before = stem
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
         first = block(before, width, 1 if stage == 1 else 2)
@@ -112,17 +96,17 @@ def _resnet(
 
 def resnet18(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Basic blocks 2-2-2-2 of 64 to 512 channels, shortcut B; 11,173,962 parameters on CIFAR-10."""
-    return _resnet(basic_b, 64, (64, 128, 256, 512), (2, 2, 2, 2), shape[0], classes)
+    return _resnet(basic, 64, (64, 128, 256, 512), (2, 2, 2, 2), shape[0], classes)
 
 
 def resnet20(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The paper's CIFAR network with n = 3: 16 to 64 channels, shortcut A; 269,722 parameters on CIFAR-10."""
-    return _resnet(basic_a, 16, (16, 32, 64), (3, 3, 3), shape[0], classes)
+    return _resnet(partial(basic, option="A"), 16, (16, 32, 64), (3, 3, 3), shape[0], classes)
 
 
 def resnet110(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The paper's CIFAR network with n = 18: 16 to 64 channels, shortcut A; 1,727,962 parameters on CIFAR-10."""
-    return _resnet(basic_a, 16, (16, 32, 64), (18, 18, 18), shape[0], classes)
+    return _resnet(partial(basic, option="A"), 16, (16, 32, 64), (18, 18, 18), shape[0], classes)
 
 
 def resnet50(shape: tuple[int, int, int], classes: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ from torch import Tensor
 from gradwire.errors import GradwireError, WireError
 from gradwire.rounds.halves import client_half
 from gradwire.schemes import Contribution, Layout, Outcome, Round, Scheme, State, parse
-from gradwire.secure.entropy import drawing_from
+from gradwire.secure.kdf import KeyStream
 from gradwire.wire import ClientHalf, ClientSession, Message
 
 KEY_BYTES = 32
@@ -108,15 +108,15 @@ class ClientRound:
 
 def _drawing(half: ClientHalf[Outcome], key: bytes) -> ClientHalf[Outcome]:
     """The half, whose secrets are all derived from one key: run again, it draws the same."""
-    source = drawing_from(key)
-    with source():
+    stream = KeyStream(key)
+    with stream.drawn_from():
         try:
             send = next(half)
         except StopIteration as stop:
             return stop.value
     while True:
         reply = yield send
-        with source():
+        with stream.drawn_from():
             try:
                 send = half.send(reply)
             except StopIteration as stop:

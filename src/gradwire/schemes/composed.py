@@ -21,7 +21,7 @@ from gradwire.schemes.sga import SGA, magnitude, told_maximum
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
 from gradwire.secure import identity
-from gradwire.secure.protocol import Host, Member, ServerPart, Total, Uploads
+from gradwire.secure.protocol import Member, ServerPart, Total, Uploads
 from gradwire.wire import ClientHalf, Need, Send, ServerHalf, Tensors
 from gradwire.wire.view import LocalWork
 
@@ -111,8 +111,8 @@ class Composed(Scheme, KeyExchange):
         What to expect of a phase the server learns by a client half of its own, with nothing to send.
         """
         uploads = yield None
-        host = self.outer.protocol.host(self.outer.gathering(round), _part(public, OUTER))
-        uploads = yield from host.open(uploads)
+        server = self.outer.protocol.server(self.outer.gathering(round), _part(public, OUTER))
+        uploads = yield from server.open(uploads)
         idle = self.first.client(
             round.layout.zeros(), self.first.private_state(round.layout), _part(public, INNER), round
         )
@@ -121,7 +121,7 @@ class Composed(Scheme, KeyExchange):
         expected: Send | None = next(idle)
         while expected is not None:
             shapes = Layout.of(expected.tensors)
-            mean, closing = yield from self._host_mean(expected.phase, shapes, uploads, round)
+            mean, closing = yield from self._server_mean(expected.phase, shapes, uploads, round)
             served.send({"everybody": mean})
             uploads = yield closing
             expected = _next(idle, mean)
@@ -140,18 +140,18 @@ class Composed(Scheme, KeyExchange):
         total = yield from beside.add(codes, self.outer.ring(round), "masked")
         return shapes.unflatten(self.outer.mean(total, maximum, round))
 
-    def _host_mean(
+    def _server_mean(
         self, phase: str, shapes: Layout, uploads: Uploads, round: Round
     ) -> ServerPart[tuple[dict[str, Tensor], Send]]:
         """The server's part in one secure mean, and the reply that closes it."""
         gathering = self.outer.gathering(round, f"{phase} ")
-        host: Host = self.outer.protocol.host_beside(gathering)
-        uploads = yield from host.open(uploads)
+        server = self.outer.protocol.server(gathering)
+        uploads = yield from server.open(uploads)
         maximum = self.outer.max
         if maximum == "adaptive":
             maximum = self.outer.largest(uploads, gathering)
             uploads = yield Send(gathering.phase("offer"), {"maximum": torch.tensor(maximum)})
-        total = yield from host.total(uploads, self.outer.ring(round), shapes.size, "masked")
+        total = yield from server.total(uploads, self.outer.ring(round), shapes.size, "masked")
         closing = Send(gathering.phase(self.outer.protocol.closing("masked")), total.tensors())
         return shapes.unflatten(self.outer.mean(total, maximum, round)), closing
 

@@ -101,14 +101,14 @@ class SGA(Scheme, KeyExchange):
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Reply with the largest magnitude of all, then with the sum."""
         gathering = self.gathering(round)
-        host = self.protocol.host(gathering, public)
+        server = self.protocol.server(gathering, public)
         uploads = yield None
-        uploads = yield from host.open(uploads)
+        uploads = yield from server.open(uploads)
         maximum = self.max
         if maximum == "adaptive":
             maximum = self.largest(uploads, gathering)
             uploads = yield Send("offer", {"maximum": torch.tensor(maximum)})
-        total = yield from host.total(uploads, self.ring(round), round.layout.size, "masked")
+        total = yield from server.total(uploads, self.ring(round), round.layout.size, "masked")
         yield Send(self.protocol.closing("masked"), total.tensors())
         return Outcome(self.aggregate(total, maximum, round), self.protocol.public(gathering), {})
 

@@ -23,8 +23,7 @@ from gradwire.schemes.sparse import Sparse, supports
 from gradwire.secure.byte_tensors import part
 from gradwire.secure.identity import Gathering
 from gradwire.secure.protocol import Member, ServerPart, Uploads
-from gradwire.secure.secret_permutation import draw, hand_out
-from gradwire.secure.union import MARKS, mark, marked
+from gradwire.secure.union import MARKS, draw, mark, marked, pass_on
 from gradwire.wire import ClientHalf, Own, Send, ServerHalf, Tensors, indices
 
 VOTE = "union "
@@ -89,9 +88,9 @@ class SSGA(SGA):
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Lines 9 to 13: the union and R_max, then the sum."""
         gathering = self.gathering(round)
-        host = self.protocol.host(gathering, public)
+        server = self.protocol.server(gathering, public)
         uploads = yield None
-        uploads = yield from host.open(uploads)
+        uploads = yield from server.open(uploads)
         reply: Tensors = {}
         if self.votes:
             uploads, reply = yield from self.count_votes(uploads, round)
@@ -100,7 +99,7 @@ class SSGA(SGA):
             uploads = yield Send("offer", answer)
             reply = {**reply, **answer}
         union, maximum = self.agreed(reply, round)
-        total = yield from host.total(uploads, self.ring(round), len(union), "masked")
+        total = yield from server.total(uploads, self.ring(round), len(union), "masked")
         yield Send(self.protocol.closing("masked"), total.tensors())
         aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size)
         return Outcome(aggregate.update(round.layout), self.protocol.public(gathering), {})
@@ -123,16 +122,16 @@ class SSGA(SGA):
             return (yield from voter.contribute(mark(chosen, size), "masked"))
         permutation = yield from draw(voter, size)
         reply = yield from voter.contribute(permutation.ballot(chosen), "masked")
-        return told(permutation.lift(heard(reply, round, voter.gathering.where("masked", "server"))), round)
+        return told(permutation.entries(heard(reply, round, voter.gathering.where("masked", "server"))), round)
 
     def count_votes(self, uploads: Uploads, round: Round) -> ServerPart[tuple[Uploads, Tensors]]:
         """The server's part in finding the union anonymously."""
         gathering = self.gathering(round, VOTE)
-        host = self.protocol.host_beside(gathering)
-        uploads = yield from host.open(uploads)
+        server = self.protocol.server(gathering)
+        uploads = yield from server.open(uploads)
         if self.anonymity > 1:
-            uploads = yield hand_out(gathering, uploads)
-        total = yield from host.total(uploads, MARKS, round.layout.size, "masked")
+            uploads = yield pass_on(gathering, uploads)
+        total = yield from server.total(uploads, MARKS, round.layout.size, "masked")
         reply = told(marked(total.codes, self.anonymity), round)
         uploads = yield Send(gathering.phase(self.protocol.closing("masked")), reply)
         return uploads, reply
@@ -144,7 +143,7 @@ class SSGA(SGA):
     def offer(self, summed: Tensor, voted: Tensors, round: Round) -> dict[str, Tensor]:
         """What a client tells in the clear: its largest entries' places and its largest magnitude, where needed.
 
-        Of entries found under a veil, which only the clients can lift, all of them tell the server alike.
+        Entries found under a secret permutation, which only the clients know, all of them tell the server alike.
         """
         offer = dict(voted) if self.anonymity > 1 else {}
         if self.mask == "topk" and not self.votes:
@@ -168,7 +167,7 @@ class SSGA(SGA):
         return reply
 
     def unpermuted(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
-        """The entries that all clients say were found under the veil.
+        """The entries that all clients say were found under the secret permutation.
 
         Raises:
             WireError: one of them says otherwise.
@@ -178,7 +177,7 @@ class SSGA(SGA):
         for party, union in unions.items():
             if not torch.equal(union, first):
                 where = gathering.where("offer", party)
-                raise WireError(f"{where}: lifts the veil from other entries than {next(iter(unions))} does")
+                raise WireError(f"{where}: finds other entries under the secret permutation than {next(iter(unions))}")
         return told(first, round)
 
     def places(self, offered: Tensors, round: Round, where: str) -> Tensor:

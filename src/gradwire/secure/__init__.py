@@ -1,5 +1,4 @@
-"""Secure sums: keys, masks, shares and the protocols that add up what nobody may see one by one.
+"""Secure sums: the keys, masks, shares and protocols by which clients add up vectors that nobody may see one by one.
 
-Everything cryptographic comes from `cryptography` and `pycryptodome`; here it is only put together. The parts know
-nothing of gradients: what they add up are vectors of integers modulo 2⁸, 2¹⁶ or 2³².
+The primitives are those of `cryptography` and `pycryptodome`. Vectors hold integers modulo 2⁸, 2¹⁶ or 2³².
 """

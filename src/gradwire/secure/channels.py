@@ -1,57 +1,39 @@
-"""Sealed channels: what clients tell each other through the server, which can neither read, change nor replay it."""
+"""Sealed channels: messages between clients that the server passes on and cannot read, change or replay."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Self
-
-from gradwire.secure import keys, shares
+from gradwire.errors import WireError
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import derive
 
+TAG_BYTES = 16
+# A sealing key serves one message, from one party to one other in one round, so that its nonce need not vary.
+_NONCE = bytes(12)
 
-@dataclass(frozen=True)
-class Channels:
-    """One client's channels in one round, good for one message each way.
 
-    Attributes:
-        seat: the client's place.
-        secrets: shared with each peer, by place.
-    """
+def seal(key: bytes, plain: bytes, context: bytes) -> bytes:
+    """Encrypt and authenticate `plain` by ChaCha20-Poly1305; the key is used once, `context` is authenticated too."""
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-    gathering: Gathering
-    seat: int
-    secrets: Mapping[int, bytes] = field(repr=False)
+    return ChaCha20Poly1305(key).encrypt(_NONCE, plain, context)
 
-    @classmethod
-    def to(cls, gathering: Gathering, seat: int, secret: bytes, peers: Mapping[int, bytes]) -> Self:
-        """The channels of the client with agreement key `secret` to peers with these public keys, by place."""
-        names = gathering.parties
-        return cls(
-            gathering,
-            seat,
-            {
-                i: keys.agree(gathering.curve, secret, key, gathering.where("keys", names[i]))
-                for i, key in peers.items()
-            },
-        )
 
-    def seal(self, plain: bytes, receiver: int) -> bytes:
-        """A message to a peer."""
-        context = self._context(self.seat, receiver)
-        return shares.seal(self._key(receiver, context), plain, b"\n".join(context))
+def unseal(key: bytes, sealed: bytes, context: bytes, what: str) -> bytes:
+    """What `seal` sealed with this key in this context; WireError about `what` if it was not, or was changed."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-    def unseal(self, sealed: bytes, sender: int) -> bytes:
-        """A message from a peer.
+    try:
+        return ChaCha20Poly1305(key).decrypt(_NONCE, sealed, context)
+    except InvalidTag:
+        raise WireError(f"{what} cannot be opened: sealed in another round, by another party, or changed") from None
 
-        Raises:
-            WireError: it is not from that peer, not to this client or not of this round.
-        """
-        context = self._context(sender, self.seat)
-        what = f"{self.gathering.where('shares', self.gathering.parties[sender])}: its share"
-        return shares.unseal(self._key(sender, context), sealed, b"\n".join(context), what)
 
-    def _key(self, peer: int, context: tuple[bytes, ...]) -> bytes:
-        return derive(self.secrets[peer], "share", *context)
+def seal_share(gathering: Gathering, secret: bytes, share: bytes, sender: int, receiver: int) -> bytes:
+    """A client's shares for the client at another place, sealed under the secret that the two have agreed on."""
+    context = gathering.context(sender, receiver)
+    return seal(derive(secret, "share", *context), share, b"\n".join(context))
 
-    def _context(self, sender: int, receiver: int) -> tuple[bytes, ...]:
-        return self.gathering.context(self.gathering.parties[sender], self.gathering.parties[receiver])
+
+def unseal_share(gathering: Gathering, secret: bytes, sealed: bytes, sender: int, receiver: int) -> bytes:
+    """The shares; WireError if they are not from that sender, not to that receiver or not of this round."""
+    context, what = gathering.context(sender, receiver), f"{gathering.where('shares', sender)}: its share"
+    return unseal(derive(secret, "share", *context), sealed, b"\n".join(context), what)

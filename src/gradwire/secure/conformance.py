@@ -1,28 +1,27 @@
-"""A conformance test that any code for secure aggregation can be run through: write a `Subject`, call `examine`.
+"""A conformance test for any code for secure aggregation: write a `Subject`, call `examine`.
 
-Each check is one that software in use has failed: seeds folded to 32 bits, generators that a few outputs give away,
-a server that may ask for both secrets of a client, sample counts beside the masked vector, sums that wrap, integers
-wider than they need be.
+Software in use has failed each of the checks: seeds folded to 32 bits, generators that a few outputs give away, a
+server that may ask for both secrets of a client, sample counts beside the masked vector, sums that wrap, integers that
+are wider than need be.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import log2
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.integer]
 TRUSTED = ("aes-ctr", "aes-gcm", "chacha20", "shake", "hmac-drbg")
-"""Generators whose past and future output cannot be told from what has been seen."""
+"""Generators whose past and future output does not follow from what has been seen of it."""
 
 PATTERNS = ((0,), (31,), (0, 16), (3, 7), (8, 24), (12, 28), (5, 21))
-"""Places of a seed at which one bit is flipped. Folding by exclusive or lets pairs of flips cancel."""
+"""Bytes of a seed in which one bit is flipped; where a seed is folded by exclusive or, pairs of flips cancel."""
 
 
-class Subject(ABC):
-    """What is examined.
+class Subject(Protocol):
+    """The code under examination.
 
     Attributes:
         generator: what expands seeds; one of `TRUSTED` or something else.
@@ -34,28 +33,20 @@ class Subject(ABC):
     modulus: int
     seed_bytes: int = 32
 
-    @abstractmethod
     def expand(self, seed: bytes, count: int) -> Integers:
         """The mask of a seed."""
 
-    @abstractmethod
     def encode(self, values: NDArray[np.floating], clients: int) -> Integers:
-        """What a client of so many contributes, before masking; values in [−1, 1]."""
+        """The contribution of one of so many clients, before masking; values in [−1, 1]."""
 
-    @abstractmethod
     def message(self, values: NDArray[np.floating], examples: int) -> Mapping[str, bytes]:
-        """All that a client sends of an update made from so many examples; the masked vector is called "masked"."""
+        """All that a client sends of an update from so many examples; the masked vector is called "masked"."""
 
-    @abstractmethod
     def reveal(self, stayed: set[int], dropped: set[int]) -> Mapping[str, set[int]]:
-        """What an honest client reveals to a server that claims this: "seeds" and "keys", of whom.
-
-        It may refuse by an exception.
-        """
+        """Whose "seeds" and "keys" an honest client reveals to a server that claims this; it may raise instead."""
 
 
-@dataclass(frozen=True)
-class ConformanceFinding:
+class ConformanceFinding(NamedTuple):
     """The outcome of one check."""
 
     check: str
@@ -64,21 +55,13 @@ class ConformanceFinding:
 
 
 def examine(subject: Subject, clients: int = 10) -> list[ConformanceFinding]:
-    """All checks, in the order in which they matter."""
-    checks: tuple[Callable[[Subject, int], tuple[bool, str]], ...] = (
-        seed_entropy,
-        trusted_generator,
-        uniform_masks,
-        disjoint_shares,
-        side_channels,
-        overflow_bound,
-        width,
-    )
+    """Run all checks, the gravest first."""
+    checks = (seed_entropy, trusted_generator, uniform_masks, disjoint_shares, side_channels, overflow_bound, width)
     return [ConformanceFinding(check.__name__, *check(subject, clients)) for check in checks]
 
 
 def seed_entropy(subject: Subject, clients: int) -> tuple[bool, str]:
-    """Every bit of a seed counts, alone and in company: no two of the seeds tried may give the same mask."""
+    """Every bit of a seed counts, alone and with others: all seeds tried give different masks."""
     seed = bytes(range(subject.seed_bytes))
     seen = {subject.expand(seed, 64).tobytes(): "no flip"}
     for pattern in PATTERNS:
@@ -102,9 +85,11 @@ def uniform_masks(subject: Subject, clients: int) -> tuple[bool, str]:
     drawn = subject.expand(bytes(subject.seed_bytes), 1_000_000).astype(np.uint64)
     if int(drawn.max()) >= subject.modulus:
         return False, f"a mask holds {int(drawn.max())}, not below {subject.modulus}"
-    leading = np.bincount((drawn * 64 // subject.modulus).astype(np.int64), minlength=64)
-    worst = _sigmas(leading)
-    return worst < 6, f"{worst:.1f} sigma from uniform"
+    counts = np.bincount((drawn * 64 // subject.modulus).astype(np.int64), minlength=64)
+    expected = counts.sum() / 64
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    sigmas = float((chi_square - 63) / (2 * 63) ** 0.5)
+    return sigmas < 6, f"{sigmas:.1f} sigma from uniform"
 
 
 def disjoint_shares(subject: Subject, clients: int) -> tuple[bool, str]:
@@ -120,7 +105,7 @@ def disjoint_shares(subject: Subject, clients: int) -> tuple[bool, str]:
 
 
 def side_channels(subject: Subject, clients: int) -> tuple[bool, str]:
-    """Nothing beside the masked vector depends on what the client holds."""
+    """Nothing that is sent beside the masked vector depends on the client's values or number of examples."""
     small, large = np.full(100, 0.1), np.full(100, 0.9)
     clear = [
         {name: data for name, data in subject.message(values, examples).items() if name != "masked"}
@@ -142,10 +127,3 @@ def width(subject: Subject, clients: int) -> tuple[bool, str]:
     bits = 8 * len(subject.message(np.zeros(count), 10)["masked"]) / count
     needed = log2(subject.modulus)
     return bits <= 1.05 * needed, f"{bits:.1f} bits an entry, the modulus has {needed:.0f}"
-
-
-def _sigmas(counts: NDArray[np.integer]) -> float:
-    """How far a chi-square statistic is above its mean, in its standard deviations."""
-    expected = counts.sum() / len(counts)
-    degrees = len(counts) - 1
-    return float((((counts - expected) ** 2 / expected).sum() - degrees) / (2 * degrees) ** 0.5)

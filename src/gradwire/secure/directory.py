@@ -1,7 +1,7 @@
-"""The first phase of every protocol here: clients publish signed keys, the server hands them on, clients check them.
+"""The key exchange that opens every protocol: clients publish signed keys, the server passes them on, clients check.
 
-The server cannot put keys of its own in their place: a signature holds for one party, one round and one purpose, and
-verification keys are known from elsewhere.
+The server cannot replace keys by its own: a signature holds for one party, one round and one purpose, and clients
+know each other's verification keys from elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,56 +10,47 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
-from gradwire.secure.byte_tensors import part, places, rows, table, to_bytes, to_tensor
-from gradwire.secure.identity import Gathering, State, certified, certify
+from gradwire.secure.byte_tensors import by_place, read_by_place, table, to_bytes, to_tensor
+from gradwire.secure.identity import Gathering, State, certified, certify, name
 from gradwire.secure.keys import SIGNATURE_BYTES
 from gradwire.wire import Tensors
 
 
 def publish(gathering: Gathering, state: State, content: bytes) -> dict[str, Tensor]:
-    """What a client sends: its public keys and its signature under them."""
+    """A client's upload: its public keys and its signature of them."""
     return {"keys": to_tensor(content), "signature": to_tensor(certify(gathering, state, content))}
 
 
-def hand_on(gathering: Gathering, uploads: Mapping[str, Tensors], to: Sequence[int], width: int) -> dict[str, Tensor]:
-    """What the server passes on: the keys of those parties among places `to` that sent any.
+def pass_on(gathering: Gathering, uploads: Mapping[str, Tensors], to: Sequence[int], width: int) -> dict[str, Tensor]:
+    """The server's reply: the keys (`width` bytes) of those parties among places `to` that sent any.
 
-    Raises:
-        WireError: keys or a signature of another length than `width` and 64 bytes, naming the party.
+    WireError names a party whose keys or signature have another length.
     """
-    senders = [place for place in to if gathering.parties[place] in uploads]
-    keys: list[bytes] = []
-    signatures: list[bytes] = []
-    for place in senders:
-        party = gathering.parties[place]
-        where = gathering.where("keys", party)
-        for name, size, column in (("keys", width, keys), ("signature", SIGNATURE_BYTES, signatures)):
-            found = uploads[party].get(name)
-            if found is None or found.dtype != torch.uint8 or tuple(found.shape) != (size,):
-                raise WireError(f"{where}: {name!r} is not {size} bytes")
-            column.append(to_bytes(found))
-    return {
-        "places": torch.tensor(senders, dtype=torch.int32),
-        "keys": table(keys, width),
-        "signatures": table(signatures, SIGNATURE_BYTES),
-    }
+    found: dict[str, dict[int, bytes]] = {"keys": {}, "signature": {}}
+    for place in to:
+        if (tensors := uploads.get(gathering.parties[place])) is None:
+            continue
+        for column, size in (("keys", width), ("signature", SIGNATURE_BYTES)):
+            sent = tensors.get(column)
+            if sent is None or sent.dtype != torch.uint8 or tuple(sent.shape) != (size,):
+                raise WireError(f"{gathering.where('keys', place)}: {column!r} is not {size} bytes")
+            found[column][place] = to_bytes(sent)
+    signatures = table(list(found["signature"].values()), SIGNATURE_BYTES)
+    return {**by_place("keys", found["keys"], width), "signatures": signatures}
 
 
 def read(gathering: Gathering, state: State, reply: Tensors, to: Sequence[int], width: int) -> dict[int, bytes]:
-    """A client's reading of what the server passed on: place → public keys, every signature verified.
+    """A client's reading of the server's reply: place → public keys.
 
-    Raises:
-        WireError: a place that was not expected, or a signature that does not hold, naming the party.
+    WireError names a party that was not expected, or whose signature does not hold.
     """
-    where = gathering.where("keys", to_bytes(state["me"]).decode())
-    senders = places(reply, where)
-    if not set(senders) <= set(to):
-        raise WireError(f"{where}: got keys of places {senders}; expected some of {list(to)}")
-    contents = rows(part(reply, "keys", where), len(senders), width, f"{where}: keys")
-    signatures = rows(part(reply, "signatures", where), len(senders), SIGNATURE_BYTES, f"{where}: signatures")
-    for place, content, signature in zip(senders, contents, signatures, strict=True):
-        party = gathering.parties[place]
-        if not certified(gathering, state, party, content, signature):
+    where = gathering.where("keys", name(state))
+    contents = read_by_place(reply, "keys", width, where)
+    signatures = read_by_place(reply, "signatures", SIGNATURE_BYTES, where)
+    if not set(contents) <= set(to):
+        raise WireError(f"{where}: got keys of places {list(contents)}; expected some of {list(to)}")
+    for place, content in contents.items():
+        if not certified(gathering, state, gathering.parties[place], content, signatures[place]):
             wrong = "its signature does not hold: not its keys, or keys of another round"
-            raise WireError(f"{gathering.where('keys', party)}: {wrong}")
-    return dict(zip(senders, contents, strict=True))
+            raise WireError(f"{gathering.where('keys', place)}: {wrong}")
+    return contents

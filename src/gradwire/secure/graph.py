@@ -1,4 +1,4 @@
-"""Who shares masks with whom: everybody, or for many clients a random k-regular graph of just sufficient degree.
+"""The graph of clients that share masks: complete, or for many clients a random k-regular one of sufficient degree.
 
 J. Bell, K. Bonawitz, A. Gascón, T. Lepoint, M. Raykova, "Secure single-server aggregation with (poly)logarithmic
 overhead", CCS 2020, section 3 (the Harary graph on randomly permuted clients, and what makes a graph good).
@@ -7,18 +7,16 @@ overhead", CCS 2020, section 3 (the Harary graph on randomly permuted clients, a
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, log, log2
+from typing import NamedTuple
 
 import torch
-from scipy.stats import hypergeom  # type: ignore[import-untyped]
 
 from gradwire.errors import GradwireError
-
-_LN2 = log(2)
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What a graph must withstand, and how surely.
+    """What a graph must withstand, and how surely; by default 5 % corrupted, 10 % dropping, σ = 40, η = 30.
 
     Attributes:
         corrupted: the share of clients that may side with the server.
@@ -39,11 +37,9 @@ class Assumptions:
 
 
 STATED = Assumptions()
-"""What is assumed where nothing else is said: 5 % corrupted, 10 % dropping, σ = 40, η = 30."""
 
 
-@dataclass(frozen=True)
-class Degree:
+class Degree(NamedTuple):
     """The neighbours k of each client, and t: how many of a secret's k + 1 holders (they and itself) can restore it."""
 
     neighbours: int
@@ -54,16 +50,13 @@ class Degree:
 def sufficient(clients: int, assumed: Assumptions) -> Degree:
     """The smallest k with a t such that a random graph is good; the complete graph where none is smaller.
 
-    With k + 1 holders of a secret, all probabilities over the random graph and by the union bound over clients:
+    A graph is good where these hold, with probabilities over the random graph and the union bound over clients:
 
-    1. Honest holders reveal one secret of a client each, its seed or its key; corrupted ones give the server both.
-       So both are safe from a server that lies about who dropped out as long as 2t > (k + 1) + corrupted neighbours.
-    2. A round can be finished as long as t holders are left.
+    1. The server never gets both secrets of a client. Each of the k + 1 holders reveals one of them if it is honest,
+       and both if it is corrupted, so that 2t > (k + 1) + corrupted neighbours is enough.
+    2. A round can be finished: t holders are left.
     3. The honest clients that stay are connected: a Harary graph falls apart only where k/2 consecutive clients are
        all corrupted or gone, n·(γ + δ)^(k/2).
-
-    Raises:
-        GradwireError: not even the complete graph will do.
     """
     for k in range(2, clients - 1, 2):
         for t in range((k + 1) // 2 + 1, k + 2):
@@ -73,22 +66,22 @@ def sufficient(clients: int, assumed: Assumptions) -> Degree:
 
 
 def _good(n: int, k: int, t: int, assumed: Assumptions) -> bool:
+    from scipy.stats import hypergeom  # type: ignore[import-untyped]
+
     bad, gone = assumed.corrupted, assumed.dropping
     if bad + gone >= 1 or log2(n) + k / 2 * log2(bad + gone or 2**-99) > -assumed.secrecy:
         return False
     # Condition 1 fails with 2t − k − 1 corrupted neighbours or more; X ≥ x is X > x − 1.
-    revealed = hypergeom.logsf(2 * t - k - 2, n - 1, ceil(bad * n), k) / _LN2
+    revealed = hypergeom.logsf(2 * t - k - 2, n - 1, ceil(bad * n), k) / log(2)
     # Condition 2 fails with fewer than t holders left; the client itself may be gone.
-    stuck = hypergeom.logcdf(t - 1, n - 1, n - 1 - ceil(gone * n), k) / _LN2
+    stuck = hypergeom.logcdf(t - 1, n - 1, n - 1 - ceil(gone * n), k) / log(2)
     return bool(log2(n) + revealed <= -assumed.secrecy and log2(n) + stuck <= -assumed.completion)
 
 
 def neighbourhoods(clients: int, degree: int, generator: torch.Generator) -> list[tuple[int, ...]]:
     """Each client's neighbours, ascending: those within degree/2 on a circle in random order (a Harary graph).
 
-    Args:
-        degree: even, or clients − 1 for the complete graph.
-        generator: public randomness; the same on every party.
+    `degree` is even, or clients − 1 for the complete graph; `generator` is the same on every party.
     """
     if degree >= clients - 1:
         return [tuple(j for j in range(clients) if j != i) for i in range(clients)]

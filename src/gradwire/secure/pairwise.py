@@ -18,27 +18,22 @@ from torch import Tensor
 from gradwire.errors import GradwireError, TooFewError, WireError
 from gradwire.secure import directory, keys
 from gradwire.secure.byte_tensors import rows, table, to_bytes, to_tensor
-from gradwire.secure.entropy import random_bytes
 from gradwire.secure.identity import Gathering, State
-from gradwire.secure.kdf import KEY_BYTES, derive, ratchet
+from gradwire.secure.kdf import KEY_BYTES, derive, random_bytes, ratchet
 from gradwire.secure.masks import Codes, blend
-from gradwire.secure.protocol import Host, Member, SecureSum, ServerPart, Total, Uploads
+from gradwire.secure.protocol import Member, SecureSum, ServerPart, SumServer, Total, Uploads
 from gradwire.secure.ring import Ring
 from gradwire.wire import ClientHalf, Send, Tensors
 
 
 @dataclass(frozen=True)
 class PairwiseMember(Member):
-    """A client's part in the sums of one round.
-
-    Attributes:
-        seeds: this round's seed with each peer, by place.
-    """
+    """A client's part in the sums of one round; `seeds` are this round's, with each peer, by place."""
 
     seeds: Mapping[int, bytes] = field(repr=False)
 
     def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
-        """Send masked codes (shape (K,)) in a phase; what the server makes of the sum. No two phases share masks."""
+        """Send masked codes (shape (K,)) in a phase; return the server's reply. No two phases share masks."""
         masked, name = codes.copy(), self.gathering.phase(phase)
         blend(masked, [(derive(s, "mask", name.encode()), 1 if self.seat < i else -1) for i, s in self.seeds.items()])
         return (yield Send(name, {"masked": torch.from_numpy(masked)}))
@@ -49,30 +44,28 @@ class PairwiseMember(Member):
 
 
 @dataclass(frozen=True)
-class PairwiseHost(Host):
+class PairwiseServer(SumServer):
     """The server's part in the sums of one round."""
 
     agreed: bool
 
     def open(self, uploads: Uploads) -> ServerPart[Uploads]:
-        """Pass public keys on, where the clients have not agreed yet; return the uploads of the phase that follows."""
+        """Pass public keys on, unless the clients have agreed on keys; return the uploads of the next phase."""
         if self.agreed:
             return uploads
         self._need_all(uploads, "keys")
-        everybody = range(len(self.gathering.parties))
-        width = keys.PUBLIC_BYTES[self.gathering.curve]
-        return (yield Send(self.gathering.phase("keys"), directory.hand_on(self.gathering, uploads, everybody, width)))
+        everybody, width = range(len(self.gathering.parties)), keys.PUBLIC_BYTES[self.gathering.curve]
+        return (yield Send(self.gathering.phase("keys"), directory.pass_on(self.gathering, uploads, everybody, width)))
 
     def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> ServerPart[Total]:
-        """The sum of what the clients uploaded in this phase. Nothing else is to be said to them before."""
+        """The sum of what the clients uploaded in this phase; no reply comes before it."""
         self._need_all(uploads, phase)
         codes = self.added(uploads, ring, count, phase)
         yield from ()
         return Total(codes, len(uploads))
 
     def _need_all(self, uploads: Uploads, phase: str) -> None:
-        missing = [party for party in self.gathering.parties if party not in uploads]
-        if missing:
+        if missing := [party for party in self.gathering.parties if party not in uploads]:
             wrong = "is missing, and pairwise masks cancel only if all clients send; no sum (threshold allows dropouts)"
             raise TooFewError(f"{self.gathering.where(phase, missing[0])}: {wrong}")
 
@@ -82,31 +75,29 @@ class Pairwise(SecureSum):
     """The secure sum with pairwise masks only."""
 
     def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[PairwiseMember]:
-        """A client's way into a round: agree on keys where that has not been done, turn the ratchet on.
+        """The client's part in a round, after agreeing on keys where that has not been done; the ratchet moves on.
 
-        Raises:
-            GradwireError: a round that has been played already; WireError: keys that are not those of the parties.
+        GradwireError refuses a round that is over; WireError, keys that are not those of the parties.
         """
         seat = gathering.seat(private)
-        if self._agreed(gathering, public):
-            chains, turn = self._stored(gathering, private), int(private["turn"])
-        else:
+        me, n = gathering.parties[seat], len(gathering.parties)
+        if not self._agreed(gathering, public):
             chains, turn = (yield from self._agree(gathering, private, seat)), gathering.round
+        elif "chain" in private:
+            stored = rows(private["chain"], n, KEY_BYTES, f"keys of {me}")
+            chains, turn = {i: chain for i, chain in enumerate(stored) if i != seat}, int(private["turn"])
+        else:
+            raise GradwireError(f"{me} holds no keys of the clients that it has agreed with")
         if turn > gathering.round:
-            me, last = gathering.parties[seat], turn - 1
-            raise GradwireError(f"{me} has played round {last}; masks of round {gathering.round} must not serve twice")
+            wrong = f"masks of round {gathering.round} must not serve twice"
+            raise GradwireError(f"{me} has taken part in round {turn - 1}; {wrong}")
         seeds: dict[int, bytes] = {}
         for _ in range(turn, gathering.round + 1):
-            turned = {place: ratchet(chain) for place, chain in chains.items()}
-            seeds = {place: seed for place, (seed, _) in turned.items()}
-            chains = {place: chain for place, (_, chain) in turned.items()}
-        after = [chains.get(place, bytes(KEY_BYTES)) for place in range(len(gathering.parties))]
+            for place in chains:
+                seeds[place], chains[place] = ratchet(chains[place])
+        after = [chains.get(place, bytes(KEY_BYTES)) for place in range(n)]
         state = {**private, "chain": table(after, KEY_BYTES), "turn": torch.tensor(gathering.round + 1)}
         return PairwiseMember(gathering, seat, state, seeds)
-
-    def host(self, gathering: Gathering, public: State) -> PairwiseHost:
-        """The server's part in a round."""
-        return PairwiseHost(gathering, self._agreed(gathering, public))
 
     def beside(self, member: Member, gathering: Gathering) -> ClientHalf[PairwiseMember]:
         """The client's part in another sum of the same round: the same seeds give other masks in other phases."""
@@ -114,45 +105,32 @@ class Pairwise(SecureSum):
         assert isinstance(member, PairwiseMember)
         return replace(member, gathering=gathering)
 
-    def host_beside(self, gathering: Gathering) -> PairwiseHost:
-        """The server's part in another sum of a round whose keys have been agreed on."""
-        return PairwiseHost(gathering, agreed=True)
+    def server(self, gathering: Gathering, public: State | None = None) -> PairwiseServer:
+        """The server's part in a round, or (None) in another sum of a round whose keys have been agreed on."""
+        return PairwiseServer(gathering, public is None or self._agreed(gathering, public))
 
     def public(self, gathering: Gathering) -> dict[str, Tensor]:
         """The public state after a round."""
         return {"agreed": to_tensor("\n".join(gathering.parties).encode())}
 
-    def closing(self, phase: str) -> str:
-        """The phase whose reply carries the sum that was begun in `phase`."""
-        return phase
-
     def _agreed(self, gathering: Gathering, public: State) -> bool:
         return "agreed" in public and to_bytes(public["agreed"]) == "\n".join(gathering.parties).encode()
 
-    def _stored(self, gathering: Gathering, private: State) -> dict[int, bytes]:
-        seat = gathering.seat(private)
-        if "chain" not in private:
-            raise GradwireError(f"{gathering.parties[seat]} holds no keys of the clients that it has agreed with")
-        n = len(gathering.parties)
-        chains = rows(private["chain"], n, KEY_BYTES, f"keys of {gathering.parties[seat]}")
-        return {place: chain for place, chain in enumerate(chains) if place != seat}
-
     def _agree(self, gathering: Gathering, private: State, seat: int) -> ClientHalf[dict[int, bytes]]:
-        """Line 2 of Algorithm 1: common keys s_{k,i}. The agreement key itself is forgotten at once."""
+        """Line 2 of Algorithm 1: a common key s_{k,i} with each peer, by place. The agreement key is forgotten."""
         curve, everybody = gathering.curve, range(len(gathering.parties))
         secret = keys.secret_key(curve, random_bytes(KEY_BYTES))
         own = keys.public_key(curve, secret)
         reply = yield Send(gathering.phase("keys"), directory.publish(gathering, private, own))
         published = directory.read(gathering, private, reply, everybody, len(own))
-        missing = [gathering.parties[place] for place in everybody if place not in published]
+        missing = [place for place in everybody if place not in published]
         if missing or published[seat] != own:
-            party = missing[0] if missing else gathering.parties[seat]
-            raise WireError(f"{gathering.where('keys', party)}: its key is not among those that the server passed on")
+            where = gathering.where("keys", [*missing, seat][0])
+            raise WireError(f"{where}: its key is not among those that the server passed on")
         chains = {}
         for place, peer in published.items():
             if place != seat:
-                first, second = sorted((seat, place))
-                shared = keys.agree(curve, secret, peer, gathering.where("keys", gathering.parties[place]))
-                context = gathering.context(gathering.parties[first], gathering.parties[second])
-                chains[place] = derive(shared, "pair", *context, published[first], published[second])
+                pair = sorted((seat, place))
+                shared = keys.agree(curve, secret, peer, gathering.where("keys", place))
+                chains[place] = derive(shared, "pair", *gathering.context(*pair), *(published[i] for i in pair))
         return chains

@@ -1,4 +1,4 @@
-"""What every protocol for a secure sum offers to those who build on it: a client's part, the server's part, a total."""
+"""The interface of every protocol for a secure sum: a client's part, the server's part, a total."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
@@ -24,12 +24,7 @@ ServerPart = Generator[Send | Deal, Uploads, T]
 
 @dataclass(frozen=True)
 class Total:
-    """A sum over Z_R.
-
-    Attributes:
-        codes: the sum modulo R, shape (K,).
-        contributors: how many clients' codes it is made of.
-    """
+    """A sum over Z_R: the `codes` (shape (K,)) of so many `contributors`, added up modulo R."""
 
     codes: Codes
     contributors: int
@@ -44,11 +39,7 @@ class Total:
 
     @classmethod
     def of(cls, tensors: Tensors, ring: Ring, count: int | None = None, where: str = "the server") -> "Total":
-        """What `tensors()` put on the wire, if it is a sum of `count` elements of the ring.
-
-        Raises:
-            WireError: it is not; said of `where`.
-        """
+        """The total that `tensors()` put on the wire; WireError about `where` if it is not `count` ring elements."""
         codes, contributors = part(tensors, "sum", where), part(tensors, "contributors", where)
         if contributors.numel() != 1:
             raise WireError(f"{where}: contributors are {contributors.tolist()}; they must be one number")
@@ -61,7 +52,7 @@ class Member(ABC):
 
     Attributes:
         seat: its place among the clients.
-        state: its private state to go into the next round with.
+        state: its private state after the round.
     """
 
     gathering: Gathering
@@ -70,11 +61,11 @@ class Member(ABC):
 
     @abstractmethod
     def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
-        """Send masked codes (shape (K,)) in a phase; return what the server makes of the sum."""
+        """Send masked codes (shape (K,)) in a phase; return the server's reply to the sum."""
 
     @abstractmethod
     def shared(self, place: int) -> bytes:
-        """A secret of this round that only this client and the one at `place` know: to be derived from, not used."""
+        """A secret of this round that only this client and the one at `place` know, to derive keys from."""
 
     def add(self, codes: Codes, ring: Ring, phase: str) -> ClientHalf[Total]:
         """Contribute to a sum that the server releases to all."""
@@ -83,7 +74,7 @@ class Member(ABC):
 
 
 @dataclass(frozen=True)
-class Host(ABC):
+class SumServer(ABC):
     """The server's part in a secure sum."""
 
     gathering: Gathering
@@ -92,46 +83,38 @@ class Host(ABC):
     def open(self, uploads: Uploads) -> ServerPart[Uploads]:
         """Answer the phases before the sum, from these uploads on; return the uploads of the phase that follows."""
 
-    def added(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Codes:
-        """The masked codes that arrived in a phase, added up: shape (count,).
+    @abstractmethod
+    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> ServerPart[Total]:
+        """The sum of what the clients upload in this phase; the caller replies to its closing phase."""
 
-        Raises:
-            WireError: one of them is missing, or not `count` elements of the ring.
-        """
+    def added(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Codes:
+        """The sum of the masked codes of a phase; WireError names a party whose are not `count` ring elements."""
         codes = np.zeros(count, dtype=ring.dtype)
         for party, tensors in uploads.items():
             where = self.gathering.where(phase, party)
             codes += ring.check(part(tensors, "masked", where), count, where)
         return codes
 
-    @abstractmethod
-    def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> ServerPart[Total]:
-        """The sum of what the clients upload in this phase; the reply to its closing phase is left to the caller."""
-
 
 class SecureSum(ABC):
-    """A protocol by which clients add up what nobody may see one by one."""
+    """A protocol by which clients add up vectors that nobody may see one by one."""
 
     @abstractmethod
     def join(self, gathering: Gathering, private: State, public: State) -> ClientHalf[Member]:
-        """A client's way into a round."""
+        """The client's part in a round, after the phases before the sum."""
 
     @abstractmethod
     def beside(self, member: Member, gathering: Gathering) -> ClientHalf[Member]:
         """The client's part in another sum of the same round."""
 
     @abstractmethod
-    def host(self, gathering: Gathering, public: State) -> Host:
-        """The server's part in a round."""
+    def server(self, gathering: Gathering, public: State | None = None) -> SumServer:
+        """The server's part in a round with this public state, or (None) in another sum of the same round."""
 
-    @abstractmethod
-    def host_beside(self, gathering: Gathering) -> Host:
-        """The server's part in another sum of the same round."""
-
-    @abstractmethod
     def public(self, gathering: Gathering) -> State:
-        """The public state after a round."""
+        """The public state after a round; none, where every round begins anew."""
+        return {}
 
-    @abstractmethod
     def closing(self, phase: str) -> str:
         """The phase whose reply carries the sum that was begun in `phase`."""
+        return phase

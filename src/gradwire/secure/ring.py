@@ -1,4 +1,4 @@
-"""Real numbers as elements of Z_R: what a client contributes, and how the sum is read back.
+"""Real numbers as elements of Z_R: the encoding of what a client contributes, and the decoding of the sum.
 
 M. van Rooij et al., "Secure sparse gradient aggregation in distributed architectures", eq. 4 and section II-C.
 """
@@ -52,25 +52,21 @@ class Ring:
     def encode(
         self, values: Tensor, maximum: float, offset: int = 0, generator: torch.Generator | None = None
     ) -> Codes:
-        """Codes 0 … R_U for values −maximum … maximum; what lies outside is clipped.
+        """Codes 0 … R_U for values −maximum … maximum, shape (K,) of `dtype`; values outside are clipped.
 
         For an even number of clients R_U is odd, and zero falls half-way between two codes. Ties therefore go up in
-        every other entry and down in the rest, and the client's `offset` (its place in the round) says which: two
-        neighbours' ties cancel, and no sum of zeros is biased (rounding all ties alike would add R_max / R_U an entry
-        and client).
+        every other entry and down in the rest, by the parity of `offset`, so that those of neighbours cancel and no
+        sum of zeros is biased (rounding all ties alike would add R_max / R_U an entry and client).
 
         Args:
             values: shape (K,).
             maximum: R_max, at least 0.
+            offset: the client's place in the round.
             generator: round stochastically, with this randomness, instead of to the nearest code.
-
-        Returns:
-            shape (K,), of `dtype`.
         """
         if not (maximum >= 0 and np.isfinite(maximum)):
             raise GradwireError(f"the largest magnitude is {maximum}; it must be finite and not negative")
-        scaled = values.detach().cpu().double().numpy()
-        scaled = np.clip(scaled / (maximum or 1.0), -1, 1)
+        scaled = np.clip(values.detach().cpu().double().numpy() / (maximum or 1.0), -1, 1)
         scaled += 1
         scaled *= self.ceiling / 2
         if generator is not None:
@@ -84,10 +80,7 @@ class Ring:
         return scaled.astype(self.dtype)
 
     def decode(self, total: Codes, contributors: int, maximum: float) -> Tensor:
-        """The sum of real numbers behind a sum of codes: 0 ↦ −n·R_max, n·R_U ↦ n·R_max for n contributors.
-
-        Returns:
-            float32, shape (K,).
+        """The real sum behind a sum of codes, float32, shape (K,): 0 ↦ −n·R_max, n·R_U ↦ n·R_max for n contributors.
 
         Raises:
             WireError: more contributors than the ring was divided among, or a sum that they cannot have made.
@@ -97,16 +90,11 @@ class Ring:
         largest = contributors * self.ceiling
         if len(total) and int(total.max()) > largest:
             raise WireError(f"sum holds {int(total.max())}; {contributors} clients can make {largest} at most")
-        step = 2 * maximum / self.ceiling
         centred = total.astype(np.float64) - largest / 2
-        return torch.from_numpy((centred * step).astype(np.float32))
+        return torch.from_numpy((centred * (2 * maximum / self.ceiling)).astype(np.float32))
 
     def check(self, codes: Tensor, count: int, whose: str) -> Codes:
-        """The codes that arrived from somebody, if they are `count` elements of Z_R.
-
-        Raises:
-            WireError: another length or type, naming whose it is.
-        """
+        """The codes that arrived from a party; WireError, naming `whose`, if they are not `count` elements of Z_R."""
         plain = codes.numpy()
         if plain.dtype != self.dtype or plain.shape != (count,):
             found = f"{plain.dtype} of shape {tuple(codes.shape)}"

@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 
 from gradwire import data, models
 from gradwire.data import Dataset, partition
-from gradwire.data.copies import copy_within, fingerprints
+from gradwire.data.dataset import copy_within, fingerprints
 from gradwire.errors import GradwireError
 from gradwire.schemes import guarantee, parse
 from gradwire.seeds import generator
