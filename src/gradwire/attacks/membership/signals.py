@@ -4,7 +4,6 @@ All are float64 and in logit form, for near 1, where members' probabilities lie,
 logarithm have run out of digits (Carlini et al. 2022, §IV-C).
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +45,6 @@ class Signals:
     def loss(self) -> Tensor:
         """Cross-entropy of the label, −log p_y, in nats."""
         return softplus(-self.label)
-
-    @classmethod
-    def join(cls, parts: Sequence["Signals"], how: Callable[[Sequence[Tensor]], Tensor]) -> "Signals":
-        """Several as one: `torch.stack` puts models beside each other, `torch.cat` the candidates of one model."""
-        return cls(*(how(column) for column in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 def signals(logits: Tensor, labels: Tensor) -> Signals:
