@@ -6,14 +6,15 @@ from statistics import fmean
 
 import torch
 
-from gradwire.attacks.membership import Answers, Signals, WireStatistics
+from gradwire.attacks.membership import Answers, Signals
+from gradwire.metrics.membership import Membership
 from gradwire.metrics.one_run import one_run_bound
 from gradwire.metrics.roc import Roc
 from gradwire.report import MEMBERSHIP_COLUMNS
 from gradwire.runs import Row
 from gradwire.studies.membership.shadow_batches import POPULATION, ShadowRecord
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment
-from gradwire.studies.membership.verdicts import Observed, Verdicts, on_answers, on_wire
+from gradwire.studies.membership.verdicts import on_answers, on_wire
 
 COLUMNS = (*MEMBERSHIP_COLUMNS, "targets", "train_accuracy", "test_accuracy", "epsilon_claimed")
 
@@ -22,46 +23,46 @@ def rows(
     experiment: ShadowExperiment, scheme: str, records: Sequence[ShadowRecord]
 ) -> Iterator[tuple[Row, Roc | None]]:
     """A row for every attack with every threshold on one scheme's models, and the trade-off that it is a point of."""
-    settings, plain = experiment.settings, experiment.plain
-    answers = Answers(_signals(records), experiment.members, experiment.pool.labels, _signals(records, POPULATION))
-    answers = answers.of(plain)
-    shared = dict.fromkeys(COLUMNS, "") | {
+    settings, population = experiment.settings, _signals(records, POPULATION)
+    everyone = Answers(_signals(records), experiment.members, experiment.pool.labels, population)
+    answers = everyone.of(experiment.plain)
+    shared: dict[str, object] = dict.fromkeys(COLUMNS, "") | {
         **{name: getattr(settings, name) for name in ("data", "model", "seed", "device")},
         **{name: fmean(float(r[name]) for r in records) for name in ("seconds", "bytes_up", "bytes_down", "ratio")},
         "scheme": scheme,
         "targets": len(records),
         "train_accuracy": _accuracy(answers.signals, answers.members),
-        "test_accuracy": _accuracy(_signals(records, POPULATION)),
+        "test_accuracy": _accuracy(population),
     }
 
-    def row(spec: str, threshold: str, knowledge: str, verdicts: Verdicts | None) -> Iterator[tuple[Row, Roc]]:
-        if verdicts is not None:
-            found = verdicts.figures(settings.confidence, settings.seed)
-            figures = {"auc": found.auc, "tpr_at_1e-2": found.tpr_at[1e-2], "tpr_at_1e-3": found.tpr_at[1e-3]}
-            accuracy = found.balanced_accuracy
-            yield (
-                {
-                    **shared,
-                    **{"attack": spec, "threshold": threshold, "knowledge": knowledge},
-                    **{"balanced_accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high},
-                    **{name: figure.value for name, figure in figures.items()},
-                    **{f"{name}_low": figure.low for name, figure in figures.items()},
-                    **{f"{name}_high": figure.high for name, figure in figures.items()},
-                    **{"members": found.members, "nonmembers": found.nonmembers},
-                },
-                found.curve,
-            )
-
-    for spec, attack in settings.query_attacks.items():
-        for threshold in settings.thresholds:
-            yield from row(spec, threshold, "", on_answers(answers, attack, threshold))
-    for spec, wire_attack in settings.wire_attacks.items():
-        for knowledge in settings.knows:
-            observed = [_observed(record, knowledge) for record in records]
-            for threshold in settings.thresholds:
-                yield from row(spec, threshold, knowledge, on_wire(observed, wire_attack, threshold))
+    tried = [
+        *(
+            (spec, threshold, "", on_answers(settings, answers, attack, threshold))
+            for spec, attack in settings.query_attacks.items()
+            for threshold in settings.thresholds
+        ),
+        *(
+            (spec, threshold, knowledge, on_wire(settings, records, knowledge, attack, threshold))
+            for spec, attack in settings.wire_attacks.items()
+            for knowledge in settings.knows
+            for threshold in settings.thresholds
+        ),
+    ]
+    for spec, threshold, knowledge, found in tried:
+        if found is not None:
+            named = {"attack": spec, "threshold": threshold, "knowledge": knowledge}
+            yield shared | named | _figures(found), found.curve
     if settings.canaries:
-        yield {**shared, **_audit(experiment, records[0])}, None
+        yield shared | _audit(experiment, records[0]), None
+
+
+def _figures(found: Membership) -> dict[str, object]:
+    figures = {"auc": found.auc, "tpr_at_1e-2": found.tpr_at[1e-2], "tpr_at_1e-3": found.tpr_at[1e-3]}
+    accuracy = found.balanced_accuracy
+    columns: dict[str, object] = {"balanced_accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
+    for name, figure in figures.items():
+        columns |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    return columns | {"members": found.members, "nonmembers": found.nonmembers}
 
 
 def _signals(records: Sequence[ShadowRecord], where: str = "") -> Signals:
@@ -75,13 +76,7 @@ def _accuracy(signals: Signals, members: torch.Tensor | None = None) -> float:
     return float((right if members is None else right[members]).double().mean())
 
 
-def _observed(record: ShadowRecord, knowledge: str) -> Observed:
-    return Observed(
-        record["held"], WireStatistics(*(record[f"{knowledge}/{field.name}"] for field in fields(WireStatistics)))
-    )
-
-
-def _audit(experiment: ShadowExperiment, record: ShadowRecord) -> Row:
+def _audit(experiment: ShadowExperiment, record: ShadowRecord) -> dict[str, object]:
     """Columns of a row: a lower bound on ε from the first model's answers on its canaries.
 
     T. Steinke, M. Nasr, M. Jagielski, "Privacy auditing with one (1) training run", NeurIPS 2023, algorithm 1, in the

@@ -108,11 +108,8 @@ class MembershipSettings:
                     f"shadows is {self.shadows}; {what} needs at least {needed}, of which each is the target once"
                 )
         if self.thresholds and set(self.thresholds) == {"mean-loss"}:
-            lost = [
-                *self.wire_attacks,
-                *(spec for spec, found in self.query_attacks.items() if found.at_loss(1.0) is None),
-            ]
-            if lost:
+            unset = [spec for spec, found in self.query_attacks.items() if found.at_loss(1.0) is None]
+            if lost := [*self.wire_attacks, *unset]:
                 raise GradwireError(f"no loss sets a threshold for {lost[0]}; add --threshold shadow or target")
         for spec, found in self.wire_attacks.items():
             if all(self.victims(scheme) < found.clients for scheme in self.schemes):
@@ -148,16 +145,6 @@ class MembershipSettings:
 
     def training(self, scheme: str, model: int, rounds: int) -> TrainSettings:
         """The settings of one model's training, which has a seed of its own."""
-        shared = (
-            "clients",
-            "partition",
-            "batch_size",
-            "lr",
-            "momentum",
-            "weight_decay",
-            "optimizer",
-            "schedule",
-            "device",
-        )
-        own = {name: getattr(self, name) for name in shared}
+        names = ("clients", "partition", "batch_size", "lr", "momentum", "weight_decay", "optimizer", "schedule")
+        own = {name: getattr(self, name) for name in (*names, "device")}
         return TrainSettings(scheme=scheme, rounds=rounds, seed=number("shadow", self.seed, model), **own)

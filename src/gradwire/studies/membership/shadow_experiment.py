@@ -146,6 +146,7 @@ def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
 
 
 def _check(experiment: ShadowExperiment) -> None:
+    """Refuse what these settings and data cannot do, before anything is trained."""
     settings, pool = experiment.settings, experiment.pool
     counts = pool.labels.bincount(minlength=pool.num_classes)
     if (counts < 2).any():
@@ -161,36 +162,31 @@ def _check(experiment: ShadowExperiment) -> None:
             f"{settings.clients} clients with batches of {settings.batch_size} need as many members; half of the "
             f"{len(pool)} candidates are {experiment.fewest}"
         )
-    # A model that cannot be trained on these images, or lacks a class, says so here.
+    # A model that cannot be trained on these images, or lacks a class, is refused here.
     gradient(experiment.network(0), *pool.batch([int(pool.labels.argmin()), int(pool.labels.argmax())]), mode="eval")
     if settings.wire_attacks and settings.watched > experiment.rounds:
-        raise GradwireError(
-            f"watched is {settings.watched}; a training of {settings.epochs} epochs has {experiment.rounds}"
-        )
-    for scheme in settings.schemes:
-        _rehearse(experiment, scheme)
-
-
-def _rehearse(experiment: ShadowExperiment, scheme: str) -> None:
-    """Run one round, so that a scheme which these clients cannot use is refused before anything is trained."""
-    first, how = experiment.begin(scheme, 0), parse(scheme)
-    run, state, part, shards = first.run, first.state, first.part, first.shards
-    plan = way(run, how, state.model, part, shards, run.clients)
-    play_round(state, run, part, shards, InProcess(Transcript(keep=0)), plan)
-    if experiment.settings.canaries:
-        how.guarantee(state.private)
+        length = f"a training of {settings.epochs} epochs has {experiment.rounds}"
+        raise GradwireError(f"watched is {settings.watched}; {length}")
+    for spec in settings.schemes:
+        # A scheme that these clients cannot use is refused in a first round.
+        first, scheme = experiment.begin(spec, 0), parse(spec)
+        run, state, part, shards = first.run, first.state, first.part, first.shards
+        plan = way(run, scheme, state.model, part, shards, run.clients)
+        play_round(state, run, part, shards, InProcess(Transcript(keep=0)), plan)
+        if settings.canaries:
+            scheme.guarantee(state.private)
 
 
 def _check_classes(experiment: ShadowExperiment) -> None:
-    """Refuse halves in which a class is all in or all out: it could have no threshold of its own."""
-    kinds = one_hot(experiment.pool.labels, experiment.pool.num_classes)
-    kinds[experiment.canaries] = 0
+    """Refuse halves in which a class is all in or all out, for it can have no threshold of its own."""
+    pool = experiment.pool
+    kinds = one_hot(pool.labels, pool.num_classes) * experiment.plain[:, None]
     inside, total = experiment.members.long() @ kinds, kinds.sum(0)
     lacking = (inside == 0) | (inside == total)
     if lacking.any():
         model, label = lacking.nonzero()[0].tolist()
         what = "members" if inside[model, label] == 0 else "non-members"
         raise GradwireError(
-            f"class {experiment.pool.classes[label]!r} has no {what} for model {model} among its {int(total[label])} "
-            "candidates; thresholds by class need both: take more candidates or another seed"
+            f"class {pool.classes[label]!r} has no {what} for model {model} among its {int(total[label])} candidates; "
+            "thresholds by class need both: take more candidates or another seed"
         )

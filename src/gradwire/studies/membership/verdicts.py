@@ -1,7 +1,10 @@
-"""Verdicts from scores: every model is the target in turn, each with a threshold."""
+"""What an attack finds with a threshold: every model is the target in turn, and figures are those of all targets.
+
+Answers of different models on one candidate are taken as independent, which they are not quite, so that intervals are a
+little too narrow.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,39 +12,17 @@ from torch import Tensor
 from gradwire.attacks.membership import Answers, MembershipAttack, QueryAccess, WireAttack, WireStatistics
 from gradwire.metrics import thresholds
 from gradwire.metrics.membership import Membership, membership
-from gradwire.studies.membership.settings import ENOUGH
+from gradwire.studies.membership.settings import ENOUGH, MembershipSettings
+from gradwire.studies.membership.shadow_batches import ShadowRecord
+
+Verdict = tuple[Tensor, Tensor, Tensor]
+"""On one target's candidates: scores, float64 (n,); who is a member, bool (n,); the threshold of each, float64 (n,)."""
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """What an attack says of the candidates of all targets, and the truth.
-
-    Attributes:
-        scores: float64 (n,), the higher, the likelier a member.
-        limits: float64 (n,): a candidate that scores no lower is called a member.
-        truth: bool (n,).
-        by_class: whether classes have thresholds of their own: then the whole trade-off is relative to them.
-        fixed: whether the limits were there before these scores were seen.
-    """
-
-    scores: Tensor
-    limits: Tensor
-    truth: Tensor
-    by_class: bool
-    fixed: bool
-
-    def figures(self, confidence: float, seed: int) -> Membership:
-        """How well the verdicts tell members from non-members.
-
-        Answers of different models on one candidate are taken as independent, which they are not quite, so that
-        intervals are a little too narrow.
-        """
-        scores, truth, limits = self.scores, self.truth, self.limits
-        return membership(scores, truth, limits, self.fixed, self.by_class, confidence, seed=seed)
-
-
-def on_answers(answers: Answers, attack: MembershipAttack, threshold: str) -> Verdicts | None:
-    """The verdicts of an attack on the answers of each model; None where the attack has no such threshold.
+def on_answers(
+    settings: MembershipSettings, answers: Answers, attack: MembershipAttack, threshold: str
+) -> Membership | None:
+    """An attack on the answers of each model; None where the attack has no such threshold.
 
     For an attack that needs shadows, candidates with fewer than `ENOUGH` of them, in or out, are left out: the target
     itself has no influence on that choice.
@@ -57,51 +38,34 @@ def on_answers(answers: Answers, attack: MembershipAttack, threshold: str) -> Ve
         limits = _limits(attack, access, scores, truth, threshold)
         if limits is None:
             return None
-        found.append((scores, limits, truth))
-    return _joined(found, attack.by_class, threshold)
+        found.append((scores, truth, limits))
+    return _figures(settings, found, threshold, attack.by_class)
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What was heard of one model's training.
-
-    Attributes:
-        held: bool (V, w): which candidates each victim had in its batches.
-        statistics: of the rounds heard.
-    """
-
-    held: Tensor
-    statistics: WireStatistics
-
-    def scores(self, attack: WireAttack) -> tuple[Tensor, Tensor]:
-        """The attack's scores against each victim, and the truth; another victim's examples are left out."""
-        unused, scores, truth = ~self.held.any(0), [], []
-        for victim, held in enumerate(self.held):
-            asked = held | unused
-            scores.append(attack.scores(self.statistics, victim)[asked])
-            truth.append(held[asked])
-        return torch.cat(scores), torch.cat(truth)
-
-
-def on_wire(observed: Sequence[Observed], attack: WireAttack, threshold: str) -> Verdicts | None:
-    """The verdicts of an attack on the wire of each model's training.
+def on_wire(
+    settings: MembershipSettings, records: Sequence[ShadowRecord], knowledge: str, attack: WireAttack, threshold: str
+) -> Membership | None:
+    """An attack on the wire of each model's training.
 
     The threshold is that of the next model's training ("shadow") or is chosen on the target itself ("target"). None
     for "mean-loss", and for an attack on several clients' messages where a scheme shows their sum alone.
     """
-    if threshold == "mean-loss" or any(len(one.held) < attack.clients for one in observed):
+    if threshold == "mean-loss" or any(len(record["held"]) < attack.clients for record in records):
         return None
-    each = [one.scores(attack) for one in observed]
+    each = [_wire_scores(record, knowledge, attack) for record in records]
     found = []
     for target, (scores, truth) in enumerate(each):
         chosen_on = each[(target + 1) % len(each)] if threshold == "shadow" else (scores, truth)
-        found.append((scores, torch.full_like(scores, thresholds.best(*chosen_on)), truth))
-    return _joined(found, False, threshold)
+        found.append((scores, truth, torch.full_like(scores, thresholds.best(*chosen_on))))
+    return _figures(settings, found, threshold)
 
 
-def _joined(targets: Sequence[tuple[Tensor, Tensor, Tensor]], by_class: bool, threshold: str) -> Verdicts:
-    scores, limits, truth = (torch.cat(column) for column in zip(*targets, strict=True))
-    return Verdicts(scores, limits, truth, by_class, threshold != "target")
+def _figures(
+    settings: MembershipSettings, targets: Sequence[Verdict], threshold: str, by_class: bool = False
+) -> Membership:
+    scores, truth, limits = (torch.cat(column) for column in zip(*targets, strict=True))
+    fixed = threshold != "target"
+    return membership(scores, truth, limits, fixed, by_class, settings.confidence, seed=settings.seed)
 
 
 def _limits(
@@ -117,3 +81,14 @@ def _limits(
     if attack.by_class:
         return thresholds.best_by_class(scores, truth, access.labels)[access.labels]
     return torch.full(access.labels.shape, thresholds.best(scores, truth), dtype=torch.float64)
+
+
+def _wire_scores(record: ShadowRecord, knowledge: str, attack: WireAttack) -> tuple[Tensor, Tensor]:
+    """The attack's scores against each victim, and the truth; another victim's examples are left out."""
+    statistics = WireStatistics(*(record[f"{knowledge}/{name}"] for name in ("inner", "square", "energy")))
+    unused, scores, truth = ~record["held"].any(0), [], []
+    for victim, held in enumerate(record["held"]):
+        asked = held | unused
+        scores.append(attack.scores(statistics, victim)[asked])
+        truth.append(held[asked])
+    return torch.cat(scores), torch.cat(truth)
