@@ -95,14 +95,13 @@ class Federated(Study):
             for model in MODELS:
                 if self._coded(model):  # these take longest
                     longer = few | _long(self._rounds(model))
-                    for name, scheme in {"autoencoder": self._codes(model), "none": "none"}.items():
-                        yield self._training(FASHION, model, FEW, name, scheme, seed, longer)
+                    for scheme in (self._codes(model), "none"):
+                        yield self._training(FASHION, model, FEW, scheme, seed, longer)
                 for partition, written in PARTITIONS.items():
                     for scheme in SCHEMES:
-                        dealt = many | {"partition": partition}
-                        yield self._training(FASHION, model, written, scheme, scheme, seed, dealt)
+                        yield self._training(FASHION, model, written, scheme, seed, many | {"partition": partition})
             for scheme in ("none", SPARSIFY):
-                yield self._training(CIFAR, "lenet", "IID", scheme, scheme, seed, many)
+                yield self._training(CIFAR, "lenet", "IID", scheme, seed, many)
 
     def _coded(self, model: str) -> bool:
         return model == "lenet" or self.large
@@ -120,7 +119,7 @@ class Federated(Study):
         return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
 
     def _training(
-        self, data: str, model: str, at: str, name: str, scheme: str, seed: int, federation: Mapping[str, object]
+        self, data: str, model: str, at: str, scheme: str, seed: int, federation: Mapping[str, object]
     ) -> Cell:
         settings = {
             "data": f"{data}:train={self.images}",
@@ -133,7 +132,7 @@ class Federated(Study):
             "seed": seed,
             **federation,
         }
-        return Cell(label(data, model, at, name), "train", settings)
+        return Cell(label(data, model, at, _name(scheme)), "train", settings)
 
     def _audits(self) -> Iterator[Cell]:
         """Audits of the first update on one image (section IV-C), and of a trained model's on several (IV-D)."""
@@ -145,24 +144,22 @@ class Federated(Study):
             "signed": True,
         }
         gradient = {"local_steps": 0}  # The paper adds noise to a gradient; only the autoencoder sends parameters.
-        # An untrained model's autoencoder is trained 100 times on what its one step leaves.
         for model in MODELS:
-            fresh = self._codes(model, warmup_rounds=0, warmup_iterations=100)
-            warmed = self._codes(model, warmup_rounds=self.trained_rounds - 1)
             for scheme in SCHEMES:
-                yield self._audit(model, "IID", scheme, scheme, gradient)
-                yield self._audit(model, "trained", scheme, scheme, trained)
+                yield self._audit(model, "IID", scheme, gradient)
+                yield self._audit(model, "trained", scheme, trained)
             if self._coded(model):
-                for name, scheme in {"autoencoder": fresh, "none": "none"}.items():
-                    yield self._audit(model, FEW, name, scheme, {})
-                yield self._audit(model, "trained", "autoencoder", warmed, trained)
+                # An untrained model's autoencoder is trained 100 times on what its one step leaves.
+                yield self._audit(model, FEW, self._codes(model, warmup_rounds=0, warmup_iterations=100), {})
+                yield self._audit(model, FEW, "none", {})
+                yield self._audit(model, "trained", self._codes(model, warmup_rounds=self.trained_rounds - 1), trained)
 
-    def _audit(self, model: str, at: str, name: str, scheme: str, further: Mapping[str, object]) -> Cell:
+    def _audit(self, model: str, at: str, scheme: str, further: Mapping[str, object]) -> Cell:
         settings = {
             "data": FASHION,
             "model": model,
             "schemes": (scheme,),
-            "attacks": OF_CODES if name == "autoencoder" else ATTACKS[model],
+            "attacks": OF_CODES if _name(scheme) == "autoencoder" else ATTACKS[model],
             "samples": self.victims,
             "iterations": self.iterations,
             "signed": False,
@@ -172,8 +169,13 @@ class Federated(Study):
             "seed": 0,
             **further,
         }
-        return Cell(label(FASHION, model, at, name), "audit", settings)
+        return Cell(label(FASHION, model, at, _name(scheme)), "audit", settings)
 
 
 def _long(rounds: int) -> dict[str, object]:
     return {"rounds": rounds, "eval_every": max(1, rounds // 5)}
+
+
+def _name(scheme: str) -> str:
+    """The scheme's name in labels; an autoencoder's settings depend on the model."""
+    return "autoencoder" if scheme.startswith("autoencoder:") else scheme

@@ -20,7 +20,7 @@ class IndexLeakage:
     """The mean share of labels found, its 95 % interval, and the share by chance.
 
     Attributes:
-        chance: of guesses that spread the batch evenly over the classes, averaged over all ways to begin.
+        chance: that of guesses spread evenly over the classes, averaged over all classes to begin with.
     """
 
     accuracy: float

@@ -6,7 +6,7 @@ epoch to a few by as many clients. Tests are Welch's, at p < 0.05, as in the pap
 a few short runs says less than between five long ones, so that the differences stand beside the p-values.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
@@ -28,8 +28,13 @@ PAPER = {
 LEVEL = 0.05
 CHANCE = 10.0
 """Per cent: ten classes."""
-Verdict = Callable[[float, float], bool]
-"""From a difference in points and its p-value: whether a claim holds."""
+COMPARISONS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
+    "alike": ("{} does not differ significantly from {}", lambda points, p: p >= LEVEL),
+    "not below": ("{} is not below {}", lambda points, p: points >= 0 or p >= LEVEL),
+    "below": ("{} is below {}", lambda points, p: points < 0 and p < LEVEL),
+    "far below": ("{} is below {} by more than 3 points", lambda points, p: points < -3 and p < LEVEL),
+}
+"""Kind of comparison → its words, and whether it holds for a difference in points and the p-value of Welch's test."""
 
 
 @dataclass(frozen=True)
@@ -70,51 +75,36 @@ class SecureAccuracy(Study):
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """What the paper says, beside what these runs measured."""
         found = reached(rows)
-        both, bare = ("SSGA", "SSGA-DGC"), "SSGA-200-no-residual"
 
-        def compare(one: str, other: str, says: str, source: str, published: str, holds: Verdict) -> Claim:
-            first, second = found[one], found[other]
-            difference, p = fmean(first) - fmean(second), _welch(first, second)
+        def compare(one: str, kind: str, other: str, source: str, published: str) -> Claim:
+            says, holds = COMPARISONS[kind]
+            points, p = fmean(found[one]) - fmean(found[other]), _welch(found[one], found[other])
             chance = "too few runs to test" if p is None else f"p = {p:.2g}"
-            measured = f"{fmean(first):.1f} against {fmean(second):.1f} % ({difference:+.1f} points, {chance})"
-            return Claim(f"{one} {says}", source, published, measured, None if p is None else holds(difference, p))
-
-        def alike(one: str, other: str, source: str, published: str) -> Claim:
-            says = f"does not differ significantly from {other}"
-            return compare(one, other, says, source, published, lambda _, p: p >= LEVEL)
-
-        def below(one: str, other: str, source: str, published: str, points: float) -> Claim:
-            says = f"is below {other}" + (f" by more than {points:g} points" if points else "")
-            return compare(
-                one, other, says, source, published, lambda difference, p: difference < -points and p < LEVEL
-            )
+            ended = f"{fmean(found[one]):.1f} against {fmean(found[other]):.1f} %"
+            measured = f"{ended} ({points:+.1f} points, {chance})"
+            return Claim(says.format(one, other), source, published, measured, None if p is None else holds(points, p))
 
         def at_chance(label: str) -> Claim:
             mean = fmean(found[label])
             return Claim(f"{label} fails to learn", "section III-C", "10 %", f"{mean:.1f} %", mean < 1.5 * CHANCE)
 
-        def not_below(one: str, other: str, source: str, published: str) -> Claim:
-            says = f"is not below {other}"
-            return compare(one, other, says, source, published, lambda difference, p: difference >= 0 or p >= LEVEL)
-
+        both, bare = ("SSGA", "SSGA-DGC"), "SSGA-200-no-residual"
+        good, bad = ("SSGA-200", "SSGA-DGC-200", "SSGA-DGC-400"), "10 %, or far below"
+        same = "no significant difference"
         return [
-            alike("SGA", "SGD", "figure 3", "no significant decline"),
-            *(alike(m, "DGC", "figure 6", _published(m, "DGC")) for m in ("SSGA-200", "SSGA-DGC-200", "SSGA-DGC-400")),
-            below("SSGA-400", "SSGA-200", "figure 6", "declines", 0),
-            not_below("SSGA-DGC-400", "SSGA-400", "figure 6", "above"),
-            below(bare, "SSGA-200", "table I", _published(bare, "SSGA-200"), 3),
+            compare("SGA", "alike", "SGD", "figure 3", "no significant decline"),
+            *(compare(label, "alike", "DGC", "figure 6", _published(label, "DGC")) for label in good),
+            compare("SSGA-400", "below", "SSGA-200", "figure 6", "declines"),
+            compare("SSGA-DGC-400", "not below", "SSGA-400", "figure 6", "above"),
+            compare(bare, "far below", "SSGA-200", "table I", _published(bare, "SSGA-200")),
             *(at_chance(f"{m}-200-random") for m in both),
             *(
-                below(f"{m}-400-max-{size}", f"{m}-400", "figure 5", "10 %, or far below", 3)
+                compare(f"{m}-400-max-{size}", "far below", f"{m}-400", "figure 5", bad)
                 for m in both
                 for size in ("small", "large")
             ),
-            *(alike(f"{m}-400-max-fit", f"{m}-400", "figure 5", "similar") for m in both),
-            *(
-                alike(f"{m}-400-{bits}-bit", f"{m}-400", "figure 8", "no significant difference")
-                for m in both
-                for bits in (16, 8)
-            ),
+            *(compare(f"{m}-400-max-fit", "alike", f"{m}-400", "figure 5", "similar") for m in both),
+            *(compare(f"{m}-400-{n}-bit", "alike", f"{m}-400", "figure 8", same) for m in both for n in (16, 8)),
         ]
 
     def _schemes(self) -> dict[str, str]:

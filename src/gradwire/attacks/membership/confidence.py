@@ -19,20 +19,27 @@ from gradwire.attacks.membership.query_access import QueryAccess
 
 
 @dataclass(frozen=True)
-class Prediction(MembershipAttack):
-    """log p / (1 − p), with p the probability of the likeliest class: a model is surer of what it was trained on."""
+class _OneSignal(MembershipAttack):
+    """An attack whose score is one of the target's `Signals`, the mean over augmentations."""
 
-    name: ClassVar[str] = "prediction"
-    signal: ClassVar[str] = "top"
+    signal: ClassVar[str]
 
     def scores(self, access: QueryAccess) -> Tensor:
-        """The mean over augmentations."""
+        """See the class."""
         signal: Tensor = getattr(access.target, self.signal)
         return signal.mean(1)
 
 
 @dataclass(frozen=True)
-class Loss(Prediction):
+class Prediction(_OneSignal):
+    """log p / (1 − p), with p the probability of the likeliest class: a model is surer of what it was trained on."""
+
+    name: ClassVar[str] = "prediction"
+    signal: ClassVar[str] = "top"
+
+
+@dataclass(frozen=True)
+class Loss(_OneSignal):
     """log p_y / (1 − p_y), with p_y the probability of the label: orders as −loss does, but keeps its digits near 1."""
 
     name: ClassVar[str] = "loss"
@@ -58,7 +65,7 @@ class CrossEntropy(Loss):
 
 
 @dataclass(frozen=True)
-class Mentr(Prediction):
+class Mentr(_OneSignal):
     """−log Mentr(p, y), see `signals.mentr`, compared with the threshold of class y."""
 
     name: ClassVar[str] = "mentr"
