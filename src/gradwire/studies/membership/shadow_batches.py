@@ -72,7 +72,7 @@ def load_shadows(settings: MembershipSettings, out: Path, scheme: int) -> list[S
 
 
 def _batches(settings: MembershipSettings, scheme: int) -> list[range]:
-    size = shadow_experiment(settings).batch(settings.schemes[scheme])
+    size = shadow_experiment(settings).together(settings.schemes[scheme])
     return [range(start, min(start + size, settings.shadows)) for start in range(0, settings.shadows, size)]
 
 

@@ -87,11 +87,11 @@ class ShadowExperiment:
         shards = partition.split(run.partition, part.labels, run.clients, run.seed)
         return ShadowTraining(run, begin(run, self.network(run.seed)), own, part, shards)
 
-    def batch(self, scheme: str) -> int:
-        """How many models are trained together, and finished together."""
+    def together(self, scheme: str) -> int:
+        """The size of a shadow batch: how many models are trained together, and finished together."""
         network = self.network(0)
-        together = self.settings.speed.lot(network, self.settings.device)
-        return together if fits(self.settings.training(scheme, 0, self.rounds), network) else 1
+        size = self.settings.speed.lot(network, self.settings.device)
+        return size if fits(self.settings.training(scheme, 0, self.rounds), network) else 1
 
 
 @lru_cache(maxsize=1)
