@@ -62,7 +62,7 @@ def trained(how, name="mlp", pictures=None):
 
 
 def fedavg(how, name="mlp", pictures=None):
-    """Algorithm 1: the server's and the clients' part, with `descents` for the order of examples and `sampled` for S_t."""
+    """Algorithm 1: the server's and the clients' part; `descents` gives the order of examples, `sampled` gives S_t."""
     settings, pictures, model = TrainSettings(**how), pictures or Pictures(), network(name)
     shards = partition.split(settings.partition, pictures.labels, settings.clients, settings.seed)
     for round in range(settings.rounds):

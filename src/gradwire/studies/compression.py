@@ -1,11 +1,9 @@
 """How well compressed training learns: CIFAR-10, ResNet-20, four clients.
 
-What the papers of the schemes report: PowerSGD (Vogels et al. 2019, table 3) and DGC (Lin et al. 2018, table 2) reach
-the accuracy of plain SGD; sparsification without error feedback (Stich et al. 2018) and signs without it (Karimireddy
-et al. 2019, section 5) do not.
-
-Each client normalises by its own batch; batch norm's running statistics are sent dense beside every update, averaged,
-and counted among the bytes.
+The papers report that PowerSGD (Vogels et al. 2019, table 3) and DGC (Lin et al. 2018, table 2) reach the accuracy of
+plain SGD; sparsification (Stich et al. 2018) and signs (Karimireddy et al. 2019, section 5) without error feedback do
+not. Each client normalises by its own batch; batch norm's running statistics are sent dense beside every update,
+averaged, and counted among the bytes.
 """
 
 from collections.abc import Sequence
@@ -14,15 +12,15 @@ from math import ceil
 from statistics import fmean
 from typing import ClassVar
 
-from gradwire.studies.accuracies import reached
 from gradwire.studies.grid import Cell, Claim, Row, Study
+from gradwire.studies.measured import reached
 
 CLIENTS = 4
 POWERSGD, DGC = "powersgd:rank=4", "dgc:ratio=0.01"
 TOPK, TOPK_PLAIN = "topk:ratio=0.01", "topk:ratio=0.01,error_feedback=false"
 SIGN, SIGN_FEEDBACK = "signsgd", "signsgd:error_feedback=true"
 MARGIN = 1.0
-"""Points of accuracy: closer is as good, further away is clearly apart."""
+"""Points of accuracy within which two schemes are as good as each other."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,12 @@ class Compression(Study):
     Attributes:
         epochs: passes over the training images.
         images: training images, the first ones of CIFAR-10.
-        seeds: repetitions. `batch`: images that each of the four clients takes a round: few, for error feedback needs
-            many rounds until what it kept back has been sent.
-        lr: for all but signs, with momentum 0.9.
+        seeds: repetitions.
+        batch: images a client and round: few, for error feedback takes many rounds to send what it kept back.
+        lr: for all schemes but signs, with momentum 0.9.
         sign_lr: signs without a scale move every weight by the whole rate, so that it is small (Bernstein et al. 2018
-            take 1e-4 for ImageNet). `feedback_lr`: Karimireddy et al. 2019 tune theirs to 0.056 without momentum; the
-            optimiser's momentum multiplies steps by up to ten.
+            take 1e-4 for ImageNet).
+        feedback_lr: Karimireddy et al. 2019 take 0.056 without momentum, which multiplies steps by up to ten.
     """
 
     name: ClassVar[str] = "compression"
@@ -61,27 +59,21 @@ class Compression(Study):
         ]
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
-        """Who keeps up with plain SGD, and who with error feedback."""
+        """Which schemes keep up with plain SGD, and which with their own error feedback."""
         ended = {label: fmean(accuracies) for label, accuracies in reached(rows).items()}
 
-        def compare(says: str, source: str, published: str, one: str, other: str) -> Claim:
+        def compare(one: str, other: str, equal: bool, source: str) -> Claim:
+            says = f"{one} within {MARGIN:g} point of plain SGD" if equal else f"{one} clearly below {other}"
             difference = ended[one] - ended[other]
             measured = f"{difference:+.1f} points ({ended[one]:.1f} % against {ended[other]:.1f} %)"
-            holds = difference >= -MARGIN if published == "equal" else difference < -MARGIN
-            return Claim(says, source, published, measured, holds)
+            return Claim(says, source, "equal" if equal else "below", measured, (difference >= -MARGIN) == equal)
 
-        close = [
-            compare(f"{scheme} within {MARGIN:g} point of plain SGD", source, "equal", scheme, "none")
-            for scheme, source in ((POWERSGD, "Vogels et al. 2019, table 3"), (DGC, "Lin et al. 2018, table 2"))
+        return [
+            compare(POWERSGD, "none", True, "Vogels et al. 2019, table 3"),
+            compare(DGC, "none", True, "Lin et al. 2018, table 2"),
+            compare(TOPK_PLAIN, TOPK, False, "Stich et al. 2018"),
+            compare(SIGN, SIGN_FEEDBACK, False, "Karimireddy et al. 2019"),
         ]
-        apart = [
-            compare(f"{one} clearly below {other}", source, "below", one, other)
-            for one, other, source in (
-                (TOPK_PLAIN, TOPK, "Stich et al. 2018"),
-                (SIGN, SIGN_FEEDBACK, "Karimireddy et al. 2019"),
-            )
-        ]
-        return [*close, *apart]
 
     def _settings(self, scheme: str, seed: int) -> dict[str, object]:
         rounds = ceil(self.epochs * self.images / (CLIENTS * self.batch))

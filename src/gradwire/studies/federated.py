@@ -1,10 +1,10 @@
 """Federated averaging under defences: tables III, IV, VIII and XI of the learned-model-compression paper, smaller.
 
 Y. Chen, L. Abrahamyan, H. Sahli, N. Deligiannis, "Learned model compression for efficient and privacy-preserving
-federated learning": 100 clients, 500 rounds, all training images. Here fewer of each, the scale standing in every
-claim. The paper does not say which learning rate it used. A step through a client's autoencoder is as dear as fifty of
-a LeNet's own: models are trained under it, beside `none`, by a few clients that take part in every round, and the MLP,
-20 times as large as the LeNet, for fewer rounds, and only where `large` asks for it.
+federated learning": 100 clients, 500 rounds, all training images, an unnamed learning rate. Here there are fewer of
+each, and every claim gives its scale. A step through a client's autoencoder costs as much as fifty of a LeNet: models
+are trained under it, beside `none`, by a few clients that take part in every round; the MLP, 20 times as large as the
+LeNet, for fewer rounds, and only with `large`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +13,15 @@ from typing import ClassVar
 
 from gradwire.studies.federated_answers import CIFAR, FASHION, FEW, NOISE, SPARSIFY, accuracies, label, leaks
 from gradwire.studies.grid import Cell, Claim, Row, Study
+from gradwire.studies.measured import counted
 
 SCHEMES = ("none", NOISE, SPARSIFY, "dpsgd:clip=1,noise=0.5", "precode")
 MODELS = ("lenet", "mlp")
 PARTITIONS = {"iid": "IID", "shards:2": "non-IID"}
 ATTACKS = {"lenet": ("iga", "dlg"), "mlp": ("iga", "dlg", "analytic")}
-"""The analytic attack reads a first layer that is linear."""
+"""The analytic attack needs a linear first layer."""
 OF_CODES = ("iga",)
-"""Every step of a search that matches codes goes through all decoders and back, twice: minutes an attack."""
+"""One attack, for each of its steps goes through all decoders and back, twice, which takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Federated(Study):
 
     Attributes:
         images: training images, the first ones of each data set.
-        clients: how many they are dealt out to; `sample`, how many of them a round has.
-        batch: B, and `epochs`, E, of local training. `lr`: of the clients.
-        few: clients that train autoencoders, for `few_rounds` of `few_steps` local steps, with `few_lr` falling by a
-            cosine; `warmup_rounds` and `warmup_iterations` of these; `code_lr`, the autoencoder's rate.
+        clients: among whom they are split; `sample`, how many of them a round has.
+        batch: B, and `epochs`, E, of local training; `lr`, of the clients.
+        few: clients that train autoencoders, for `few_rounds` of `few_steps` local steps, with `few_lr` and a cosine
+            schedule; `warmup_rounds` and `warmup_iterations` of these; `code_lr`, the autoencoder's rate.
         large: whether the MLP is trained under the autoencoder, too: for `large_rounds`, `large_warmup_rounds` of them
             for warming up, its autoencoder in segments of `large_segment` numbers.
-        victims: single images that are attacked on untrained models, and batches of `trained_batch` on models that
-            one client has trained for `trained_rounds` of E epochs over `trained_images`; `iterations` of the attacks.
+        victims: single images attacked on untrained models, and batches of `trained_batch` on models that one client
+            has trained for `trained_rounds` of E epochs over `trained_images`; `iterations` of the attacks.
     """
 
     name: ClassVar[str] = "federated"
@@ -69,52 +70,48 @@ class Federated(Study):
     iterations: int = 600
 
     def cells(self) -> Sequence[Cell]:
-        """Trainings first, then an audit of each scheme on each model, filed beside its IID training."""
+        """Trainings, then an audit of each scheme on each model, with the label of its IID training."""
         return [*self._trainings(), *self._audits()]
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """The known answers: what schemes cost, and what they hide."""
+        seeds = counted(self.seeds, "seed")
         many = (
             f"{self.images} images, {self.sample} of {self.clients} clients, {self.rounds} rounds, B = {self.batch}, "
-            f"E = {self.epochs}, {self._seeds()}"
+            f"E = {self.epochs}, {seeds}"
         )
-        victims = f"{self.victims} victims, {self.iterations} steps"
         scales = {(model, partition): many for model in MODELS for partition in PARTITIONS.values()}
         for model in MODELS:
             scales[model, FEW] = (
                 f"{self.images} images, {self.few} clients, {self._rounds(model)} rounds of {self.few_steps} steps, "
-                f"B = {self.batch}, {self._seeds()}"
+                f"B = {self.batch}, {seeds}"
             )
-        return [*accuracies(rows, scales), *leaks(rows, victims)]
+        return [*accuracies(rows, scales), *leaks(rows, f"{self.victims} victims, {self.iterations} steps")]
 
     def _trainings(self) -> Iterator[Cell]:
         many = {"clients": self.clients, "sample": self.sample, "local_epochs": self.epochs, **_long(self.rounds)}
         few = {"clients": self.few, "local_steps": self.few_steps, "lr": self.few_lr, "schedule": "cosine"}
         for seed in range(self.seeds):
             for model in MODELS:
-                if self._coded(model):  # first, for they take longest
+                if self._coded(model):  # these take longest
                     longer = few | _long(self._rounds(model))
-                    for name, scheme in {"autoencoder": self._codes(model), "none": "none"}.items():
-                        yield self._training(FASHION, model, FEW, name, scheme, seed, longer)
+                    for scheme in (self._codes(model), "none"):
+                        yield self._training(FASHION, model, FEW, scheme, seed, longer)
                 for partition, written in PARTITIONS.items():
                     for scheme in SCHEMES:
-                        dealt = many | {"partition": partition}
-                        yield self._training(FASHION, model, written, scheme, scheme, seed, dealt)
+                        yield self._training(FASHION, model, written, scheme, seed, many | {"partition": partition})
             for scheme in ("none", SPARSIFY):
-                yield self._training(CIFAR, "lenet", "IID", scheme, scheme, seed, many)
-
-    def _seeds(self) -> str:
-        return f"{self.seeds} seed{'s' * (self.seeds > 1)}"
+                yield self._training(CIFAR, "lenet", "IID", scheme, seed, many)
 
     def _coded(self, model: str) -> bool:
         return model == "lenet" or self.large
 
     def _rounds(self, model: str) -> int:
-        """Of a training under the autoencoder."""
+        """Rounds of a training under the autoencoder."""
         return self.large_rounds if model == "mlp" else self.few_rounds
 
     def _codes(self, model: str, **other: int) -> str:
-        """The autoencoder's spec, with these settings in place of its own in training."""
+        """The autoencoder's spec, with these settings instead of those of training."""
         own: dict[str, float] = {"warmup_rounds": self.warmup_rounds, "warmup_iterations": self.warmup_iterations}
         own |= {"lr": self.code_lr, "passes": self.code_passes}
         if model == "mlp":
@@ -122,7 +119,7 @@ class Federated(Study):
         return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
 
     def _training(
-        self, data: str, model: str, at: str, name: str, scheme: str, seed: int, federation: Mapping[str, object]
+        self, data: str, model: str, at: str, scheme: str, seed: int, federation: Mapping[str, object]
     ) -> Cell:
         settings = {
             "data": f"{data}:train={self.images}",
@@ -135,10 +132,10 @@ class Federated(Study):
             "seed": seed,
             **federation,
         }
-        return Cell(label(data, model, at, name), "train", settings)
+        return Cell(label(data, model, at, _name(scheme)), "train", settings)
 
     def _audits(self) -> Iterator[Cell]:
-        """Of the first update on one image, as section IV-C, and of a trained model's on several, as section IV-D."""
+        """Audits of the first update on one image (section IV-C), and of a trained model's on several (IV-D)."""
         trained: Mapping[str, object] = {
             "data": f"{FASHION}:train={self.trained_images}",
             "trained_rounds": self.trained_rounds,
@@ -146,26 +143,23 @@ class Federated(Study):
             "batch": self.trained_batch,
             "signed": True,
         }
-        # What is said of noise is said of noise on a gradient: but for the autoencoder's parameters, one is sent.
-        gradient = {"local_steps": 0}
-        # An untrained model's autoencoder is trained on what its one step leaves, 100 times.
+        gradient = {"local_steps": 0}  # The paper adds noise to a gradient; only the autoencoder sends parameters.
         for model in MODELS:
-            fresh = self._codes(model, warmup_rounds=0, warmup_iterations=100)
-            warmed = self._codes(model, warmup_rounds=self.trained_rounds - 1)
             for scheme in SCHEMES:
-                yield self._audit(model, "IID", scheme, scheme, gradient)
-                yield self._audit(model, "trained", scheme, scheme, trained)
+                yield self._audit(model, "IID", scheme, gradient)
+                yield self._audit(model, "trained", scheme, trained)
             if self._coded(model):
-                for name, scheme in {"autoencoder": fresh, "none": "none"}.items():
-                    yield self._audit(model, FEW, name, scheme, {})
-                yield self._audit(model, "trained", "autoencoder", warmed, trained)
+                # An untrained model's autoencoder is trained 100 times on what its one step leaves.
+                yield self._audit(model, FEW, self._codes(model, warmup_rounds=0, warmup_iterations=100), {})
+                yield self._audit(model, FEW, "none", {})
+                yield self._audit(model, "trained", self._codes(model, warmup_rounds=self.trained_rounds - 1), trained)
 
-    def _audit(self, model: str, at: str, name: str, scheme: str, further: Mapping[str, object]) -> Cell:
+    def _audit(self, model: str, at: str, scheme: str, further: Mapping[str, object]) -> Cell:
         settings = {
             "data": FASHION,
             "model": model,
             "schemes": (scheme,),
-            "attacks": OF_CODES if name == "autoencoder" else ATTACKS[model],
+            "attacks": OF_CODES if _name(scheme) == "autoencoder" else ATTACKS[model],
             "samples": self.victims,
             "iterations": self.iterations,
             "signed": False,
@@ -175,8 +169,13 @@ class Federated(Study):
             "seed": 0,
             **further,
         }
-        return Cell(label(FASHION, model, at, name), "audit", settings)
+        return Cell(label(FASHION, model, at, _name(scheme)), "audit", settings)
 
 
 def _long(rounds: int) -> dict[str, object]:
     return {"rounds": rounds, "eval_every": max(1, rounds // 5)}
+
+
+def _name(scheme: str) -> str:
+    """The scheme's name in labels; an autoencoder's settings depend on the model."""
+    return "autoencoder" if scheme.startswith("autoencoder:") else scheme

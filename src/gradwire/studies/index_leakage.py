@@ -1,4 +1,4 @@
-"""How many labels the positions of a sparse message give away, over many victims, against chance."""
+"""How many labels the positions of a sparse message give away, over many victims, beside chance."""
 
 from dataclasses import dataclass
 
@@ -17,10 +17,10 @@ from gradwire.wire.view import Mode
 
 @dataclass(frozen=True)
 class IndexLeakage:
-    """The mean share of labels found, its 95 % interval, and what knowing nothing finds.
+    """The mean share of labels found, its 95 % interval, and the share by chance.
 
     Attributes:
-        chance: of guesses that spread the batch evenly over the classes, averaged over all ways to begin.
+        chance: that of guesses spread evenly over the classes, averaged over all classes to begin with.
     """
 
     accuracy: float
@@ -40,7 +40,7 @@ def index_leakage(
     mode: Mode = "train",
     seed: int = 0,
 ) -> IndexLeakage:
-    """Capture `victims` rounds of random batches, and read the labels from the positions alone.
+    """Capture `victims` rounds of random batches, and infer the labels from the positions alone.
 
     Raises:
         GradwireError: no victims, a batch larger than the data set, or a scheme that sends no positions.

@@ -1,20 +1,20 @@
 """What secure sparse aggregation does to accuracy: table I and figures 3, 5, 6 and 8 of the SSGA paper, smaller.
 
 M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures":
-ResNet-110 on CIFAR-10 for 200 epochs, four clients, five runs. Here the default network, a fraction of an epoch to a
-few, as many clients. Tests are Welch's, at p < 0.05, as in the paper: "no significant difference" between a few short
-runs says less than between five long ones, so the differences stand beside the p-values.
+ResNet-110 on CIFAR-10 for 200 epochs, four clients, five runs. Here the default network is trained for a fraction of an
+epoch to a few by as many clients. Tests are Welch's, at p < 0.05, as in the paper: "no significant difference" between
+a few short runs says less than between five long ones, so that the differences stand beside the p-values.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
-from gradwire.studies.accuracies import reached
 from gradwire.studies.grid import Cell, Claim, Row, Study
+from gradwire.studies.measured import reached
 
 PAPER = {
     "SGD": "94.72",
@@ -28,18 +28,24 @@ PAPER = {
 LEVEL = 0.05
 CHANCE = 10.0
 """Per cent: ten classes."""
+COMPARISONS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
+    "alike": ("{} does not differ significantly from {}", lambda points, p: p >= LEVEL),
+    "not below": ("{} is not below {}", lambda points, p: points >= 0 or p >= LEVEL),
+    "below": ("{} is below {}", lambda points, p: points < 0 and p < LEVEL),
+    "far below": ("{} is below {} by more than 3 points", lambda points, p: points < -3 and p < LEVEL),
+}
+"""Kind of comparison → its words, and whether it holds for a difference in points and the p-value of Welch's test."""
 
 
 @dataclass(frozen=True)
 class SecureAccuracy(Study):
-    """Twenty ways to train, with the labels of the paper.
+    """Twenty schemes, with the labels of the paper.
 
     Attributes:
-        rounds: of training; one batch a client each.
         batch: images a client and round.
-        lr: of SGD and SGA; `sparse_lr`, of SSGA; `dgc_lr`, of DGC; `local_lr`, of SSGA-DGC, whose momentum goes on
-            pushing an entry that has just been sent.
-        small, fit, large: fixed maxima, far below, above and far above the residuals' largest.
+        lr: of SGD and SGA; `sparse_lr`, of SSGA; `dgc_lr`, of DGC; `local_lr`, of SSGA-DGC, whose momentum still
+            pushes an entry that has just been sent.
+        small, fit, large: fixed maxima, far below, above and far above the largest residual.
     """
 
     name: ClassVar[str] = "secure-accuracy"
@@ -67,32 +73,42 @@ class SecureAccuracy(Study):
         ]
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
-        """What the paper says, beside what these runs say."""
+        """What the paper says, beside what these runs measured."""
         found = reached(rows)
+
+        def compare(one: str, kind: str, other: str, source: str, published: str) -> Claim:
+            says, holds = COMPARISONS[kind]
+            points, p = fmean(found[one]) - fmean(found[other]), _welch(found[one], found[other])
+            chance = "too few runs to test" if p is None else f"p = {p:.2g}"
+            ended = f"{fmean(found[one]):.1f} against {fmean(found[other]):.1f} %"
+            measured = f"{ended} ({points:+.1f} points, {chance})"
+            return Claim(says.format(one, other), source, published, measured, None if p is None else holds(points, p))
+
+        def at_chance(label: str) -> Claim:
+            mean = fmean(found[label])
+            return Claim(f"{label} fails to learn", "section III-C", "10 %", f"{mean:.1f} %", mean < 1.5 * CHANCE)
+
         both, bare = ("SSGA", "SSGA-DGC"), "SSGA-200-no-residual"
+        good, bad = ("SSGA-200", "SSGA-DGC-200", "SSGA-DGC-400"), "10 %, or far below"
+        same = "no significant difference"
         return [
-            _alike(found, "SGA", "SGD", "figure 3", "no significant decline"),
-            *(_alike(found, f"{m}-200", "DGC", "figure 6", _published(f"{m}-200", "DGC")) for m in both),
-            _alike(found, "SSGA-DGC-400", "DGC", "figure 6", _published("SSGA-DGC-400", "DGC")),
-            _below(found, "SSGA-400", "SSGA-200", "figure 6", "declines", 0),
-            _not_below(found, "SSGA-DGC-400", "SSGA-400", "figure 6", "above"),
-            _below(found, bare, "SSGA-200", "table I", _published(bare, "SSGA-200"), 3),
-            *(_at_chance(found, f"{m}-200-random", "section III-C", "10 %") for m in both),
+            compare("SGA", "alike", "SGD", "figure 3", "no significant decline"),
+            *(compare(label, "alike", "DGC", "figure 6", _published(label, "DGC")) for label in good),
+            compare("SSGA-400", "below", "SSGA-200", "figure 6", "declines"),
+            compare("SSGA-DGC-400", "not below", "SSGA-400", "figure 6", "above"),
+            compare(bare, "far below", "SSGA-200", "table I", _published(bare, "SSGA-200")),
+            *(at_chance(f"{m}-200-random") for m in both),
             *(
-                _below(found, f"{m}-400-max-{size}", f"{m}-400", "figure 5", "10 %, or far below", 3)
+                compare(f"{m}-400-max-{size}", "far below", f"{m}-400", "figure 5", bad)
                 for m in both
                 for size in ("small", "large")
             ),
-            *(_alike(found, f"{m}-400-max-fit", f"{m}-400", "figure 5", "similar") for m in both),
-            *(
-                _alike(found, f"{m}-400-{bits}-bit", f"{m}-400", "figure 8", "no significant difference")
-                for m in both
-                for bits in (16, 8)
-            ),
+            *(compare(f"{m}-400-max-fit", "alike", f"{m}-400", "figure 5", "similar") for m in both),
+            *(compare(f"{m}-400-{n}-bit", "alike", f"{m}-400", "figure 8", same) for m in both for n in (16, 8)),
         ]
 
     def _schemes(self) -> dict[str, str]:
-        """The label and the scheme of every way to train."""
+        """Label → scheme."""
         found = {"SGD": "none", "SGA": "sga", "DGC": "dgc:ratio=0.001"}
         for label, name in (("SSGA", "ssga"), ("SSGA-DGC", "ssga-dgc")):
             found[f"{label}-200"] = name
@@ -104,16 +120,8 @@ class SecureAccuracy(Study):
                 found[f"{label}-400-max-{size}"] = f"{name}:compression=400,max={maximum!r}"
         return found | {"SSGA-200-no-residual": "ssga:residual=false"}
 
-    def _rates(self) -> dict[str, float]:
-        """The learning rate of every scheme."""
-        return {
-            **dict.fromkeys(("none", "sga"), self.lr),
-            "ssga": self.sparse_lr,
-            "dgc": self.dgc_lr,
-            "ssga-dgc": self.local_lr,
-        }
-
     def _settings(self, scheme: str, seed: int) -> dict[str, object]:
+        rates = {"ssga": self.sparse_lr, "dgc": self.dgc_lr, "ssga-dgc": self.local_lr}
         return {
             "data": "cifar10",
             "model": self.model,
@@ -122,58 +130,19 @@ class SecureAccuracy(Study):
             "batch_size": self.batch,
             "rounds": self.rounds,
             "eval_every": self.rounds,
-            "lr": self._rates()[scheme.partition(":")[0]],
+            "lr": rates.get(scheme.partition(":")[0], self.lr),
             "schedule": "cosine",
             "seed": seed,
         }
 
 
-Found = Mapping[str, Sequence[float]]
-"""Label → accuracy of each run, in per cent."""
-
-
-def _alike(found: Found, one: str, other: str, source: str, published: str) -> Claim:
-    """No significant difference."""
-    _, p = _welch(found, one, other)
-    says = f"{one} does not differ significantly from {other}"
-    return Claim(says, source, published, _measured(found, one, other), None if p is None else p >= LEVEL)
-
-
-def _not_below(found: Found, one: str, other: str, source: str, published: str) -> Claim:
-    """At least as good, as far as can be told."""
-    difference, p = _welch(found, one, other)
-    holds = None if p is None else difference >= 0 or p >= LEVEL
-    return Claim(f"{one} is not below {other}", source, published, _measured(found, one, other), holds)
-
-
-def _below(found: Found, one: str, other: str, source: str, published: str, points: float) -> Claim:
-    """Significantly worse, and by more than so many points."""
-    difference, p = _welch(found, one, other)
-    by = f" by more than {points:g} points" if points else ""
-    holds = None if p is None else difference < -points and p < LEVEL
-    return Claim(f"{one} is below {other}{by}", source, published, _measured(found, one, other), holds)
-
-
-def _at_chance(found: Found, label: str, source: str, published: str) -> Claim:
-    """Has learnt nothing: half of chance above chance at most."""
-    mean = fmean(found[label])
-    return Claim(f"{label} fails to learn", source, published, f"{mean:.1f} %", mean < 1.5 * CHANCE)
-
-
-def _welch(found: Found, one: str, other: str) -> tuple[float, float | None]:
-    """How much higher the mean of `one` is, in points, and p; None where there are too few runs to tell."""
-    first, second = found[one], found[other]
+def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """The p-value of Welch's test; None where there are too few runs."""
     if min(len(first), len(second)) < 2:
-        return fmean(first) - fmean(second), None
+        return None
     p = float(ttest_ind(first, second, equal_var=False).pvalue)
     # Runs that all end alike have no variance, and no p.
-    return fmean(first) - fmean(second), p if p == p else float(fmean(first) == fmean(second))
-
-
-def _measured(found: Found, one: str, other: str) -> str:
-    difference, p = _welch(found, one, other)
-    chance = "too few runs to test" if p is None else f"p = {p:.2g}"
-    return f"{fmean(found[one]):.1f} against {fmean(found[other]):.1f} % ({difference:+.1f} points, {chance})"
+    return p if p == p else float(fmean(first) == fmean(second))
 
 
 def _published(one: str, other: str) -> str:

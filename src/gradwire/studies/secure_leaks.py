@@ -1,8 +1,7 @@
-"""What leaks from secure sparse aggregation all the same: who chose which entries, and the largest magnitude.
+"""What secure sparse aggregation leaks all the same: who chose which entries, and the largest magnitude.
 
-Two questions that the SSGA paper leaves open or answers by assertion. Do open index sets give labels away, and does the
-anonymous union stop that? "A single value cannot possibly reveal a lot of information about the data": does R_max tell
-whether an example was trained on?
+The SSGA paper does not say whether open index sets give labels away, and whether the anonymous union stops that; and it
+asserts of R_max that "a single value cannot possibly reveal a lot of information about the data".
 """
 
 from collections import Counter
@@ -29,7 +28,7 @@ LABELS = (
     *("accuracy", "low", "high", "fellow", "chance"),
 )
 MAXIMUM = ("data", "model", "seed", "rounds", "samples", "auc_maximum", "auc_loss", "rank_correlation")
-"""Columns of the tables."""
+"""Columns of the two tables."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,8 @@ class LabelLeak:
     """What decides how many labels the chosen entries give away.
 
     Attributes:
-        union: how it is found, "open" or "anonymous".
-        clients: |C| of the attacked rounds; `batch`: images a client.
-        samples: rounds attacked.
+        union: "open" or "anonymous".
+        samples: rounds attacked, of so many `clients` with `batch` images each.
     """
 
     data: str = "digits"
@@ -62,8 +60,7 @@ class MaximumLeak:
     """What decides how much R_max tells of membership.
 
     Attributes:
-        samples: members looked at, and as many others.
-        rounds: of training before.
+        samples: members, and as many others, after so many `rounds` of training.
     """
 
     data: str = "digits"
@@ -74,10 +71,10 @@ class MaximumLeak:
 
 
 def labels_from_indices(view: View) -> Tensor:
-    """The labels of a client's batch, by which rows of the last layer its chosen entries lie in; int64, shape (B,).
+    """The labels of a client's batch, from the rows of the last layer that hold its chosen entries; int64, shape (B,).
 
-    Under cross-entropy the rows of the classes in the batch have the largest gradients, so that Top-K chooses them.
-    Where the union is anonymous it stands for the client's own choice: that is all there is to see.
+    Under cross-entropy the rows of the classes in the batch have the largest gradients, so that Top-K chooses them. An
+    anonymous union stands for the client's own choice, which cannot be seen.
 
     Raises:
         GradwireError: a scheme whose entries are not chosen by size.
@@ -101,13 +98,13 @@ def labels_from_indices(view: View) -> Tensor:
 
 
 def label_leak(settings: LabelLeak) -> Row:
-    """How many labels of the victim are guessed right from the entries chosen, beside what guessing would find.
+    """The share of the victim's labels that are guessed right from the chosen entries, and what chance would find.
 
-    `fellow` is how often the same guess is right of another client in the round: what an adversary cannot tell apart
-    holds for both alike.
+    `fellow` is the share of another client's labels for which the same guess is right: as high as `accuracy` where an
+    adversary cannot tell the two apart.
     """
     dataset = data.load(settings.data, "test")
-    model = models.build(settings.model, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, settings.seed)
+    model = _network(settings, dataset)
     right, fellows, guesses = 0, 0, settings.samples * settings.batch
     for sample in range(settings.samples):
         batches = [_batch(dataset, settings, sample, party) for party in range(settings.clients)]
@@ -122,7 +119,7 @@ def label_leak(settings: LabelLeak) -> Row:
         "low": float(ends.low),
         "high": float(ends.high),
         "fellow": fellows / guesses,
-        # A label is among B distinct guesses at random as often as one of B labels is a given class.
+        # A label is among B distinct random guesses as often as one of B labels is a given class.
         "chance": 1 - (1 - 1 / dataset.num_classes) ** settings.batch,
     }
 
@@ -131,8 +128,7 @@ def maximum_leak(settings: MaximumLeak) -> Row:
     """How well R_max of one image tells members from others after training, beside what the loss would tell."""
     members, others = data.load(settings.data, "train"), data.load(settings.data, "test")
     how = TrainSettings(rounds=settings.rounds, seed=settings.seed)
-    model = models.build(settings.model, members.shape, members.num_classes, members.mean, members.std, settings.seed)
-    state = begin(how, model)
+    state = begin(how, _network(settings, members))
     train(state, how, members)
     found = [_loss_and_maximum(state.model, d, i) for d in (members, others) for i in range(settings.samples)]
     losses, maxima = zip(*found, strict=True)
@@ -145,14 +141,19 @@ def maximum_leak(settings: MaximumLeak) -> Row:
     }
 
 
+def _network(settings: LabelLeak | MaximumLeak, dataset: Dataset) -> torch.nn.Module:
+    shape, classes = dataset.shape, dataset.num_classes
+    return models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
+
+
 def _batch(dataset: Dataset, settings: LabelLeak, sample: int, party: int) -> tuple[Tensor, Tensor]:
-    """Images drawn anew for each round and party, so that labels are as frequent as in the data."""
+    """A party's batch in a round, drawn with replacement, so that labels are as frequent as in the data."""
     drawn = generator("secure leaks", settings.seed, sample, party)
     return dataset.batch(torch.randint(len(dataset), (settings.batch,), generator=drawn))
 
 
 def _overlap(guessed: Tensor, true: Tensor) -> int:
-    """How many of the true labels are guessed, each guess used once."""
+    """The number of true labels that are guessed, each guess used once."""
     return (Counter(guessed.tolist()) & Counter(true.tolist())).total()
 
 

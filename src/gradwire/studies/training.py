@@ -1,4 +1,4 @@
-"""The train command's run: rounds of training, a row every so often, a checkpoint beside each row."""
+"""A run of the train command: rounds of training, with a row and a checkpoint every so many rounds."""
 
 from dataclasses import asdict
 from math import isfinite
@@ -30,19 +30,17 @@ def run_training(
     transport: Transport | None = None,
     progress: Progress = silent,
 ) -> Path | None:
-    """Train and return the folder that it wrote: results.csv, config.json, checkpoint.
+    """Train, and return the folder of results.csv, config.json and the checkpoint.
 
-    Of several processes that train together, only the one that leads writes; the others return None.
-
-    A row holds the mean training loss since the last row, and bytes and seconds from the start.
+    Of several processes that train together, only the one that leads writes; the others return None. A row holds the
+    mean training loss since the last row, and bytes and seconds from the start.
 
     Args:
         data_name: name or folder of the data set.
         model_name: name of the network or `package.module:factory`.
-        settings: of the training.
         eval_every: rounds between two rows.
         out: the folder to write; `resume`: the folder of an earlier run to go on with instead.
-        transport: between the clients; by default they all live in this process.
+        transport: between the clients; by default they are all in this process.
 
     Raises:
         GradwireError: settings that cannot be met, a folder that cannot be written or does not hold this run.
@@ -71,7 +69,7 @@ def run_training(
     meter, before = Meter(settings.device), state.energy_kwh
     dense = 4 * Layout.of_model(model).size * settings.cohort
     losses: list[float] = []
-    # What clients of a secure sum keep to themselves stays with their processes, and with it any checkpoint.
+    # The secrets of a secure sum stay with the clients' processes, so that there is no checkpoint.
     secret = isinstance(transport, ParameterServer)
 
     def after_round(state: TrainingState, loss: float) -> None:
@@ -120,13 +118,13 @@ def _check_processes(settings: TrainSettings, transport: Collective, resumed: bo
     if settings.cohort < settings.clients:
         raise GradwireError(f"sample is {settings.sample}; processes that train together all take part in each round")
     if settings.drop_clients:
-        raise GradwireError(f"drop_clients is {settings.drop_clients}; clients vanish only where one process plays all")
+        raise GradwireError(f"drop_clients is {settings.drop_clients}; clients vanish only where one process runs all")
     if isinstance(transport, ParameterServer) and resumed:
         raise GradwireError(f"--resume: keys of {settings.scheme} stay with their processes, so there is no checkpoint")
 
 
 def _folder(out: str | Path | None, resume: str | Path | None, round: int) -> RunFolder:
-    """A new folder, or that of the run to go on with, cut back to the rows before `round`."""
+    """A new folder, or that of the run to go on with, with its rows up to `round`."""
     if resume:
         return RunFolder.reopen(resume, COLUMNS, keep=round)
     return RunFolder.create(out, "train", COLUMNS)

@@ -1,4 +1,4 @@
-"""Processes that work side by side, a thread each, and leave when the one that started them is gone."""
+"""Worker processes of one thread each, which end when the process that started them is gone."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -9,17 +9,17 @@ import torch
 
 
 def pool(jobs: int) -> ProcessPoolExecutor:
-    """So many processes. They are spawned: a fork would share the threads of this one's PyTorch."""
+    """A pool of `jobs` processes. They are spawned, for a fork would share the threads of this process's PyTorch."""
     return ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
 
 
 def _begin() -> None:
     torch.set_num_threads(1)
-    Thread(target=_leave_with_the_parent, daemon=True).start()
+    Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _leave_with_the_parent() -> None:
-    """Workers of a killed parent would wait for ever: each holds both ends of the queue that their work comes by."""
+def _end_with_parent() -> None:
+    """End with the parent: workers hold both ends of the queue of their tasks, and would wait for ever."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -18,8 +18,8 @@ SPECS = (
 
 
 def area(spec: str, answers: membership.Answers, target: int = 0) -> float:
-    evidence, truth = answers.against(target)
-    return roc(attack(spec).scores(evidence), truth).auc
+    access, truth = answers.against(target)
+    return roc(attack(spec).scores(access), truth).auc
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -66,23 +66,23 @@ def test_knowing_how_hard_a_candidate_is_tells_more_than_its_loss() -> None:
 
 
 def test_lira_is_the_ratio_of_two_normal_densities() -> None:
-    evidence, _ = world(augmentations=3).against(0)
-    found = Lira().scores(evidence)
+    access, _ = world(augmentations=3).against(0)
+    found = Lira().scores(access)
     for candidate in (0, 17):
-        phi, shadows = evidence.target.label[candidate].numpy(), evidence.shadows.label[:, candidate]
-        chosen = evidence.members[:, candidate]
+        phi, shadows = access.target.label[candidate].numpy(), access.shadows.label[:, candidate]
+        chosen = access.members[:, candidate]
         fits = [(part.mean(0).numpy(), part.std(0).numpy()) for part in (shadows[chosen], shadows[~chosen])]
         inside, outside = (norm.logpdf(phi, mean, std) for mean, std in fits)
         assert float(found[candidate]) == pytest.approx((inside - outside).mean())
 
 
 def test_offline_lira_one_sided_and_two_sided() -> None:
-    evidence, _ = world().against(0)
-    one, two = LiraOffline().scores(evidence), LiraOffline(sides="two").scores(evidence)
+    access, _ = world().against(0)
+    one, two = LiraOffline().scores(access), LiraOffline(sides="two").scores(access)
     for candidate in (0, 17):
-        shadows = evidence.shadows.label[~evidence.members[:, candidate], candidate, 0]
+        shadows = access.shadows.label[~access.members[:, candidate], candidate, 0]
         normal = norm(float(shadows.mean()), float(shadows.std()))
-        phi = float(evidence.target.label[candidate, 0])
+        phi = float(access.target.label[candidate, 0])
         assert float(one[candidate]) == pytest.approx(normal.logcdf(phi) - normal.logsf(phi))
         assert float(two[candidate]) == pytest.approx(-normal.logpdf(phi))
 
@@ -92,8 +92,8 @@ def test_only_the_two_sided_form_suspects_who_is_less_sure() -> None:
     members = torch.zeros(3, 1, dtype=torch.bool)
 
     def score(phi: float, sides: str) -> float:
-        evidence = QueryAccess(of(torch.tensor([[phi]])), torch.tensor([0]), shadows, members)
-        return float(attack(f"lira-offline:sides={sides}").scores(evidence))
+        access = QueryAccess(of(torch.tensor([[phi]])), torch.tensor([0]), shadows, members)
+        return float(attack(f"lira-offline:sides={sides}").scores(access))
 
     assert score(-5, "two") == pytest.approx(score(5, "two"))
     assert score(-5, "two") > score(0, "two")
@@ -102,24 +102,24 @@ def test_only_the_two_sided_form_suspects_who_is_less_sure() -> None:
 
 def test_one_sided_scores_do_not_saturate() -> None:
     answers = world(spread=0.01)
-    evidence, _ = answers.against(0)
-    raised = replace(evidence, target=of(torch.linspace(1e3, 2e3, 400)[:, None]))
+    access, _ = answers.against(0)
+    raised = replace(access, target=of(torch.linspace(1e3, 2e3, 400)[:, None]))
     scores = LiraOffline().scores(raised)
     assert scores.isfinite().all()
 
 
 def test_rmia_counts_whom_a_candidate_beats() -> None:
-    evidence, _ = world(models=6, candidates=12, augmentations=2).against(0)
+    access, _ = world(models=6, candidates=12, augmentations=2).against(0)
     probability = torch.sigmoid
-    target, shadows = probability(evidence.target.label), probability(evidence.shadows.label)
-    z, z_shadows = probability(evidence.population.target.label), probability(evidence.population.shadows.label)
+    target, shadows = probability(access.target.label), probability(access.shadows.label)
+    z, z_shadows = probability(access.population.target.label), probability(access.population.shadows.label)
     for spec, offline in (("rmia:gamma=1.5", False), ("rmia-offline:gamma=1.5,a=0.6", True)):
-        found = attack(spec).scores(evidence)
+        found = attack(spec).scores(access)
         for x in range(12):
             beaten = 0.0
             for aug in range(2):
-                inside = shadows[evidence.members[:, x], x, aug].mean()
-                outside = shadows[~evidence.members[:, x], x, aug].mean()
+                inside = shadows[access.members[:, x], x, aug].mean()
+                outside = shadows[~access.members[:, x], x, aug].mean()
                 prior = 0.5 * (1.6 * outside + 0.4) if offline else 0.5 * (inside + outside)
                 others = z_shadows[..., aug].mean(0)
                 others = 0.5 * (1.6 * others + 0.4) if offline else others
@@ -130,25 +130,25 @@ def test_rmia_counts_whom_a_candidate_beats() -> None:
 
 def test_the_loss_attack_at_the_mean_training_loss() -> None:
     answers = world()
-    evidence, truth = answers.against(3)
-    assert evidence.train_loss == pytest.approx(float(answers.signals.loss[3, truth].mean()))
-    limit = attack("loss").at_loss(evidence.train_loss)
-    called = attack("loss").scores(evidence) >= limit
-    assert torch.equal(called, evidence.target.loss[:, 0] <= evidence.train_loss)
+    access, truth = answers.against(3)
+    assert access.train_loss == pytest.approx(float(answers.signals.loss[3, truth].mean()))
+    limit = attack("loss").at_loss(access.train_loss)
+    called = attack("loss").scores(access) >= limit
+    assert torch.equal(called, access.target.loss[:, 0] <= access.train_loss)
     assert attack("mentr").at_loss(1.0) is None
     assert attack("loss").at_loss(0.0) == math.inf
 
 
 def test_cross_entropy_and_loss_differ_by_the_threshold_alone() -> None:
-    evidence, _ = world().against(0)
-    assert torch.equal(attack("loss").scores(evidence), attack("cross-entropy").scores(evidence))
+    access, _ = world().against(0)
+    assert torch.equal(attack("loss").scores(access), attack("cross-entropy").scores(access))
     assert (attack("loss").by_class, attack("cross-entropy").by_class) == (False, True)
 
 
 def test_a_rehearsal_has_a_shadow_for_its_target_and_leaves_it_out() -> None:
     answers = world(models=5)
-    evidence, _ = answers.against(0)
-    rehearsed, members = evidence.rehearsal(1)
+    access, _ = answers.against(0)
+    rehearsed, members = access.rehearsal(1)
     assert torch.equal(rehearsed.target.label, answers.signals.label[2])
     assert torch.equal(members, answers.members[2])
     assert torch.equal(rehearsed.shadows.label, answers.signals.label[[1, 3, 4]])
@@ -158,36 +158,36 @@ def test_a_rehearsal_has_a_shadow_for_its_target_and_leaves_it_out() -> None:
 @pytest.mark.parametrize("spec", ["lira", "lira:variance=global", "lira-offline", "rmia", "rmia-offline"])
 def test_with_fewer_shadows_than_it_needs_an_attack_says_so(spec) -> None:
     least = attack(spec).shadows
-    evidence, _ = world(models=least).against(0)
+    access, _ = world(models=least).against(0)
     with pytest.raises(GradwireError, match=rf"has {least - 1} shadow models; it needs at least {least}"):
-        attack(spec).scores(evidence)
+        attack(spec).scores(access)
 
 
 def test_a_candidate_with_too_few_shadows_on_one_side_is_named() -> None:
     answers = world(models=8)
     members = answers.members.clone()
     members[1:, 7] = True
-    evidence, _ = replace(answers, members=members).against(0)
+    access, _ = replace(answers, members=members).against(0)
     with pytest.raises(GradwireError, match=r"candidate 7 has 0 shadow models trained without it; .* needs at least 2"):
-        Lira().scores(evidence)
+        Lira().scores(access)
     with pytest.raises(GradwireError, match="candidate 7 has no shadow model trained without it"):
-        attack("rmia").scores(evidence)
+        attack("rmia").scores(access)
 
 
 def test_rmia_without_a_population_says_so() -> None:
-    evidence, _ = replace(world(), population=None).against(0)
+    access, _ = replace(world(), population=None).against(0)
     with pytest.raises(GradwireError, match="'rmia' compares with a population that no model was trained on"):
-        attack("rmia").scores(evidence)
+        attack("rmia").scores(access)
 
 
-def test_evidence_that_does_not_fit_together() -> None:
-    evidence, _ = world(models=4, candidates=10).against(0)
+def test_query_access_that_does_not_fit_together() -> None:
+    access, _ = world(models=4, candidates=10).against(0)
     with pytest.raises(GradwireError, match=r"10 candidates and labels of shape \(9,\)"):
-        replace(evidence, labels=evidence.labels[:9])
+        replace(access, labels=access.labels[:9])
     with pytest.raises(GradwireError, match="which candidates they were trained on"):
-        replace(evidence, members=None)
+        replace(access, members=None)
     with pytest.raises(GradwireError, match=r"shadows answered in shape \(3, 10, 1\), were trained on \(2, 10\)"):
-        replace(evidence, members=evidence.members[:2])
+        replace(access, members=access.members[:2])
 
 
 @pytest.mark.parametrize(

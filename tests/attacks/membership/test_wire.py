@@ -36,7 +36,7 @@ def capture(model, digits, scheme="none", **others):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("knowledge", ["naive", "adaptive"])
-def test_traces_are_the_products_with_candidates_own_gradients(model, digits, scheme, knowledge) -> None:
+def test_statistics_are_the_products_with_candidates_own_gradients(model, digits, scheme, knowledge) -> None:
     view = capture(model, digits, scheme)
     images, labels = digits.batch(range(5))
     found = observe([view], images, labels, chunk=2)[knowledge]
@@ -85,7 +85,7 @@ def test_a_masked_sum_tells_who_was_with_any_client(model, digits) -> None:
     assert roc(scores, torch.arange(120) < 12).auc > 0.7
 
 
-def traces(rounds: int = 3, clients: int = 5, n: int = 200, lift: float = 0.0, seed: int = 0) -> WireStatistics:
+def statistics(rounds: int = 3, clients: int = 5, n: int = 200, lift: float = 0.0, seed: int = 0) -> WireStatistics:
     """The first `n // 2` candidates are with client 0."""
     random = torch.Generator().manual_seed(seed)
     square = torch.rand(rounds, 1, n, generator=random, dtype=torch.float64).expand(rounds, clients, n) + 0.5
@@ -107,28 +107,28 @@ def test_the_norm_that_is_taken_away(size, share) -> None:
 
 
 @pytest.mark.parametrize("name", WIRE_ATTACKS)
-def test_without_a_trace_nothing_is_told(name) -> None:
-    areas = [roc(wire_attack(name).scores(traces(seed=seed)), torch.arange(200) < 100).auc for seed in range(40)]
+def test_without_a_lift_nothing_is_told(name) -> None:
+    areas = [roc(wire_attack(name).scores(statistics(seed=seed)), torch.arange(200) < 100).auc for seed in range(40)]
     assert sum(areas) / 40 == pytest.approx(0.5, abs=4 * 0.041 / 40**0.5)
 
 
 @pytest.mark.parametrize("name", WIRE_ATTACKS)
 def test_more_rounds_tell_more(name) -> None:
     one, many = (
-        roc(wire_attack(name).scores(traces(rounds, lift=1.0, n=2000)), torch.arange(2000) < 1000).auc
+        roc(wire_attack(name).scores(statistics(rounds, lift=1.0, n=2000)), torch.arange(2000) < 1000).auc
         for rounds in (1, 20)
     )
     assert 0.5 < one < many
 
 
 def test_what_the_other_clients_say_of_a_candidate_helps() -> None:
-    shown, members = traces(clients=10, lift=2.0, n=2000), torch.arange(2000) < 1000
+    shown, members = statistics(clients=10, lift=2.0, n=2000), torch.arange(2000) < 1000
     alone, beside = (roc(wire_attack(spec).scores(shown), members).auc for spec in ("cosine", "fedmia"))
     assert beside > alone + 0.1
 
 
 def test_fedmia_is_the_mean_of_one_sided_tests() -> None:
-    shown = traces()
+    shown = statistics()
     cosine = shown.inner / (shown.square * 40).sqrt()
     found = wire_attack("fedmia").scores(shown, victim=2)
     others = cosine[:, [0, 1, 3, 4]]
@@ -137,19 +137,19 @@ def test_fedmia_is_the_mean_of_one_sided_tests() -> None:
 
 
 def test_fedmia_does_not_saturate() -> None:
-    scores = wire_attack("fedmia:statistic=inner-product").scores(traces(lift=200.0))
+    scores = wire_attack("fedmia:statistic=inner-product").scores(statistics(lift=200.0))
     assert scores.isfinite().all()
     assert len(scores[:100].unique()) == 100
 
 
 def test_rounds_are_joined() -> None:
-    shown = traces()
+    shown = statistics()
     rounds = [
         WireStatistics(shown.inner[t : t + 1], shown.square[t : t + 1], shown.energy[t : t + 1]) for t in range(3)
     ]
     assert torch.equal(WireStatistics.join(rounds).inner, shown.inner)
     with pytest.raises(GradwireError, match=r"all must be one \(clients, candidates\)"):
-        WireStatistics.join([shown, traces(clients=4)])
+        WireStatistics.join([shown, statistics(clients=4)])
 
 
 def test_what_cannot_be_observed(model, digits) -> None:
@@ -168,9 +168,9 @@ def test_what_cannot_be_observed(model, digits) -> None:
 
 def test_what_an_attack_cannot_work_with() -> None:
     with pytest.raises(GradwireError, match="'fedmia' has the messages of 2 clients; it needs 3"):
-        wire_attack("fedmia").scores(traces(clients=2))
+        wire_attack("fedmia").scores(statistics(clients=2))
     with pytest.raises(GradwireError, match="victim is 5; there are clients 0 to 4"):
-        wire_attack("cosine").scores(traces(), victim=5)
+        wire_attack("cosine").scores(statistics(), victim=5)
     with pytest.raises(GradwireError, match="share is 0"):
         wire_attack("norm-difference:share=0")
     with pytest.raises(GradwireError, match="unknown attack 'loss'"):

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from gradwire.errors import GradwireError
-from gradwire.studies.membership import COLUMNS, MembershipSettings, lots, run_membership, shadow
-from gradwire.studies.membership.shadow import train_batch
-from gradwire.studies.membership.shadow_experiment import ground
+from gradwire.studies.membership import COLUMNS, MembershipSettings, run_membership, shadow_batches
+from gradwire.studies.membership.shadow_batches import train_batch
+from gradwire.studies.membership.shadow_experiment import shadow_experiment
 
 SMALL = {
     "data": "digits:train=240",
@@ -80,7 +80,7 @@ def test_a_target_threshold_is_never_worse_than_one_chosen_elsewhere(whole):
 
 def test_what_is_kept_are_answers_and_never_models(whole):
     settings, folder = whole
-    files = sorted((folder / lots.FOLDER).iterdir())
+    files = sorted((folder / shadow_batches.FOLDER).iterdir())
     tensors = {name: t for file in files for name, t in load_file(file).items()}
     candidates, victims, heard = 240, 3, 2
     assert {name.partition("/")[0] for name in tensors} == {str(model) for model in range(7)}
@@ -88,7 +88,7 @@ def test_what_is_kept_are_answers_and_never_models(whole):
     assert tensors["0/label"].dtype == torch.float64
     assert tensors["0/population/top"].shape == (40, 2)
     assert tensors["0/naive/inner"].shape == (heard, victims, len(tensors["0/candidates"]))
-    parameters = {tuple(p.shape) for p in ground(settings).network(0).parameters()}
+    parameters = {tuple(p.shape) for p in shadow_experiment(settings).network(0).parameters()}
     assert not parameters & {tuple(t.shape) for t in tensors.values()}
 
 
@@ -96,20 +96,20 @@ def test_an_interrupted_run_goes_on_to_the_same_result(whole, tmp_path, monkeypa
     settings, folder = whole
     out, before = tmp_path / "run", []
 
-    def stop(ground, scheme, lot):
+    def stop(experiment, scheme, batch):
         if len(before) == 1:
             raise KeyboardInterrupt
-        before.append(lot)
-        return train_batch(ground, scheme, lot)
+        before.append(batch)
+        return train_batch(experiment, scheme, batch)
 
-    monkeypatch.setattr(lots, "train_lot", stop)
+    monkeypatch.setattr(shadow_batches, "train_batch", stop)
     with pytest.raises(KeyboardInterrupt):
         run_membership(settings, out)
-    monkeypatch.setattr(lots, "train_lot", train_batch)
-    # What a crash while writing would leave is not mistaken for a lot.
-    (out / lots.FOLDER / "01-0000.tmp").write_bytes(b"half")
+    monkeypatch.setattr(shadow_batches, "train_batch", train_batch)
+    # What a crash while writing would leave is not mistaken for a batch.
+    (out / shadow_batches.FOLDER / "01-0000.tmp").write_bytes(b"half")
     trained = []
-    monkeypatch.setattr(lots, "train_lot", lambda *a: trained.append(a[1:]) or train_batch(*a))
+    monkeypatch.setattr(shadow_batches, "train_batch", lambda *a: trained.append(a[1:]) or train_batch(*a))
     run_membership(settings, resume=out)
     assert before == [range(3)]
     assert trained[:2] == [("none", range(3, 6)), ("none", range(6, 7))]
@@ -132,9 +132,9 @@ def test_a_folder_of_another_run_is_not_gone_on_with(whole, tmp_path):
 
 def test_plain_steps_leave_what_rounds_leave(monkeypatch):
     settings = MembershipSettings(**SMALL, attacks=("loss", "cosine"))
-    (fast,) = train_batch(ground(settings), "none", [0])
-    monkeypatch.setattr(shadow, "fits", lambda *_: False)
-    (looped,) = train_batch(ground(settings), "none", [0])
+    (fast,) = train_batch(shadow_experiment(settings), "none", [0])
+    monkeypatch.setattr(shadow_batches, "fits", lambda *_: False)
+    (looped,) = train_batch(shadow_experiment(settings), "none", [0])
     assert fast.keys() == looped.keys()
     for name in fast.keys() - {"seconds"}:
         torch.testing.assert_close(fast[name], looped[name], rtol=1e-3, atol=1e-3)
@@ -143,19 +143,19 @@ def test_plain_steps_leave_what_rounds_leave(monkeypatch):
 def test_an_example_alone_in_a_message_is_recognised_for_certain():
     alone = SMALL | {"clients": 1, "batch_size": 1, "epochs": 1, "watched": 4}
     settings = MembershipSettings(**alone, attacks=("cosine",))
-    (record,) = train_batch(ground(settings), "none", [2])
+    (record,) = train_batch(shadow_experiment(settings), "none", [2])
     inner, square, energy = (record[f"naive/{name}"][:, 0] for name in ("inner", "square", "energy"))
     cosines = inner / (square * energy[:, None]).sqrt()
     held = record["held"][0]
     assert held.sum() == 4
     assert (cosines[:, held].max(0).values > 1 - 1e-6).all()
     assert (cosines[:, ~held] < 1 - 1e-6).all()
-    assert not ground(settings).members[2, record["candidates"][~held]].any()
+    assert not shadow_experiment(settings).members[2, record["candidates"][~held]].any()
 
 
 def test_a_masked_sum_has_one_victim_all_clients_together():
     settings = MembershipSettings(**SMALL, attacks=("cosine",), knowledge="adaptive")
-    (record,) = train_batch(ground(settings), "sga", [0])
+    (record,) = train_batch(shadow_experiment(settings), "sga", [0])
     assert record["held"].shape[0] == record["adaptive/inner"].shape[1] == 1
     assert 0 < record["held"].sum() <= 2 * 3 * 8
     assert "naive/inner" not in record
@@ -202,7 +202,7 @@ def test_processes_change_nothing_and_a_killed_run_goes_on(whole, tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(out.glob(f"{lots.FOLDER}/*.safetensors"))) < 1:
+    while time.monotonic() < deadline and len(list(out.glob(f"{shadow_batches.FOLDER}/*.safetensors"))) < 1:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -9,7 +9,7 @@ from PIL import Image
 from gradwire import data
 from gradwire.errors import GradwireError
 from gradwire.studies.membership import MembershipSettings
-from gradwire.studies.membership.shadow_experiment import ground, halves
+from gradwire.studies.membership.shadow_experiment import halves, shadow_experiment
 
 NONE = torch.tensor([], dtype=torch.int64)
 
@@ -87,7 +87,7 @@ def test_settings_that_cannot_be_are_refused(options, says):
 )
 def test_what_the_data_do_not_suit_is_refused(options, says):
     with pytest.raises(GradwireError, match=says):
-        ground(MembershipSettings(**options))
+        shadow_experiment(MembershipSettings(**options))
 
 
 def test_a_class_that_has_one_candidate_is_named(tmp_path):
@@ -98,7 +98,7 @@ def test_a_class_that_has_one_candidate_is_named(tmp_path):
             Image.new("L", (8, 8), 20 * number + shade).save(tmp_path / "train" / kind / f"{number}.png")
         Image.new("L", (8, 8), 250 + shade // 10).save(tmp_path / "test" / kind / "0.png")
     with pytest.raises(GradwireError, match="class 'dogs' has 1 of the 13 candidates"):
-        ground(MembershipSettings(data=str(tmp_path), clients=1, batch_size=2))
+        shadow_experiment(MembershipSettings(data=str(tmp_path), clients=1, batch_size=2))
 
 
 def _doubled(monkeypatch, split):
@@ -115,8 +115,8 @@ def _doubled(monkeypatch, split):
 
 def test_a_candidate_that_is_there_twice_is_refused(monkeypatch):
     with pytest.raises(GradwireError, match=r"candidates 0 and 39 are the same image.*overlap"):
-        ground.__wrapped__(_doubled(monkeypatch, "train"))
+        shadow_experiment.__wrapped__(_doubled(monkeypatch, "train"))
 
 
 def test_a_candidate_in_the_population_is_left_out_of_it(monkeypatch):
-    assert len(ground.__wrapped__(_doubled(monkeypatch, "test")).population) == 19
+    assert len(shadow_experiment.__wrapped__(_doubled(monkeypatch, "test")).population) == 19

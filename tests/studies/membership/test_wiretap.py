@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from gradwire.studies.membership import MembershipSettings, wiretap
-from gradwire.studies.membership.shadow import Trainee
-from gradwire.studies.membership.shadow_experiment import ground
+from gradwire.studies.membership.shadow_experiment import shadow_experiment
 from gradwire.training import train
 from gradwire.wire import SERVER, InProcess, Transcript
 
@@ -28,11 +27,12 @@ def test_it_hears_the_messages_of_the_last_rounds(scheme, monkeypatch):
     heard = []
     observe = wiretap.observe
     monkeypatch.setattr(wiretap, "observe", lambda views, *a, **k: heard.append(views) or observe(views, *a, **k))
-    trainee = Trainee.of(ground(SETTINGS), scheme, 0)
-    transcript = Transcript()
-    trainee.tap.hear(trainee.state)
-    train(trainee.state, trainee.run, trainee.part, InProcess(transcript), trainee.tap.after_round)
-    last = trainee.run.rounds
+    experiment, transcript = shadow_experiment(SETTINGS), Transcript()
+    training = experiment.begin(scheme, 0)
+    tap = wiretap.Wiretap.on(experiment, training)
+    tap.hear(training.state)
+    train(training.state, training.run, training.part, InProcess(transcript), tap.hear)
+    last = training.run.rounds
     assert [views[0].round for views in heard] == [last - 3, last - 2, last - 1]
     for views in heard:
         assert [view.victim for view in views] == ["client:0", "client:1", "client:2"]
@@ -48,8 +48,8 @@ def test_it_hears_the_messages_of_the_last_rounds(scheme, monkeypatch):
 
 
 def test_candidates_are_whom_a_victim_held_and_as_many_that_nobody_saw():
-    trainee = Trainee.of(ground(SETTINGS), "none", 1)
-    tap, members = trainee.tap, ground(SETTINGS).members[1]
+    experiment = shadow_experiment(SETTINGS)
+    tap, members = wiretap.Wiretap.on(experiment, experiment.begin("none", 1)), experiment.members[1]
     seen = tap.held.any(0)
     assert tap.held.shape[0] == 3
     assert (tap.held.sum(1) == 3 * 8).all()

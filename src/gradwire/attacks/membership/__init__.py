@@ -9,13 +9,10 @@ from collections.abc import Mapping
 
 from gradwire import spec_syntax
 from gradwire.attacks.membership.attack import MembershipAttack
-from gradwire.attacks.membership.cross_entropy import CrossEntropy
+from gradwire.attacks.membership.confidence import CrossEntropy, Loss, Mentr, Prediction
 from gradwire.attacks.membership.fedmia import FedMIA
 from gradwire.attacks.membership.gradients import Cosine, InnerProduct, NormDifference, WireAttack
 from gradwire.attacks.membership.lira import Lira, LiraOffline
-from gradwire.attacks.membership.loss import Loss
-from gradwire.attacks.membership.mentr import Mentr
-from gradwire.attacks.membership.prediction import Prediction
 from gradwire.attacks.membership.query_access import Answers, Population, QueryAccess
 from gradwire.attacks.membership.rmia import RMIA, RMIAOffline
 from gradwire.attacks.membership.signals import Signals, signals

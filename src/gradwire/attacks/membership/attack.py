@@ -1,4 +1,4 @@
-"""What a membership attack on a model's answers is."""
+"""The interface of membership attacks on a model's answers."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,34 +12,41 @@ from gradwire.attacks.membership.query_access import QueryAccess
 
 @dataclass(frozen=True)
 class MembershipAttack(ABC):
-    """A frozen set of hyper-parameters that turns evidence into one score a candidate.
+    """A frozen set of hyper-parameters that turns query access into one score a candidate.
 
     Attributes:
-        name: what it is called on the command line.
+        name: on the command line.
         by_class: whether each class has a threshold of its own.
+        sorts: of shadow models that the attack needs: 2, trained with a candidate and without; 1, without; or none.
     """
 
     name: ClassVar[str]
     by_class: ClassVar[bool] = False
+    sorts: ClassVar[int] = 0
 
     @property
     def spec(self) -> str:
-        """The spelling that it is read from: the name and what differs from the defaults."""
+        """The name, and the values that differ from the defaults."""
         return spec_syntax.write(self.name, self)
 
     @property
     def shadows(self) -> int:
-        """The fewest shadow models that it works with."""
-        return 0
+        """The fewest shadow models that the attack works with, of all sorts together."""
+        return self.sorts * self.least
+
+    @property
+    def least(self) -> int:
+        """The fewest shadow models of a sort."""
+        return 1
 
     @abstractmethod
-    def scores(self, evidence: QueryAccess) -> Tensor:
+    def scores(self, access: QueryAccess) -> Tensor:
         """Scores, float64, shape (n,): the higher, the likelier a member.
 
         Raises:
-            GradwireError: the evidence lacks something that the attack needs.
+            GradwireError: `access` lacks something that the attack needs.
         """
 
     def at_loss(self, loss: float) -> float | None:
-        """The score of a candidate with this loss, in nats; None where the loss does not settle the score."""
+        """The score of a candidate with this loss, in nats; None where the loss does not determine the score."""
         return None

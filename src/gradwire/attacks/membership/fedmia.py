@@ -1,8 +1,7 @@
-"""FedMIA: the other clients' updates tell what a candidate looks like that is not in one.
+"""FedMIA: the other clients' updates show what a candidate looks like that is in none of them.
 
 G. Zhu, D. Li, H. Gu, Y. Yao, L. Fan, Y. Han, "FedMIA: an effective membership inference attack exploiting 'all for one'
-principle in federated learning", CVPR 2025: a one-sided test of the victim's statistic against a Gaussian fitted to
-the other clients', averaged over rounds.
+principle in federated learning", CVPR 2025.
 """
 
 from dataclasses import dataclass
@@ -16,32 +15,25 @@ from gradwire.attacks.membership.gradients import Averaged, Cosine, InnerProduct
 from gradwire.attacks.membership.variance import FLOOR
 from gradwire.attacks.membership.wire_statistics import WireStatistics
 
-Statistic = Literal["cosine", "inner-product", "norm-difference"]
-
 
 @dataclass(frozen=True)
 class FedMIA(WireAttack):
-    """The mean over rounds t of Pr[Z ≤ s_t], Z ~ N(μ_t, σ²_t) as fitted to the other clients' s_t; as log-odds.
+    """The log-odds of the mean over rounds t of Pr[Z ≤ s_t], Z ~ N(μ_t, σ²_t) fitted to the other clients' s_t.
 
     Attributes:
-        statistic: s, a candidate's and a client's in one round; the cosine is the paper's FedMIA-II.
+        statistic: s, of a candidate and a client in one round; the cosine is the paper's FedMIA-II.
     """
 
     name: ClassVar[str] = "fedmia"
+    clients: ClassVar[int] = 3  # the victim, and two others for a variance
 
-    statistic: Statistic = "cosine"
+    statistic: Literal["cosine", "inner-product", "norm-difference"] = "cosine"
 
-    @property
-    def clients(self) -> int:
-        """The victim, and two others for a variance."""
-        return 3
-
-    def scores(self, traces: WireStatistics, victim: int = 0) -> Tensor:
+    def scores(self, statistics: WireStatistics, victim: int = 0) -> Tensor:
         """See the class."""
-        self.check(traces, victim)
+        self.check(statistics, victim)
         kinds: tuple[type[Averaged], ...] = (Cosine, InnerProduct, NormDifference)
-        chosen = next(kind for kind in kinds if kind.name == self.statistic)()
-        values = chosen.statistic(traces)
+        values = next(kind for kind in kinds if kind.name == self.statistic)().statistic(statistics)
         others = values[:, torch.arange(values.shape[1]) != victim]
         scale = others.square().mean(1).clamp_min(1e-300)
         z = (values[:, victim] - others.mean(1)) / others.var(1).clamp_min(FLOOR * scale).sqrt()

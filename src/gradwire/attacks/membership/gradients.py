@@ -1,9 +1,8 @@
-"""What an update has in common with a candidate's gradient: inner product, cosine, and the norm that it takes away.
+"""Attacks that compare an update with a candidate's gradient: inner product, cosine, and norm difference.
 
 J. Li, N. Li, B. Ribeiro, "Effective passive membership inference attacks in federated learning against
-overparameterized models", ICLR 2023: the gradients of different examples of a large model are nearly orthogonal, so
-that an update has a component along an example's gradient if, as a rule, the example was in it. Scores are means over
-rounds.
+overparameterized models", ICLR 2023: gradients of different examples of a large model are nearly orthogonal, so an
+update usually has a component along an example's gradient only if the example was in it.
 """
 
 from abc import ABC, abstractmethod
@@ -22,35 +21,32 @@ TINY = torch.finfo(torch.float64).tiny
 
 @dataclass(frozen=True)
 class WireAttack(ABC):
-    """A frozen set of hyper-parameters that turns traces into one score a candidate."""
+    """A frozen set of hyper-parameters that turns wire statistics into one score a candidate.
+
+    Attributes:
+        name: on the command line.
+        clients: the fewest clients whose messages the attack works with.
+    """
 
     name: ClassVar[str]
+    clients: ClassVar[int] = 1
 
     @property
     def spec(self) -> str:
-        """The spelling that it is read from: the name and what differs from the defaults."""
+        """The name, and the values that differ from the defaults."""
         return spec_syntax.write(self.name, self)
 
-    @property
-    def clients(self) -> int:
-        """The fewest clients whose messages it works with."""
-        return 1
-
     @abstractmethod
-    def scores(self, traces: WireStatistics, victim: int = 0) -> Tensor:
-        """Scores, float64, shape (n,): the higher, the likelier was the candidate among the victim's data.
-
-        Args:
-            traces: of T rounds and C clients.
-            victim: which of the clients is under attack.
+    def scores(self, statistics: WireStatistics, victim: int = 0) -> Tensor:
+        """Scores, float64, shape (n,): the higher, the likelier was the candidate in the data of client `victim`.
 
         Raises:
             GradwireError: there are too few clients, or no such victim.
         """
 
-    def check(self, traces: WireStatistics, victim: int) -> None:
-        """Refuse traces that the attack cannot work with."""
-        clients = traces.inner.shape[1]
+    def check(self, statistics: WireStatistics, victim: int) -> None:
+        """Refuse statistics of too few clients, and a victim that is none of them."""
+        clients = statistics.inner.shape[1]
         if clients < self.clients:
             raise GradwireError(f"attack {self.name!r} has the messages of {clients} clients; it needs {self.clients}")
         if not 0 <= victim < clients:
@@ -59,16 +55,16 @@ class WireAttack(ABC):
 
 @dataclass(frozen=True)
 class Averaged(WireAttack):
-    """An attack whose score is a statistic of one round and one client, the mean over rounds of the victim's."""
+    """An attack whose score is the mean over rounds of a statistic of one round and one client."""
 
     @abstractmethod
-    def statistic(self, traces: WireStatistics) -> Tensor:
-        """Round by round and client by client, shape (T, C, n)."""
+    def statistic(self, statistics: WireStatistics) -> Tensor:
+        """The statistic of each round, client and candidate, shape (T, C, n)."""
 
-    def scores(self, traces: WireStatistics, victim: int = 0) -> Tensor:
-        """The mean over rounds."""
-        self.check(traces, victim)
-        return self.statistic(traces)[:, victim].mean(0)
+    def scores(self, statistics: WireStatistics, victim: int = 0) -> Tensor:
+        """See the class."""
+        self.check(statistics, victim)
+        return self.statistic(statistics)[:, victim].mean(0)
 
 
 @dataclass(frozen=True)
@@ -77,25 +73,25 @@ class InnerProduct(Averaged):
 
     name: ClassVar[str] = "inner-product"
 
-    def statistic(self, traces: WireStatistics) -> Tensor:
+    def statistic(self, statistics: WireStatistics) -> Tensor:
         """See the class."""
-        return traces.inner
+        return statistics.inner
 
 
 @dataclass(frozen=True)
 class Cosine(Averaged):
-    """⟨A(G), y⟩ / (‖A(G)‖·‖y‖); 0 where either is."""
+    """⟨A(G), y⟩ / (‖A(G)‖·‖y‖); 0 where either norm is 0."""
 
     name: ClassVar[str] = "cosine"
 
-    def statistic(self, traces: WireStatistics) -> Tensor:
+    def statistic(self, statistics: WireStatistics) -> Tensor:
         """See the class."""
-        return traces.inner / (traces.square * traces.energy[..., None]).sqrt().clamp_min(TINY)
+        return statistics.inner / (statistics.square * statistics.energy[..., None]).sqrt().clamp_min(TINY)
 
 
 @dataclass(frozen=True)
 class NormDifference(Averaged):
-    """‖y‖² − ‖y − s·A(G)‖² = 2s·⟨A(G), y⟩ − s²·‖A(G)‖²: what is left shrinks when a part of it is taken away.
+    """‖y‖² − ‖y − s·A(G)‖² = 2s·⟨A(G), y⟩ − s²·‖A(G)‖²: by how much the update shrinks without the candidate.
 
     Attributes:
         share: s, how much of an example's gradient the update holds: 1 in the paper, 1/B for the mean of a batch.
@@ -109,6 +105,6 @@ class NormDifference(Averaged):
         if not self.share > 0:
             raise GradwireError(f"{self.name}: share is {self.share}; it must be above 0")
 
-    def statistic(self, traces: WireStatistics) -> Tensor:
+    def statistic(self, statistics: WireStatistics) -> Tensor:
         """See the class."""
-        return 2 * self.share * traces.inner - self.share**2 * traces.square
+        return 2 * self.share * statistics.inner - self.share**2 * statistics.square

@@ -1,4 +1,4 @@
-"""What an adversary has who may ask a model: its answers, and those of shadow models whose members it knows."""
+"""What an adversary who may query a model has: its answers, and those of shadow models whose members are known."""
 
 from dataclasses import dataclass
 
@@ -24,15 +24,15 @@ class Population:
 
 @dataclass(frozen=True)
 class QueryAccess:
-    """The target's answers on n candidates, and what they are compared with. It does not say who is a member.
+    """The target's answers on n candidates, and what they are compared with; not who is a member.
 
     Attributes:
         target: shape (n, A), A augmentations of each candidate, the first of them the candidate as it is.
         labels: int64, shape (n,).
         shadows: shape (S, n, A); None without shadow models.
         members: bool, shape (S, n): which candidates each shadow was trained on.
-        population: for attacks that compare a candidate with others.
-        train_loss: the target's mean training loss, where its owner tells it.
+        population: for attacks that compare a candidate with other examples.
+        train_loss: the target's mean training loss, where its owner publishes it.
     """
 
     target: Signals
@@ -76,13 +76,13 @@ class QueryAccess:
             GradwireError: there are no shadows.
         """
         shadows, members = self.known(1, "rehearsal")
-        aside = None if self.population is None else self.population.shadows
-        return _leave_out(shadows, members, self.labels, aside, shadow), members[shadow]
+        population = None if self.population is None else self.population.shadows
+        return Answers(shadows, members, self.labels, population).against(shadow)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What M models say of n candidates: every one of them can be the target, and the others its shadows.
+    """What M models answer on n candidates: each model can be the target, with the others for its shadows.
 
     Attributes:
         signals: shape (M, n, A).
@@ -96,21 +96,20 @@ class Answers:
     labels: Tensor
     population: Signals | None = None
 
+    def of(self, candidates: Tensor) -> "Answers":
+        """The answers on the candidates that a mask, bool (n,), chooses."""
+        signals = Signals(*(tensor[:, candidates] for tensor in vars(self.signals).values()))
+        return Answers(signals, self.members[:, candidates], self.labels[candidates], self.population)
+
     def against(self, target: int) -> tuple[QueryAccess, Tensor]:
-        """The evidence against one of the models, the others being shadows, and the truth: its members, bool (n,)."""
-        evidence = _leave_out(self.signals, self.members, self.labels, self.population, target)
-        return evidence, self.members[target]
-
-
-def _leave_out(
-    signals: Signals, members: Tensor, labels: Tensor, population: Signals | None, target: int
-) -> QueryAccess:
-    rest = torch.arange(len(signals)) != target
-    return QueryAccess(
-        signals[target],
-        labels,
-        signals[rest] if rest.any() else None,
-        members[rest] if rest.any() else None,
-        None if population is None else Population(population[target], population[rest]),
-        float(signals.loss[target, members[target], 0].mean()),
-    )
+        """Query access to one of the models, and its members, bool (n,)."""
+        rest, own = torch.arange(len(self.signals)) != target, self.members[target]
+        access = QueryAccess(
+            self.signals[target],
+            self.labels,
+            self.signals[rest] if rest.any() else None,
+            self.members[rest] if rest.any() else None,
+            None if self.population is None else Population(self.population[target], self.population[rest]),
+            float(self.signals.loss[target, own, 0].mean()),
+        )
+        return access, own

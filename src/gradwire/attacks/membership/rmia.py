@@ -18,17 +18,18 @@ from gradwire.errors import GradwireError
 
 @dataclass(frozen=True)
 class RMIA(MembershipAttack):
-    """Pr_z[ (p(x|θ)/p(x)) / (p(z|θ)/p(z)) ≥ γ ]: how many others a candidate x beats in how much θ raises it.
+    """Pr_z[ (p(x|θ)/p(x)) / (p(z|θ)/p(z)) ≥ γ ]: the share of others z that θ raises less than the candidate x.
 
-    p(·|θ) is the probability of the label; p(x) is its mean over shadow models, those with x and those without in
-    equal parts; z runs over a population that nobody was trained on. The share of z, the mean over augmentations, is
-    given as its log-odds, with half an example added to both sides to keep them finite.
+    p(·|θ) is the probability of the label; p(x) is its mean over shadow models, those with x and those without in equal
+    parts; z runs over a population that no model was trained on. The score is the log-odds of the mean share over
+    augmentations, with half an example added to both sides to keep them finite.
 
     Attributes:
         gamma: γ, by how much x must beat z.
     """
 
     name: ClassVar[str] = "rmia"
+    sorts: ClassVar[int] = 2
 
     gamma: float = 2.0
 
@@ -36,45 +37,43 @@ class RMIA(MembershipAttack):
         if not self.gamma > 0:
             raise GradwireError(f"{self.name}: gamma is {self.gamma}; it must be above 0")
 
-    @property
-    def shadows(self) -> int:
-        """One in and one out."""
-        return 2
+    def prior(self, answers: Tensor, members: Tensor | None) -> Tensor:
+        """log p(x), shape (n, A).
 
-    def prior(self, answers: Tensor, members: Tensor) -> Tensor:
-        """log p(x), shape (n, A), from log p(x|θ′) of shadows θ′, shape (S, n, A), and members, bool (S, n)."""
+        Args:
+            answers: log p(x|θ′) of shadows θ′, shape (S, n, A).
+            members: bool (S, n); None where no shadow was trained on x.
+        """
+        if members is None:
+            return answers.logsumexp(0) - log(len(answers))
         inside, outside = _mean(answers, members, "trained with it"), _mean(answers, ~members, "trained without it")
         return torch.logaddexp(inside, outside) - log(2)
 
-    def scores(self, evidence: QueryAccess) -> Tensor:
+    def scores(self, access: QueryAccess) -> Tensor:
         """See the class."""
-        answers, members = evidence.known(self.shadows, self.name)
-        if evidence.population is None or not len(evidence.population.target):
+        answers, members = access.known(self.shadows, self.name)
+        z = access.population
+        if z is None or not len(z.target):
             raise GradwireError(
                 f"attack {self.name!r} compares with a population that no model was trained on: give one"
             )
-        z = evidence.population
-        ratio = logsigmoid(evidence.target.label) - self.prior(logsigmoid(answers.label), members)
-        level = logsigmoid(z.target.label) - self.population_prior(logsigmoid(z.shadows.label))
+        ratio = logsigmoid(access.target.label) - self.prior(logsigmoid(answers.label), members)
+        level = logsigmoid(z.target.label) - self.prior(logsigmoid(z.shadows.label), None)
         levels, needed = level.T.contiguous().sort().values, (ratio.T - log(self.gamma)).contiguous()
-        beaten = torch.searchsorted(levels, needed, right=True)
-        share, others = beaten.double().mean(0), len(level)
-        return ((share + 0.5) / (others - share + 0.5)).log()
-
-    def population_prior(self, answers: Tensor) -> Tensor:
-        """log p(z), shape (m, A): z is in no model's training set, so that every shadow is an out one."""
-        return answers.logsumexp(0) - log(len(answers))
+        share = torch.searchsorted(levels, needed, right=True).double().mean(0)
+        return ((share + 0.5) / (len(level) - share + 0.5)).log()
 
 
 @dataclass(frozen=True)
 class RMIAOffline(RMIA):
-    """The same without shadows trained on the candidate: p(x) ≈ ½·((1 + a)·p_out(x) + 1 − a).
+    """RMIA without shadows trained on the candidate: p(x) ≈ ½·((1 + a)·p_out(x) + 1 − a).
 
     Attributes:
-        a: how far p_in follows p_out, p_in ≈ a·p_out + 1 − a: between 0 (members are always certain) and 1.
+        a: of p_in ≈ a·p_out + 1 − a, between 0 (members are always certain) and 1.
     """
 
     name: ClassVar[str] = "rmia-offline"
+    sorts: ClassVar[int] = 1
 
     a: float = 0.3
 
@@ -83,23 +82,14 @@ class RMIAOffline(RMIA):
         if not 0 <= self.a <= 1:
             raise GradwireError(f"{self.name}: a is {self.a}; it must lie between 0 and 1")
 
-    @property
-    def shadows(self) -> int:
-        """One without the candidate."""
-        return 1
-
-    def prior(self, answers: Tensor, members: Tensor) -> Tensor:
-        """See `RMIA`; log p(x) by the attribute `a`."""
-        outside = _mean(answers, ~members, "trained without it").exp()
-        return (0.5 * ((1 + self.a) * outside + 1 - self.a)).log()
-
-    def population_prior(self, answers: Tensor) -> Tensor:
-        """The same of z, which no shadow was trained on."""
-        return self.prior(answers, torch.zeros(answers.shape[:2], dtype=torch.bool))
+    def prior(self, answers: Tensor, members: Tensor | None) -> Tensor:
+        """See the class and `RMIA.prior`."""
+        outside = torch.ones(answers.shape[:2], dtype=torch.bool) if members is None else ~members
+        return (0.5 * ((1 + self.a) * _mean(answers, outside, "trained without it").exp() + 1 - self.a)).log()
 
 
 def _mean(answers: Tensor, chosen: Tensor, which: str) -> Tensor:
-    """The log of the mean probability over chosen shadows, shape (n, A).
+    """The log of the mean probability over the chosen shadows, shape (n, A).
 
     Raises:
         GradwireError: a candidate has none of them.

@@ -1,10 +1,9 @@
-"""What a model says of candidates: its logits, reduced to the few numbers that attacks on its answers use.
+"""Signals: a model's logits on candidates, reduced to the few numbers that attacks on its answers use.
 
-All are float64 and in logit form: probabilities near 1 are what membership is read from, and there a float32
-probability, and even its logarithm, has run out of digits (Carlini et al. 2022, §IV-C).
+All are float64 and in logit form, for near 1, where members' probabilities lie, a float32 probability and even its
+logarithm have run out of digits (Carlini et al. 2022, §IV-C).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +15,12 @@ from gradwire.errors import GradwireError
 
 @dataclass(frozen=True)
 class Signals:
-    """Numbers of one model, shape (n, A) for n candidates in A augmentations, or of S models, shape (S, n, A).
+    """Signals of one model, shape (n, A) for n candidates in A augmentations, or of S models, shape (S, n, A).
 
     Attributes:
         label: log p_y / (1 − p_y), with p_y the probability of the candidate's label.
         top: log p_max / (1 − p_max), with p_max that of the likeliest class.
-        certainty: −log of the modified entropy, see `mentr`.
+        certainty: −log of the modified entropy (see `mentr`).
     """
 
     label: Tensor
@@ -47,17 +46,11 @@ class Signals:
         """Cross-entropy of the label, −log p_y, in nats."""
         return softplus(-self.label)
 
-    @classmethod
-    def stack(cls, models: Sequence["Signals"]) -> "Signals":
-        """The signals of several models as one, shape (S, n, A)."""
-        return cls(*(torch.stack(column) for column in zip(*(vars(m).values() for m in models), strict=True)))
-
 
 def signals(logits: Tensor, labels: Tensor) -> Signals:
-    """The signals in one model's logits.
+    """The signals in one model's logits, shape (n, A, classes), or (n, classes) without augmentations.
 
     Args:
-        logits: shape (n, A, classes), or (n, classes) where candidates are not augmented.
         labels: int64, shape (n,).
 
     Raises:
@@ -82,14 +75,9 @@ def signals(logits: Tensor, labels: Tensor) -> Signals:
 def mentr(logits: Tensor, labels: Tensor) -> Tensor:
     """Modified entropy −(1 − p_y)·log p_y − Σ_{i≠y} p_i·log(1 − p_i): low where a model is surely right.
 
-    L. Song, P. Mittal, "Systematic evaluation of privacy risks of machine learning models", USENIX Security 2021,
-    eq. 8.
-
-    Args:
-        logits: float64, shape (…, classes), and labels: int64, shape (…).
+    Song and Mittal (USENIX Security 2021), eq. 8. `logits` are float64, shape (…, classes), `labels` int64, shape (…).
     """
-    chances, rests = _logs(logits)
-    label = labels[..., None]
+    (chances, rests), label = _logs(logits), labels[..., None]
     wrong = (chances.exp() * -rests).scatter(-1, label, 0.0).sum(-1)
     right = rests.gather(-1, label).exp() * -chances.gather(-1, label)
     # Kept above zero, where float64 ends: its logarithm is a score.

@@ -1,4 +1,4 @@
-"""Variances of many small samples of equal kind: each its own, one for all, or each drawn towards what they share."""
+"""Variances of many small samples of equal kind: one each, one for all, or each shrunk towards what they share."""
 
 from typing import Literal
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 Variance = Literal["per-example", "global", "shrunk"]
 FLOOR = 1e-12
-"""Below this, answers are equal but for rounding."""
+"""A lower variance is that of rounding."""
 
 
 def moments(values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the chosen models' values: mean, unbiased variance, and how many there are.
+    """Mean, unbiased variance and number of the chosen models' values.
 
     Args:
         values: shape (S, n, A), and chosen: bool, shape (S, n).
 
     Returns:
-        mean and variance, shape (n, A), the latter 0 for fewer than two values; the count, shape (n, 1).
+        mean and variance, shape (n, A), the latter 0 for fewer than two values; number, shape (n, 1).
     """
     weight = chosen.to(values.dtype)[..., None]
     count = weight.sum(0)
@@ -27,13 +27,12 @@ def moments(values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def settle(variance: Tensor, count: Tensor, kind: Variance) -> Tensor:
-    """The variances to work with, shape (n, A), never below `FLOOR`.
+    """The variances that an attack uses, shape (n, A), at least `FLOOR`.
 
     Args:
-        variance: unbiased, of each example's values, shape (n, A).
-        count: of values, shape (n, 1).
+        variance, count: as `moments` gives them.
         kind: "per-example" keeps them; "global" pools them, weighted by degrees of freedom, into one for each
-            augmentation; "shrunk" is in between: see `shrink`.
+            augmentation; "shrunk": see `shrink`.
     """
     freedom = (count - 1).clamp_min(0)
     if kind == "global":
@@ -47,12 +46,12 @@ def settle(variance: Tensor, count: Tensor, kind: Variance) -> Tensor:
 def shrink(variance: Tensor, freedom: Tensor) -> Tensor:
     """Moderated variances, (d₀·s₀² + d·s²) / (d₀ + d): the posterior under a prior that is fitted to all of them.
 
-    The prior, a scaled inverse χ² of d₀ degrees of freedom around s₀², has its two parameters from the mean and the
-    variance of log s² (G. K. Smyth, "Linear models and empirical Bayes methods", SAGMB 3(1), 2004, eq. 3 and §6.2).
-    Where the s² differ by no more than chance makes them, d₀ is infinite and all become s₀².
+    The prior is a scaled inverse χ² of d₀ degrees of freedom around s₀²; both are fitted to the mean and the variance
+    of log s² (G. K. Smyth, "Linear models and empirical Bayes methods", SAGMB 3(1), 2004, eq. 3 and §6.2). Where the
+    s² differ by no more than chance makes them differ, d₀ is infinite and all become s₀².
 
     Args:
-        variance: s², shape (n, A), and freedom: d, shape (n, 1); examples with d = 0 have no say in the prior.
+        variance: s², shape (n, A), and freedom: d, shape (n, 1); examples with d = 0 do not count for the prior.
     """
     told = (freedom > 0).squeeze(1)
     if told.sum() < 2:

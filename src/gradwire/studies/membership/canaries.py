@@ -1,4 +1,4 @@
-"""Canaries: examples that a model only knows if it has seen them, each in a training set by a coin of its own."""
+"""Canaries: examples that a model knows only if it has seen them; a coin decides which are in a training set."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ KINDS = ("mislabelled", "random")
 
 
 def parse(spec: str) -> tuple[str, int]:
-    """Kind and number in a spec such as `mislabelled:100`; none of none in an empty one.
+    """The kind and number in a spec such as `mislabelled:100`; ("", 0) in an empty one.
 
     Raises:
         GradwireError: another kind, or a number below 2.
@@ -27,14 +27,9 @@ def parse(spec: str) -> tuple[str, int]:
 
 
 def plant(dataset: Dataset, spec: str, seed: int) -> tuple[Dataset, Tensor]:
-    """Turn some of the images, chosen at random, into canaries.
+    """Turn some of the images, chosen at random, into canaries; returns the data set and their positions, ascending.
 
-    Args:
-        spec: `mislabelled:100` gives 100 images a wrong label; `random:100` puts uniform noise in the place of 100
-            images, out of any distribution, under the labels that were there.
-
-    Returns:
-        The data set with the canaries in it, and their positions, int64, ascending.
+    `mislabelled:100` gives 100 images a wrong label; `random:100` replaces 100 images, but not their labels, by noise.
 
     Raises:
         GradwireError: as `parse`; more canaries than half of the images; one class alone, which leaves no wrong label.

@@ -1,101 +1,103 @@
-"""From what is kept of one scheme's models to the rows of a table."""
+"""The rows of a table, from the records of one scheme's models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from statistics import fmean
 
 import torch
 
-from gradwire.attacks.membership import Answers, Signals, WireStatistics
+from gradwire.attacks.membership import Answers, Signals
 from gradwire.metrics.membership import Membership
+from gradwire.metrics.one_run import one_run_bound
 from gradwire.metrics.roc import Roc
 from gradwire.report import MEMBERSHIP_COLUMNS
 from gradwire.runs import Row
-from gradwire.studies.membership.audit import audit
-from gradwire.studies.membership.settings import MembershipSettings
-from gradwire.studies.membership.shadow import POPULATION, Record
+from gradwire.studies.membership.shadow_batches import POPULATION, ShadowRecord
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment
-from gradwire.studies.membership.verdicts import Tapped, Verdicts, on_answers, on_wire
+from gradwire.studies.membership.verdicts import on_answers, on_wire
 
 COLUMNS = (*MEMBERSHIP_COLUMNS, "targets", "train_accuracy", "test_accuracy", "epsilon_claimed")
 
 
-def rows(common: ShadowExperiment, scheme: str, records: Sequence[Record]) -> Iterator[tuple[Row, Roc | None]]:
+def rows(
+    experiment: ShadowExperiment, scheme: str, records: Sequence[ShadowRecord]
+) -> Iterator[tuple[Row, Roc | None]]:
     """A row for every attack with every threshold on one scheme's models, and the trade-off that it is a point of."""
-    settings = common.settings
-    answers, aside = _answers(common, records), _signals(records, POPULATION)
-    everything = {
-        "data": settings.data,
-        "model": settings.model,
+    settings, population = experiment.settings, _signals(records, POPULATION)
+    everyone = Answers(_signals(records), experiment.members, experiment.pool.labels, population)
+    answers = everyone.of(experiment.plain)
+    shared: dict[str, object] = dict.fromkeys(COLUMNS, "") | {
+        **{name: getattr(settings, name) for name in ("data", "model", "seed", "device")},
+        **{name: fmean(float(r[name]) for r in records) for name in ("seconds", "bytes_up", "bytes_down", "ratio")},
         "scheme": scheme,
-        "seed": settings.seed,
-        "device": settings.device,
-        **{name: fmean(float(record[name]) for record in records) for name in ("seconds", "bytes_up", "bytes_down")},
-        "ratio": fmean(float(record["ratio"]) for record in records),
         "targets": len(records),
         "train_accuracy": _accuracy(answers.signals, answers.members),
-        "test_accuracy": _accuracy(aside, None),
+        "test_accuracy": _accuracy(population),
     }
-    for spec, attack in settings.asks.items():
-        for threshold in settings.thresholds:
-            verdicts = on_answers(answers, attack, threshold)
-            yield from _row(everything, settings, spec, threshold, "", verdicts)
-    for spec, tap in settings.taps.items():
-        for knowledge in settings.knows:
-            tapped = [_tapped(record, knowledge) for record in records]
-            for threshold in settings.thresholds:
-                yield from _row(everything, settings, spec, threshold, knowledge, on_wire(tapped, tap, threshold))
+
+    tried = [
+        *(
+            (spec, threshold, "", on_answers(settings, answers, attack, threshold))
+            for spec, attack in settings.query_attacks.items()
+            for threshold in settings.thresholds
+        ),
+        *(
+            (spec, threshold, knowledge, on_wire(settings, records, knowledge, attack, threshold))
+            for spec, attack in settings.wire_attacks.items()
+            for knowledge in settings.knows
+            for threshold in settings.thresholds
+        ),
+    ]
+    for spec, threshold, knowledge, found in tried:
+        if found is not None:
+            named = {"attack": spec, "threshold": threshold, "knowledge": knowledge}
+            yield shared | named | _figures(found), found.curve
     if settings.canaries:
-        yield dict.fromkeys(COLUMNS, "") | everything | dict(audit(common, records[0])), None
+        yield shared | _audit(experiment, records[0]), None
 
 
-def _row(
-    everything: Row, settings: MembershipSettings, spec: str, threshold: str, knowledge: str, verdicts: Verdicts | None
-) -> Iterator[tuple[Row, Roc | None]]:
-    """The row of these verdicts; none where there are none."""
-    if verdicts is None:
-        return
-    named = {"attack": spec, "threshold": threshold, "knowledge": knowledge, "epsilon": "", "epsilon_claimed": ""}
-    found = verdicts.figures(settings.confidence, settings.seed)
-    yield {**everything, **named, **_figures(found)}, found.curve
+def _figures(found: Membership) -> dict[str, object]:
+    figures = {"auc": found.auc, "tpr_at_1e-2": found.tpr_at[1e-2], "tpr_at_1e-3": found.tpr_at[1e-3]}
+    accuracy = found.balanced_accuracy
+    columns: dict[str, object] = {"balanced_accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
+    for name, figure in figures.items():
+        columns |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    return columns | {"members": found.members, "nonmembers": found.nonmembers}
 
 
-def _figures(found: Membership) -> Mapping[str, object]:
-    rates = {"tpr_at_1e-2": found.tpr_at[1e-2], "tpr_at_1e-3": found.tpr_at[1e-3]}
-    named = {"auc": found.auc, **rates}
-    return {
-        "balanced_accuracy": found.balanced_accuracy.value,
-        "low": found.balanced_accuracy.low,
-        "high": found.balanced_accuracy.high,
-        **{name: figure.value for name, figure in named.items()},
-        **{f"{name}_low": figure.low for name, figure in named.items()},
-        **{f"{name}_high": figure.high for name, figure in named.items()},
-        "members": found.members,
-        "nonmembers": found.nonmembers,
-    }
-
-
-def _answers(common: ShadowExperiment, records: Sequence[Record]) -> Answers:
-    """What all models say of all candidates but the canaries."""
-    plain = torch.ones(len(common.pool), dtype=torch.bool)
-    plain[common.canaries] = False
-    signals = Signals(*(tensor[:, plain] for tensor in vars(_signals(records)).values()))
-    aside = _signals(records, POPULATION)
-    return Answers(signals, common.members[:, plain], common.pool.labels[plain], aside)
-
-
-def _signals(records: Sequence[Record], where: str = "") -> Signals:
+def _signals(records: Sequence[ShadowRecord], where: str = "") -> Signals:
     """The signals of all models, shape (models, n, A)."""
     return Signals(*(torch.stack([r[where + f.name] for r in records]) for f in fields(Signals)))
 
 
-def _accuracy(signals: Signals, members: torch.Tensor | None) -> float:
-    """The share of images whose label is the likeliest class, as they are; of members, where they are told."""
+def _accuracy(signals: Signals, members: torch.Tensor | None = None) -> float:
+    """The share of images, or of members alone, whose label is the likeliest class; without augmentation."""
     right = (signals.label == signals.top)[..., 0]
     return float((right if members is None else right[members]).double().mean())
 
 
-def _tapped(record: Record, knowledge: str) -> Tapped:
-    return Tapped(
-        record["held"], WireStatistics(*(record[f"{knowledge}/{name}"] for name in ("inner", "square", "energy")))
-    )
+def _audit(experiment: ShadowExperiment, record: ShadowRecord) -> dict[str, object]:
+    """Columns of a row: a lower bound on ε from the first model's answers on its canaries.
+
+    T. Steinke, M. Nasr, M. Jagielski, "Privacy auditing with one (1) training run", NeurIPS 2023, algorithm 1, in the
+    black-box setting: the quarter of the canaries of which the model is surest (by log p_y / (1 − p_y)) are guessed to
+    be in, the quarter of which it is least sure to be out, and no guess is made on the others. The number of guesses is
+    fixed before the run, so that the bound holds at its confidence. Balanced accuracy is the share of right guesses.
+
+    Where the scheme guarantees an ε, that is `epsilon_claimed` and the bound is at its δ; else the bound is at δ = 0.
+    """
+    settings, canaries = experiment.settings, experiment.canaries
+    included = experiment.members[0, canaries]
+    order = record["label"][canaries, 0].argsort(stable=True)
+    each = max(1, len(canaries) // 4)
+    right = int(included[order[-each:]].sum() + (~included[order[:each]]).sum())
+    return {
+        "attack": f"one-run:{settings.canaries}",
+        "threshold": "fixed",
+        "targets": 1,
+        "balanced_accuracy": right / (2 * each),
+        "members": int(included.sum()),
+        "nonmembers": int((~included).sum()),
+        "epsilon": one_run_bound(len(canaries), 2 * each, right, settings.confidence, float(record.get("delta", 0.0))),
+        "epsilon_claimed": float(record["epsilon"]) if "epsilon" in record else "",
+    }

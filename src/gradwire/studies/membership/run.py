@@ -1,4 +1,4 @@
-"""The membership run: schemes × attacks × thresholds, from shadow models that are trained as the target is."""
+"""The membership run: schemes × attacks × thresholds, with shadow models that are trained as the target is."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from gradwire.runs import CURVES, Row, RunFolder, check_place
 from gradwire.studies.membership.rows import COLUMNS, rows
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow_batches import load_shadows, train_shadows
-from gradwire.studies.membership.shadow_experiment import ShadowExperiment, ground
+from gradwire.studies.membership.shadow_experiment import ShadowExperiment, shadow_experiment
 
 
 def run_membership(
@@ -24,16 +24,15 @@ def run_membership(
 ) -> Path:
     """Train the shadows, attack every model in turn, and return the folder.
 
-    It holds results.csv, config.json, the models' answers in shadows/, and the trade-offs, curves.safetensors.
-
+    The folder holds results.csv, config.json, the models' answers in shadows/, and the trade-offs, curves.safetensors.
     A row is one attack with one threshold on all models of a scheme, its figures taken over all targets together; `low`
     and `high` are the interval of its balanced accuracy. Seconds are those of training one model; bytes, those of one
     client in one round. Rows reach the disk scheme by scheme.
 
     Args:
-        out: the folder to write; `resume`: the folder of a run that was interrupted, to go on with instead: models
-            that are finished stay.
-        jobs: see `lots.grow`; it changes nothing but the time.
+        out: the folder to write; `resume`: the folder of an interrupted run to go on with instead, whose finished
+            models stay.
+        jobs: see `train_shadows`; it changes only the time.
 
     Raises:
         GradwireError: settings that the data do not suit, a folder that cannot be written or holds another run.
@@ -41,7 +40,7 @@ def run_membership(
     check_place(out, resume)
     if jobs < 1:
         raise GradwireError(f"jobs is {jobs}; it must be at least 1")
-    common, options = ground(settings), asdict(settings)
+    experiment, options = shadow_experiment(settings), asdict(settings)
     if resume:
         run = RunFolder(Path(resume), COLUMNS)
         run.check("membership", options)
@@ -50,33 +49,32 @@ def run_membership(
         run.configure("membership", options)
     table: list[Row] = []
     curves: dict[str, Tensor] = {}
-    for index in range(len(settings.schemes)):
+    for index, scheme in enumerate(settings.schemes):
         train_shadows(settings, run.path, index, jobs, progress)
-        records = load_shadows(settings, run.path, index)
-        for row, curve in rows(common, settings.schemes[index], records):
+        for row, curve in rows(experiment, scheme, load_shadows(settings, run.path, index)):
             table.append(row)
             if curve is not None:
                 curves.setdefault("{scheme}|{attack}|{knowledge}".format(**row), curve.points())
         run.rewrite(table)
     run.save(curves, CURVES)
-    run.configure("membership", options, _notes(common))
+    run.configure("membership", options, _notes(experiment))
     return run.path
 
 
-def _notes(common: ShadowExperiment) -> Iterator[str]:
+def _notes(experiment: ShadowExperiment) -> Iterator[str]:
     """What has to be said beside the table."""
-    settings = common.settings
+    settings = experiment.settings
     yield (
-        f"Each of {settings.shadows} models was trained for {common.rounds} rounds on a random half of "
-        f"{len(common.pool)} candidates, and was the target once, with the others for its shadows."
+        f"Each of {settings.shadows} models was trained for {experiment.rounds} rounds on a random half of "
+        f"{len(experiment.pool)} candidates, and was the target once, with the others for its shadows."
     )
     yield "Answers of all targets are taken together, those of different models to one candidate as independent."
-    if settings.taps:
+    if settings.wire_attacks:
         yield (
             f"On the wire, the last {settings.watched} rounds were heard: members were in a victim's batches of these, "
             "non-members nowhere in the training."
         )
-    for spec, attack in settings.taps.items():
+    for spec, attack in settings.wire_attacks.items():
         sums = [scheme for scheme in settings.schemes if settings.victims(scheme) < attack.clients]
         if sums:
             yield f"{spec} compares clients' messages; under {', '.join(sums)} the server sees their sum alone."

@@ -17,8 +17,8 @@ from gradwire.training.plain import Speed
 
 THRESHOLDS = ("mean-loss", "shadow", "target")
 ENOUGH = 3
-"""Shadows with a candidate, and shadows without, that attacks on shadows are given: two have a variance, and one more,
-for a threshold is found on one of them with the others for its shadows."""
+"""Shadows with a candidate, and shadows without, that attacks on shadows get: two, which have a variance, and one more,
+on which a threshold is found."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,18 @@ class MembershipSettings:
     """What decides a run of `gradwire membership`.
 
     Attributes:
-        schemes: each is trained with, and audited, on its own.
+        schemes: models are trained with, and attacked under, each on its own.
         shadows: models a scheme, each trained on a random half of the candidates; each is the target once, with the
             others for shadows.
         attacks: specs, such as `lira:variance=global`; those on the wire watch the last `watched` rounds.
-        thresholds: ways to choose where an attack says "member"; a row each.
+        thresholds: ways to choose the score from which on an attack says "member"; a row each.
         epochs: passes of every model over its half.
-        clients: who train each model together through the scheme, and `batch_size`, examples a client and round.
-        augment: what the target is asked besides the candidate itself: "", "flip", "shift" or "flip+shift". Models are
-            trained on images as they are.
-        population: test images that are asked too, for attacks that compare with others, and for test accuracy.
+        clients: that train each model together through the scheme; `batch_size`, examples a client and round.
+        augment: queries besides the candidate itself: "", "flip", "shift" or "flip+shift". Training has none of them.
+        population: test images that are queried, for attacks that compare with others, and for test accuracy.
         watched: rounds that an adversary on the wire sees, the last ones. `knowledge`: "naive", "adaptive" or "both".
-        canaries: "", or "mislabelled:100" or "random:100": examples that are in a training set by the toss of a coin,
-            and from which one model's run is audited for a lower bound on ε, at `confidence`.
+        canaries: "", "mislabelled:100" or "random:100": examples by which one model's run is audited for a lower bound
+            on ε, at `confidence`; a coin decides for each whether it is in the training set.
         together, precision, channels_last, compile: see `training.plain.Speed`.
     """
 
@@ -78,11 +77,15 @@ class MembershipSettings:
             raise GradwireError(f"confidence is {self.confidence}; it must be in (0, 1)")
         if not self.schemes or not (self.attacks or self.canaries):
             raise GradwireError("a membership run needs at least one scheme, and an attack or canaries")
-        if self.knowledge not in (*KNOWLEDGE, "both"):
-            raise unknown("knowledge", self.knowledge, (*KNOWLEDGE, "both"))
-        for threshold in self.thresholds:
-            if threshold not in THRESHOLDS:
-                raise unknown("threshold", threshold, THRESHOLDS)
+        names = tuple(spec.partition(":")[0] for spec in self.attacks)
+        for what, given, known in (
+            ("knowledge", (self.knowledge,), (*KNOWLEDGE, "both")),
+            ("threshold", self.thresholds, THRESHOLDS),
+            ("attack", names, (*ATTACKS, *WIRE_ATTACKS)),
+        ):
+            for name in given:
+                if name not in known:
+                    raise unknown(what, name, known)
         check_device(self.device)
         augment.parse(self.augment)
         canaries.parse(self.canaries)
@@ -95,7 +98,7 @@ class MembershipSettings:
         self._check_shadows()
 
     def _check_shadows(self) -> None:
-        needs = {spec: 2 * ENOUGH + 1 for spec, found in self.asks.items() if found.shadows}
+        needs = {spec: 2 * ENOUGH + 1 for spec, found in self.query_attacks.items() if found.shadows}
         if "shadow" in self.thresholds and self.attacks:
             needs.setdefault("threshold shadow", 2)
         for what, needed in needs.items():
@@ -104,10 +107,10 @@ class MembershipSettings:
                     f"shadows is {self.shadows}; {what} needs at least {needed}, of which each is the target once"
                 )
         if self.thresholds and set(self.thresholds) == {"mean-loss"}:
-            lost = [*self.taps, *(spec for spec, found in self.asks.items() if found.at_loss(1.0) is None)]
-            if lost:
+            unset = [spec for spec, found in self.query_attacks.items() if found.at_loss(1.0) is None]
+            if lost := [*self.wire_attacks, *unset]:
                 raise GradwireError(f"no loss sets a threshold for {lost[0]}; add --threshold shadow or target")
-        for spec, found in self.taps.items():
+        for spec, found in self.wire_attacks.items():
             if all(self.victims(scheme) < found.clients for scheme in self.schemes):
                 seen = f"clients is {self.clients}, and under {', '.join(self.schemes)} the server sees"
                 raise GradwireError(
@@ -115,19 +118,12 @@ class MembershipSettings:
                 )
 
     @cached_property
-    def asks(self) -> dict[str, MembershipAttack]:
-        """The attacks on a model's answers.
-
-        Raises:
-            GradwireError: an attack that there is not, naming all that there are.
-        """
-        for spec in self.attacks:
-            if spec.partition(":")[0] not in (*ATTACKS, *WIRE_ATTACKS):
-                raise unknown("attack", spec.partition(":")[0], (*ATTACKS, *WIRE_ATTACKS))
-        return {spec: attack(spec) for spec in self.attacks if spec.partition(":")[0] not in WIRE_ATTACKS}
+    def query_attacks(self) -> dict[str, MembershipAttack]:
+        """The attacks on a model's answers."""
+        return {spec: attack(spec) for spec in self.attacks if spec.partition(":")[0] in ATTACKS}
 
     @cached_property
-    def taps(self) -> dict[str, WireAttack]:
+    def wire_attacks(self) -> dict[str, WireAttack]:
         """The attacks on the wire."""
         return {spec: wire_attack(spec) for spec in self.attacks if spec.partition(":")[0] in WIRE_ATTACKS}
 
@@ -147,17 +143,6 @@ class MembershipSettings:
 
     def training(self, scheme: str, model: int, rounds: int) -> TrainSettings:
         """The settings of one model's training, which has a seed of its own."""
-        return TrainSettings(
-            scheme=scheme,
-            clients=self.clients,
-            partition=self.partition,
-            rounds=rounds,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            seed=number("shadow", self.seed, model),
-            device=self.device,
-        )
+        names = ("clients", "partition", "batch_size", "lr", "momentum", "weight_decay", "optimizer", "schedule")
+        own = {name: getattr(self, name) for name in (*names, "device")}
+        return TrainSettings(scheme=scheme, rounds=rounds, seed=number("shadow", self.seed, model), **own)

@@ -1,87 +1,156 @@
-"""The lots of models that a run trains, in a file each: an interrupted run goes on with what is there."""
+"""Shadow batches: models trained together with the target's own scheme, and what is kept of them, a file a batch.
+
+An interrupted run goes on with the files that are there.
+"""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
+from gradwire.attacks.membership import Signals, signals
+from gradwire.data import Dataset, augment
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress
+from gradwire.schemes import Layout, guarantee, parse
 from gradwire.studies import workers
 from gradwire.studies.membership.settings import MembershipSettings
-from gradwire.studies.membership.shadow import Record, train_batch
-from gradwire.studies.membership.shadow_experiment import ground
+from gradwire.studies.membership.shadow_experiment import ShadowExperiment, ShadowTraining, shadow_experiment
+from gradwire.studies.membership.wiretap import Wiretap
+from gradwire.training import train
+from gradwire.training.batches import schedule
+from gradwire.training.gradient import in_mode
+from gradwire.training.plain import fit, fits, resident, unit
+from gradwire.wire import InProcess, Transcript
 
-FOLDER = "shadows"
+FOLDER, POPULATION = "shadows", "population/"
+ShadowRecord = dict[str, Tensor]
+"""What is kept of one model: its signals on candidates and, under "population/", on images that no model was trained
+on; "seconds" of training; bytes that a client sent and got in a round, and dense bytes ÷ bytes up; with canaries, the
+"epsilon" and "delta" that its scheme guarantees; and, under "naive/" and "adaptive/", its wire statistics."""
 
 
 def train_shadows(settings: MembershipSettings, out: Path, scheme: int, jobs: int, progress: Progress) -> None:
-    """Train the models of one of the schemes that are not there yet; a lot is there when its file is.
+    """Train the models of one of the schemes whose batches have no file yet.
 
     Args:
         out: the folder of the run.
-        jobs: lots at a time, each in a process of its own with one thread; 1 trains in this one.
+        jobs: batches at a time, each in a process of its own with one thread; 1 trains in this process.
     """
-    lots = _lots(settings, scheme)
-    waiting = [lot for lot in lots if not _path(out, scheme, lot).exists()]
-    done, total = settings.shadows * scheme, settings.shadows * len(settings.schemes)
-    done += settings.shadows - sum(map(len, waiting))
+    waiting = [batch for batch in _batches(settings, scheme) if not _path(out, scheme, batch).exists()]
+    done, total = settings.shadows * (scheme + 1) - sum(map(len, waiting)), settings.shadows * len(settings.schemes)
     (out / FOLDER).mkdir(exist_ok=True)
     progress("shadows", done, total)
-    for lot in _trained(settings, out, scheme, waiting, jobs):
-        done += len(lot)
+    for batch in _trained(settings, out, scheme, waiting, jobs):
+        done += len(batch)
         progress("shadows", done, total)
 
 
-def load_shadows(settings: MembershipSettings, out: Path, scheme: int) -> list[Record]:
+def load_shadows(settings: MembershipSettings, out: Path, scheme: int) -> list[ShadowRecord]:
     """The records of one scheme's models, in order.
 
     Raises:
         GradwireError: a file that cannot be read.
     """
-    found: list[Record] = []
-    for lot in _lots(settings, scheme):
-        path = _path(out, scheme, lot)
+    found: list[ShadowRecord] = []
+    for batch in _batches(settings, scheme):
+        path = _path(out, scheme, batch)
         try:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise GradwireError(f"{path} cannot be read: {error}; without it, its models are trained again") from None
-        for model in lot:
+        for model in batch:
             start = f"{model}/"
             found.append({name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)})
     return found
 
 
-def _lots(settings: MembershipSettings, scheme: int) -> list[range]:
-    size = ground(settings).lot(settings.schemes[scheme])
+def _batches(settings: MembershipSettings, scheme: int) -> list[range]:
+    size = shadow_experiment(settings).together(settings.schemes[scheme])
     return [range(start, min(start + size, settings.shadows)) for start in range(0, settings.shadows, size)]
 
 
-def _path(out: Path, scheme: int, lot: range) -> Path:
-    return out / FOLDER / f"{scheme:02d}-{lot[0]:04d}.safetensors"
+def _path(out: Path, scheme: int, batch: range) -> Path:
+    return out / FOLDER / f"{scheme:02d}-{batch[0]:04d}.safetensors"
 
 
-def _trained(settings: MembershipSettings, out: Path, scheme: int, lots: Sequence[range], jobs: int) -> Iterator[range]:
-    if jobs == 1 or len(lots) < 2:
-        for lot in lots:
-            yield _train(settings, out, scheme, lot)
+def _trained(
+    settings: MembershipSettings, out: Path, scheme: int, batches: Sequence[range], jobs: int
+) -> Iterator[range]:
+    if jobs == 1 or len(batches) < 2:
+        for batch in batches:
+            yield _train(settings, out, scheme, batch)
         return
     with workers.pool(jobs) as pool:
-        for task in as_completed([pool.submit(_train, settings, out, scheme, lot) for lot in lots]):
+        for task in as_completed([pool.submit(_train, settings, out, scheme, batch) for batch in batches]):
             yield task.result()
 
 
-def _train(settings: MembershipSettings, out: Path, scheme: int, lot: range) -> range:
-    """Train a lot and write its file, which gets its name when it is complete."""
-    records = train_batch(ground(settings), settings.schemes[scheme], lot)
-    tensors = {
-        f"{m}/{name}": t.contiguous() for m, record in zip(lot, records, strict=True) for name, t in record.items()
-    }
-    path = _path(out, scheme, lot)
+def _train(settings: MembershipSettings, out: Path, scheme: int, batch: range) -> range:
+    """Train a batch and write its file, which gets its name when it is complete."""
+    records = train_batch(shadow_experiment(settings), settings.schemes[scheme], batch)
+    tensors = {f"{m}/{name}": t.contiguous() for m, r in zip(batch, records, strict=True) for name, t in r.items()}
+    path = _path(out, scheme, batch)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary)
     os.replace(temporary, path)
-    return lot
+    return batch
+
+
+def train_batch(experiment: ShadowExperiment, scheme: str, numbers: Sequence[int]) -> list[ShadowRecord]:
+    """Train these models, together where that is possible, and return their records.
+
+    Where plain steps compute the same as rounds, they replace all but the last rounds: those that a wiretap hears, and
+    at least one, in which bytes are counted.
+    """
+    settings = experiment.settings
+    batch = [experiment.begin(scheme, number) for number in numbers]
+    taps = [Wiretap.on(experiment, training) for training in batch]
+    started = time.perf_counter()
+    if all(fits(each.run, each.state.model, each.shards) for each in batch):
+        until = experiment.rounds - max(1, settings.watched if settings.wire_attacks else 0)
+        chosen = [each.own[schedule(each.shards, until, each.run.batch_size, each.run.seed)] for each in batch]
+        images, labels = resident(experiment.pool, settings.device)
+        fit([each.state for each in batch], batch[0].run, images, labels, chosen, settings.speed)
+    records = [_run(training, tap, bool(settings.canaries)) for training, tap in zip(batch, taps, strict=True)]
+    seconds = (time.perf_counter() - started) / len(batch)
+    for record, each in zip(records, batch, strict=True):
+        record["seconds"] = torch.tensor(seconds, dtype=torch.float64)
+        for prefix, asked in (("", experiment.pool), (POPULATION, experiment.population)):
+            answers = query(each.state.model, asked, settings.augment, settings.device)
+            record |= {f"{prefix}{name}": tensor for name, tensor in vars(answers).items()}
+    return records
+
+
+def _run(training: ShadowTraining, tap: Wiretap, audited: bool) -> ShadowRecord:
+    """Run the rest of a training over the wire, and keep what it cost, what was heard and what was guaranteed."""
+    state, run = training.state, training.run
+    sent = run.clients * (run.rounds - state.round)
+    tap.hear(state)
+    train(state, run, training.part, InProcess(Transcript(keep=0)), tap.hear)
+    promised = guarantee(parse(run.scheme), state.private) if audited else None
+    figures = {
+        "bytes_up": state.bytes_up / sent,
+        "bytes_down": state.bytes_down / sent,
+        "ratio": 4 * Layout.of_model(state.model).size * sent / state.bytes_up,
+        **({} if promised is None else {"epsilon": promised[0], "delta": promised[1]}),
+    }
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()} | tap.record()
+
+
+@torch.no_grad()
+def query(model: nn.Module, dataset: Dataset, augmentations: str, device: str, batch: int = 500) -> Signals:
+    """A model's signals on every image in every augmentation, shape (N, A), on the CPU."""
+    found = []
+    with in_mode(model, "eval"):
+        for images, labels in zip(dataset.images.split(batch), dataset.labels.split(batch), strict=True):
+            several = augment.views(unit(images.to(device)), augmentations)
+            logits = model(several.flatten(0, 1)).unflatten(0, several.shape[:2])
+            found.append(signals(logits.cpu(), labels))
+    return Signals(*(torch.cat(column) for column in zip(*(vars(s).values() for s in found), strict=True)))

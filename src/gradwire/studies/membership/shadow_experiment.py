@@ -1,4 +1,4 @@
-"""What all models of a membership run have in common: the candidates, and whom of them each model is trained on."""
+"""The shadow experiment: the candidates of a membership run, and which of them each model is trained on."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -15,20 +15,42 @@ from gradwire.schemes import guarantee, parse
 from gradwire.seeds import generator
 from gradwire.studies.membership.canaries import plant
 from gradwire.studies.membership.settings import MembershipSettings
-from gradwire.training import TrainSettings, begin, gradient
+from gradwire.training import TrainingState, TrainSettings, begin, gradient
+from gradwire.training.batches import batch_indices
 from gradwire.training.loop import planned, train_round
 from gradwire.training.plain import fits
-from gradwire.wire import InProcess, Transcript
+from gradwire.wire import InProcess, Transcript, client
+
+
+@dataclass(frozen=True, eq=False)
+class ShadowTraining:
+    """One model before its training.
+
+    Attributes:
+        own: positions in the pool of the model's half, int64; `part`: the half itself.
+        shards: positions in `part`, one tensor a client.
+    """
+
+    run: TrainSettings
+    state: TrainingState
+    own: Tensor
+    part: Dataset
+    shards: list[Tensor]
+
+    def batches(self, round: int) -> list[Tensor]:
+        """Each client's batch in a round, as positions in `part`."""
+        run = self.run
+        return [batch_indices(s, client(i), round, run.batch_size, run.seed) for i, s in enumerate(self.shards)]
 
 
 @dataclass(frozen=True, eq=False)
 class ShadowExperiment:
-    """The ground that a run stands on: a function of its settings.
+    """What all models of a run have in common: a function of its settings.
 
     Attributes:
         pool: the candidates, canaries among them; `population`: images that no model is trained on.
-        canaries: which candidates they are, int64.
-        members: bool (models, candidates): whom each model is trained on.
+        canaries: their positions in the pool, int64.
+        members: bool (models, candidates): which candidates each model is trained on.
     """
 
     settings: MembershipSettings
@@ -36,6 +58,11 @@ class ShadowExperiment:
     population: Dataset
     canaries: Tensor
     members: Tensor
+
+    @cached_property
+    def plain(self) -> Tensor:
+        """Which candidates are no canaries, bool (candidates,)."""
+        return torch.ones(len(self.pool), dtype=torch.bool).index_fill(0, self.canaries, False)
 
     @cached_property
     def rounds(self) -> int:
@@ -47,24 +74,27 @@ class ShadowExperiment:
         """The size of the smallest half."""
         return int(self.members.sum(1).min())
 
-    def training(self, scheme: str, model: int) -> TrainSettings:
-        """The settings of one model's training."""
-        return self.settings.training(scheme, model, self.rounds)
-
     def network(self, seed: int) -> nn.Module:
         """A network before training."""
         pool = self.pool
         return models.build(self.settings.model, pool.shape, pool.num_classes, pool.mean, pool.std, seed)
 
-    def lot(self, scheme: str) -> int:
-        """How many models are trained as one batch, and finished together."""
+    def begin(self, scheme: str, model: int) -> ShadowTraining:
+        """One of the models before its training with a scheme."""
+        run, own = self.settings.training(scheme, model, self.rounds), self.members[model].nonzero().squeeze(1)
+        part = replace(self.pool, images=self.pool.images[own], labels=self.pool.labels[own])
+        shards = partition.split(run.partition, part.labels, run.clients, run.seed)
+        return ShadowTraining(run, begin(run, self.network(run.seed)), own, part, shards)
+
+    def together(self, scheme: str) -> int:
+        """The size of a shadow batch: how many models are trained together, and finished together."""
         network = self.network(0)
-        together = self.settings.speed.lot(network, self.settings.device)
-        return together if fits(self.training(scheme, 0), network) else 1
+        size = self.settings.speed.lot(network, self.settings.device)
+        return size if fits(self.settings.training(scheme, 0, self.rounds), network) else 1
 
 
 @lru_cache(maxsize=1)
-def ground(settings: MembershipSettings) -> ShadowExperiment:
+def shadow_experiment(settings: MembershipSettings) -> ShadowExperiment:
     """Load the data, plant the canaries, draw the halves.
 
     Raises:
@@ -72,11 +102,10 @@ def ground(settings: MembershipSettings) -> ShadowExperiment:
     """
     pool, canaries = plant(data.load(settings.data, "train"), settings.canaries, settings.seed)
     population = _outsiders(pool, data.load(settings.data, "test", settings.population))
-    found = ShadowExperiment(
-        settings, pool, population, canaries, halves(settings.shadows, len(pool), canaries, settings.seed)
-    )
-    _check(found)
-    return found
+    members = halves(settings.shadows, len(pool), canaries, settings.seed)
+    experiment = ShadowExperiment(settings, pool, population, canaries, members)
+    _check(experiment)
+    return experiment
 
 
 def _outsiders(pool: Dataset, population: Dataset) -> Dataset:
@@ -84,7 +113,7 @@ def _outsiders(pool: Dataset, population: Dataset) -> Dataset:
 
     Raises:
         GradwireError: a candidate that is there twice, and could be a member and a non-member of one model; a
-            population of copies alone.
+            population of copies only.
     """
     prints = fingerprints(pool)
     twice = copy_within(prints)
@@ -101,15 +130,13 @@ def _outsiders(pool: Dataset, population: Dataset) -> Dataset:
 
 
 def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
-    """Whom each model is trained on, bool (models, candidates): a random half, and of the canaries whom its coins say.
+    """Which candidates each model is trained on, bool (models, candidates): a random half, and canaries by a coin each.
 
-    Each model's half is drawn on its own. Were candidates dealt out so that each is in exactly half of the models, then
-    how many of the others have one would say whether the target does.
+    Each model's half is drawn on its own. If each candidate were in exactly half of the models, the number of the other
+    models that have it would show whether the target has it.
     """
     members = torch.zeros(models, candidates, dtype=torch.bool)
-    plain = torch.ones(candidates, dtype=torch.bool)
-    plain[canaries] = False
-    others = plain.nonzero().squeeze(1)
+    others = torch.ones(candidates, dtype=torch.bool).index_fill(0, canaries, False).nonzero().squeeze(1)
     for model, row in enumerate(members):
         random = generator("half", seed, model)
         row[others[torch.randperm(len(others), generator=random)[: len(others) // 2]]] = True
@@ -117,8 +144,9 @@ def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
     return members
 
 
-def _check(found: ShadowExperiment) -> None:
-    settings, pool = found.settings, found.pool
+def _check(experiment: ShadowExperiment) -> None:
+    """Refuse what these settings and data cannot do, before anything is trained."""
+    settings, pool = experiment.settings, experiment.pool
     counts = pool.labels.bincount(minlength=pool.num_classes)
     if (counts < 2).any():
         empty = int(counts.argmin())
@@ -126,42 +154,38 @@ def _check(found: ShadowExperiment) -> None:
             f"class {pool.classes[empty]!r} has {int(counts[empty])} of the {len(pool)} candidates; it needs 2, "
             "so that there can be a member and a non-member of it"
         )
-    if any(attack.by_class for attack in settings.asks.values()):
-        _check_classes(found)
-    if settings.clients * settings.batch_size > found.fewest:
+    if any(attack.by_class for attack in settings.query_attacks.values()):
+        _check_classes(experiment)
+    if settings.clients * settings.batch_size > experiment.fewest:
         raise GradwireError(
             f"{settings.clients} clients with batches of {settings.batch_size} need as many members; half of the "
-            f"{len(pool)} candidates are {found.fewest}"
+            f"{len(pool)} candidates are {experiment.fewest}"
         )
-    # A model that cannot be trained on these images, or lacks a class, says so here.
-    gradient(found.network(0), *pool.batch([int(pool.labels.argmin()), int(pool.labels.argmax())]), mode="eval")
-    if settings.taps and settings.watched > found.rounds:
-        raise GradwireError(f"watched is {settings.watched}; a training of {settings.epochs} epochs has {found.rounds}")
-    for scheme in settings.schemes:
-        _rehearse(found, scheme)
+    # A model that cannot be trained on these images, or lacks a class, is refused here.
+    gradient(experiment.network(0), *pool.batch([int(pool.labels.argmin()), int(pool.labels.argmax())]), mode="eval")
+    if settings.wire_attacks and settings.watched > experiment.rounds:
+        length = f"a training of {settings.epochs} epochs has {experiment.rounds}"
+        raise GradwireError(f"watched is {settings.watched}; {length}")
+    for spec in settings.schemes:
+        # A scheme that these clients cannot use is refused in a first round.
+        first, scheme = experiment.begin(spec, 0), parse(spec)
+        run, state, part, shards = first.run, first.state, first.part, first.shards
+        transport = InProcess(Transcript(keep=0))
+        train_round(state, run, part, shards, transport, planned(state, run, part, shards, transport))
+        if settings.canaries:
+            guarantee(scheme, state.private)
 
 
-def _rehearse(found: ShadowExperiment, scheme: str) -> None:
-    """Play one round, so that a scheme which these clients cannot use says so before anything is trained."""
-    run, own = found.training(scheme, 0), found.members[0]
-    part = replace(found.pool, images=found.pool.images[own], labels=found.pool.labels[own])
-    shards = partition.split(run.partition, part.labels, run.clients, run.seed)
-    state, transport = begin(run, found.network(run.seed)), InProcess(Transcript(keep=0))
-    train_round(state, run, part, shards, transport, planned(state, run, part, shards, transport))
-    if found.settings.canaries:
-        guarantee(parse(scheme), state.private)
-
-
-def _check_classes(found: ShadowExperiment) -> None:
-    """Refuse halves in which a class is all in or all out: it could have no threshold of its own."""
-    kinds = one_hot(found.pool.labels, found.pool.num_classes)
-    kinds[found.canaries] = 0
-    inside, total = found.members.long() @ kinds, kinds.sum(0)
+def _check_classes(experiment: ShadowExperiment) -> None:
+    """Refuse halves in which a class is all in or all out, for it can have no threshold of its own."""
+    pool = experiment.pool
+    kinds = one_hot(pool.labels, pool.num_classes) * experiment.plain[:, None]
+    inside, total = experiment.members.long() @ kinds, kinds.sum(0)
     lacking = (inside == 0) | (inside == total)
     if lacking.any():
         model, label = lacking.nonzero()[0].tolist()
         what = "members" if inside[model, label] == 0 else "non-members"
         raise GradwireError(
-            f"class {found.pool.classes[label]!r} has no {what} for model {model} among its {int(total[label])} "
-            "candidates; thresholds by class need both: take more candidates or another seed"
+            f"class {pool.classes[label]!r} has no {what} for model {model} among its {int(total[label])} candidates; "
+            "thresholds by class need both: take more candidates or another seed"
         )
