@@ -1,6 +1,6 @@
 """An audit in one training run: which canaries were in the first model's training set?"""
 
-from gradwire.metrics.one_run import one_run_bound
+from gradwire.metrics.epsilon import one_run_bound
 from gradwire.runs import Row
 from gradwire.studies.membership.shadow import Record
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment
