@@ -41,8 +41,8 @@ def test_the_command_prints_and_writes_its_table(monkeypatch, tmp_path, capsys):
             {},
             "1001 examples do not give 10 clients full batches",
         ),
-        (SMALL, 2, {"pfl": "/nowhere/python"}, "rounds by pfl cannot be measured with /nowhere/python: No such file"),
-        (SMALL, 2, {"pfl": sys.executable}, "rounds by pfl cannot be measured with .*: ModuleNotFoundError"),
+        (SMALL, 2, {"pfl": "/nowhere/python"}, "--pfl /nowhere/python cannot be run: .*No such file"),
+        (SMALL, 2, {"pfl": sys.executable}, "--pfl .* fails: ModuleNotFoundError"),
     ],
 )
 def test_what_cannot_be_is_refused(setting, rounds, others, message):

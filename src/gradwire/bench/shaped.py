@@ -4,29 +4,48 @@ As a program, `python -m gradwire.bench.shaped JOB`, it is one of the workers.
 """
 
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from gradwire import models
 from gradwire.bench.link import DEVICE, Link, link
-from gradwire.bench.network import BASELINE, CLASSES, SHAPE, threads
 from gradwire.errors import GradwireError
 from gradwire.integrations import ddp_hook
 
-WORKERS = 2
-PORT = "29500"
+BASELINE = "none"
+SHAPE, CLASSES = (3, 32, 32), 10
+WORKERS, PORT = 2, "29500"
 WARM_UP = 2
 """Steps that are not timed: DDP rebuilds its buckets after the first."""
+
+
+def examples(batch: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random images and labels."""
+    return torch.rand(batch, *SHAPE, generator=source), torch.randint(CLASSES, (batch,), generator=source)
+
+
+@contextmanager
+def threads(workers: int) -> Iterator[None]:
+    """PyTorch with one worker's part of the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -41,12 +60,13 @@ class ShapedJob:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ShapedStep:
     """A scheme's step on a real link.
 
     Attributes:
         rate: bits a second.
-        seconds: a whole step's, the median; `bytes`: that a worker's device sent in it, headers of all layers included.
+        seconds: of a whole step, the median.
+        bytes: that a worker's device sends in a step, headers of all layers included.
     """
 
     scheme: str
@@ -55,8 +75,8 @@ class Measured:
     bytes: float
 
 
-def shaped(job: ShapedJob, rates: tuple[float, ...], watch: Callable[[int], None] = lambda _: None) -> list[Measured]:
-    """Measure steps at each rate.
+def shaped(job: ShapedJob, rates: tuple[float, ...], watch: Callable[[int], None] = lambda _: None) -> list[ShapedStep]:
+    """Measures steps at each rate.
 
     Args:
         watch: called with the number of rates done.
@@ -69,36 +89,33 @@ def shaped(job: ShapedJob, rates: tuple[float, ...], watch: Callable[[int], None
         for done, rate in enumerate(rates):
             wire.limit(rate)
             watch(done)
-            found += [Measured(spec, rate, *figures) for spec, figures in _together(wire, job).items()]
+            found += [ShapedStep(spec, rate, *figures) for spec, figures in _together(wire, job).items()]
     watch(len(rates))
     return found
 
 
 def _together(wire: Link, job: ShapedJob) -> dict[str, tuple[float, float]]:
-    """Both workers, to their end; what the first of them found: scheme → seconds and bytes."""
+    """Runs both workers to their end; what the first of them found: scheme → seconds and bytes."""
     command = [sys.executable, "-m", "gradwire.bench.shaped", json.dumps(asdict(job))]
     shared = {"MASTER_ADDR": wire.addresses[0], "MASTER_PORT": PORT, "WORLD_SIZE": str(WORKERS)}
     shared["GLOO_SOCKET_IFNAME"] = DEVICE
     workers = [wire.start(rank, command, {**shared, "RANK": str(rank)}) for rank in range(WORKERS)]
     try:
-        told = [worker.communicate(timeout=2 * job.timeout) for worker in workers]
+        ended = [worker.communicate(timeout=2 * job.timeout) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
-    for worker, (_, error) in zip(workers, told, strict=True):
+    for worker, (_, error) in zip(workers, ended, strict=True):
         if worker.returncode:
             last = (error.strip() or f"exit status {worker.returncode}").splitlines()[-1]
             raise GradwireError(f"a worker on the shaped link failed: {last}")
-    figures = json.loads(told[0][0])
-    return {spec: (seconds, count) for spec, (seconds, count) in figures.items()}
+    return {spec: (seconds, count) for spec, (seconds, count) in json.loads(ended[0][0]).items()}
 
 
 def _work(job: ShapedJob) -> Iterator[tuple[str, tuple[float, float]]]:
     """One worker's part: scheme by scheme, the median seconds of a step and the bytes sent in one."""
-    source = torch.Generator().manual_seed(dist.get_rank())
-    images = torch.rand(job.batch, *SHAPE, generator=source)
-    labels = torch.randint(CLASSES, (job.batch,), generator=source)
+    images, labels = examples(job.batch, torch.Generator().manual_seed(dist.get_rank()))
     for spec in job.schemes:
         model = DistributedDataParallel(models.build(job.model, SHAPE, CLASSES, seed=0))
         if spec != BASELINE:  # which is DDP as it comes
@@ -121,13 +138,11 @@ def _sent() -> int:
 
 
 def main(text: str) -> None:
-    """One worker, of which torch.distributed's environment variables say which; what it found, as JSON."""
-    told = json.loads(text)
-    job = ShapedJob(**{**told, "schemes": tuple(told["schemes"])})
+    """One worker, whose rank is in torch.distributed's environment variables; writes what it found, as JSON."""
+    job = ShapedJob(**json.loads(text))
     dist.init_process_group("gloo", timeout=timedelta(seconds=job.timeout))
     with threads(WORKERS):
-        found = dict(_work(job))
-    sys.stdout.write(json.dumps(found))
+        sys.stdout.write(json.dumps(dict(_work(job))))
     sys.stdout.flush()
     dist.destroy_process_group()
 

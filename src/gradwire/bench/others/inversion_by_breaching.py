@@ -1,30 +1,29 @@
-"""The far side of the comparison with breaching: a script for a Python that has it, where gradwire is not installed.
-
-    PYTHON breaching_side.py FOLDER
+"""The attack of breaching on the bench's images: python inversion_by_breaching.py FOLDER.
 
 FOLDER holds job.json and job.npz, which `gradwire.bench.breaching` wrote; found.npz and found.json are written there.
-Of gradwire only the models are loaded, and of breaching the attack: each package's own `__init__` would bring in all
-the rest, data sets and torchvision among it, which takes no part in what is timed.
+Only the models of gradwire are loaded, and only the attack of breaching: each package's own `__init__` would load all
+the rest, torchvision among it, which takes no part in what is timed.
 """
 
-import importlib.util
 import json
 import sys
 import time
 import types
+from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-WARM = 2
+WARM_UP = 2
 """Iterations that are run, and timed, apart: their time is taken off that of the longer run."""
 
 
 def bare(name: str, path: Path) -> None:
-    """Let `name`'s modules be imported without running its `__init__`."""
+    """Lets `name`'s modules be imported without running its `__init__`."""
     package = types.ModuleType(name)
     package.__path__ = [str(path)]
     sys.modules[name] = package
@@ -32,16 +31,16 @@ def bare(name: str, path: Path) -> None:
 
 def load() -> tuple[Any, Any]:
     """Breaching's module of attacks by optimisation, and its settings of the attack of Geiping et al."""
-    spec = importlib.util.find_spec("breaching")
+    spec = find_spec("breaching")
     assert spec is not None
     root = Path(next(iter(spec.submodule_search_locations or ())))
     for name in ("breaching", "breaching.cases", "breaching.cases.models"):
         bare(name, root.joinpath(*name.split(".")[1:]))
-    omegaconf = importlib.import_module("omegaconf").OmegaConf
+    omegaconf = import_module("omegaconf").OmegaConf
     names = ("_default_optimization_attack", "invertinggradients")
     defaults, own = (omegaconf.load(root / "config" / "attack" / f"{name}.yaml") for name in names)
     own.pop("defaults")
-    return importlib.import_module("breaching.attacks.optimization_based_attack"), omegaconf.merge(defaults, own)
+    return import_module("breaching.attacks.optimization_based_attack"), omegaconf.merge(defaults, own)
 
 
 def attacker(kinds: Any, config: Any, model: torch.nn.Module, iterations: int, job: dict[str, Any]) -> Any:
@@ -57,35 +56,28 @@ def attack(model: torch.nn.Module, image: torch.Tensor, label: torch.Tensor, sta
     """One victim's image as breaching reconstructs it."""
     loss = torch.nn.functional.cross_entropy(model(image), label)
     gradients = [g.detach() for g in torch.autograd.grad(loss, list(model.parameters()))]
-    told = types.SimpleNamespace(shape=tuple(image.shape[1:]), modality="vision")
-    sent = {"parameters": list(model.parameters()), "buffers": list(model.buffers()), "metadata": told}
-    got = {
-        "gradients": gradients,
-        "buffers": None,
-        "metadata": {"labels": label, "num_data_points": 1, "local_hyperparams": None},
-    }
-    return of.reconstruct([sent], [got], {}, initial_data=start)[0]["data"]
+    about = types.SimpleNamespace(shape=tuple(image.shape[1:]), modality="vision")
+    server = {"parameters": list(model.parameters()), "buffers": list(model.buffers()), "metadata": about}
+    victim = {"labels": label, "num_data_points": 1, "local_hyperparams": None}
+    shared = {"gradients": gradients, "buffers": None, "metadata": victim}
+    return of.reconstruct([server], [shared], {}, initial_data=start)[0]["data"]
 
 
 def main(folder: Path) -> None:
-    """Attack each image after the other, and write the images found and the milliseconds an iteration."""
-    job = json.loads((folder / "job.json").read_text())
-    arrays = np.load(folder / "job.npz")
+    """Attacks one image after another; writes the images found and the milliseconds an iteration."""
+    job, arrays = json.loads((folder / "job.json").read_text()), np.load(folder / "job.npz")
     torch.set_num_threads(job["threads"])
     kinds, config = load()
     bare("gradwire", Path(job["models"]).parent)
-    build = importlib.import_module("gradwire.models").build
+    build = import_module("gradwire.models").build
     model = build(job["model"], tuple(job["shape"]), job["classes"], job["mean"], job["std"], seed=0)
-    state = {name: torch.from_numpy(arrays[f"model/{name}"]) for name in model.state_dict()}
-    model.load_state_dict(state)
+    model.load_state_dict({name: torch.from_numpy(arrays[f"model/{name}"]) for name in model.state_dict()})
     model.to(job["device"]).eval()
-    images, labels, starts = (
-        torch.from_numpy(arrays[name]).to(job["device"]) for name in ("images", "labels", "starts")
-    )
+    victims = (torch.from_numpy(arrays[name]).to(job["device"]) for name in ("images", "labels", "starts"))
     found, times = [], []
-    for image, label, start in zip(images, labels, starts, strict=True):
+    for image, label, start in zip(*victims, strict=True):
         seconds = []
-        for iterations in (WARM, WARM + job["iterations"]):
+        for iterations in (WARM_UP, WARM_UP + job["iterations"]):
             of = attacker(kinds, config, model, iterations, job)
             started = time.perf_counter()
             reached = attack(model, image[None], label[None], start, of)
@@ -98,6 +90,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    # A script's own folder comes first, and this one holds a breaching.py.
-    sys.path.pop(0)
     main(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""What a round consists of, and one client's part of it as plain PyTorch: read from a folder that the benchmark wrote.
+"""What rounds of federated averaging consist of, in a folder that others read, and a client's part as plain PyTorch.
 
 job.json    layers ([name, repr] each), lr
 data.npz    images (uint8, or float32 in [0, 1]), labels; plan: positions of examples, (rounds, clients, steps, B)
@@ -8,6 +8,7 @@ start.npz   the parameters to start from; the scripts leave theirs in end.npz
 import ast
 import json
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,7 +46,7 @@ class Job:
 
 
 def _layer(text: str) -> nn.Module:
-    """The layer of torch.nn with this `repr`: a call with literals, and nothing else is run."""
+    """The layer of torch.nn with this `repr`, which must be a call with literals; nothing else is run."""
     call = ast.parse(text, mode="eval").body
     assert isinstance(call, ast.Call), text
     assert isinstance(call.func, ast.Name), text
@@ -54,20 +55,25 @@ def _layer(text: str) -> nn.Module:
     return layer
 
 
+def write(folder: str, start: nn.Module, lr: float, images: Tensor, labels: Tensor, plan: Tensor) -> None:
+    """Writes the job of training this network."""
+    layers = [(name, repr(layer)) for name, layer in start.named_children()]
+    (Path(folder) / "job.json").write_text(json.dumps({"layers": layers, "lr": lr}))
+    save(folder, "data", {"images": images, "labels": labels, "plan": plan})
+    save(folder, "start", start.state_dict())
+
+
 @cache
 def read(folder: str) -> Job:
     """The job in a folder, once a process."""
-    described = json.loads((Path(folder) / "job.json").read_text())
-    with np.load(Path(folder) / "data.npz") as data, np.load(Path(folder) / "start.npz") as start:
-        images, labels, plan = (torch.from_numpy(data[name]) for name in ("images", "labels", "plan"))
-        parameters = {name: torch.from_numpy(start[name]) for name in start.files}
+    described, data = json.loads((Path(folder) / "job.json").read_text()), load(folder, "data")
     layers = [(name, text) for name, text in described["layers"]]
-    unit = images.float() / 255 if images.dtype == torch.uint8 else images
-    return Job(layers, described["lr"], unit, labels, plan, parameters)
+    images = data["images"].float() / 255 if data["images"].dtype == torch.uint8 else data["images"]
+    return Job(layers, described["lr"], images, data["labels"], data["plan"], load(folder, "start"))
 
 
 def work(network: nn.Module, job: Job, steps: Tensor) -> float:
-    """One client's steps of SGD, as everybody writes them; the loss of the last."""
+    """One client's steps of SGD, as everybody writes them; returns the loss of the last."""
     sgd, loss = torch.optim.SGD(network.parameters(), lr=job.lr), torch.zeros(())
     network.train()
     for where in steps:
@@ -78,7 +84,18 @@ def work(network: nn.Module, job: Job, steps: Tensor) -> float:
     return float(loss.detach())
 
 
-def finish(folder: str, seconds: list[float], parameters: dict[str, np.ndarray]) -> None:
-    """Leave what came of it, and print how long each round took."""
-    np.savez(Path(folder) / "end.npz", **parameters)  # type: ignore[arg-type]
-    print(json.dumps({"seconds": seconds}))
+def finish(folder: str, times: list[float], parameters: Mapping[str, Tensor]) -> None:
+    """Leaves the trained parameters, and prints the seconds of each round, from when the first began and each ended."""
+    save(folder, "end", parameters)
+    print(json.dumps({"seconds": np.diff(times).tolist()}))
+
+
+def save(folder: str, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a file of tensors."""
+    np.savez(Path(folder) / f"{name}.npz", **{key: tensor.numpy() for key, tensor in tensors.items()})  # type: ignore[arg-type]
+
+
+def load(folder: str, name: str) -> dict[str, Tensor]:
+    """The tensors of a file."""
+    with np.load(Path(folder) / f"{name}.npz") as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
