@@ -10,7 +10,7 @@ import torch
 from gradwire.bench import link as links
 from gradwire.bench.link import LinkRefused, burst, link
 from gradwire.bench.network import NetworkSettings, measure, run_network, traffic
-from gradwire.bench.shaped import ShapedJob, shaped
+from gradwire.bench.shaped import shaped
 from gradwire.cli import main
 from gradwire.errors import GradwireError
 from gradwire.wire import SERVER, Message, Send, client
@@ -105,7 +105,7 @@ def allowed():
 def test_a_real_link_lets_no_more_through_than_it_should(allowed):
     """No step can be over before its bytes have passed, but for those that the shaper lets through at once."""
     rate = 2e7
-    plain, sparse = shaped(ShapedJob(("none", "topk:ratio=0.01"), model="resnet20", batch=2, steps=1), (rate,))
+    plain, sparse = shaped(NetworkSettings(("none", "topk:ratio=0.01"), model="resnet20", batch=2, steps=1), (rate,))
     assert plain.bytes > 4 * 269_722
     assert sparse.bytes < plain.bytes / 10
     assert plain.seconds > 8 * (4 * 269_722 - burst(rate)) / rate
@@ -116,4 +116,4 @@ def test_a_real_link_lets_no_more_through_than_it_should(allowed):
 @pytest.mark.slow
 def test_a_worker_that_fails_on_a_link_is_named(allowed):
     with pytest.raises(GradwireError, match=r"a worker on the shaped link failed: .*unknown scheme 'gzip'"):
-        shaped(ShapedJob(("gzip",), model="convnet", batch=2), (1e9,))
+        shaped(NetworkSettings(("gzip",), model="convnet", batch=2), (1e9,))

@@ -100,7 +100,8 @@ def paces(setting: FederatedSetting, rounds: int, others: Mapping[str, str]) -> 
     if rounds < 2:
         raise GradwireError(f"rounds is {rounds}; it must be at least 2, for the first is not counted")
     whole, held_out = data.load(setting.data, "train"), data.load(setting.data, "test", limit=2_000)
-    dataset = _of_size(whole, setting.examples)
+    where = torch.arange(setting.examples) % len(whole)
+    dataset = replace(whole, images=whole.images[where], labels=whole.labels[where])
     settings = TrainSettings(
         clients=setting.clients,
         sample=setting.sample,
@@ -158,12 +159,6 @@ def _theirs(name: str, python: str, folder: str, task: job.Job) -> tuple[list[fl
     printed = run(f"--{name}", python, str(SCRIPTS / f"rounds_by_{name}.py"), folder)
     found = next(line for line in reversed(printed.splitlines()) if line.startswith('{"seconds"'))
     return json.loads(found)["seconds"], replace(task, start=job.load(folder, "end")).network()
-
-
-def _of_size(dataset: Dataset, examples: int) -> Dataset:
-    """So many examples, from the beginning again where there are fewer."""
-    where = torch.arange(examples) % len(dataset)
-    return Dataset(dataset.name, dataset.split, dataset.images[where], dataset.labels[where], dataset.classes)
 
 
 def _steps(settings: TrainSettings, dataset: Dataset) -> Tensor:

@@ -7,19 +7,19 @@ Workers are those of `wire.collective`. A mean is all-reduced around a ring, in 
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from gradwire import models
 from gradwire.bench.link import LinkRefused
-from gradwire.bench.shaped import BASELINE, CLASSES, SHAPE, WORKERS, ShapedJob, examples, shaped, threads
+from gradwire.bench.shaped import CLASSES, SHAPE, WORKERS, NetworkSettings, examples, shaped, threads
 from gradwire.bench.timing import Stopwatch, median_seconds
-from gradwire.errors import GradwireError
 from gradwire.metrics.links import Step
 from gradwire.progress import Progress, silent
 from gradwire.report import NETWORK_COLUMNS
+from gradwire.report.rows import BASELINE
 from gradwire.runs import Row, RunFolder
 from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, check_collective, initial_states, parse
 from gradwire.schemes.aggregate import mean
@@ -28,40 +28,11 @@ from gradwire.wire import EVERYONE, SERVER, ClientHalf, Message, Send, ServerHal
 
 RATES = (1e8, 1e9, 1e10)
 """Bits a second."""
-
-
 LINKS = (
     f"Real links: {WORKERS} workers of DDP in two network namespaces of one machine, joined by a veth pair that tc "
     "limits (tbf). There, none is DDP without a hook, which sends while it still computes. Medians of "
     "{steps} steps; bytes in results.csv are those that the device sent, all headers included."
 )
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """What decides the benchmark.
-
-    Attributes:
-        schemes: beside plain SGD, with which all are compared.
-        batch: images a worker. `workers`: for the model; real links join two.
-        latency: seconds a message takes beside its bytes, in the model.
-        real: whether to measure on real links as well; `steps`: how many of each scheme there.
-    """
-
-    schemes: tuple[str, ...]
-    model: str = "resnet18"
-    batch: int = 32
-    workers: int = 2
-    latency: float = 1e-4
-    real: bool = True
-    steps: int = 3
-
-    def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("workers", 2), ("steps", 1)):
-            if getattr(self, name) < least:
-                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.latency < 0:
-            raise GradwireError(f"latency is {self.latency}; it must not be negative")
 
 
 def run_network(settings: NetworkSettings, out: str | Path | None = None, progress: Progress = silent) -> Path:
@@ -84,8 +55,7 @@ def run_network(settings: NetworkSettings, out: str | Path | None = None, progre
 
 def _real(settings: NetworkSettings, steps: Sequence[Step], progress: Progress) -> list[Row]:
     made_of = {step.scheme: step for step in steps}
-    job = ShapedJob(tuple(made_of), settings.model, settings.batch, settings.steps)
-    found = shaped(job, RATES, lambda done: progress("links", done, len(RATES)))
+    found = shaped(replace(settings, schemes=tuple(made_of)), RATES, progress)
     return [_row(settings, made_of[m.scheme], m.rate, m.seconds, m.bytes) for m in found]
 
 
@@ -140,8 +110,7 @@ def _message(send: Send) -> Message:
 def _step(scheme: Scheme, updates: Mapping[str, Update], compute: float, repeats: int) -> Step:
     parties = tuple(updates)
     first, layout = parties[0], Layout.of(updates[parties[0]])
-    private, public = initial_states(scheme, layout, parties, 0), scheme.public_state(layout)
-    seconds = []
+    private, public, seconds = initial_states(scheme, layout, parties, 0), scheme.public_state(layout), []
     for index in range(1 + repeats):
         round, watch = Round(index, parties, 0, layout), Stopwatch()
         halves = {p: watch.around(p, scheme.client(updates[p], private[p], public, round)) for p in parties}
@@ -175,9 +144,7 @@ def _run_round(
 def _serialising(sends: Sequence[Send], workers: int) -> float:
     """Seconds for a worker's own messages into bytes and everybody's out of them, where they are gathered."""
     started = time.perf_counter()
-    for send in sends:
-        if not send.mean:
-            data = _message(send).encode()
-            for _ in range(workers):
-                Message.decode(data)
+    for data in (_message(send).encode() for send in sends if not send.mean):
+        for _ in range(workers):
+            Message.decode(data)
     return time.perf_counter() - started

@@ -18,7 +18,7 @@ import torch
 from gradwire.bench import others
 from gradwire.bench.timing import Stopwatch, median_seconds
 from gradwire.report import COST_COLUMNS
-from gradwire.runs import RunFolder
+from gradwire.runs import Row, RunFolder
 from gradwire.schemes import Layout, Round, Scheme, Update, exchange_keys, parse
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
@@ -30,14 +30,13 @@ from gradwire.secure.masks import blend
 from gradwire.secure.ring import BITS, Ring
 from gradwire.wire import SERVER, InProcess, Message, Send, Tensors, Transcript, client, indices
 
-Row = dict[str, object]
 MILLION = 1_000_000
 COMPLETE = 100
 """Clients up to which a round with a complete graph of shares is run: its cost goes with their square."""
 MANY = (10, 30, 100, 300)
 """Clients among which SSGA is compared with SGA."""
 REPEATS = 3
-"""Of rounds; shorter works are repeated more often."""
+"""Of rounds; shorter work is repeated more often."""
 
 
 def run_secure(
@@ -66,17 +65,12 @@ def _rows(clients: Sequence[int], entries: Sequence[int], flower: str | None, wh
         yield from (whole_round(scheme, few, n) for scheme in schemes(few, n))
     for n in sorted(set(clients) - {few}):
         yield from (whole_round(scheme, n, small) for scheme in schemes(n, small))
-    yield calculated(MILLION, small)
-    yield calculated(MILLION, MILLION)
+    yield from (calculated(MILLION, size) for size in (small, MILLION))
     for size in (MILLION, 10 * MILLION):
         for n in MANY:
-            yield floor(n, size)
-            yield from masking(n, size)
-            yield later("sga", n, size)
-            yield later("ssga", n, size)
+            yield from (floor(n, size), *masking(n, size), later("sga", n, size), later("ssga", n, size))
     threshold = f"sga:threshold={whole * 2 // 3 + 1}"
-    yield whole_round(threshold, whole, MILLION)
-    yield whole_round(f"{threshold},neighbours=few", whole, MILLION)
+    yield from (whole_round(spec, whole, MILLION) for spec in (threshold, f"{threshold},neighbours=few"))
     if python := flower or (sys.executable if find_spec("flwr") else None):
         yield from secagg(python, whole)
 
@@ -95,7 +89,7 @@ def masks() -> Iterator[Row]:
     for bits in BITS:
         codes = np.zeros(MILLION, dtype=Ring(bits, 2).dtype)
         took = median_seconds(partial(blend, codes, several)) / len(several)
-        yield row("mask", 2, MILLION, took, None, MILLION * bits // 8, bits=bits)
+        yield row("mask", 2, MILLION, took, None, MILLION * bits // 8) | {"bits": bits}
 
 
 def masking(clients: int, entries: int) -> Iterator[Row]:
@@ -174,10 +168,7 @@ def _problem(spec: str, entries: int) -> tuple[Scheme, Layout, Update]:
 
 
 def calculated(clients: int, entries: int) -> Row:
-    """A round with a sparse graph among too many clients to run it, from the measured cost of its parts.
-
-    Nobody drops out. The server puts one secret of every client together: with many clients, it does little else.
-    """
+    """A round without dropouts on a sparse graph of too many clients to run it, from the measured cost of its parts."""
     degree = sufficient(clients, STATED)
     k, t = degree.neighbours, degree.threshold
     ring, secret, identity, values = (
@@ -207,28 +198,16 @@ def calculated(clients: int, entries: int) -> Row:
 
 
 def secagg(python: str, clients: int) -> Iterator[Row]:
-    """Flower's SecAgg+ with as many neighbours as clients, at a million entries, in the same run.
-
-    Raises:
-        GradwireError: the interpreter fails, or has no flwr that this benchmark knows.
-    """
+    """Flower's SecAgg+ with as many neighbours as clients, at a million entries; errors are `others.run`'s."""
     script = str(others.SCRIPTS / "secagg_by_flower.py")
     found = json.loads(others.run("--flower", python, script, str(clients), str(MILLION)).splitlines()[-1])
-    yield row("mask", 2, MILLION, found["mask"], None, found["bytes"], by="flower")
+    yield row("mask", 2, MILLION, found["mask"], None, found["bytes"]) | {"by": "flower"}
     how = "one client measured, server calculated"
-    yield row("round", clients, MILLION, found["client"], found["server"], found["bytes"], how, by="flower")
+    yield row("round", clients, MILLION, found["client"], found["server"], found["bytes"], how) | {"by": "flower"}
 
 
 def row(
-    what: str,
-    clients: int,
-    entries: int,
-    one: float,
-    server: float | None,
-    up: int,
-    how: str = "measured",
-    by: str = "gradwire",
-    bits: int = 32,
-) -> Row:
-    """One line of the table: seconds of one client and of the server, bytes up of one client."""
-    return dict(zip(COST_COLUMNS, (what, by, clients, entries, bits, one, server, up, how), strict=True))
+    what: str, clients: int, entries: int, one: float, server: float | None, up: int, how: str = "measured"
+) -> dict[str, object]:
+    """One line of the table, for codes of 32 bits: seconds of a client and of the server, bytes of a client."""
+    return dict(zip(COST_COLUMNS, (what, "gradwire", clients, entries, 32, one, server, up, how), strict=True))

@@ -8,7 +8,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -24,10 +24,11 @@ from gradwire import models
 from gradwire.bench.link import DEVICE, Link, link
 from gradwire.errors import GradwireError
 from gradwire.integrations import ddp_hook
+from gradwire.progress import Progress, silent
+from gradwire.report.rows import BASELINE
 
-BASELINE = "none"
 SHAPE, CLASSES = (3, 32, 32), 10
-WORKERS, PORT = 2, "29500"
+WORKERS, PORT, TIMEOUT = 2, "29500", 600.0
 WARM_UP = 2
 """Steps that are not timed: DDP rebuilds its buckets after the first."""
 
@@ -49,25 +50,34 @@ def threads(workers: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class ShapedJob:
-    """What the workers are to do: `steps` timed steps of each scheme, with `batch` images a worker."""
+class NetworkSettings:
+    """What decides the benchmark.
+
+    Attributes:
+        schemes: beside plain SGD, with which all are compared; `batch`: images a worker.
+        workers, latency: of the modelled link; seconds that a message takes beside its bytes.
+        real, steps: whether to measure on real links, too, and how many steps of each scheme there.
+    """
 
     schemes: tuple[str, ...]
     model: str = "resnet18"
     batch: int = 32
+    workers: int = 2
+    latency: float = 1e-4
+    real: bool = True
     steps: int = 3
-    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("workers", 2), ("steps", 1)):
+            if getattr(self, name) < least:
+                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.latency < 0:
+            raise GradwireError(f"latency is {self.latency}; it must not be negative")
 
 
 @dataclass(frozen=True)
 class ShapedStep:
-    """A scheme's step on a real link.
-
-    Attributes:
-        rate: bits a second.
-        seconds: of a whole step, the median.
-        bytes: that a worker's device sends in a step, headers of all layers included.
-    """
+    """A scheme's step at `rate` bits a second: median seconds, and the bytes that a worker's device sends."""
 
     scheme: str
     rate: float
@@ -75,11 +85,8 @@ class ShapedStep:
     bytes: float
 
 
-def shaped(job: ShapedJob, rates: tuple[float, ...], watch: Callable[[int], None] = lambda _: None) -> list[ShapedStep]:
-    """Measures steps at each rate.
-
-    Args:
-        watch: called with the number of rates done.
+def shaped(settings: NetworkSettings, rates: tuple[float, ...], progress: Progress = silent) -> list[ShapedStep]:
+    """Measures steps of each scheme at each rate.
 
     Raises:
         LinkRefused: this machine makes no shaped links. GradwireError: a worker failed.
@@ -88,20 +95,20 @@ def shaped(job: ShapedJob, rates: tuple[float, ...], watch: Callable[[int], None
     with link() as wire:
         for done, rate in enumerate(rates):
             wire.limit(rate)
-            watch(done)
-            found += [ShapedStep(spec, rate, *figures) for spec, figures in _together(wire, job).items()]
-    watch(len(rates))
+            progress("links", done, len(rates))
+            found += [ShapedStep(spec, rate, *figures) for spec, figures in _together(wire, settings).items()]
+    progress("links", len(rates), len(rates))
     return found
 
 
-def _together(wire: Link, job: ShapedJob) -> dict[str, tuple[float, float]]:
+def _together(wire: Link, settings: NetworkSettings) -> dict[str, tuple[float, float]]:
     """Runs both workers to their end; what the first of them found: scheme → seconds and bytes."""
-    command = [sys.executable, "-m", "gradwire.bench.shaped", json.dumps(asdict(job))]
+    command = [sys.executable, "-m", "gradwire.bench.shaped", json.dumps(asdict(settings))]
     shared = {"MASTER_ADDR": wire.addresses[0], "MASTER_PORT": PORT, "WORLD_SIZE": str(WORKERS)}
     shared["GLOO_SOCKET_IFNAME"] = DEVICE
     workers = [wire.start(rank, command, {**shared, "RANK": str(rank)}) for rank in range(WORKERS)]
     try:
-        ended = [worker.communicate(timeout=2 * job.timeout) for worker in workers]
+        ended = [worker.communicate(timeout=2 * TIMEOUT) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
@@ -113,15 +120,15 @@ def _together(wire: Link, job: ShapedJob) -> dict[str, tuple[float, float]]:
     return {spec: (seconds, count) for spec, (seconds, count) in json.loads(ended[0][0]).items()}
 
 
-def _work(job: ShapedJob) -> Iterator[tuple[str, tuple[float, float]]]:
+def _work(settings: NetworkSettings) -> Iterator[tuple[str, tuple[float, float]]]:
     """One worker's part: scheme by scheme, the median seconds of a step and the bytes sent in one."""
-    images, labels = examples(job.batch, torch.Generator().manual_seed(dist.get_rank()))
-    for spec in job.schemes:
-        model = DistributedDataParallel(models.build(job.model, SHAPE, CLASSES, seed=0))
+    images, labels = examples(settings.batch, torch.Generator().manual_seed(dist.get_rank()))
+    for spec in settings.schemes:
+        model = DistributedDataParallel(models.build(settings.model, SHAPE, CLASSES, seed=0))
         if spec != BASELINE:  # which is DDP as it comes
             model.register_comm_hook(*ddp_hook(spec, model))
         seconds, before = [], 0
-        for step in range(WARM_UP + job.steps):
+        for step in range(WARM_UP + settings.steps):
             model.zero_grad()
             dist.barrier()
             if step == WARM_UP:
@@ -130,7 +137,7 @@ def _work(job: ShapedJob) -> Iterator[tuple[str, tuple[float, float]]]:
             cross_entropy(model(images), labels).backward()
             seconds.append(time.perf_counter() - started)
         dist.barrier()
-        yield spec, (statistics.median(seconds[WARM_UP:]), (_sent() - before) / job.steps)
+        yield spec, (statistics.median(seconds[WARM_UP:]), (_sent() - before) / settings.steps)
 
 
 def _sent() -> int:
@@ -139,10 +146,10 @@ def _sent() -> int:
 
 def main(text: str) -> None:
     """One worker, whose rank is in torch.distributed's environment variables; writes what it found, as JSON."""
-    job = ShapedJob(**json.loads(text))
-    dist.init_process_group("gloo", timeout=timedelta(seconds=job.timeout))
+    settings = NetworkSettings(**json.loads(text))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=TIMEOUT))
     with threads(WORKERS):
-        sys.stdout.write(json.dumps(dict(_work(job))))
+        sys.stdout.write(json.dumps(dict(_work(settings))))
     sys.stdout.flush()
     dist.destroy_process_group()
 

@@ -1,8 +1,8 @@
 """The attack of breaching on the bench's images: python inversion_by_breaching.py FOLDER.
 
-FOLDER holds job.json and job.npz, which `gradwire.bench.breaching` wrote; found.npz and found.json are written there.
-Only the models of gradwire are loaded, and only the attack of breaching: each package's own `__init__` would load all
-the rest, torchvision among it, which takes no part in what is timed.
+FOLDER holds job.json and job.npz, which `gradwire.bench.breaching` wrote. Images are left in found.npz, and the
+milliseconds an iteration are printed. Only the models of gradwire are loaded, and only the attack of breaching: each
+package's own `__init__` would load all the rest, torchvision among it, which takes no part in what is timed.
 """
 
 import json
@@ -10,12 +10,11 @@ import sys
 import time
 import types
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import job
 import torch
 
 WARM_UP = 2
@@ -43,12 +42,12 @@ def load() -> tuple[Any, Any]:
     return import_module("breaching.attacks.optimization_based_attack"), omegaconf.merge(defaults, own)
 
 
-def attacker(kinds: Any, config: Any, model: torch.nn.Module, iterations: int, job: dict[str, Any]) -> Any:
+def attacker(kinds: Any, config: Any, model: torch.nn.Module, iterations: int, settings: dict[str, Any]) -> Any:
     """The attack with the bench's step size and weights, and plain signed steps."""
     config = config.copy()
-    config.optim.update(optimizer="gd", step_size=job["step"], step_size_decay=None, max_iterations=iterations)
-    config.regularization.total_variation.scale = job["tv"]
-    setup = {"device": torch.device(job["device"]), "dtype": torch.float}
+    config.optim.update(optimizer="gd", step_size=settings["step"], step_size_decay=None, max_iterations=iterations)
+    config.regularization.total_variation.scale = settings["tv"]
+    setup = {"device": torch.device(settings["device"]), "dtype": torch.float}
     return kinds.OptimizationBasedAttacker(model, torch.nn.CrossEntropyLoss(), config, setup)
 
 
@@ -63,31 +62,30 @@ def attack(model: torch.nn.Module, image: torch.Tensor, label: torch.Tensor, sta
     return of.reconstruct([server], [shared], {}, initial_data=start)[0]["data"]
 
 
-def main(folder: Path) -> None:
-    """Attacks one image after another; writes the images found and the milliseconds an iteration."""
-    job, arrays = json.loads((folder / "job.json").read_text()), np.load(folder / "job.npz")
-    torch.set_num_threads(job["threads"])
+def main(folder: str) -> None:
+    """Attacks one image after another."""
+    settings, tensors = json.loads(Path(folder, "job.json").read_text()), job.load(folder, "job")
+    torch.set_num_threads(settings["threads"])
     kinds, config = load()
-    bare("gradwire", Path(job["models"]).parent)
-    build = import_module("gradwire.models").build
-    model = build(job["model"], tuple(job["shape"]), job["classes"], job["mean"], job["std"], seed=0)
-    model.load_state_dict({name: torch.from_numpy(arrays[f"model/{name}"]) for name in model.state_dict()})
-    model.to(job["device"]).eval()
-    victims = (torch.from_numpy(arrays[name]).to(job["device"]) for name in ("images", "labels", "starts"))
+    bare("gradwire", Path(settings["models"]).parent)
+    about = (settings[name] for name in ("model", "shape", "classes", "mean", "std"))
+    model = import_module("gradwire.models").build(*about, seed=0)
+    model.load_state_dict({name: tensors[f"model/{name}"] for name in model.state_dict()})
+    model.to(settings["device"]).eval()
+    victims = (tensors[name].to(settings["device"]) for name in ("images", "labels", "starts"))
     found, times = [], []
     for image, label, start in zip(*victims, strict=True):
         seconds = []
-        for iterations in (WARM_UP, WARM_UP + job["iterations"]):
-            of = attacker(kinds, config, model, iterations, job)
+        for iterations in (WARM_UP, WARM_UP + settings["iterations"]):
+            of = attacker(kinds, config, model, iterations, settings)
             started = time.perf_counter()
             reached = attack(model, image[None], label[None], start, of)
             seconds.append(time.perf_counter() - started)
-        found.append(reached.detach().cpu().numpy())
-        times.append(1000 * (seconds[1] - seconds[0]) / job["iterations"])
-    np.savez(folder / "found.npz", images=np.stack(found))
-    said = {"milliseconds": sorted(times)[len(times) // 2], "version": version("breaching"), "torch": torch.__version__}
-    (folder / "found.json").write_text(json.dumps(said))
+        found.append(reached.detach().cpu())
+        times.append(1000 * (seconds[1] - seconds[0]) / settings["iterations"])
+    job.save(folder, "found", {"images": torch.stack(found)})
+    print(sorted(times)[len(times) // 2])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1])

@@ -10,10 +10,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any
 
-OLD, NEW = "flwr.common.secure_aggregation.crypto.symmetric_encryption", "flwr.supercore.primitives.asymmetric"
+import numpy as np
+from flwr.common import ndarray_to_bytes
+from flwr.common.secure_aggregation import ndarrays_arithmetic as arithmetic
+from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
+from flwr.common.secure_aggregation.crypto.symmetric_encryption import generate_shared_key
+from flwr.common.secure_aggregation.quantization import dequantize, quantize
+from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
+from flwr.supercore.primitives.asymmetric import generate_key_pairs, private_key_to_bytes
 
 
 def seconds(work: Callable[[], object], times: int = 3) -> float:
@@ -28,27 +33,19 @@ def seconds(work: Callable[[], object], times: int = 3) -> float:
 
 def measure(clients: int, entries: int) -> dict[str, float]:
     """Seconds for one mask, one client and the server; bytes of one masked vector."""
-    import numpy as np
-    from flwr.common import ndarray_to_bytes
-    from flwr.common.secure_aggregation import ndarrays_arithmetic as arithmetic
-    from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
-    from flwr.common.secure_aggregation.quantization import dequantize, quantize
-    from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
-
     logging.disable(logging.CRITICAL)
-    keys, agree = crypto()
     add, subtract = arithmetic.parameters_addition, arithmetic.parameters_subtraction
     target, modulus, threshold = 1 << 22, 1 << 32, clients * 2 // 3
     update = [np.random.default_rng(0).normal(size=entries)]
     seed, shape = bytes(range(32)), [(entries,)]
-    secret, peer = keys.generate_key_pairs()[0], keys.generate_key_pairs()[1]
-    pem = keys.private_key_to_bytes(secret)
+    secret, peer = generate_key_pairs()[0], generate_key_pairs()[1]
+    pem = private_key_to_bytes(secret)
 
     def one_client() -> None:
         vector = add(quantize(update, 8.0, target), pseudo_rand_gen(seed, modulus, shape))
         for i in range(clients - 1):
-            agree(secret, peer)
-            mask = pseudo_rand_gen(agree(secret, peer), modulus, shape)
+            generate_shared_key(secret, peer)
+            mask = pseudo_rand_gen(generate_shared_key(secret, peer), modulus, shape)
             vector = (add if i % 2 else subtract)(vector, mask)
         arithmetic.parameters_mod(vector, modulus)
         create_shares(seed, threshold, clients)
@@ -64,18 +61,6 @@ def measure(clients: int, entries: int) -> dict[str, float]:
         "server": clients * each + seconds(lambda: dequantize(vector, 8.0, target)),
         "bytes": len(ndarray_to_bytes(vector[0])),
     }
-
-
-def crypto() -> tuple[Any, Callable[[Any, Any], bytes]]:
-    """Flower's module of key pairs and its key agreement, wherever this version of it keeps them."""
-    for name in (NEW, OLD):
-        try:
-            keys = import_module(name)
-            keys.generate_key_pairs  # noqa: B018
-        except (ImportError, AttributeError):
-            continue
-        return keys, (keys if hasattr(keys, "generate_shared_key") else import_module(OLD)).generate_shared_key
-    raise ImportError("this flwr has no key agreement where it is known to be")
 
 
 if __name__ == "__main__":
