@@ -1,4 +1,4 @@
-"""What a step is made of, and real links: how fast this machine is, is not their business."""
+"""What a step is made of, and real links; no test asks how fast this machine is."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The benchmark of training runs and tells what it says it tells; how fast this machine is, is not its business."""
+"""The benchmark of training compares what it says it compares; no test asks how fast this machine is."""
 
 import csv
 
@@ -11,7 +11,6 @@ from tests.schemes.rounds import random_update
 
 
 def small(seed: int = 0):
-
     return random_update(seed, {"w": (300, 400), "b": (300,)})
 
 

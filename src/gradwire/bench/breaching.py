@@ -64,5 +64,6 @@ def breaching(
     with TemporaryDirectory() as folder:
         Path(folder, "job.json").write_text(json.dumps(settings))
         save(folder, "job", {key: value.cpu() for key, value in tensors.items()})
-        printed = run(OPTION, python, str(SCRIPTS / "inversion_by_breaching.py"), folder, limit=LIMIT)
-        return BreachingResult(load(folder, "found")["images"].to(device), float(printed.splitlines()[-1]))
+        run(OPTION, python, str(SCRIPTS / "inversion_by_breaching.py"), folder, limit=LIMIT)
+        found = load(folder, "found")
+    return BreachingResult(found["images"].to(device), float(found["milliseconds"]))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,11 +32,9 @@ MEASURED = 2
 
 @dataclass(frozen=True)
 class FederatedSetting:
-    """What is trained.
+    """What is trained: fields as of `TrainSettings`, one local epoch, no momentum.
 
-    Attributes:
-        examples: training examples; where the data set has fewer, they are taken again from the beginning.
-        clients, sample, batch_size: as in `TrainSettings`; one local epoch, no momentum.
+    Training examples are taken again from the beginning where the data set has fewer than `examples`.
     """
 
     data: str
@@ -61,12 +60,11 @@ SETTINGS: Mapping[str, FederatedSetting] = {
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast one implementation went.
+    """How fast one implementation, `by`, went, from its median round but the first.
 
     Attributes:
-        by: whose it is; `rounds_per_second`, from the median round but the first.
         times_loop: the plain loop's seconds a round ÷ these.
-        megabytes_a_client: by which memory grew at most in a round, for each of its clients; None where not measured.
+        megabytes_a_client: by which memory grew at most in a round, ÷ its clients; None where not measured.
         test_loss: of the network at the end, on 2,000 test images.
         how: what the implementation says of itself.
     """
@@ -88,10 +86,9 @@ COLUMNS = tuple(field.name for field in fields(Pace))
 
 
 def paces(setting: FederatedSetting, rounds: int, others: Mapping[str, str]) -> Iterator[Pace]:
-    """The plain loop's, gradwire's, and those of other packages.
+    """The plain loop's, gradwire's, and those of other packages, over so many rounds each.
 
     Args:
-        rounds: of each, the first of which is not counted.
         others: "flower", "pfl" → a Python that has it.
 
     Raises:
@@ -156,17 +153,13 @@ def _looped(task: job.Job) -> tuple[list[float], nn.Module]:
 
 def _theirs(name: str, python: str, folder: str, task: job.Job) -> tuple[list[float], nn.Module]:
     """The rounds of another package, in a Python that has it."""
-    printed = run(f"--{name}", python, str(SCRIPTS / f"rounds_by_{name}.py"), folder)
-    found = next(line for line in reversed(printed.splitlines()) if line.startswith('{"seconds"'))
-    return json.loads(found)["seconds"], replace(task, start=job.load(folder, "end")).network()
+    run(f"--{name}", python, str(SCRIPTS / f"rounds_by_{name}.py"), folder)
+    seconds = json.loads(Path(folder, "seconds.json").read_text())
+    return seconds, replace(task, start=job.load(folder, "end")).network()
 
 
 def _steps(settings: TrainSettings, dataset: Dataset) -> Tensor:
-    """Positions of the examples of every step, (rounds, clients of a round, steps, B).
-
-    Raises:
-        GradwireError: clients whose data do not divide into full batches: others' rounds could not be the same.
-    """
+    """Positions of the examples of every step, (rounds, clients of a round, steps, B), in full batches only."""
     shards = partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
     if len({len(shard) for shard in shards}) > 1 or len(shards[0]) % settings.batch_size:
         raise GradwireError(f"{len(dataset)} examples do not give {settings.clients} clients full batches each")

@@ -24,12 +24,10 @@ EXACT = Speed()
 
 @dataclass(frozen=True)
 class Epoch:
-    """One method of training.
+    """An epoch of one of `networks` that were trained together by one method, `way`: medians over repeats.
 
     Attributes:
-        way: the method's name.
-        networks: that were trained in the measured time.
-        seconds: an epoch of one network: the measured time ÷ networks, the median over repeats.
+        seconds: the measured time ÷ networks.
         processor: seconds of the CPU in that time, all threads together, which other work changes less.
         ratio: the ordinary loop's `processor` ÷ this one on a CPU; of `seconds` elsewhere.
     """
@@ -69,10 +67,10 @@ def epochs(
         return models.build(model, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, seed)
 
     def plain(count: int) -> None:
-        runs = [replace(settings, seed=seed) for seed in range(count)]
-        shards = [partition.split("iid", dataset.labels, 1, run.seed) for run in runs]
-        schedules = [schedule(s, run.rounds, batch_size, run.seed) for s, run in zip(shards, runs, strict=True)]
-        fit([begin(run, network(run.seed)) for run in runs], settings, *resident(dataset, device), schedules, speed)
+        shards = [partition.split("iid", dataset.labels, 1, seed) for seed in range(count)]
+        schedules = [schedule(shard, settings.rounds, batch_size, seed) for seed, shard in enumerate(shards)]
+        runs = [begin(replace(settings, seed=seed), network(seed)) for seed in range(count)]
+        fit(runs, settings, *resident(dataset, device), schedules, speed)
 
     def wired(scheme: str) -> None:
         run = replace(settings, scheme=scheme, clients=clients, batch_size=batch_size // clients)

@@ -61,15 +61,8 @@ def _real(settings: NetworkSettings, steps: Sequence[Step], progress: Progress) 
 
 def _row(settings: NetworkSettings, step: Step, rate: float, seconds: float, sent: float | None = None) -> Row:
     """A step's time at a rate: modelled, or measured with `sent` bytes."""
-    row = {
-        "data": "random",
-        "model": settings.model,
-        "seed": 0,
-        "device": "cpu",
-        "batch": settings.batch,
-        **asdict(step),
-    }
-    row |= {"rate": rate, "seconds": seconds, "latency": settings.latency}
+    row = {"data": "random", "model": settings.model, "seed": 0, "device": "cpu", **asdict(step), "rate": rate}
+    row |= {"batch": settings.batch, "seconds": seconds, "latency": settings.latency}
     if sent is None:
         return row | {"source": "modelled", "workers": settings.workers}
     return row | {"source": "measured", "workers": WORKERS, "bytes": sent}

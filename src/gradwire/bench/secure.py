@@ -45,8 +45,7 @@ def run_secure(
     """Measures everything, and returns the folder that it wrote: results.csv, config.json.
 
     Args:
-        clients: for the curve against clients, at the smallest of `entries`.
-        entries: for the curve against N, at the smallest of `clients`.
+        clients, entries: of two curves, each at the smallest of the other.
         flower: a Python that has flwr; by default this one, if it has.
         whole: clients of the round that is compared with Flower's, at a million entries.
     """
@@ -142,7 +141,7 @@ def later(spec: str, clients: int, entries: int) -> Row:
         try:
             while True:
                 up += Message(parties[0], SERVER, 1, send.phase, send.tensors).size
-                masked = {"masked": torch.zeros_like(send.tensors["masked"])} if "masked" in send.tensors else {}
+                masked = {name: torch.zeros_like(code) for name, code in send.tensors.items() if name == "masked"}
                 reply = server.send(dict.fromkeys(parties, masked) if masked else clear)
                 assert isinstance(reply, Send)
                 send = half.send(reply.tensors)

@@ -85,9 +85,8 @@ def hooks(schemes: tuple[str, ...], rank: int = 4, steps: int = 15) -> list[Comp
     with TemporaryDirectory() as folder:
         mp.spawn(_worker, (folder, schemes, rank, steps), nprocs=2)
         seconds = json.loads(Path(folder, "seconds.json").read_text())
-    theirs, plain = seconds.pop("theirs"), seconds.pop("plain")
-    names = {"PyTorch's all-reduce hook": plain} | {f"gradwire's hook, {spec}": seconds[spec] for spec in schemes}
-    return [Comparison(name, took, reference, theirs) for name, took in names.items()]
+    names = {"plain": "PyTorch's all-reduce hook"} | {spec: f"gradwire's hook, {spec}" for spec in schemes}
+    return [Comparison(name, seconds[key], reference, seconds["theirs"]) for key, name in names.items()]
 
 
 def _worker(index: int, folder: str, schemes: tuple[str, ...], rank: int, steps: int) -> None:
@@ -95,10 +94,8 @@ def _worker(index: int, folder: str, schemes: tuple[str, ...], rank: int, steps:
     dist.init_process_group("gloo", init_method=f"file://{folder}/processes", rank=index, world_size=2)
     gradient = resnet18_gradient(index)
     theirs = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=rank, start_powerSGD_iter=2)
-    registered: dict[str, Register] = {
-        "theirs": lambda _: (theirs, powerSGD_hook.powerSGD_hook),
-        "plain": lambda _: (None, default_hooks.allreduce_hook),
-    }
+    registered: dict[str, Register] = {"theirs": lambda _: (theirs, powerSGD_hook.powerSGD_hook)}
+    registered |= {"plain": lambda _: (None, default_hooks.allreduce_hook)}
     registered |= {spec: partial(ddp_hook, spec) for spec in schemes}
     steppers = {name: _stepper(gradient, register) for name, register in registered.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steppers}

@@ -1,8 +1,8 @@
 """The attack of breaching on the bench's images: python inversion_by_breaching.py FOLDER.
 
-FOLDER holds job.json and job.npz, which `gradwire.bench.breaching` wrote. Images are left in found.npz, and the
-milliseconds an iteration are printed. Only the models of gradwire are loaded, and only the attack of breaching: each
-package's own `__init__` would load all the rest, torchvision among it, which takes no part in what is timed.
+FOLDER holds job.json and job.npz, which `gradwire.bench.breaching` wrote; found.npz is written there.
+Only the models of gradwire are loaded, and only the attack of breaching: each package's own `__init__` would load all
+the rest, torchvision among it, which takes no part in what is timed.
 """
 
 import json
@@ -83,8 +83,8 @@ def main(folder: str) -> None:
             seconds.append(time.perf_counter() - started)
         found.append(reached.detach().cpu())
         times.append(1000 * (seconds[1] - seconds[0]) / settings["iterations"])
-    job.save(folder, "found", {"images": torch.stack(found)})
-    print(sorted(times)[len(times) // 2])
+    milliseconds = torch.tensor(sorted(times)[len(times) // 2], dtype=torch.float64)
+    job.save(folder, "found", {"images": torch.stack(found), "milliseconds": milliseconds})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 job.json    layers ([name, repr] each), lr
 data.npz    images (uint8, or float32 in [0, 1]), labels; plan: positions of examples, (rounds, clients, steps, B)
-start.npz   the parameters to start from; the scripts leave theirs in end.npz
+start.npz   the parameters to start from; the scripts leave theirs in end.npz, and seconds.json: those of each round
 """
 
 import ast
@@ -21,15 +21,7 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True)
 class Job:
-    """The work of all rounds.
-
-    Attributes:
-        layers: name and `repr` of each layer of the network.
-        lr: of the clients' SGD.
-        images: N×C×H×W in [0, 1], and `labels`.
-        plan: int64, (rounds, clients, steps, B).
-        start: the parameters.
-    """
+    """The work of all rounds, as the files hold it; images are float32, N×C×H×W in [0, 1]."""
 
     layers: list[tuple[str, str]]
     lr: float
@@ -58,7 +50,7 @@ def _layer(text: str) -> nn.Module:
 def write(folder: str, start: nn.Module, lr: float, images: Tensor, labels: Tensor, plan: Tensor) -> None:
     """Writes the job of training this network."""
     layers = [(name, repr(layer)) for name, layer in start.named_children()]
-    (Path(folder) / "job.json").write_text(json.dumps({"layers": layers, "lr": lr}))
+    Path(folder, "job.json").write_text(json.dumps({"layers": layers, "lr": lr}))
     save(folder, "data", {"images": images, "labels": labels, "plan": plan})
     save(folder, "start", start.state_dict())
 
@@ -66,7 +58,7 @@ def write(folder: str, start: nn.Module, lr: float, images: Tensor, labels: Tens
 @cache
 def read(folder: str) -> Job:
     """The job in a folder, once a process."""
-    described, data = json.loads((Path(folder) / "job.json").read_text()), load(folder, "data")
+    described, data = json.loads(Path(folder, "job.json").read_text()), load(folder, "data")
     layers = [(name, text) for name, text in described["layers"]]
     images = data["images"].float() / 255 if data["images"].dtype == torch.uint8 else data["images"]
     return Job(layers, described["lr"], images, data["labels"], data["plan"], load(folder, "start"))
@@ -85,17 +77,17 @@ def work(network: nn.Module, job: Job, steps: Tensor) -> float:
 
 
 def finish(folder: str, times: list[float], parameters: Mapping[str, Tensor]) -> None:
-    """Leaves the trained parameters, and prints the seconds of each round, from when the first began and each ended."""
+    """Leaves the trained parameters and the seconds of each round, from when the first began and each ended."""
     save(folder, "end", parameters)
-    print(json.dumps({"seconds": np.diff(times).tolist()}))
+    Path(folder, "seconds.json").write_text(json.dumps(np.diff(times).tolist()))
 
 
 def save(folder: str, name: str, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a file of tensors."""
+    """Writes NAME.npz."""
     np.savez(Path(folder) / f"{name}.npz", **{key: tensor.numpy() for key, tensor in tensors.items()})  # type: ignore[arg-type]
 
 
 def load(folder: str, name: str) -> dict[str, Tensor]:
-    """The tensors of a file."""
+    """The tensors of NAME.npz."""
     with np.load(Path(folder) / f"{name}.npz") as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}

@@ -59,10 +59,7 @@ def main(folder: str) -> None:
     users = FederatedDataset(dataset, lambda: next(seats, (0, 0)))
     network, clock = Network(task.network()), Clock()
     params = NNAlgorithmParams(
-        central_num_iterations=rounds,
-        evaluation_frequency=rounds + 1,
-        train_cohort_size=cohort,
-        val_cohort_size=0,
+        central_num_iterations=rounds, evaluation_frequency=rounds + 1, train_cohort_size=cohort, val_cohort_size=0
     )
     FederatedAveraging().run(
         algorithm_params=params,
