@@ -3,16 +3,16 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from gradwire.bench.secure import calculated, later, masking, played, row, schemes
-from gradwire.bench.stopwatch import Stopwatch
+from gradwire.bench.secure import calculated, later, masking, row, schemes, whole_round
+from gradwire.bench.timing import Stopwatch
 from gradwire.cli.bench_secure import secure
 from gradwire.errors import GradwireError
 from gradwire.report.benches.costs import cost_table
 from tests.schemes.rounds import Cluster, random_update
 
 
-def test_rounds_are_played_and_their_bytes_are_those_of_the_messages():
-    dense, sparse = played("sga", 3, 20_000), played("ssga", 3, 20_000)
+def test_rounds_are_run_and_their_bytes_are_those_of_the_messages():
+    dense, sparse = whole_round("sga", 3, 20_000), whole_round("ssga", 3, 20_000)
     assert dense["how"] == "measured"
     assert dense["bytes_up"] == pytest.approx(80_000, rel=0.05)
     assert sparse["bytes_up"] < 0.05 * dense["bytes_up"]
@@ -25,21 +25,21 @@ def test_sparse_masks_cost_in_proportion():
     assert sparse["seconds_client"] < 0.1 * dense["seconds_client"]
 
 
-def test_what_cannot_be_played_is_calculated_and_says_from_which_parts():
+def test_what_cannot_be_run_is_calculated_and_says_from_which_parts():
     found = calculated(1000, 1000)
     assert re.match(r"calculated: a client, \d+ × .* the server, 1,000 × .* shares together and", found["how"])
 
 
-def test_a_client_more_lengthens_calculated_messages_as_it_does_played_ones():
+def test_a_client_more_lengthens_calculated_messages_as_it_does_measured_ones():
     def sent(clients):
-        return played(f"sga:threshold={clients * 2 // 3 + 1},neighbours=few", clients, 10)["bytes_up"]
+        return whole_round(f"sga:threshold={clients * 2 // 3 + 1},neighbours=few", clients, 10)["bytes_up"]
 
     assert calculated(12, 10)["bytes_up"] - calculated(6, 10)["bytes_up"] == pytest.approx(sent(12) - sent(6), rel=0.05)
 
 
 def test_the_table_sets_sparse_against_dense():
     spent = {"later round, sga": (2.0, 10.0), "later round, ssga": (0.1, 1.0), "floor, ssga": (0.05, None)}
-    rows = [row(what, "gradwire", 10, 1000, 32, *pair, 0, "measured") for what, pair in spent.items()]
+    rows = [row(what, 10, 1000, *pair, 0) for what, pair in spent.items()]
     table = cost_table(rows)
     found = {line[0]: line[-3:-1] for line in table.rows}
     assert found == {"later round, sga": ("", ""), "later round, ssga": ("20×", "15×"), "floor, ssga": ("40×", "–")}
@@ -62,8 +62,8 @@ def test_bad_numbers_are_refused():
         CliRunner().invoke(secure, ["--entries", "many"], catch_exceptions=False)
 
 
-def test_a_later_round_needs_no_keys_and_costs_what_the_played_one_does():
-    """The one client stands for all: its messages are those of the second round that is played."""
+def test_a_later_round_needs_no_keys_and_costs_what_the_whole_one_does():
+    """The one client stands for all: its messages are those of the second round that is run."""
     updates = [random_update(i, {"w": (20_000,)}) for i in range(3)]
     for spec in ("sga", "ssga"):
         cluster = Cluster.of(spec, updates)
@@ -86,6 +86,6 @@ def test_the_command_writes_a_report_with_curves(tmp_path):
     assert (out / "costs.svg").stat().st_size > 10_000
 
 
-def test_sparse_rounds_are_played_only_where_each_client_can_choose_an_entry():
+def test_sparse_rounds_are_run_only_where_each_client_can_choose_an_entry():
     assert "ssga" in schemes(50, 10_000)
     assert "ssga" not in schemes(51, 10_000)

@@ -1,4 +1,4 @@
-"""The benchmark of federated rounds runs and tells what it says it tells; how fast this machine is, it is not asked."""
+"""The benchmark of federated rounds compares equal work; no test asks how fast this machine is."""
 
 import csv
 import sys
@@ -7,6 +7,7 @@ import pytest
 
 from gradwire.bench import federated
 from gradwire.bench.federated import FederatedSetting, paces
+from gradwire.bench.others import run
 from gradwire.cli import main
 from gradwire.errors import GradwireError
 
@@ -41,13 +42,20 @@ def test_the_command_prints_and_writes_its_table(monkeypatch, tmp_path, capsys):
             {},
             "1001 examples do not give 10 clients full batches",
         ),
-        (SMALL, 2, {"pfl": "/nowhere/python"}, "rounds by pfl cannot be measured with /nowhere/python: No such file"),
-        (SMALL, 2, {"pfl": sys.executable}, "rounds by pfl cannot be measured with .*: ModuleNotFoundError"),
+        (SMALL, 2, {"pfl": "/nowhere/python"}, "--pfl /nowhere/python cannot be run: .*No such file"),
+        (SMALL, 2, {"pfl": sys.executable}, "--pfl .* fails: ModuleNotFoundError"),
     ],
 )
 def test_what_cannot_be_is_refused(setting, rounds, others, message):
     with pytest.raises(GradwireError, match=message):
         list(paces(setting, rounds, others))
+
+
+def test_another_python_is_not_led_to_this_ones_packages(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/this/ones")
+    monkeypatch.setenv("PYTHONSTARTUP", "/this/ones.py")
+    names = "[value for name, value in os.environ.items() if name.startswith('PYTHON')]"
+    assert "/this/ones" not in run("--pfl", sys.executable, "-c", f"import os; print({names})")
 
 
 def test_an_unknown_setting_is_refused_before_anything_is_measured(capsys):

@@ -1,4 +1,4 @@
-"""The benchmark of shadow models runs every way and tells what it says it tells."""
+"""The benchmark of shadow models runs every method beside the ordinary loop."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from gradwire.cli import main
 from gradwire.errors import GradwireError
 
 
-def test_every_way_is_measured_beside_the_ordinary_loop():
+def test_every_method_is_measured_beside_the_ordinary_loop():
     found = list(epochs("mlp", pool("digits", 64), ("none",), clients=2, batch_size=16, together=(3,), repeats=1))
     assert [each.networks for each in found] == [1, 1, 3, 1]
     assert "DataLoader" in found[0].way

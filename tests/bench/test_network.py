@@ -1,4 +1,4 @@
-"""What a step is made of, and real links: how fast this machine is, is not their business."""
+"""What a step is made of, and real links; no test asks how fast this machine is."""
 
 import csv
 import json
@@ -9,9 +9,8 @@ import torch
 
 from gradwire.bench import link as links
 from gradwire.bench.link import LinkRefused, burst, link
-from gradwire.bench.network import measure, traffic
-from gradwire.bench.network_run import NetworkSettings, run_network
-from gradwire.bench.shaped import Job, shaped
+from gradwire.bench.network import NetworkSettings, measure, run_network, traffic
+from gradwire.bench.shaped import shaped
 from gradwire.cli import main
 from gradwire.errors import GradwireError
 from gradwire.wire import SERVER, Message, Send, client
@@ -106,7 +105,7 @@ def allowed():
 def test_a_real_link_lets_no_more_through_than_it_should(allowed):
     """No step can be over before its bytes have passed, but for those that the shaper lets through at once."""
     rate = 2e7
-    plain, sparse = shaped(Job(("none", "topk:ratio=0.01"), model="resnet20", batch=2, steps=1), (rate,))
+    plain, sparse = shaped(NetworkSettings(("none", "topk:ratio=0.01"), model="resnet20", batch=2, steps=1), (rate,))
     assert plain.bytes > 4 * 269_722
     assert sparse.bytes < plain.bytes / 10
     assert plain.seconds > 8 * (4 * 269_722 - burst(rate)) / rate
@@ -117,4 +116,4 @@ def test_a_real_link_lets_no_more_through_than_it_should(allowed):
 @pytest.mark.slow
 def test_a_worker_that_fails_on_a_link_is_named(allowed):
     with pytest.raises(GradwireError, match=r"a worker on the shaped link failed: .*unknown scheme 'gzip'"):
-        shaped(Job(("gzip",), model="convnet", batch=2), (1e9,))
+        shaped(NetworkSettings(("gzip",), model="convnet", batch=2), (1e9,))

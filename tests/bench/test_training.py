@@ -1,22 +1,21 @@
-"""The benchmark of training runs and tells what it says it tells; how fast this machine is, is not its business."""
+"""The benchmark of training compares what it says it compares; no test asks how fast this machine is."""
 
 import csv
 
 import pytest
 
 from gradwire.bench import training
-from gradwire.bench.training import Figure, hooks, selection
+from gradwire.bench.training import Comparison, hooks, selection
 from gradwire.cli import bench_training, main
 from tests.schemes.rounds import random_update
 
 
 def small(seed: int = 0):
-
     return random_update(seed, {"w": (300, 400), "b": (300,)})
 
 
 def test_a_ratio_is_of_what_stands_beside_it():
-    assert Figure("a", 3.0, "b", 2.0).ratio == 1.5
+    assert Comparison("a", 3.0, "b", 2.0).ratio == 1.5
 
 
 def test_selection_is_measured_beside_pytorchs(monkeypatch):
@@ -36,7 +35,7 @@ def test_hooks_are_measured_in_two_processes():
 
 
 def test_the_command_shows_and_writes_its_figures(monkeypatch, tmp_path, capsys):
-    figures = [Figure("ours", 0.001, "theirs", 0.002)]
+    figures = [Comparison("ours", 0.001, "theirs", 0.002)]
     monkeypatch.setattr(bench_training, "selection", lambda: figures)
     monkeypatch.setattr(bench_training, "hooks", lambda schemes, steps: figures)
     monkeypatch.setattr(bench_training, "message_speeds", lambda: (1.5, 9.0))

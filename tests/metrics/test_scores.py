@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -29,3 +32,15 @@ def test_the_truth_may_come_as_the_plain_batch_that_the_victim_held() -> None:
 def test_a_truth_of_another_size_is_refused() -> None:
     with pytest.raises(GradwireError, match="1×3×1×8×8 and truth 2×1×8×8"):
         metrics.score(images(1, 3, 1, 8, 8), images(2, 1, 8, 8))
+
+
+def test_the_metrics_are_imported_without_what_only_some_of_them_need() -> None:
+    """The package's own `__init__` imports more than the metrics, so an empty one stands in its place."""
+    code = (
+        "import importlib.util, sys, types; package = types.ModuleType('gradwire');"
+        "package.__path__ = importlib.util.find_spec('gradwire').submodule_search_locations;"
+        "sys.modules['gradwire'] = package; import gradwire.metrics; print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "gradwire.metrics.scores" in loaded
+    assert not {"scipy", "torchmetrics", "PIL", "datasets"} & set(loaded)

@@ -1,18 +1,16 @@
 """Rounds of federated averaging a second: gradwire, a plain loop over clients, Flower's simulation engine, and pfl.
 
-All start from one network and take the same examples in the same steps. That they did equal work is seen by the loss
-that their network ends with.
+All start from one network and take the same examples in the same steps. The loss that each network ends with shows that
+they did equal work.
 """
 
 import copy
 import json
-import os
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,15 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from gradwire import data, models
-from gradwire.bench import rounds as scripts
-from gradwire.bench.memory import peak
-from gradwire.bench.rounds import job
+from gradwire.bench.others import SCRIPTS, job, run
+from gradwire.bench.timing import growth
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, evaluate, train
 from gradwire.training.batches import descents, sampled
-
-COLUMNS = ("setting", "by", "rounds_per_second", "times_loop", "megabytes_a_client", "test_loss", "how")
 
 MEASURED = 2
 """Rounds over which memory is measured; they are not timed."""
@@ -37,11 +32,9 @@ MEASURED = 2
 
 @dataclass(frozen=True)
 class FederatedSetting:
-    """What is trained.
+    """What is trained: fields as of `TrainSettings`, one local epoch, no momentum.
 
-    Attributes:
-        examples: training examples; where the data set has fewer, they are taken again from the beginning.
-        clients, sample, batch_size: as in `TrainSettings`; one local epoch, no momentum.
+    Training examples are taken again from the beginning where the data set has fewer than `examples`.
     """
 
     data: str
@@ -54,7 +47,7 @@ class FederatedSetting:
 
     @property
     def name(self) -> str:
-        """As tables call it."""
+        """The setting in words."""
         return f"{self.model} on {self.data}, {self.sample} of {self.clients} clients, batch {self.batch_size}"
 
 
@@ -67,12 +60,11 @@ SETTINGS: Mapping[str, FederatedSetting] = {
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast one implementation went.
+    """How fast one implementation, `by`, went, from its median round but the first.
 
     Attributes:
-        by: whose it is; `rounds_per_second`, from the median round but the first.
         times_loop: the plain loop's seconds a round ÷ these.
-        megabytes_a_client: by which memory grew at most in a round, for each of its clients; None where not measured.
+        megabytes_a_client: by which memory grew at most in a round, ÷ its clients; None where not measured.
         test_loss: of the network at the end, on 2,000 test images.
         how: what the implementation says of itself.
     """
@@ -90,17 +82,23 @@ class Pace:
         return asdict(self)
 
 
+COLUMNS = tuple(field.name for field in fields(Pace))
+
+
 def paces(setting: FederatedSetting, rounds: int, others: Mapping[str, str]) -> Iterator[Pace]:
-    """The plain loop's, gradwire's, and those of other packages.
+    """The plain loop's, gradwire's, and those of other packages, over so many rounds each.
 
     Args:
-        rounds: of each, the first of which is not counted.
         others: "flower", "pfl" → a Python that has it.
+
+    Raises:
+        GradwireError: fewer than 2 rounds, clients without full batches, or another Python that fails.
     """
     if rounds < 2:
         raise GradwireError(f"rounds is {rounds}; it must be at least 2, for the first is not counted")
     whole, held_out = data.load(setting.data, "train"), data.load(setting.data, "test", limit=2_000)
-    dataset = _of_size(whole, setting.examples)
+    where = torch.arange(setting.examples) % len(whole)
+    dataset = replace(whole, images=whole.images[where], labels=whole.labels[where])
     settings = TrainSettings(
         clients=setting.clients,
         sample=setting.sample,
@@ -111,29 +109,24 @@ def paces(setting: FederatedSetting, rounds: int, others: Mapping[str, str]) -> 
         momentum=0.0,
     )
     start = models.build(setting.model, dataset.shape, dataset.num_classes, seed=0)
-    steps = _steps(settings, dataset) % len(whole)
+    loop: list[float] = []
+
+    def pace(by: str, seconds: Sequence[float], network: nn.Module, megabytes: float | None, how: str = "") -> Pace:
+        loop.append(each := statistics.median(seconds[1:]))
+        memory = None if megabytes is None else megabytes / setting.sample
+        return Pace(setting.name, by, 1 / each, loop[0] / each, memory, evaluate(network, held_out)[0], how)
+
     with tempfile.TemporaryDirectory() as folder:
-        _write(folder, start, setting.lr, whole, steps)
+        job.write(folder, start, setting.lr, whole.images, whole.labels, _steps(settings, dataset) % len(whole))
         task = job.read(folder)
-        seconds, network = _looped(task)
-        loop, memory = statistics.median(seconds[1:]), _grown(lambda: _looped(replace(task, plan=task.plan[:MEASURED])))
-        yield Pace(setting.name, "plain loop", 1 / loop, 1.0, memory / setting.sample, evaluate(network, held_out)[0])
+        few = replace(task, plan=task.plan[:MEASURED])
+        yield pace("plain loop", *_looped(task), growth(lambda: _looped(few)))
         for name, how in (("gradwire", settings), ("gradwire, bf16", replace(settings, precision="bf16"))):
             seconds, network, notes = _ours(how, start, dataset)
-            ours, short = statistics.median(seconds[1:]), replace(how, rounds=MEASURED)
-            memory = _grown(partial(_ours, short, start, dataset)) / setting.sample
-            yield Pace(setting.name, name, 1 / ours, loop / ours, memory, evaluate(network, held_out)[0], notes)
+            memory = growth(partial(_ours, replace(how, rounds=MEASURED), start, dataset))
+            yield pace(name, seconds, network, memory, notes)
         for name, python in others.items():
-            seconds, network = _theirs(name, python, folder, start)
-            each = statistics.median(seconds[1:])
-            yield Pace(setting.name, name, 1 / each, loop / each, None, evaluate(network, held_out)[0])
-
-
-def _grown(work: Callable[[], object]) -> float:
-    """By how many megabytes memory grows while this is done."""
-    with peak() as grown:
-        work()
-    return grown.megabytes
+            yield pace(name, *_theirs(name, python, folder, task), None)
 
 
 def _ours(settings: TrainSettings, start: nn.Module, dataset: Dataset) -> tuple[list[float], nn.Module, str]:
@@ -145,9 +138,8 @@ def _ours(settings: TrainSettings, start: nn.Module, dataset: Dataset) -> tuple[
 
 def _looped(task: job.Job) -> tuple[list[float], nn.Module]:
     """One client after another: copy the network, train it, add it to the mean."""
-    network, seconds = task.network(), []
+    network, ends = task.network(), [time.perf_counter()]
     for clients in task.plan:
-        started = time.perf_counter()
         mean = {name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items()}
         for steps in clients:
             own = copy.deepcopy(network)
@@ -155,72 +147,27 @@ def _looped(task: job.Job) -> tuple[list[float], nn.Module]:
             for name, tensor in own.state_dict().items():
                 mean[name] += tensor / len(clients)
         network.load_state_dict(mean)
-        seconds.append(time.perf_counter() - started)
-    return seconds, network
+        ends.append(time.perf_counter())
+    return np.diff(ends).tolist(), network
 
 
-def _theirs(name: str, python: str, folder: str, start: nn.Module) -> tuple[list[float], nn.Module]:
-    """The rounds of another package, in a Python that has it.
-
-    Raises:
-        GradwireError: the interpreter fails, or lacks the package.
-    """
-    script = Path(scripts.__file__).with_name(f"by_{name}.py")
-    environment = {**_environment(), "PYTHONPATH": str(script.parent)}
-    command = [python, str(script), folder]
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    except OSError as error:
-        raise GradwireError(f"rounds by {name} cannot be measured with {python}: {error.strerror}") from None
-    if ran.returncode:
-        last = (ran.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise GradwireError(f"rounds by {name} cannot be measured with {python}: {last}")
-    found = next(line for line in reversed(ran.stdout.splitlines()) if line.startswith('{"seconds"'))
-    network = copy.deepcopy(start)
-    with np.load(Path(folder) / "end.npz") as end:
-        network.load_state_dict({key: torch.from_numpy(end[key]) for key in end.files})
-    return json.loads(found)["seconds"], network
-
-
-def _environment() -> dict[str, str]:
-    """This process's, without what would lead another interpreter to this one's packages."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-
-
-def _of_size(dataset: Dataset, examples: int) -> Dataset:
-    """So many examples, from the beginning again where there are fewer."""
-    where = torch.arange(examples) % len(dataset)
-    return Dataset(dataset.name, dataset.split, dataset.images[where], dataset.labels[where], dataset.classes)
+def _theirs(name: str, python: str, folder: str, task: job.Job) -> tuple[list[float], nn.Module]:
+    """The rounds of another package, in a Python that has it."""
+    run(f"--{name}", python, str(SCRIPTS / f"rounds_by_{name}.py"), folder)
+    seconds = json.loads(Path(folder, "seconds.json").read_text())
+    return seconds, replace(task, start=job.load(folder, "end")).network()
 
 
 def _steps(settings: TrainSettings, dataset: Dataset) -> Tensor:
-    """Positions of the examples of every step, (rounds, clients of a round, steps, B).
-
-    Raises:
-        GradwireError: clients whose data do not divide into full batches: others' rounds could not be the same.
-    """
+    """Positions of the examples of every step, (rounds, clients of a round, steps, B), in full batches only."""
     shards = partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
     if len({len(shard) for shard in shards}) > 1 or len(shards[0]) % settings.batch_size:
         raise GradwireError(f"{len(dataset)} examples do not give {settings.clients} clients full batches each")
-    return torch.stack([_round(settings, shards, round) for round in range(settings.rounds)])
 
+    def of(client: int, round: int) -> Tensor:
+        return shards[client][
+            torch.stack(list(descents(settings, f"client:{client}", len(shards[client]), round).plan))
+        ]
 
-def _round(settings: TrainSettings, shards: Sequence[Tensor], round: int) -> Tensor:
-    members = sampled(settings, round)
-    return torch.stack(
-        [shards[i][torch.stack(list(descents(settings, f"client:{i}", len(shards[i]), round).plan))] for i in members]
-    )
-
-
-def _write(folder: str, start: nn.Module, lr: float, dataset: Dataset, steps: Tensor) -> None:
-    """The job as the scripts read it."""
-    layers = [(name, repr(layer)) for name, layer in start.named_children()]
-    (Path(folder) / "job.json").write_text(json.dumps({"layers": layers, "lr": lr}))
-    np.savez(
-        Path(folder) / "data.npz",
-        images=dataset.images.numpy(),
-        labels=dataset.labels.numpy(),
-        plan=steps.numpy(),
-    )
-    parameters = {name: tensor.numpy() for name, tensor in start.state_dict().items()}
-    np.savez(Path(folder) / "start.npz", **parameters)
+    rounds = range(settings.rounds)
+    return torch.stack([torch.stack([of(client, round) for client in sampled(settings, round)]) for round in rounds])

@@ -17,17 +17,13 @@ class LinkRefused(GradwireError):
 
 @dataclass(frozen=True)
 class Link:
-    """A link between two namespaces.
-
-    Attributes:
-        ends: the namespaces' names; `addresses`, of the devices in them.
-    """
+    """A link between two namespaces, `ends`, whose devices have the `addresses`."""
 
     ends: tuple[str, str]
     addresses: tuple[str, str] = ("10.213.0.1", "10.213.0.2")
 
     def limit(self, rate: float) -> None:
-        """Let `rate` bits a second pass each way.
+        """Lets `rate` bits a second pass each way.
 
         Raises:
             LinkRefused: by the kernel.
@@ -37,19 +33,14 @@ class Link:
             _run("tc", "-n", end, "qdisc", "replace", "dev", DEVICE, "root", *shape)
 
     def start(self, end: int, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        """Run a command at one end, with these variables beside those of this process."""
-        return subprocess.Popen(
-            ["ip", "netns", "exec", self.ends[end], *command],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        """Runs a command at one end, with these variables beside those of this process."""
+        inside, both = ["ip", "netns", "exec", self.ends[end], *command], {**os.environ, **environment}
+        return subprocess.Popen(inside, env=both, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @contextmanager
 def link() -> Iterator[Link]:
-    """A link, as fast as the machine can until it is limited; gone at the end.
+    """A link that is as fast as the machine can be until it is limited, and is gone at the end.
 
     Raises:
         LinkRefused: no privilege, no such thing in the kernel, or no `ip` or `tc`.

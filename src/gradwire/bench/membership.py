@@ -24,13 +24,11 @@ EXACT = Speed()
 
 @dataclass(frozen=True)
 class Epoch:
-    """One way of training.
+    """An epoch of one of `networks` that were trained together by one method, `way`: medians over repeats.
 
     Attributes:
-        way: what it is called.
-        networks: that were trained in the measured time.
-        seconds: an epoch of one network: the measured time ÷ networks, the median over repeats.
-        processor: seconds of the CPU in that time, all threads together, on which other work leaves less of a mark.
+        seconds: the measured time ÷ networks.
+        processor: seconds of the CPU in that time, all threads together, which other work changes less.
         ratio: the ordinary loop's `processor` ÷ this one on a CPU; of `seconds` elsewhere.
     """
 
@@ -52,28 +50,27 @@ def epochs(
     device: str = "cpu",
     repeats: int = 3,
 ) -> Iterator[Epoch]:
-    """Whole epochs over a data set, each way in turn; nothing is extrapolated.
+    """Whole epochs over a data set, by each method in turn; nothing is extrapolated.
 
-    The first is the loop that anybody would write: `DataLoader`, `torch.optim.SGD`. Then plain steps: one network, and
-    several as one batch. Last, `clients` clients with an equal part of each batch, through every scheme's two halves.
+    The first method is the ordinary loop with `DataLoader` and `torch.optim.SGD`. Then come plain steps of one network,
+    and of several as one batch; last, `clients` clients with an equal part of each batch, with every scheme.
 
     Raises:
         GradwireError: fewer images than a batch, or a batch that clients cannot share equally.
     """
     if batch_size % clients or len(dataset) < batch_size:
-        raise GradwireError(
-            f"batch_size is {batch_size}; {clients} clients must share it, {len(dataset)} images fill it"
-        )
+        needs = f"{clients} clients must share it, {len(dataset)} images fill it"
+        raise GradwireError(f"batch_size is {batch_size}; {needs}")
     settings = TrainSettings(clients=1, batch_size=batch_size, rounds=len(dataset) // batch_size, device=device)
 
     def network(seed: int) -> nn.Module:
         return models.build(model, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, seed)
 
     def plain(count: int) -> None:
-        runs = [replace(settings, seed=seed) for seed in range(count)]
-        shards = [partition.split("iid", dataset.labels, 1, run.seed) for run in runs]
-        schedules = [schedule(s, run.rounds, batch_size, run.seed) for s, run in zip(shards, runs, strict=True)]
-        fit([begin(run, network(run.seed)) for run in runs], settings, *resident(dataset, device), schedules, speed)
+        shards = [partition.split("iid", dataset.labels, 1, seed) for seed in range(count)]
+        schedules = [schedule(shard, settings.rounds, batch_size, seed) for seed, shard in enumerate(shards)]
+        runs = [begin(replace(settings, seed=seed), network(seed)) for seed in range(count)]
+        fit(runs, settings, *resident(dataset, device), schedules, speed)
 
     def wired(scheme: str) -> None:
         run = replace(settings, scheme=scheme, clients=clients, batch_size=batch_size // clients)
@@ -81,11 +78,11 @@ def epochs(
 
     first: list[float] = []
 
-    def measured(way: str, networks: int, function: Callable[[], None], times: int = repeats) -> Epoch:
+    def measured(method: str, networks: int, function: Callable[[], None], times: int = repeats) -> Epoch:
         wall, processor = (value / networks for value in _seconds(function, device, times))
         decisive = processor if device == "cpu" else wall
         first.append(decisive)
-        return Epoch(way, networks, wall, processor, first[0] / decisive)
+        return Epoch(method, networks, wall, processor, first[0] / decisive)
 
     yield measured("DataLoader and SGD", 1, lambda: _ordinary(network(0).to(device), dataset, settings))
     for count in (1, *together):
@@ -107,8 +104,8 @@ def pool(name: str, images: int) -> Dataset:
 
 
 def _ordinary(model: nn.Module, dataset: Dataset, settings: TrainSettings) -> None:
-    images, labels = dataset.batch(range(len(dataset)))
-    loader = DataLoader(TensorDataset(images, labels), settings.batch_size, shuffle=True, drop_last=True)
+    whole = TensorDataset(*dataset.batch(range(len(dataset))))
+    loader = DataLoader(whole, settings.batch_size, shuffle=True, drop_last=True)
     optimizer = torch.optim.SGD(model.parameters(), settings.lr, settings.momentum)
     model.train()
     for x, y in loader:
@@ -121,10 +118,10 @@ def _seconds(function: Callable[[], None], device: str, repeats: int) -> tuple[f
     """The medians, over some calls, of wall time until the device is done, and of processor time."""
     walls, processors = [], []
     for _ in range(repeats):
-        started = time.perf_counter(), time.process_time()
+        wall, processor = time.perf_counter(), time.process_time()
         function()
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)
-        walls.append(time.perf_counter() - started[0])
-        processors.append(time.process_time() - started[1])
+        walls.append(time.perf_counter() - wall)
+        processors.append(time.process_time() - processor)
     return median(walls), median(processors)

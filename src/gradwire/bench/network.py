@@ -1,97 +1,123 @@
 """What each scheme's step is made of, for the model of `metrics.links`: compute, coding, and bytes on a worker's link.
 
-Workers are those of `wire.collective`: what is a mean is all-reduced around a ring, in which each of n workers sends
+Workers are those of `wire.collective`. A mean is all-reduced around a ring, in which each of n workers sends
 2(n − 1)/n times its message; everything else is gathered around it, and each sends n − 1 messages' bytes.
 """
 
-import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 
 from gradwire import models
-from gradwire.bench.stopwatch import Stopwatch
-from gradwire.bench.timing import median_seconds
+from gradwire.bench.link import LinkRefused
+from gradwire.bench.shaped import CLASSES, SHAPE, WORKERS, NetworkSettings, examples, shaped, threads
+from gradwire.bench.timing import Stopwatch, median_seconds
 from gradwire.metrics.links import Step
+from gradwire.progress import Progress, silent
+from gradwire.report import NETWORK_COLUMNS
+from gradwire.report.rows import BASELINE
+from gradwire.runs import Row, RunFolder
 from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, initial_states, parse
 from gradwire.schemes.aggregate import mean
 from gradwire.training import gradient
-from gradwire.wire import EVERYONE, SERVER, ClientHalf, Collective, Message, Send, ServerHalf, check_carrier, client
+from gradwire.wire import EVERYONE, SERVER, ClientHalf, Message, Send, ServerHalf, client
 
-SHAPE = (3, 32, 32)
-CLASSES = 10
-BASELINE = "none"
-RATES = {"100 Mbps": 1e8, "1 Gbps": 1e9, "10 Gbps": 1e10}
+RATES = (1e8, 1e9, 1e10)
 """Bits a second."""
+LINKS = (
+    f"Real links: {WORKERS} workers of DDP in two network namespaces of one machine, joined by a veth pair that tc "
+    "limits (tbf). There, none is DDP without a hook, which sends while it still computes. Medians of "
+    "{steps} steps; bytes in results.csv are those that the device sent, all headers included."
+)
+
+
+def run_network(settings: NetworkSettings, out: str | Path | None = None, progress: Progress = silent) -> Path:
+    """Measures everything, and returns the folder that it wrote: results.csv, config.json."""
+    schemes = (BASELINE, *(spec for spec in settings.schemes if spec != BASELINE))
+    steps = measure(schemes, settings.model, settings.batch, settings.workers)
+    run = RunFolder.create(out, "bench-network", NETWORK_COLUMNS)
+    for step in steps:
+        run.append(_row(settings, step, rate, step.seconds(rate, settings.latency)) for rate in RATES)
+    note = "No real links were measured: --no-real."
+    if settings.real:
+        try:
+            run.append(_real(settings, steps, progress))
+            note = LINKS.format(steps=settings.steps)
+        except LinkRefused as error:
+            note = f"No real links were measured: {error}."
+    run.configure("bench network", asdict(settings), [note])
+    return run.path
+
+
+def _real(settings: NetworkSettings, steps: Sequence[Step], progress: Progress) -> list[Row]:
+    made_of = {step.scheme: step for step in steps}
+    found = shaped(replace(settings, schemes=tuple(made_of)), RATES, progress)
+    return [_row(settings, made_of[m.scheme], m.rate, m.seconds, m.bytes) for m in found]
+
+
+def _row(settings: NetworkSettings, step: Step, rate: float, seconds: float, sent: float | None = None) -> Row:
+    """A step's time at a rate: modelled, or measured with `sent` bytes."""
+    row = {"data": "random", "model": settings.model, "seed": 0, "device": "cpu", **asdict(step), "rate": rate}
+    row |= {"batch": settings.batch, "seconds": seconds, "latency": settings.latency}
+    if sent is None:
+        return row | {"source": "modelled", "workers": settings.workers}
+    return row | {"source": "measured", "workers": WORKERS, "bytes": sent}
 
 
 def measure(
     schemes: tuple[str, ...], model: str = "resnet18", batch: int = 32, workers: int = 2, repeats: int = 3
 ) -> list[Step]:
-    """What a worker's step of each scheme is made of, of a network on images of CIFAR-10's shape.
+    """What a worker's step of each scheme is made of, for a network on images of CIFAR-10's shape.
 
-    Each worker has its part of this machine's cores. Medians; the first step of a scheme, which has no memory yet, is
-    not counted.
+    Each worker has its part of this machine's cores. Figures are medians without a scheme's first step, when it has no
+    memory yet.
     """
     chosen = [parse(spec) for spec in schemes]
     for scheme in chosen:
-        check_carrier(scheme.spec, scheme.needs, "a collective", Collective.offers)
-    network = models.build(model, SHAPE, CLASSES, seed=0)
+        check_collective(scheme)
+    network, source = models.build(model, SHAPE, CLASSES, seed=0), torch.Generator().manual_seed(0)
     with threads(workers):
-        source = torch.Generator().manual_seed(0)
-        batches = [
-            (torch.rand(batch, *SHAPE, generator=source), torch.randint(CLASSES, (batch,), generator=source))
-            for _ in range(workers)
-        ]
+        batches = [examples(batch, source) for _ in range(workers)]
         compute = median_seconds(lambda: gradient(network, *batches[0]), repeats)
         updates: dict[str, Update] = {client(i): gradient(network, *each)[1] for i, each in enumerate(batches)}
         return [_step(scheme, updates, compute, repeats) for scheme in chosen]
-
-
-@contextmanager
-def threads(workers: int) -> Iterator[None]:
-    """PyTorch with one worker's part of the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def traffic(sends: Sequence[Send], workers: int) -> tuple[float, int]:
     """Bytes on a worker's link each way, and messages one after another, of what it sends in a step."""
     count, messages = 0.0, 0
     for send in sends:
-        size = Message(client(0), SERVER, 0, send.phase, send.tensors).size
-        count += (2 * (workers - 1) / workers if send.mean else workers - 1) * size
+        count += (2 * (workers - 1) / workers if send.mean else workers - 1) * _message(send).size
         messages += (2 if send.mean else 1) * (workers - 1)
     return count, messages
+
+
+def _message(send: Send) -> Message:
+    return Message(client(0), SERVER, 0, send.phase, send.tensors)
 
 
 def _step(scheme: Scheme, updates: Mapping[str, Update], compute: float, repeats: int) -> Step:
     parties = tuple(updates)
     first, layout = parties[0], Layout.of(updates[parties[0]])
-    private, public = initial_states(scheme, layout, parties, 0), scheme.public_state(layout)
-    seconds = []
+    private, public, seconds = initial_states(scheme, layout, parties, 0), scheme.public_state(layout), []
     for index in range(1 + repeats):
-        round = Round(index, parties, 0, layout)
-        watch = Stopwatch()
+        round, watch = Round(index, parties, 0, layout), Stopwatch()
         halves = {p: watch.around(p, scheme.client(updates[p], private[p], public, round)) for p in parties}
-        outcomes, sends = _play(halves, watch.around(SERVER, scheme.server(public, round)))
+        outcomes, sends = _run_round(halves, watch.around(SERVER, scheme.server(public, round)))
         seconds.append(watch.seconds[first] + watch.seconds[SERVER] + _serialising(sends, len(parties)))
         private = {p: dict(outcome.private) for p, outcome in outcomes.items()}
         public = outcomes[first].public
     return Step(scheme.spec, compute, statistics.median(seconds[1:]), *traffic(sends, len(parties)))
 
 
-def _play(
+def _run_round(
     halves: Mapping[str, ClientHalf[Outcome]], server: ServerHalf[Outcome]
 ) -> tuple[dict[str, Outcome], list[Send]]:
-    """A round as `Collective` plays it, where sums are not the server's work; and what the first client sent."""
+    """A round as `Collective` runs it, where sums are not the server's work; and what the first client sent."""
     next(server)
     sends, noted = {party: next(half) for party, half in halves.items()}, []
     outcomes: dict[str, Outcome] = {}
@@ -99,7 +125,7 @@ def _play(
         noted.append(next(iter(sends.values())))
         uploads = {party: send.tensors for party, send in sends.items()}
         reply = server.send({EVERYONE: mean(uploads)} if noted[-1].mean else uploads)
-        assert isinstance(reply, Send)  # such are the schemes that collectives carry
+        assert isinstance(reply, Send)  # `check_collective` lets no other scheme through
         for party, half in halves.items():
             try:
                 sends[party] = half.send(reply.tensors)
@@ -111,9 +137,7 @@ def _play(
 def _serialising(sends: Sequence[Send], workers: int) -> float:
     """Seconds for a worker's own messages into bytes and everybody's out of them, where they are gathered."""
     started = time.perf_counter()
-    for send in sends:
-        if not send.mean:
-            data = Message(client(0), SERVER, 0, send.phase, send.tensors).encode()
-            for _ in range(workers):
-                Message.decode(data)
+    for data in (_message(send).encode() for send in sends if not send.mean):
+        for _ in range(workers):
+            Message.decode(data)
     return time.perf_counter() - started

@@ -1,25 +1,25 @@
-"""What secure sums cost: masks, whole rounds, sparse beside dense, curves; beside Flower's SecAgg+ where it is.
+"""What secure sums cost: masks, whole rounds, sparse beside dense; beside Flower's SecAgg+ where it is installed.
 
-Every row says how it came about: "measured", or "calculated" from measured parts. Seconds are medians of those spent by
-a party itself, without the wire; bytes are lengths of messages.
+Every row says whether it was measured, or calculated from measured parts. Seconds are medians of those that a party
+itself spends, without the wire; bytes are lengths of messages.
 """
 
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from gradwire.bench.stopwatch import Stopwatch
-from gradwire.bench.timing import median_seconds
-from gradwire.errors import GradwireError
+from gradwire.bench import others
+from gradwire.bench.timing import Stopwatch, median_seconds
 from gradwire.report import COST_COLUMNS
-from gradwire.schemes import Layout, Round, exchange_keys, parse
+from gradwire.runs import Row, RunFolder
+from gradwire.schemes import Layout, Round, Scheme, Update, exchange_keys, parse
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
 from gradwire.secure import keys, shares
@@ -31,54 +31,52 @@ from gradwire.secure.ring import BITS, Ring
 from gradwire.wire import SERVER, InProcess, Message, Send, Tensors, Transcript, client, indices
 from gradwire.wire.transport import drive
 
-Row = dict[str, object]
 MILLION = 1_000_000
 COMPLETE = 100
-"""Clients up to which a round with a complete graph of shares is played: its cost goes with their square."""
+"""Clients up to which a round with a complete graph of shares is run: its cost goes with their square."""
 MANY = (10, 30, 100, 300)
 """Clients among which SSGA is compared with SGA."""
 REPEATS = 3
-"""Of rounds; shorter works are repeated more often."""
+"""Of rounds; shorter work is repeated more often."""
 
 
-def benchmark(
-    clients: Sequence[int] = (10, 30, 100),
-    entries: Sequence[int] = (10_000, 100_000, 1_000_000),
-    flower: str | None = None,
-    whole: int = 100,
-) -> Iterator[Row]:
-    """All of it, row by row.
+def run_secure(
+    clients: Sequence[int], entries: Sequence[int], flower: str | None, whole: int, out: str | Path | None = None
+) -> Path:
+    """Measures everything, and returns the folder that it wrote: results.csv, config.json.
 
     Args:
-        clients: for the curve against clients, at the smallest of `entries`.
-        entries: for the curve against N, at the smallest of `clients`.
+        clients, entries: of two curves, each at the smallest of the other.
         flower: a Python that has flwr; by default this one, if it has.
         whole: clients of the round that is compared with Flower's, at a million entries.
     """
-    yield from masks()
+    run = RunFolder.create(out, "bench-secure", COST_COLUMNS)
+    settings = {"clients": list(clients), "entries": list(entries), "flower": bool(flower), "whole": whole}
+    run.configure("bench secure", settings)
+    for measured in _rows(clients, entries, flower, whole):
+        run.append([measured])
+    return run.path
+
+
+def _rows(clients: Sequence[int], entries: Sequence[int], flower: str | None, whole: int) -> Iterator[Row]:
     few, small = min(clients), min(entries)
+    yield from masks()
     for n in sorted({small, *entries}):
-        for scheme in schemes(few, n):
-            yield played(scheme, few, n)
+        yield from (whole_round(scheme, few, n) for scheme in schemes(few, n))
     for n in sorted(set(clients) - {few}):
-        for scheme in schemes(n, small):
-            yield played(scheme, n, small)
-    yield calculated(MILLION, small)
-    yield calculated(MILLION, MILLION)
+        yield from (whole_round(scheme, n, small) for scheme in schemes(n, small))
+    yield from (calculated(MILLION, size) for size in (small, MILLION))
     for size in (MILLION, 10 * MILLION):
         for n in MANY:
-            yield floor(n, size)
-            yield from masking(n, size)
-            yield later("sga", n, size)
-            yield later("ssga", n, size)
-    yield played(f"sga:threshold={whole * 2 // 3 + 1}", whole, MILLION)
-    yield played(f"sga:threshold={whole * 2 // 3 + 1},neighbours=few", whole, MILLION)
+            yield from (floor(n, size), *masking(n, size), later("sga", n, size), later("ssga", n, size))
+    threshold = f"sga:threshold={whole * 2 // 3 + 1}"
+    yield from (whole_round(spec, whole, MILLION) for spec in (threshold, f"{threshold},neighbours=few"))
     if python := flower or (sys.executable if find_spec("flwr") else None):
-        yield from beside(python, whole)
+        yield from secagg(python, whole)
 
 
 def schemes(clients: int, entries: int) -> list[str]:
-    """What is played among so many clients: without and with dropouts, dense and, if each can choose one, sparse."""
+    """What so many clients run: without and with dropouts, dense and, if each client can choose an entry, sparse."""
     threshold = f"threshold={clients * 2 // 3 + 1}"
     complete = [f"sga:{threshold}"] if clients <= COMPLETE else []
     sparse = ["ssga", "ssga:union=anonymous"] if entries >= clients * SSGA().compression else []
@@ -86,142 +84,130 @@ def schemes(clients: int, entries: int) -> list[str]:
 
 
 def masks() -> Iterator[Row]:
-    """One mask of a million entries, expanded and added (Flower's is only expanded: an advantage given away)."""
+    """One mask of a million entries, expanded and added (Flower's is only expanded, which favours Flower)."""
     several = [(bytes([i]) * 32, 1) for i in range(10)]
     for bits in BITS:
         codes = np.zeros(MILLION, dtype=Ring(bits, 2).dtype)
-        took = median_seconds(lambda codes=codes: blend(codes, several)) / len(several)  # type: ignore[misc]
-        yield row("mask", "gradwire", 2, MILLION, bits, took, None, MILLION * bits // 8, "measured")
+        took = median_seconds(partial(blend, codes, several)) / len(several)
+        yield row("mask", 2, MILLION, took, None, MILLION * bits // 8) | {"bits": bits}
 
 
 def masking(clients: int, entries: int) -> Iterator[Row]:
-    """What a client pays for the masks of one round: of all entries, and of the K = N / 200 of SSGA."""
+    """A client's masks of one round: of all entries, and of the K = N / 200 of SSGA."""
     pairs = [(bytes([i % 256]) * 32, 1 if i % 2 else -1) for i in range(clients - 1)]
     for scheme, count in (("sga", entries), ("ssga", entries // 200)):
-        codes = np.zeros(count, dtype=np.uint32)
-        took = median_seconds(lambda codes=codes: blend(codes, pairs))  # type: ignore[misc]
-        yield row(f"masking, {scheme}", "gradwire", clients, entries, 32, took, None, 4 * count, "measured")
+        took = median_seconds(partial(blend, np.zeros(count, dtype=np.uint32), pairs))
+        yield row(f"masking, {scheme}", clients, entries, took, None, 4 * count)
 
 
 def floor(clients: int, entries: int) -> Row:
-    """What a client of SSGA cannot be without, however many they are: R + ∇, into memory that is there."""
+    """What every client of SSGA must do, however many they are: add R + ∇, into memory that is there."""
     residual, gradient, total = torch.zeros(entries), torch.randn(entries), torch.empty(entries)
-    took = median_seconds(lambda: torch.add(residual, gradient, out=total))
-    return row("floor, ssga", "gradwire", clients, entries, 32, took, None, 0, "measured, one addition")
+    took = median_seconds(partial(torch.add, residual, gradient, out=total))
+    return row("floor, ssga", clients, entries, took, None, 0, "measured, one addition")
 
 
-def played(spec: str, clients: int, entries: int) -> Row:
-    """A whole round, keys and all, played through the transport: the median client, and the server."""
-    scheme, layout = parse(spec), Layout({"w": (entries,)})
-    update = {"w": torch.randn(entries, generator=torch.Generator().manual_seed(0))}
+def whole_round(spec: str, clients: int, entries: int) -> Row:
+    """A first round, keys and all, over the in-process transport: the median client, and the server."""
+    scheme, layout, update = _problem(spec, entries)
     parties = tuple(map(client, range(clients)))
     private = exchange_keys(scheme, {party: scheme.private_state(layout) for party in parties})
     around, watch, transport = Round(0, parties, 0, layout), Stopwatch(), InProcess(Transcript(keep=0))
     halves = {p: watch.around(p, scheme.client(update, private[p], {}, around)) for p in parties}
-    drive(transport, halves, watch.around("server", scheme.server({}, around)), 0)
-    server = watch.seconds.pop("server")
+    drive(transport, halves, watch.around(SERVER, scheme.server({}, around)), 0)
+    server = watch.seconds.pop(SERVER)
     one = statistics.median(watch.seconds.values())
-    up = transport.transcript.bytes_up() // clients
-    return row(f"round, {spec}", "gradwire", clients, entries, 32, one, server, up, "measured")
+    return row(f"round, {spec}", clients, entries, one, server, transport.transcript.bytes_up() // clients)
 
 
 def later(spec: str, clients: int, entries: int) -> Row:
-    """What one client of `sga` or `ssga` and the server spend once keys are agreed on; the others are not played.
+    """What one client of `sga` or `ssga` and the server spend on a round whose keys are agreed on.
 
-    In their place the server gets messages as large as theirs: places at random, codes of zeros.
+    No other client runs. In their place the server gets messages as large as theirs: places at random, codes of zeros.
     """
-    scheme, layout = parse(spec), Layout({"w": (entries,)})
+    scheme, layout, update = _problem(spec, entries)
     assert isinstance(scheme, SGA)
     parties = tuple(map(client, range(clients)))
     around = Round(1, parties, 0, layout)
     public = scheme.protocol.public(scheme.gathering(around))
     chains = table([bytes([i % 256]) * KEY_BYTES for i in range(clients)], KEY_BYTES)
     known = {"me": to_tensor(parties[0].encode()), "chain": chains, "turn": torch.tensor(1)}
-    private = {**scheme.private_state(layout), **known}
-    update = {"w": torch.randn(entries, generator=torch.Generator().manual_seed(0))}
-    offers = offered(scheme, around)
+    private, clear = {**scheme.private_state(layout), **known}, _clear(scheme, around)
     watches = []
     for _ in range(REPEATS):
         watch, up = Stopwatch(), 0
         half = watch.around("client", scheme.client(update, private, public, around))
-        served = watch.around("server", scheme.server(public, around))
-        send, _ = next(half), next(served)
+        server = watch.around(SERVER, scheme.server(public, around))
+        send, _ = next(half), next(server)
         try:
             while True:
                 up += Message(parties[0], SERVER, 1, send.phase, send.tensors).size
-                masked = {"masked": torch.zeros_like(send.tensors["masked"])} if "masked" in send.tensors else {}
-                reply = served.send(dict.fromkeys(parties, masked) if masked else offers)
+                masked = {name: torch.zeros_like(code) for name, code in send.tensors.items() if name == "masked"}
+                reply = server.send(dict.fromkeys(parties, masked) if masked else clear)
                 assert isinstance(reply, Send)
                 send = half.send(reply.tensors)
         except StopIteration:
             watches.append(watch.seconds)
-    one, server = (statistics.median(seconds[party] for seconds in watches) for party in ("client", "server"))
-    how = "measured, one client and the server"
-    return row(f"later round, {spec}", "gradwire", clients, entries, 32, one, server, up, how)
+    one, total = (statistics.median(seconds[party] for seconds in watches) for party in ("client", SERVER))
+    return row(f"later round, {spec}", clients, entries, one, total, up, "measured, one client and the server")
 
 
-def offered(scheme: SGA, round: Round) -> Mapping[str, Tensors]:
+def _clear(scheme: SGA, round: Round) -> Mapping[str, Tensors]:
     """What clients might tell in the clear: a magnitude, and under SSGA places of their own."""
+    maximum, size = {"maximum": torch.tensor(9.0)}, round.layout.size
     if not isinstance(scheme, SSGA):
-        return {party: {"maximum": torch.tensor(9.0)} for party in round.clients}
-    size, share = round.layout.size, scheme.share(round)
+        return dict.fromkeys(round.clients, maximum)
+    share = scheme.share(round)
     places = torch.randperm(size)[: share * len(round.clients)].view(-1, share).sort(1).values
-    return {
-        party: {"maximum": torch.tensor(9.0), "indices": indices.encode(own, size)}
-        for party, own in zip(round.clients, places, strict=True)
-    }
+    return {p: {**maximum, "indices": indices.encode(own, size)} for p, own in zip(round.clients, places, strict=True)}
+
+
+def _problem(spec: str, entries: int) -> tuple[Scheme, Layout, Update]:
+    update = {"w": torch.randn(entries, generator=torch.Generator().manual_seed(0))}
+    return parse(spec), Layout.of(update), update
 
 
 def calculated(clients: int, entries: int) -> Row:
-    """A round with a sparse graph among too many clients to play it, from the measured cost of its parts.
-
-    Nobody drops out. The server puts one secret of every client together: with many clients, it does little else.
-    """
+    """A round without dropouts on a sparse graph of too many clients to run it, from the measured cost of its parts."""
     degree = sufficient(clients, STATED)
     k, t = degree.neighbours, degree.threshold
-    ring = Ring(32, clients)
-    secret = keys.secret_key("x25519", bytes(16))
+    ring, secret, identity, values = (
+        Ring(32, clients),
+        keys.secret_key("x25519", bytes(16)),
+        bytes(32),
+        torch.randn(entries),
+    )
     public = keys.public_key("x25519", secret)
-    identity, values = bytes(32), torch.randn(entries)
     signature, verification = keys.sign(identity, b"x"), keys.verification_key(identity)
     dealt = dict(enumerate(shares.split(bytes(16), t, k + 1)))
     codes = ring.encode(values, 9.0)
     mask = median_seconds(lambda: blend(codes, [(bytes(32), 1)]))
-    each = median_seconds(lambda: keys.agree("x25519", secret, public, "peer")) * 2
-    each += median_seconds(lambda: keys.verify(verification, signature, b"x")) + mask
+    each = 2 * median_seconds(lambda: keys.agree("x25519", secret, public, "peer")) + mask
+    each += median_seconds(lambda: keys.verify(verification, signature, b"x"))
     split = median_seconds(lambda: shares.split(bytes(16), t, k + 1), REPEATS)
     one = k * each + mask + 2 * split + median_seconds(lambda: ring.encode(values, 9.0))
     add = median_seconds(lambda: np.add(codes, codes, out=codes))
     restore = median_seconds(lambda: shares.combine(dealt, t), REPEATS)
-    up = 4 * entries + 160 + k * (48 + 16 + 8)
-    what = f"round, sga:threshold={clients * 2 // 3 + 1},neighbours=few"
     how = (
         f"calculated: a client, {k} × {1000 * each:.2g} ms a neighbour and 2 × {1000 * split:.2g} ms to split secrets; "
         f"the server, {clients:,} × {1000 * restore:.2g} ms to put {t} of {k + 1} shares together and as often "
         f"{1000 * (add + mask):.2g} ms to add a vector and take its mask off"
     )
-    return row(what, "gradwire", clients, entries, 32, one, clients * (add + mask + restore), up, how)
+    what, up = f"round, sga:threshold={clients * 2 // 3 + 1},neighbours=few", 4 * entries + 160 + k * (48 + 16 + 8)
+    return row(what, clients, entries, one, clients * (add + mask + restore), up, how)
 
 
-def beside(python: str, clients: int) -> Iterator[Row]:
-    """Flower's SecAgg+ with as many neighbours as clients, at a million entries, in the same run.
-
-    Raises:
-        GradwireError: the interpreter fails, or has no flwr that this benchmark knows.
-    """
-    script = Path(__file__).with_name("flower.py")
-    ran = subprocess.run([python, str(script), str(clients), str(MILLION)], capture_output=True, text=True, check=False)
-    if ran.returncode:
-        last = (ran.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise GradwireError(f"Flower's primitives cannot be measured with {python}: {last}")
-    found = json.loads(ran.stdout.splitlines()[-1])
-    yield row("mask", "flower", 2, MILLION, 32, found["mask"], None, found["bytes"], "measured")
+def secagg(python: str, clients: int) -> Iterator[Row]:
+    """Flower's SecAgg+ with as many neighbours as clients, at a million entries; errors are `others.run`'s."""
+    script = str(others.SCRIPTS / "secagg_by_flower.py")
+    found = json.loads(others.run("--flower", python, script, str(clients), str(MILLION)).splitlines()[-1])
+    yield row("mask", 2, MILLION, found["mask"], None, found["bytes"]) | {"by": "flower"}
     how = "one client measured, server calculated"
-    yield row("round", "flower", clients, MILLION, 32, found["client"], found["server"], found["bytes"], how)
+    yield row("round", clients, MILLION, found["client"], found["server"], found["bytes"], how) | {"by": "flower"}
 
 
 def row(
-    what: str, by: str, clients: int, entries: int, bits: int, one: float, server: float | None, up: int, how: str
-) -> Row:
-    """One line of the table."""
-    return dict(zip(COST_COLUMNS, (what, by, clients, entries, bits, one, server, up, how), strict=True))
+    what: str, clients: int, entries: int, one: float, server: float | None, up: int, how: str = "measured"
+) -> dict[str, object]:
+    """One line of the table, for codes of 32 bits: seconds of a client and of the server, bytes of a client."""
+    return dict(zip(COST_COLUMNS, (what, "gradwire", clients, entries, 32, one, server, up, how), strict=True))

@@ -1,8 +1,18 @@
-"""Timing a function: warm it up, repeat it, take the median."""
+"""What a piece of work takes: its median seconds, the seconds of each party, the megabytes."""
 
+import ctypes
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+from typing import TypeVar
+
+Y = TypeVar("Y")
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def median_seconds(function: Callable[[], object], repeats: int = 7) -> float:
@@ -14,3 +24,45 @@ def median_seconds(function: Callable[[], object], repeats: int = 7) -> float:
         function()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
+
+
+@dataclass
+class Stopwatch:
+    """Seconds that each party spends inside its half of a protocol: the work itself, without the wire."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def around(self, party: str, half: Generator[Y, S, T]) -> Generator[Y, S, T]:
+        """The same half; its time between receiving and yielding is counted as the party's."""
+        received = None
+        while True:
+            started = time.perf_counter()
+            try:
+                sent = half.send(received)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                self.seconds[party] = self.seconds.get(party, 0.0) + time.perf_counter() - started
+            received = yield sent
+
+
+def growth(function: Callable[[], object]) -> float:
+    """Megabytes by which a call makes this process's resident memory grow at most; NaN where Linux does not tell.
+
+    Memory that earlier work has freed is given to the system first; what is held back for later use counts.
+    """
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _resident("VmRSS")
+    except OSError:
+        return nan
+    function()
+    return _resident("VmHWM") - before
+
+
+def _resident(name: str) -> float:
+    """A line of the status file, in megabytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:"))

@@ -35,19 +35,15 @@ class IndexCost:
 
 
 def index_costs(densities: tuple[float, ...] = (0.1, 0.01, 0.001, 0.0001)) -> Iterator[IndexCost]:
-    """Code random positions at several densities."""
+    """Codes random positions at several densities."""
     for density in densities:
         count = int(SIZE * density)
         indices = torch.randperm(SIZE, generator=generator("bench", count))[:count].sort().values
         code = encode(indices, SIZE)
-        yield IndexCost(
-            density,
-            count,
-            code.numel() / count,
-            _bits(count) / 8 / count,
-            count / 1e6 / median_seconds(partial(encode, indices, SIZE)),
-            count / 1e6 / median_seconds(partial(decode, code, count, SIZE)),
-        )
+        bits = (math.lgamma(SIZE + 1) - math.lgamma(count + 1) - math.lgamma(SIZE - count + 1)) / math.log(2)
+        calls = partial(encode, indices, SIZE), partial(decode, code, count, SIZE)
+        speeds = (count / 1e6 / median_seconds(call) for call in calls)
+        yield IndexCost(density, count, code.numel() / count, bits / 8 / count, *speeds)
 
 
 def message_speeds() -> tuple[float, float]:
@@ -56,7 +52,3 @@ def message_speeds() -> tuple[float, float]:
     data = message.encode()
     size = len(data) / 1e9
     return size / median_seconds(message.encode), size / median_seconds(lambda: Message.decode(data))
-
-
-def _bits(count: int) -> float:
-    return (math.lgamma(SIZE + 1) - math.lgamma(count + 1) - math.lgamma(SIZE - count + 1)) / math.log(2)

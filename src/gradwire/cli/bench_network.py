@@ -2,7 +2,7 @@
 
 import click
 
-from gradwire.bench.network_run import NetworkSettings, run_network
+from gradwire.bench.network import NetworkSettings, run_network
 from gradwire.cli.bench_training import DDP_SCHEMES
 from gradwire.cli.show import outcome, progress_bar
 from gradwire.report.run import read

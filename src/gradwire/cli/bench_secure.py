@@ -2,7 +2,7 @@
 
 import click
 
-from gradwire.bench.secure_run import run_secure
+from gradwire.bench.secure import run_secure
 from gradwire.cli.show import outcome
 from gradwire.errors import GradwireError
 

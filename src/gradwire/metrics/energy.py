@@ -1,8 +1,4 @@
-"""Energy that a device has used, where the machine can tell: nothing is estimated, and nothing is said otherwise.
-
-Processors tell through RAPL (Linux powercap, which mostly only root may read), NVIDIA cards through NVML. Both count
-what the whole device used, whoever kept it busy.
-"""
+"""Energy that a whole device has used, from its own counter (RAPL by Linux powercap, or NVML), never estimated."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -15,7 +11,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter:
-    """Counts from the moment it is made.
+    """Counts from its construction on.
 
     Args:
         device: "cpu" for all processor packages of the machine, "cuda…" for that card.
@@ -25,19 +21,17 @@ class Meter:
         self._kwh = _nvml(device) if device.startswith("cuda") else _rapl(powercap)
 
     def kwh(self) -> float | None:
-        """Kilowatt-hours used since then; None where the machine does not tell."""
+        """Kilowatt-hours used since then; None where the machine has no counter that can be read."""
         return None if self._kwh is None else self._kwh()
 
 
 def _rapl(powercap: Path) -> Callable[[], float] | None:
-    """The packages' counters: microjoules, wrapping around at a known value."""
+    """Reads the packages' counters: microjoules, which wrap around at a known value; mostly only root may read them."""
     packages = [path for path in powercap.glob("intel-rapl:*") if path.name.count(":") == 1]
     try:
         last = {path: int((path / "energy_uj").read_text()) for path in packages}
         wraps = {path: int((path / "max_energy_range_uj").read_text()) + 1 for path in packages}
     except (OSError, ValueError):
-        return None
-    if not packages:
         return None
     used = 0
 
@@ -49,11 +43,11 @@ def _rapl(powercap: Path) -> Callable[[], float] | None:
             last[path] = now
         return used / 1e6 / JOULES_PER_KWH
 
-    return kwh
+    return kwh if packages else None
 
 
 def _nvml(device: str) -> Callable[[], float] | None:
-    """The card's counter, millijoules since its driver was loaded."""
+    """Reads the card's counter: millijoules since its driver was loaded."""
     try:
         pynvml = import_module("pynvml")  # of the package nvidia-ml-py, which is not required
         pynvml.nvmlInit()
@@ -61,6 +55,6 @@ def _nvml(device: str) -> Callable[[], float] | None:
         uuid = torch.cuda.get_device_properties(torch.cuda.current_device() if index is None else index).uuid
         card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
         begin = pynvml.nvmlDeviceGetTotalEnergyConsumption(card)
-    except Exception:  # no library, no driver, no such counter: each raises its own kind, and all mean "cannot tell"
+    except Exception:  # no library, no driver, no such counter: each raises an exception of its own
         return None
     return lambda: (pynvml.nvmlDeviceGetTotalEnergyConsumption(card) - begin) / 1e3 / JOULES_PER_KWH

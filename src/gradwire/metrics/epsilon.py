@@ -1,41 +1,37 @@
-"""What a test of membership proves about ε: a lower bound, at a confidence level.
+"""Lower bounds on ε that a membership test proves, at a confidence level.
 
-Whatever is (ε, δ)-differentially private has, at any threshold, TPR ≤ e^ε·FPR + δ and TNR ≤ e^ε·FNR + δ (P. Kairouz, S.
-Oh, P. Viswanath, "The composition theorem for differential privacy", ICML 2015, theorem 2.1). Rates that break this at
-some ε prove that what was tested is not ε-private, provided that the threshold had not been chosen for the very
-examples that the rates are counted on: of many thresholds one looks well by chance. Then the bound needs correction.
+`epsilon_bound` takes the rates at one threshold. (ε, δ)-differential privacy implies TPR ≤ e^ε·FPR + δ and TNR ≤
+e^ε·FNR + δ (P. Kairouz, S. Oh, P. Viswanath, "The composition theorem for differential privacy", ICML 2015, theorem
+2.1). The threshold must be fixed before the examples are seen, and each example asked of a training of its own: the
+counts are taken as binomial, and the examples of one training depend on each other where it leaks.
 
-Counts are taken as binomial. So they are where each example is asked of a training of its own, and where nothing leaks.
-Many examples of one training that leaks depend on each other, and what they prove is for `metrics.one_run` to say.
+`one_run_bound` takes the guesses about one training's canaries, each in or out by its own coin (T. Steinke, M. Nasr,
+M. Jagielski, "Privacy auditing with one (1) training run", NeurIPS 2023, theorem 5.2 and algorithm 1). Each is right
+with probability at most e^ε / (1 + e^ε), whatever the others are, apart from what δ adds.
 """
 
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.metrics.intervals import clopper_pearson
-from gradwire.metrics.roc import roc
 
 
 def epsilon_bound(
     true: Any, members: Any, false: Any, nonmembers: Any, confidence: float = 0.95, delta: float = 0.0, tried: int = 1
 ) -> np.ndarray:
-    """The largest ε ≥ 0 that the counts rule out everything below of; 0 where they prove nothing.
+    """The largest ε ≥ 0 below which the counts rule out every value; 0 where they prove nothing.
 
-    One event of probability at most 1 − confidence is that the true rate lies below, or the false one above, its
-    Clopper–Pearson limit, and both inequalities are drawn from the same two limits: so the bound holds at `confidence`
-    whichever of them it comes from.
+    Both inequalities use the same two Clopper–Pearson limits, which fail with probability at most 1 − confidence.
 
     Args:
-        true: members called so, at a threshold fixed beforehand; false: non-members called so. Numbers or arrays.
+        true, false: members and non-members called members, at a threshold fixed beforehand; numbers or arrays.
         members, nonmembers: how many there are.
-        delta: δ.
-        tried: how many thresholds these are the best of; each then has to hold with so much more confidence.
+        tried: how many thresholds these are the best of; Bonferroni's correction is made for them.
 
     Raises:
-        GradwireError: a confidence or δ outside (0, 1) and [0, 1), or less than one threshold.
+        GradwireError: a confidence outside (0, 1), δ outside [0, 1), or less than one threshold.
     """
     if not 0 < confidence < 1 or not 0 <= delta < 1 or tried < 1:
         given = f"confidence is {confidence}, delta {delta}, tried {tried}"
@@ -49,27 +45,45 @@ def epsilon_bound(
     return np.maximum(0.0, np.maximum(powers, counters))
 
 
-def epsilon_over(
-    scores: Tensor, members: Tensor, confidence: float = 0.95, delta: float = 0.0, thresholds: int = 32
-) -> float:
-    """The best bound over thresholds that are looked up on the scores themselves, corrected for how many they are.
+def one_run_bound(canaries: int, guesses: int, right: int, confidence: float = 0.95, delta: float = 0.0) -> float:
+    """The largest ε that the right guesses about one run rule out; 0 where they prove nothing. Arguments as `p_value`.
 
-    They are the quantiles of all scores, both sides together, crowded towards the high ones, where ε shows: the shares
-    of candidates called members are 2^0, 2^−½, 2^−1, …, as many as `thresholds`. The truth has no part in them, and
-    Bonferroni's correction pays for taking the best.
+    Raises:
+        GradwireError: as `p_value`, or a confidence outside (0, 1).
+    """
+    from scipy.optimize import brentq  # type: ignore[import-untyped]
+
+    if not 0 < confidence < 1:
+        raise GradwireError(f"confidence is {confidence}; it must lie between 0 and 1")
+
+    def excess(epsilon: float) -> float:
+        return p_value(canaries, guesses, right, epsilon, delta) - (1 - confidence)
+
+    above = 1.0
+    while excess(above) < 0:
+        above *= 2
+    return 0.0 if excess(0.0) >= 0 else float(brentq(excess, 0.0, above, xtol=1e-9))
+
+
+def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float = 0.0) -> float:
+    """The highest probability with which an (ε, δ)-private training leads to at least so many right guesses.
+
+    Pr[W ≥ v] + 2mδ·max_{1≤i≤v} Pr[v > W ≥ v − i] / i, with W ~ Binomial(r, e^ε / (1 + e^ε)).
 
     Args:
-        scores: shape (n,), and members: bool, shape (n,).
+        canaries: m, and guesses: r ≤ m of them that were not abstained from; right: v ≤ r.
+
+    Raises:
+        GradwireError: counts of which one is larger than the next.
     """
-    curve = roc(scores, members)
-    shares = 2.0 ** (-np.arange(thresholds) / 2)
-    called = (curve.true + curve.false).numpy()
-    # A tie makes the share larger than asked for: whoever scores alike is called alike.
-    where = np.minimum(np.searchsorted(called, np.ceil(shares * len(scores))), len(called) - 1)
-    bounds = epsilon_bound(
-        *(curve.true.numpy()[where], curve.members, curve.false.numpy()[where], curve.nonmembers),
-        confidence=confidence,
-        delta=delta,
-        tried=thresholds,
-    )
-    return float(bounds.max())
+    from scipy.stats import binom  # type: ignore[import-untyped]
+
+    if not 0 <= right <= guesses <= canaries:
+        counts = f"{right} of {guesses} guesses about {canaries} canaries are right"
+        raise GradwireError(f"{counts}; each must be at most the next")
+    fair = 1 / (1 + np.exp(-epsilon))
+    tail = float(binom.sf(right - 1, guesses, fair))
+    if delta == 0 or right == 0:
+        return min(1.0, tail)
+    near = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, fair)) / np.arange(1, right + 1)
+    return min(1.0, tail + 2 * canaries * delta * float(near.max()))

@@ -1,9 +1,8 @@
-"""What a step of training takes on a link: a model of it, and the speed at which one scheme overtakes another.
+"""A model of a training step's time on a link, and the speed of link at which one scheme overtakes another.
 
     seconds = compute + coding + 8·bytes / rate + messages · latency
 
-Compute, coding and bytes are measured, the link is modelled: of the same rate either way at once, with nobody else on
-it, and nothing overlaps.
+Compute, coding and bytes are measured. The modelled link has one rate each way at once, and nothing overlaps.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from gradwire.metrics.intervals import Figure, auc, mean_of_rates, rate
 from gradwire.metrics.roc import Roc, roc
 
 RATES = (1e-2, 1e-3)
-"""The shares of non-members that may be suspected, at which TPR is told."""
+"""The false-positive rates at which TPR is reported."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,9 @@ class Membership:
     Attributes:
         balanced_accuracy: (TPR + TNR) / 2 at the threshold.
         auc: area under the curve; a tie counts half.
-        tpr_at: share of false alarms allowed → the share of members found. Its interval is that of members at the
-            threshold which the non-members at hold set; how far another set of them would move it is not in it.
+        tpr_at: false-positive rate → TPR. Its interval does not cover how far other non-members move the threshold.
         tpr, fpr: at the threshold.
-        epsilon: lower bound on ε at the threshold, where what is said of one candidate tells nothing of another: see
-            `metrics.epsilon`. None where the threshold was chosen on these very candidates.
+        epsilon: `epsilon_bound` at the threshold; None where that was chosen on these very candidates.
         members, nonmembers: how many candidates there are of each.
         curve: the whole trade-off.
     """
@@ -52,16 +50,15 @@ def membership(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Membership:
-    """The figures of scores, once the attack has them.
+    """All figures of an attack's scores.
 
     Args:
-        scores: the higher, the likelier a member; shape (n,).
-        members: bool, shape (n,): the truth.
-        threshold: who scores no lower is called a member. One for all, or each candidate's own, shape (n,).
-        fixed: whether the threshold was there before these candidates' scores were seen.
-        relative: whether the curve is that of scores less their thresholds, as where classes have theirs.
+        scores, members: as of `roc`.
+        threshold: a candidate is called a member if it scores no lower. One for all, or one each, shape (n,).
+        fixed: whether the threshold was chosen before these candidates' scores were seen.
+        relative: whether the curve is that of scores minus their thresholds, as for thresholds by class.
         confidence: of all intervals and of the bound on ε.
-        resamples: how many the bootstrap takes.
+        resamples: of the bootstrap.
 
     Raises:
         GradwireError: as `roc`, or a threshold that is not a number.
@@ -74,12 +71,12 @@ def membership(
     curve = roc(scores - limits if relative else scores, members)
     inside, outside = curve.members, curve.nonmembers
     true, false = int((called & members).sum()), int((called & ~members).sum())
-    found, spared = rate(true, inside, confidence), rate(outside - false, outside, confidence)
+    tpr, tnr = rate(true, inside, confidence), rate(outside - false, outside, confidence)
     return Membership(
-        balanced_accuracy=mean_of_rates(found, spared),
+        balanced_accuracy=mean_of_rates(tpr, tnr),
         auc=auc(curve, confidence, resamples, seed),
         tpr_at={allowed: rate(curve.found_at(allowed), inside, confidence) for allowed in RATES},
-        tpr=found,
+        tpr=tpr,
         fpr=rate(false, outside, confidence),
         epsilon=float(epsilon_bound(true, inside, false, outside, confidence)) if fixed else None,
         members=inside,

@@ -1,8 +1,4 @@
-"""The trade-off of members found and non-members suspected, as a threshold on scores falls.
-
-Scores that are equal stand or fall together: a curve has one point for each distinct score and none between, so that
-a score of two values has an area of its own, not one that depends on the order of the examples.
-"""
+"""The ROC curve of a membership attack: one point for each distinct score, whatever the order of the examples."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,18 +6,18 @@ from math import floor
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gradwire.errors import GradwireError
 
 
 @dataclass(frozen=True)
 class Roc:
-    """How many are called members at each threshold, which is to say have a score no lower.
+    """How many are called members at each threshold, having a score no lower than it.
 
     Attributes:
         thresholds: +∞, then the distinct scores from high to low, float64, shape (U + 1,).
-        true: members called so, int64, shape (U + 1,): from 0 to all of them.
-        false: non-members called so, int64, shape (U + 1,).
+        true, false: members and non-members called members, int64, shape (U + 1,): from 0 to all of them.
     """
 
     thresholds: Tensor
@@ -50,25 +46,21 @@ class Roc:
 
     @cached_property
     def auc(self) -> float:
-        """Pr[a member scores higher than a non-member] + ½·Pr[they score the same]: the area under the curve."""
+        """The area under the curve: Pr[a member scores higher than a non-member] + ½·Pr[they score the same]."""
         # Twice the count of pairs is a whole number: no rounding until the division.
         doubled = ((self.true[1:] + self.true[:-1]) * self.false.diff()).sum()
         return int(doubled) / (2 * self.members * self.nonmembers)
 
     def found_at(self, rate: float) -> int:
-        """The most members that a threshold finds while it suspects at most this share of the non-members."""
+        """The most members found by a threshold whose false-positive rate is at most `rate`."""
         # A rate such as 0.01 is not exact: one in 100 of 300 must be three of them.
         allowed = floor(rate * self.nonmembers * (1 + 1e-12))
         return int(self.true[self.false <= allowed].max())
 
     def points(self, most: int = 500) -> Tensor:
-        """Shares of non-members and of members, float64 (2, P), for drawing: corners only, at most so many.
-
-        They lie close where few non-members are suspected, which is where curves are told apart.
-        """
+        """The curve's corners for drawing: FPR and TPR, float64, shape (2, P), P ≤ `most`, densest at a low FPR."""
         rates = torch.stack([self.fpr, self.tpr])
         steps = rates.diff(dim=1)
-        # A point in the middle of a straight line adds nothing.
         bent = (steps[0, 1:] * steps[1, :-1] != steps[0, :-1] * steps[1, 1:]).nonzero().squeeze(1) + 1
         kept = torch.cat([torch.tensor([0]), bent, torch.tensor([rates.shape[1] - 1])])
         if len(kept) > most:
@@ -87,24 +79,14 @@ def roc(scores: Tensor, members: Tensor) -> Roc:
     Raises:
         GradwireError: shapes that do not fit, a score that is not a number, no members, or no non-members.
     """
-    check(scores, members)
-    values, places = scores.double().unique(return_inverse=True)
-    true = places[members].bincount(minlength=len(values)).flip(0).cumsum(0)
-    false = places[~members].bincount(minlength=len(values)).flip(0).cumsum(0)
-    zero = torch.zeros(1, dtype=torch.int64)
-    thresholds = torch.cat([torch.tensor([torch.inf], dtype=torch.float64), values.flip(0)])
-    return Roc(thresholds, torch.cat([zero, true]), torch.cat([zero, false]))
-
-
-def check(scores: Tensor, members: Tensor) -> None:
-    """Refuse scores and truth that no figure can be made of."""
     if scores.ndim != 1 or scores.shape != members.shape or members.dtype != torch.bool:
-        raise GradwireError(
-            f"scores and members have shapes {tuple(scores.shape)} and {tuple(members.shape)}, the latter "
-            f"{members.dtype}; they must be (n,) and boolean (n,)"
-        )
+        found = f"{tuple(scores.shape)} and {tuple(members.shape)}, the latter {members.dtype}"
+        raise GradwireError(f"scores and members have shapes {found}; they must be (n,) and boolean (n,)")
     if scores.isnan().any():
         raise GradwireError(f"{int(scores.isnan().sum())} of {len(scores)} scores are not a number")
     for side, name in ((members, "member"), (~members, "non-member")):
         if not side.any():
             raise GradwireError(f"there is no {name} among {len(members)} candidates; both sides are needed")
+    values, places = scores.double().unique(return_inverse=True)
+    true, false = (places[side].bincount(minlength=len(values)).flip(0).cumsum(0) for side in (members, ~members))
+    return Roc(pad(values.flip(0), (1, 0), value=torch.inf), pad(true, (1, 0)), pad(false, (1, 0)))

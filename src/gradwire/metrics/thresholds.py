@@ -8,16 +8,10 @@ from gradwire.metrics.roc import roc
 
 
 def best(scores: Tensor, members: Tensor) -> float:
-    """The threshold with the highest balanced accuracy on these scores: a member is who scores no lower.
+    """The threshold with the highest balanced accuracy on these scores; the highest of several as good.
 
-    It lies halfway between two scores, the higher of them being the last to be called a member; the lowest score is a
-    threshold itself. Of several as good, it is the highest.
-
-    Args:
-        scores: shape (n,), and members: bool, shape (n,).
-
-    Raises:
-        GradwireError: as `roc`.
+    It lies halfway between the lowest score that is called a member and the next below, if there is one. Arguments and
+    errors are those of `roc`.
     """
     curve = roc(scores, members)
     # In whole numbers, so that equals are equal: (TPR − FPR)·members·non-members.
@@ -28,15 +22,14 @@ def best(scores: Tensor, members: Tensor) -> float:
         return here
     below = float(curve.thresholds[chosen + 1])
     middle = below + (here - below) / 2
-    # Infinite and neighbouring scores have nothing between them.
-    return middle if below < middle <= here else here
+    return middle if below < middle <= here else here  # infinite and neighbouring scores have nothing between them
 
 
 def best_by_class(scores: Tensor, members: Tensor, labels: Tensor) -> Tensor:
-    """Such a threshold for every class: float64, shape (largest label + 1,); NaN where a class has no candidate.
+    """The `best` threshold of every class: float64, shape (largest label + 1,); NaN where a class has no candidate.
 
     Args:
-        scores: shape (n,); members: bool, shape (n,); labels: int64, shape (n,).
+        labels: int64, shape (n,).
 
     Raises:
         GradwireError: a class that has candidates and no member, or no non-member, among them.

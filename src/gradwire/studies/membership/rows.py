@@ -7,8 +7,8 @@ from statistics import fmean
 import torch
 
 from gradwire.attacks.membership import Answers, Signals
+from gradwire.metrics.epsilon import one_run_bound
 from gradwire.metrics.membership import Membership
-from gradwire.metrics.one_run import one_run_bound
 from gradwire.metrics.roc import Roc
 from gradwire.report import MEMBERSHIP_COLUMNS
 from gradwire.runs import Row

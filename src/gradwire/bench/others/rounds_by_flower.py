@@ -1,4 +1,4 @@
-"""Rounds under Flower's simulation engine: python by_flower.py FOLDER (see `job`)."""
+"""Rounds under Flower's simulation engine: python rounds_by_flower.py FOLDER (see `job`)."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ CORES = 1.0
 
 
 class Planned(FedAvg):
-    """FedAvg that tells each client of a round whose data to take, and when the round began."""
+    """FedAvg that tells each client of a round whose data to take, and notes when the round began."""
 
     def __init__(self, cohort: int):
         super().__init__(fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=cohort, min_available_nodes=cohort)
@@ -31,10 +31,9 @@ class Planned(FedAvg):
             time.sleep(0.1)
         self.begun.append(time.perf_counter())
         for place, node in enumerate(nodes[: self.cohort]):
-            told = ConfigRecord({"round": server_round - 1, "place": place})
-            yield Message(
-                RecordDict({"arrays": arrays, "config": told}), dst_node_id=node, message_type=MessageType.TRAIN
-            )
+            whose = ConfigRecord({"round": server_round - 1, "place": place})
+            content = RecordDict({"arrays": arrays, "config": whose})
+            yield Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
 
 
 def main(folder: str) -> None:
@@ -45,10 +44,10 @@ def main(folder: str) -> None:
     @client.train()
     def train(message: Message, context: Context) -> Message:
         torch.set_num_threads(1)
-        own, told = job.read(folder), message.content["config"]
+        own, whose = job.read(folder), message.content["config"]
         network = own.network()
         network.load_state_dict(message.content["arrays"].to_torch_state_dict())
-        loss = job.work(network, own, own.plan[told["round"], told["place"]])
+        loss = job.work(network, own, own.plan[whose["round"], whose["place"]])
         metrics = MetricRecord({"loss": loss, "num-examples": int(own.plan[0, 0].numel())})
         content = RecordDict({"arrays": ArrayRecord(network.state_dict()), "metrics": metrics})
         return Message(content=content, reply_to=message)
@@ -57,10 +56,7 @@ def main(folder: str) -> None:
     def serve(grid: Grid, context: Context) -> None:
         strategy = Planned(cohort)
         result = strategy.start(grid=grid, initial_arrays=ArrayRecord(task.start), num_rounds=rounds)
-        ends = [*strategy.begun[1:], time.perf_counter()]
-        seconds = [end - begun for begun, end in zip(strategy.begun, ends, strict=True)]
-        state = result.arrays.to_torch_state_dict()
-        job.finish(folder, seconds, {name: tensor.numpy() for name, tensor in state.items()})
+        job.finish(folder, [*strategy.begun, time.perf_counter()], result.arrays.to_torch_state_dict())
 
     resources = {"client_resources": {"num_cpus": CORES, "num_gpus": 0.0}}
     run_simulation(server, client, num_supernodes=cohort, backend_config=resources)

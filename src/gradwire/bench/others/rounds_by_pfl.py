@@ -1,10 +1,9 @@
-"""Rounds under pfl: python by_pfl.py FOLDER (see `job`)."""
+"""Rounds under pfl: python rounds_by_pfl.py FOLDER (see `job`)."""
 
 import sys
 import time
 
 import job
-import numpy as np
 import torch
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.algorithm.base import NNAlgorithmParams
@@ -37,7 +36,7 @@ class Network(nn.Module):
 
 
 class Clock(TrainingProcessCallback):
-    """When each round ended."""
+    """When the first round began and each round ended."""
 
     def __init__(self) -> None:
         self.ends = [time.perf_counter()]
@@ -58,28 +57,19 @@ def main(folder: str) -> None:
         return Dataset(raw_data=[task.images[where], task.labels[where]])
 
     users = FederatedDataset(dataset, lambda: next(seats, (0, 0)))
-    network = Network(task.network())
-    central = torch.optim.SGD(network.parameters(), lr=1.0)
-    model = PyTorchModel(network, torch.optim.SGD, central)
+    network, clock = Network(task.network()), Clock()
     params = NNAlgorithmParams(
-        central_num_iterations=rounds,
-        evaluation_frequency=rounds + 1,
-        train_cohort_size=cohort,
-        val_cohort_size=0,
+        central_num_iterations=rounds, evaluation_frequency=rounds + 1, train_cohort_size=cohort, val_cohort_size=0
     )
-    local = NNTrainHyperParams(local_num_epochs=1, local_learning_rate=task.lr, local_batch_size=size)
-    clock = Clock()
     FederatedAveraging().run(
         algorithm_params=params,
         backend=SimulatedBackend(training_data=users, val_data=users),
-        model=model,
-        model_train_params=local,
+        model=PyTorchModel(network, torch.optim.SGD, torch.optim.SGD(network.parameters(), lr=1.0)),
+        model_train_params=NNTrainHyperParams(local_num_epochs=1, local_learning_rate=task.lr, local_batch_size=size),
         model_eval_params=NNEvalHyperParams(local_batch_size=size),
         callbacks=[clock],
     )
-    state = network.layers.state_dict()
-    seconds = np.diff(clock.ends).tolist()
-    job.finish(folder, seconds, {name: tensor.numpy() for name, tensor in state.items()})
+    job.finish(folder, clock.ends, network.layers.state_dict())
 
 
 if __name__ == "__main__":
