@@ -1,6 +1,6 @@
 """A table of text, and its three printed forms: Markdown, LaTeX and the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading, and whether it holds figures, which are set to the right."""
+    """A column's heading, and whether it holds figures, which are aligned right."""
 
     title: str
     numeric: bool = True
@@ -36,6 +36,24 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        lines: Sequence[Mapping[str, str]],
+        words: Container[str] = (),
+        note: str = "",
+        without: Container[str] = (),
+    ) -> "Table":
+        """The table of lines that map headings to cells, the same headings in each.
+
+        Args:
+            words: headings of columns that hold text; all others hold figures.
+            without: headings of columns that are left out.
+        """
+        titles = [title for title in (lines[0] if lines else ()) if title not in without]
+        columns = (Column(title, numeric=title not in words) for title in titles)
+        return cls(tuple(columns), tuple(tuple(line[title] for title in titles) for line in lines), note)
 
 
 def to_markdown(table: Table) -> str:
