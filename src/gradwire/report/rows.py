@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from statistics import fmean
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from gradwire.errors import GradwireError
 from gradwire.runs import Row
@@ -34,6 +34,17 @@ MEMBERSHIP_COLUMNS = (
     *("tpr_at_1e-3_low", "tpr_at_1e-3_high", "epsilon"),
 )
 """`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers."""
+Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit"]
+COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "study": ("command", "label"),
+    "network": NETWORK_COLUMNS,
+    "speed": SPEED_COLUMNS,
+    "cost": COST_COLUMNS,
+    "membership": MEMBERSHIP_COLUMNS,
+    "train": TRAIN_COLUMNS,
+    "audit": AUDIT_COLUMNS,
+}
+"""Kind of run → the columns that its rows must have."""
 
 BASELINE = "none"
 """The scheme that others are compared with: plain SGD."""

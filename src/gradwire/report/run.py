@@ -4,35 +4,14 @@ import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gradwire.errors import GradwireError
-from gradwire.report.rows import (
-    AUDIT_COLUMNS,
-    COST_COLUMNS,
-    MEMBERSHIP_COLUMNS,
-    NETWORK_COLUMNS,
-    SPEED_COLUMNS,
-    TRAIN_COLUMNS,
-    Row,
-    require,
-)
+from gradwire.report.rows import COLUMNS, Kind, Row, require
 from gradwire.runs import CONFIG, CURVES, RECONSTRUCTIONS, RESULTS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit"]
-COLUMNS: dict[Kind, tuple[str, ...]] = {
-    "study": ("command", "label"),
-    "network": NETWORK_COLUMNS,
-    "speed": SPEED_COLUMNS,
-    "cost": COST_COLUMNS,
-    "membership": MEMBERSHIP_COLUMNS,
-    "train": TRAIN_COLUMNS,
-    "audit": AUDIT_COLUMNS,
-}
-"""The columns that rows of each kind must have."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +102,11 @@ def _config(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _tensors(path: Path) -> dict[str, "Tensor"]:
     """The tensors of a file; {} without it."""
+    if not path.is_file():
+        return {}
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        return {}
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:

@@ -8,17 +8,20 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "÷": r"$\div$",
-    "≥": r"$\geq$",
-    "–": "--",
-}
+Titles = Container[str]
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        **{character: "\\" + character for character in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "÷": r"$\div$",
+        "≥": r"$\geq$",
+        "–": "--",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,7 @@ class Table:
 
     @classmethod
     def of(
-        cls,
-        lines: Sequence[Mapping[str, str]],
-        words: Container[str] = (),
-        note: str = "",
-        without: Container[str] = (),
+        cls, lines: Sequence[Mapping[str, str]], words: Titles = (), note: str = "", without: Titles = ()
     ) -> "Table":
         """The table of lines that map headings to cells, the same headings in each.
 
@@ -70,7 +69,7 @@ def to_latex(table: Table, caption: str = "") -> str:
     """A LaTeX `table` with rules of the booktabs package, ending in a newline."""
 
     def line(cells: Iterable[str]) -> str:
-        return "  " + " & ".join(map(_escape, cells)) + r" \\"
+        return "  " + " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
 
     caption = " ".join(text for text in (caption, table.note) if text)
     alignment = "".join("r" if column.numeric else "l" for column in table.columns)
@@ -78,7 +77,7 @@ def to_latex(table: Table, caption: str = "") -> str:
         [
             r"\begin{table}",
             r"  \centering",
-            *([rf"  \caption{{{_escape(caption)}}}"] if caption else []),
+            *([rf"  \caption{{{caption.translate(_LATEX)}}}"] if caption else []),
             rf"  \begin{{tabular}}{{{alignment}}}",
             r"  \toprule",
             line(column.title for column in table.columns),
@@ -109,7 +108,3 @@ def to_rich(table: Table) -> RichTable:
     for row in table.rows:
         result.add_row(*map(Text, row))
     return result
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)

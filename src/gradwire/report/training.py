@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gradwire.report.figures import LIGHT, Axes, Figure, Theme, legend, panels, plain, ticks
+from gradwire.report.figures import LIGHT, Figure, Theme, legend, panels, plain, ticks
 from gradwire.report.formats import NOTHING, part, size, spread, times
 from gradwire.report.page import Page, Section
 from gradwire.report.rows import BASELINE, TRAIN_COLUMNS, Row, by_scheme, group_by, mean, number
@@ -79,8 +79,8 @@ def training_table(series: Sequence[Series], brief: bool = False) -> Table:
 
     `brief` leaves out bytes down and training loss, so that the table fits 80 characters.
     """
-    without = ("bytes down", "train loss") if brief else ()
-    return Table.of([_final(one) for one in series], words=("scheme",), without=without)
+    lines = [_final(one) for one in series]
+    return Table.of(lines, ("scheme",), without=("bytes down", "train loss") if brief else ())
 
 
 def headline(series: Sequence[Series]) -> str | None:
@@ -103,11 +103,13 @@ def training_figure(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
         # Nothing has been sent before the first round, and zero has no place on a logarithmic axis.
         sent = [point for point in one.points if point.bytes_up > 0]
         by_round, by_bytes = [point.round for point in one.points], [point.bytes_up for point in sent]
+        faint = {**theme.stroke(index), "linewidth": 1.0, "alpha": 0.5}
+        clear = {**theme.stroke(index), **theme.mark(index), "linewidth": 1.7, "markersize": 3.5}
         for column, (x, points) in enumerate(((by_round, one.points), (by_bytes, sent))):
-            losses, accuracies = axes[column], axes[2 + column]
-            _line(losses, x, [p.train_loss for p in points], index, one.name, theme, faint=True)
-            _line(losses, x, [p.test_loss for p in points], index, one.name, theme)
-            _line(accuracies, x, [100 * p.test_accuracy for p in points], index, one.name, theme)
+            clear |= {"markevery": max(1, len(x) // 8), "label": plain(one.name)}
+            axes[column].plot(x, [p.train_loss for p in points], **faint)
+            axes[column].plot(x, [p.test_loss for p in points], **clear)
+            axes[2 + column].plot(x, [100 * p.test_accuracy for p in points], **clear)
     every = [point.bytes_up for one in series for point in one.points if point.bytes_up > 0]
     # Within a decade a logarithmic axis may have no tick at all.
     wide = bool(every) and max(every) >= 10 * min(every)
@@ -120,17 +122,6 @@ def training_figure(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
     handles, names = axes[2].get_legend_handles_labels()
     legend(figure, theme, handles=handles, labels=names, loc="outside lower center", ncols=min(3, len(series)))
     return figure
-
-
-def _line(
-    ax: Axes, x: Sequence[float], y: Sequence[float], index: int, name: str, theme: Theme, faint: bool = False
-) -> None:
-    style: dict[str, Any] = theme.mark(index) | theme.stroke(index)
-    if faint:
-        style |= {"marker": None, "linewidth": 1.0, "alpha": 0.5}
-    else:
-        style |= {"linewidth": 1.7, "alpha": 1, "label": plain(name)}
-    ax.plot(x, y, markersize=3.5, markevery=max(1, len(x) // 8), **style)
 
 
 def _series(name: str, rows: Sequence[Row]) -> Series:
@@ -149,8 +140,7 @@ def _series(name: str, rows: Sequence[Row]) -> Series:
 def _final(series: Series) -> dict[str, str]:
     """Heading → cell."""
     last = series.points[-1]
-    deviation = None if series.accuracy_std is None else 100 * series.accuracy_std
-    accuracy = spread(100 * last.test_accuracy, deviation, digits=1)
+    accuracy = spread(100 * last.test_accuracy, series.accuracy_std and 100 * series.accuracy_std, digits=1)
     return {
         "scheme": series.name,
         "rounds": f"{last.round:.0f}",

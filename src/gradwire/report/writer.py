@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.table import Table as RichTable
 
@@ -21,41 +20,32 @@ from gradwire.report.study.page import sections, study_page
 from gradwire.report.tables import Table, to_latex, to_markdown, to_rich
 from gradwire.report.training import follow, training_page, training_table
 
-
-class Reporter(NamedTuple):
-    """What is made of one kind of run: its page, and a table that fits a terminal of 80 characters."""
-
-    page: Callable[[Run], Page]
-    brief: Callable[[Run], Table]
-
-
-REPORTERS: Mapping[Kind, Reporter] = {
-    "audit": Reporter(audit_page, lambda run: leakage_table(summarise(run.rows), brief=True)),
-    "train": Reporter(training_page, lambda run: training_table(follow(run.rows), brief=True)),
-    "membership": Reporter(membership_page, lambda run: membership_table(findings(run.rows), brief=True)),
-    "study": Reporter(study_page, lambda run: next(section.table for section in sections(run) if section.table)),
-    "network": Reporter(network_page, lambda run: network_table(paces(run.rows), brief=True)),
-    "speed": Reporter(speeds_page, lambda run: speed_table(points(run.rows))),
-    "cost": Reporter(costs_page, lambda run: cost_table(run.rows)),
+REPORTERS: Mapping[Kind, tuple[Callable[[Run], Page], Callable[[Run], Table]]] = {
+    "audit": (audit_page, lambda run: leakage_table(summarise(run.rows), brief=True)),
+    "train": (training_page, lambda run: training_table(follow(run.rows), brief=True)),
+    "membership": (membership_page, lambda run: membership_table(findings(run.rows), brief=True)),
+    "study": (study_page, lambda run: next(section.table for section in sections(run) if section.table)),
+    "network": (network_page, lambda run: network_table(paces(run.rows), brief=True)),
+    "speed": (speeds_page, lambda run: speed_table(points(run.rows))),
+    "cost": (costs_page, lambda run: cost_table(run.rows)),
 }
+"""What is made of each kind of run: its page, and a table that fits a terminal of 80 characters."""
 
 
 def write(folder: Path) -> Path:
-    """Write the report of a run beside its results, replacing an earlier one.
+    """Write the report of a run beside its results, replacing an earlier one, and return the path of report.html.
 
     The files are report.html (self-contained), summary.md and summary.tex; NAME.svg and NAME.png for each section with
     a figure, called leakage in an audit, training in a training, curves in a membership run, and network, speeds and
     costs in benchmarks; and reconstructions.png for an audit that has reconstructions. The same folder gives the same
     files, byte for byte.
 
-    Returns:
-        The path of report.html.
-
     Raises:
         GradwireError: results.csv is missing, empty or lacks columns; a file cannot be read or written.
     """
     run = read(folder)
-    files = _files(run, REPORTERS[run.kind].page(run))
+    page, _ = REPORTERS[run.kind]
+    files = _files(run, page(run))
     try:
         for name, content in files.items():
             (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -67,7 +57,8 @@ def write(folder: Path) -> Path:
 def table(folder: Path) -> RichTable:
     """A run's summary for `rich.console.Console.print`, made to fit 80 characters; `GradwireError` as in `write`."""
     run = read(folder)
-    return to_rich(REPORTERS[run.kind].brief(run))
+    _, brief = REPORTERS[run.kind]
+    return to_rich(brief(run))
 
 
 def _files(run: Run, page: Page) -> dict[str, bytes | str]:

@@ -24,6 +24,10 @@ _LABELS = {
     "known": "The labels of the images are known to it.",
     "inferred": "It does not know the labels of the images, and infers them from the update.",
 }
+_FEEDBACK = {
+    "True": "Error feedback is on: what earlier rounds left unsent is part of the message.",
+    "False": "Error feedback is off.",
+}
 _MODE = {
     "eval": "The victim ran the model in eval mode (fixed statistics in normalisation layers).",
     "train": "The victim ran the model in train mode (normalisation by the statistics of its own batch).",
@@ -105,7 +109,7 @@ def assumptions(settings: Mapping[str, Any], setting: Setting) -> str:
         + (f", and is one of {clients} clients." if clients not in (None, 0, 1) else "."),
         _MODE.get(setting.mode, ""),
         _trained(settings.get("trained_rounds"), settings.get("trained_epochs")),
-        _feedback(settings.get("error_feedback")),
+        _FEEDBACK.get(str(settings.get("error_feedback")).capitalize(), ""),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -125,14 +129,6 @@ def _trained(rounds: object, epochs: object) -> str:
         return "The model is untrained, as at the start of a run."
     each = f", each of {plural(epochs, 'local epoch')}," if epochs else ""
     return f"The model had been trained for {plural(rounds, 'round')}{each} before the attack."
-
-
-def _feedback(feedback: object) -> str:
-    if feedback is None:
-        return ""
-    if feedback in (True, "true", "True"):
-        return "Error feedback is on: what earlier rounds left unsent is part of the message."
-    return "Error feedback is off."
 
 
 def _victim(row: Row) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwire.report.audit.summary import KNOWLEDGE, Pair, labels
-from gradwire.report.figures import LIGHT, Figure, Picture, plain, png
+from gradwire.report.figures import LIGHT, Figure, Picture, Theme, plain, png
 from gradwire.report.formats import part
 from gradwire.report.run import Run
 
@@ -31,9 +31,7 @@ def originals(run: Run) -> list[Picture]:
 
 def captions(run: Run) -> list[str]:
     """What each of the shown images is: "victim 3", or "victim 1, image 2" for batches."""
-    if not run.pictures:
-        return []
-    victims, batch = run.pictures["originals"].shape[:2]
+    victims, batch = run.pictures["originals"].shape[:2] if run.pictures else (0, 0)
     names = [f"victim {v}" if batch == 1 else f"victim {v}, image {b}" for v in range(victims) for b in range(batch)]
     return names[:WIDEST]
 
@@ -67,8 +65,8 @@ def contact_sheet(images: "Tensor") -> bytes:
     return png(_montage(_pixels(images)))
 
 
-def reconstructions_figure(truth: Sequence[Picture], shown: Sequence[Shown]) -> Figure:
-    """Naive reconstructions on the left, adaptive ones on the right, one row a scheme, under the originals."""
+def reconstructions_figure(truth: Sequence[Picture], shown: Sequence[Shown], _: Theme = LIGHT) -> Figure:
+    """Naive reconstructions left, adaptive ones right, a row a scheme, under the originals; on white in any theme."""
     from matplotlib.figure import Figure
 
     told = labels(row.pair.setting for row in shown)

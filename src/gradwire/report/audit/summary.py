@@ -117,8 +117,7 @@ def leakage_table(summaries: Sequence[Summary], brief: bool = False) -> Table:
         }
         for p in pairs
     ]
-    words, without = (*Setting._fields, "scheme"), ("success",) if brief else ()
-    return Table.of(lines, words, _note(summaries, brief), without)
+    return Table.of(lines, (*Setting._fields, "scheme"), _note(summaries, brief), ("success",) if brief else ())
 
 
 def _note(summaries: Sequence[Summary], brief: bool) -> str:

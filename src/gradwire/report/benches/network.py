@@ -83,9 +83,10 @@ def network_table(found: Sequence[StepPace], brief: bool = False) -> Table:
     titles = (*(() if brief else ("compute", "coding")), "MB", *map(rate_text, rates), "pays below")
     rows = []
     for pace in found:
-        step = pace.step
+        step, real = pace.step, pace.measured
         made_of = [] if brief else [f"{step.compute:.3f} s", f"{step.coding:.3f} s"]
-        rows.append((step.scheme, *made_of, f"{step.bytes / 1e6:.2f}", *_at(pace, rates), rate_text(pace.crossing)))
+        times = [f"{pace.modelled[r]:.2f}" + (f" / {real[r]:.2f}" if r in real else "") for r in rates]
+        rows.append((step.scheme, *made_of, f"{step.bytes / 1e6:.2f}", *times, rate_text(pace.crossing)))
     both = " / measured on a real link" if any(pace.measured for pace in found) else ""
     note = (
         f"Seconds a step: modelled{both}. MB are what a worker's link carries each way in a step. Modelled is compute "
@@ -96,13 +97,12 @@ def network_table(found: Sequence[StepPace], brief: bool = False) -> Table:
 
 def headline(found: Sequence[StepPace]) -> str | None:
     """The finding in one sentence: the scheme that pays up to the fastest link."""
-    crossings = {pace.step.scheme: pace.crossing for pace in found if pace.crossing}
+    crossings = {pace.crossing: pace.step.scheme for pace in reversed(found) if pace.crossing}
     if not crossings:
         return None
-    best = max(crossings, key=lambda scheme: crossings[scheme] or 0)
-    if math.isinf(crossings[best] or 0):
-        return f"{best} is faster than plain SGD on a link of any speed"
-    return f"{best} is faster than plain SGD on links below {rate_text(crossings[best])}"
+    rate = max(crossings)
+    links = "a link of any speed" if math.isinf(rate) else f"links below {rate_text(rate)}"
+    return f"{crossings[rate]} is faster than plain SGD on {links}"
 
 
 def network_figure(found: Sequence[StepPace], theme: Theme = LIGHT) -> Figure:
@@ -143,14 +143,5 @@ def _step(scheme: str, group: Sequence[Row]) -> "Step":
 def _times(group: Sequence[Row], source: str) -> dict[float, float]:
     """Rate → seconds, the mean where there are several."""
     timed = [row for row in group if row["source"] == source and not math.isnan(number(row, "rate"))]
-    return {
-        rate: mean(rows, "seconds")
-        for rate, rows in sorted(group_by(timed, (), lambda row: number(row, "rate")).items())
-    }
-
-
-def _at(pace: StepPace, rates: Sequence[float]) -> list[str]:
-    return [
-        f"{pace.modelled[rate]:.2f}" + (f" / {pace.measured[rate]:.2f}" if rate in pace.measured else "")
-        for rate in rates
-    ]
+    rates = group_by(timed, (), lambda row: number(row, "rate"))
+    return {rate: mean(rates[rate], "seconds") for rate in sorted(rates)}

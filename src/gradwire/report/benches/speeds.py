@@ -59,9 +59,7 @@ def speed_table(found: Sequence[Point]) -> Table:
         }
         for point in found
     ]
-    note = (
-        "Medians over iterations, in one process. Objectives are of the first victims, those that the loop attacks too."
-    )
+    note = "Medians over iterations, in one process. Objectives are of the first victims, which the loop attacks too."
     return Table.of(lines, ("method",), note)
 
 

@@ -10,9 +10,6 @@ from gradwire.report.formats import NOTHING
 from gradwire.report.rows import BASELINE, MEMBERSHIP_COLUMNS, Row, by_scheme, mean, number
 from gradwire.report.tables import Table
 
-CLAIMED = "epsilon_claimed"
-"""A column that a run may have: the ε that a scheme claims for its training."""
-
 
 class Interval(NamedTuple):
     """A figure with its interval; of several seeds, the mean with one sample standard deviation to both sides."""
@@ -27,13 +24,8 @@ class Interval(NamedTuple):
         if math.isnan(self.value):
             return NOTHING
         value, low, high = (f"{factor * x:.{digits}f}" for x in self[:3])
-        if brief or math.isnan(self.low):
-            return value
-        return (
-            f"{value} ({low}–{high})"
-            if self.seeds == 1
-            else f"{value} ± {factor * (self.high - self.value):.{digits}f}"
-        )
+        spread = f" ({low}–{high})" if self.seeds == 1 else f" ± {factor * (self.high - self.value):.{digits}f}"
+        return value if brief or math.isnan(self.low) else value + spread
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,8 @@ class Finding:
     Attributes:
         name: the scheme, after data and model where the run has several of them.
         scheme, attack, threshold, knowledge: as the rows have them.
-        epsilon: a lower bound on ε, the mean over seeds; NaN where there is none. claimed: what the scheme claims.
+        epsilon: a lower bound on ε, the mean over seeds; NaN where there is none.
+        claimed: the ε that the scheme claims; NaN where rows have no column `epsilon_claimed`.
         members, nonmembers: how many of each there are, over all targets; the mean over seeds.
         bytes_up: mean bytes that a client sent in a round. ratio: dense float32 bytes ÷ bytes up.
     """
@@ -130,7 +123,7 @@ def _finding(name: str, rows: Sequence[Row]) -> Finding:
         auc=_interval(rows, "auc", "auc_"),
         tpr_at_1e2=_interval(rows, "tpr_at_1e-2", "tpr_at_1e-2_"),
         tpr_at_1e3=_interval(rows, "tpr_at_1e-3", "tpr_at_1e-3_"),
-        claimed=mean(rows, CLAIMED) if CLAIMED in rows[0] else math.nan,
+        claimed=mean(rows, "epsilon_claimed") if "epsilon_claimed" in rows[0] else math.nan,
         **others,
     )
 

@@ -64,9 +64,7 @@ def beside(found: Sequence[Finding]) -> str | None:
 def tradeoff_figure(curves: Mapping[str, "Tensor"], found: Sequence[Finding], theme: Theme = LIGHT) -> Figure:
     """One panel a scheme, one line an attack; guessing is the diagonal.
 
-    Args:
-        curves: shares of non-members and of members, (2, P), for "<scheme>|<attack>|<knowledge>".
-        found: the findings that have curves; curves of others are not drawn.
+    `curves`: "<scheme>|<attack>|<knowledge>" → shares of non-members and of members, (2, P), drawn for what was found.
     """
     names = {(f.scheme, f.by): f"{f.scheme}|{f.attack}|{f.knowledge}" for f in found}
     drawn = {key: curves[name] for key, name in names.items() if name in curves}

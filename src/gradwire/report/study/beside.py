@@ -9,18 +9,20 @@ from gradwire.report.tables import Table
 
 def labels_table(rows: Sequence[Row]) -> Table:
     """One row a kind of union and number of clients."""
-    lines = []
-    for row in rows:
-        shares = {name: f"{100 * number(row, name):.0f}" for name in ("accuracy", "low", "high", "fellow", "chance")}
-        lines.append(
-            {
-                "union": row["label"],
-                "labels found, %": shares["accuracy"],
-                "95 % interval": f"{shares['low']} to {shares['high']}",
-                "a fellow's, %": shares["fellow"],
-                "chance, %": shares["chance"],
-            }
-        )
+
+    def share(row: Row, name: str) -> str:
+        return f"{100 * number(row, name):.0f}"
+
+    lines = [
+        {
+            "union": row["label"],
+            "labels found, %": share(row, "accuracy"),
+            "95 % interval": f"{share(row, 'low')} to {share(row, 'high')}",
+            "a fellow's, %": share(row, "fellow"),
+            "chance, %": share(row, "chance"),
+        }
+        for row in rows
+    ]
     return Table.of(lines, ("union",), "The same guess, compared with another client's labels.")
 
 
@@ -43,9 +45,9 @@ def maximum_table(rows: Sequence[Row]) -> Table:
     """How well the largest value tells members from others, beside the loss."""
     columns = {"AUC by R_max": "auc_maximum", "AUC by the loss": "auc_loss", "rank correlation": "rank_correlation"}
     lines = [
-        {"told": row["label"]} | {title: f"{number(row, name):.2f}" for title, name in columns.items()} for row in rows
+        {"case": row["label"]} | {title: f"{number(row, name):.2f}" for title, name in columns.items()} for row in rows
     ]
-    return Table.of(lines, words=("told",))
+    return Table.of(lines, words=("case",))
 
 
 def maximum_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gradwire.report.audit.figure import leakage_figure
-from gradwire.report.audit.pictures import Shown, originals, reconstructions_figure, rows
+from gradwire.report.audit.pictures import originals, reconstructions_figure, rows
 from gradwire.report.audit.summary import leakage_table, pair, summarise
-from gradwire.report.figures import Figure, Picture, Theme
+from gradwire.report.figures import Figure
 from gradwire.report.membership.findings import findings, membership_table
 from gradwire.report.membership.page import accuracy_figure
 from gradwire.report.page import Page, Section
@@ -40,7 +40,7 @@ def study_page(run: Run) -> Page:
 def sections(run: Run) -> tuple[Section, ...]:
     """The claims, a section for each command whose rows it has, and one for trainings that were audited."""
     found = []
-    checked = claims_table(claims(run.folder))
+    checked = claims_table(run.folder / CLAIMS)
     if checked.rows:
         found.append(Section("claims", "What is claimed, and what was measured", checked))
     for name, (title, understand, table, figure) in SECTIONS.items():
@@ -68,12 +68,9 @@ def reconstructions(run: Run) -> Iterator[Section]:
     for number, ((data, model), cells) in enumerate(figures):
         shown = [each for cell in cells for each in rows(cell, pair(summarise(cell.rows)))]
         title, says = f"What was rebuilt: {data}, {model}", "Originals, and below what was rebuilt of each scheme's."
-        yield Section(f"pictures-{number}", title, draw=partial(_drawn, originals(cells[0]), shown), says=says)
-
-
-def _drawn(truth: Sequence[Picture], shown: Sequence[Shown], theme: Theme) -> Figure:
-    """Pictures are on white, whatever the theme."""
-    return reconstructions_figure(truth, shown)
+        yield Section(
+            f"pictures-{number}", title, draw=partial(reconstructions_figure, originals(cells[0]), shown), says=says
+        )
 
 
 def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -90,17 +87,13 @@ def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def claims(folder: Path) -> list[dict[str, str]]:
-    """The rows of claims.csv; none before a study is finished."""
-    path = folder / CLAIMS
+def claims_table(path: Path) -> Table:
+    """What claims.csv holds: the claims, their sources, what was published and measured. Empty without the file."""
     if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def claims_table(found: Sequence[Mapping[str, str]]) -> Table:
-    """What is claimed, the source, the published figure, and what was measured."""
+        return Table.of([])
     columns = ("claim", "source", "published", "measured", "holds")
-    lines = [{**claim, "claim": claim["says"], "holds": VERDICTS[claim["holds"]]} for claim in found]
-    return Table.of([{column: line[column] for column in columns} for line in lines], words=columns)
+    with path.open(newline="", encoding="utf-8") as file:
+        claims = [
+            {**claim, "claim": claim["says"], "holds": VERDICTS[claim["holds"]]} for claim in csv.DictReader(file)
+        ]
+    return Table.of([{column: claim[column] for column in columns} for claim in claims], words=columns)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradwire.report.audit.summary import KNOWLEDGE, summarise
-from gradwire.report.figures import LIGHT, MARKERS, Axes, Figure, Line2D, Theme, handle, legend, panels, ticks
+from gradwire.report.figures import LIGHT, MARKERS, Axes, Figure, Theme, handle, legend, panels, ticks
 from gradwire.report.formats import NOTHING, spread, times
 from gradwire.report.rows import Row, group_by
 from gradwire.report.tables import Table
@@ -32,6 +32,12 @@ class Protection:
     accuracy_std: float | None
     ratio: float
     leaked: Mapping[str, float]
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """Group and scheme of a name "group: scheme"."""
+        group, _, scheme = self.name.rpartition(": ")
+        return group, scheme
 
 
 def protections(training: Sequence[Row], audits: Sequence[Row]) -> list[Protection]:
@@ -67,17 +73,17 @@ def protection_table(found: Sequence[Protection]) -> Table:
 def protection_figure(found: Sequence[Protection], theme: Theme = LIGHT) -> Figure:
     """Two panels: accuracy against ratio, and against SSIM, hollow for the naive adversary, filled for the adaptive.
 
-    A name is "group: scheme"; schemes are told apart by colour, groups by marker.
+    Schemes are told apart by colour, groups by marker.
     """
     figure, (cost, leak) = panels(theme, 1, 2, 5.6, 4.4)
-    groups, schemes = (list(dict.fromkeys(_parts(each.name)[i] for each in found)) for i in range(2))
+    groups, schemes = (list(dict.fromkeys(each.parts[i] for each in found)) for i in range(2))
     laps = -(-len(schemes) // len(theme.lines))
-    looks: dict[str, tuple[str, str]] = {}
+    looks: dict[str, tuple[str, str]] = {}  # of each scheme, in the first group that has it
     for each in found:
-        group, scheme = _parts(each.name)
+        group, scheme = each.parts
         lap, index = divmod(schemes.index(scheme), len(theme.lines))
         color, marker = theme.lines[index], MARKERS[(groups.index(group) * laps + lap) % len(MARKERS)]
-        looks[each.name] = color, marker
+        looks.setdefault(scheme, (color, marker))
         _dot(cost, each.ratio, each, theme, color, marker)
         if len(each.leaked) == 2:
             ends = [each.leaked["naive"], each.leaked["adaptive"]]
@@ -88,27 +94,14 @@ def protection_figure(found: Sequence[Protection], theme: Theme = LIGHT) -> Figu
     cost.set_ylabel("test accuracy in per cent")
     ticks(cost.xaxis, times)
     leak.set(xlabel="SSIM with the private image: hollow naive, filled adaptive", xlim=(-0.05, 1.05))
-    legend(cost, theme, handles=_handles(looks, groups, laps, theme), loc="best")
-    return figure
-
-
-def _parts(name: str) -> tuple[str, str]:
-    """Group and scheme of a name."""
-    group, _, scheme = name.rpartition(": ")
-    return group, scheme
-
-
-def _handles(looks: Mapping[str, tuple[str, str]], groups: Sequence[str], laps: int, theme: Theme) -> Sequence[Line2D]:
-    """A legend's lines: schemes, as they look in the first group that has them, and groups where there are several."""
-    schemes: dict[str, tuple[str, str]] = {}
-    for name, look in looks.items():
-        schemes.setdefault(_parts(name)[1], look)
-    told = [*schemes.items()]
+    told = [*looks.items()]
     if len(groups) > 1:
         if laps == 1:
             told = [(scheme, (color, "o")) for scheme, (color, _) in told]
         told += [(group, (theme.ink, MARKERS[i * laps % len(MARKERS)])) for i, group in enumerate(groups)]
-    return [handle(name, linestyle="none", marker=marker, color=color) for name, (color, marker) in told]
+    handles = [handle(name, linestyle="none", marker=marker, color=color) for name, (color, marker) in told]
+    legend(cost, theme, handles=handles, loc="best")
+    return figure
 
 
 def _dot(ax: Axes, x: float, each: Protection, theme: Theme, color: str, marker: str, *, hollow: bool = False) -> None:
