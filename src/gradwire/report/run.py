@@ -63,8 +63,8 @@ def read(folder: Path) -> Run:
 
 
 def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
-    told: tuple[Kind, ...] = ("study", "network", "speed", "cost")
-    for kind in told:
+    unique: tuple[Kind, ...] = ("study", "network", "speed", "cost")
+    for kind in unique:
         if set(COLUMNS[kind]) <= set(columns):
             return kind
     if config.get("command") == "membership" or "balanced_accuracy" in columns:

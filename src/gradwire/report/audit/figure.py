@@ -20,10 +20,10 @@ def leakage_figure(summaries: Sequence[Summary], theme: Theme = LIGHT) -> Figure
     One line per family of schemes (colour) and knowledge (dashed: naive; solid: adaptive); `none` is a horizontal
     line, at the knowledge that does best against it. One panel per setting.
     """
-    told = labels(summary.setting for summary in summaries)
-    figure, axes = tiles(theme, len(told), width=6.2, height=4.3)
+    varying = labels(summary.setting for summary in summaries)
+    figure, axes = tiles(theme, len(varying), width=6.2, height=4.3)
     families = list(dict.fromkeys(s.family for s in summaries if s.scheme != BASELINE))
-    for ax, (setting, differs) in zip(axes, told.items(), strict=True):
+    for ax, (setting, differs) in zip(axes, varying.items(), strict=True):
         _panel(ax, [s for s in summaries if s.setting == setting], families, theme)
         if differs:
             ax.set_title(plain(", ".join(f"{field} {value}" for field, value in differs.items())), fontsize="medium")

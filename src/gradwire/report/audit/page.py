@@ -50,7 +50,7 @@ def audit_page(run: Run) -> Page:
     )
     content = {
         "pairs": pairs,
-        "told": labels(p.setting for p in pairs),
+        "varying": labels(p.setting for p in pairs),
         "truth": truth,
         "captions": pictures.captions(run),
         "shown": shown,

@@ -69,7 +69,7 @@ def reconstructions_figure(truth: Sequence[Picture], shown: Sequence[Shown], _: 
     """Naive reconstructions left, adaptive ones right, a row a scheme, under the originals; on white in any theme."""
     from matplotlib.figure import Figure
 
-    told = labels(row.pair.setting for row in shown)
+    varying = labels(row.pair.setting for row in shown)
     block = max(len(truth) * (_TILE + _GAP) - _GAP, _TITLE)
     margin, gutter, line, head = 215, 28, _TILE + 12, 40
     width, height = margin + 2 * block + gutter + 16, head + (len(shown) + 1) * line + 8
@@ -100,7 +100,7 @@ def reconstructions_figure(truth: Sequence[Picture], shown: Sequence[Shown], _: 
         middle = head + index * line + _TILE / 2
         name = row.pair.scheme if len(row.pair.scheme) <= 22 else row.pair.scheme[:21] + "…"
         describe(name, middle - 16, 9.5, fontweight="bold")
-        describe(" · ".join([part(row.pair.present[-1].ratio), *told[row.pair.setting].values()]), middle, 8)
+        describe(" · ".join([part(row.pair.present[-1].ratio), *varying[row.pair.setting].values()]), middle, 8)
         describe(f"mean SSIM {' / '.join(f'{summary.ssim:.2f}' for summary in row.pair.present)}", middle + 15, 8)
     return figure
 

@@ -104,10 +104,10 @@ def leakage_table(summaries: Sequence[Summary], brief: bool = False) -> Table:
     out the success (share of victims with SSIM ≥ 0.6, naive / adaptive), so that the table fits 80 characters.
     """
     pairs = pair(summaries)
-    told = labels(p.setting for p in pairs)
+    varying = labels(p.setting for p in pairs)
     lines = [
         {
-            **told[p.setting],
+            **varying[p.setting],
             "scheme": p.scheme,
             "bytes up": size(p.present[-1].bytes_up),
             "ratio": times(p.present[-1].ratio),

@@ -117,8 +117,8 @@ def _dress(ax: Axes, edge: float, theme: Theme) -> None:
 
 def _best(found: Sequence[Finding]) -> Finding | None:
     # A figure that is not known is not equal to itself.
-    told = [f for f in found if f.tpr_at_1e3.value == f.tpr_at_1e3.value]
-    return max(told, key=lambda f: (f.tpr_at_1e3.low > GUESSING, f.tpr_at_1e3.value), default=None)
+    known = [f for f in found if f.tpr_at_1e3.value == f.tpr_at_1e3.value]
+    return max(known, key=lambda f: (f.tpr_at_1e3.low > GUESSING, f.tpr_at_1e3.value), default=None)
 
 
 def _training(finding: Finding) -> str:

@@ -43,11 +43,11 @@ def sections(run: Run) -> tuple[Section, ...]:
     checked = claims_table(run.folder / CLAIMS)
     if checked.rows:
         found.append(Section("claims", "What is claimed, and what was measured", checked))
-    for name, (title, understand, table, figure) in SECTIONS.items():
+    for name, (title, collect, table, figure) in SECTIONS.items():
         groups = grouped(row for row in run.rows if row["command"] == name)
         for number, (group, group_rows) in enumerate(groups.items()):
             about = (name, title) if len(groups) == 1 else (f"{name}-{number}", f"{title}: {group}" if group else title)
-            measured = understand(group_rows)
+            measured = collect(group_rows)
             found.append(Section(*about, table(measured), partial(figure, measured)))
     trained, audited = ([row for row in run.rows if row["command"] == name] for name in ("train", "audit"))
     if protected := protections(trained, audited):

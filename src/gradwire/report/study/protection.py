@@ -94,12 +94,12 @@ def protection_figure(found: Sequence[Protection], theme: Theme = LIGHT) -> Figu
     cost.set_ylabel("test accuracy in per cent")
     ticks(cost.xaxis, times)
     leak.set(xlabel="SSIM with the private image: hollow naive, filled adaptive", xlim=(-0.05, 1.05))
-    told = [*looks.items()]
+    shown = [*looks.items()]
     if len(groups) > 1:
         if laps == 1:
-            told = [(scheme, (color, "o")) for scheme, (color, _) in told]
-        told += [(group, (theme.ink, MARKERS[i * laps % len(MARKERS)])) for i, group in enumerate(groups)]
-    handles = [handle(name, linestyle="none", marker=marker, color=color) for name, (color, marker) in told]
+            shown = [(scheme, (color, "o")) for scheme, (color, _) in shown]
+        shown += [(group, (theme.ink, MARKERS[i * laps % len(MARKERS)])) for i, group in enumerate(groups)]
+    handles = [handle(name, linestyle="none", marker=marker, color=color) for name, (color, marker) in shown]
     legend(cost, theme, handles=handles, loc="best")
     return figure
 
