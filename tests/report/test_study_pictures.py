@@ -22,7 +22,7 @@ def test_audits_of_the_same_victims_share_a_figure_and_others_have_their_own(row
     write_run(none, name="run/cells/bare", pictures=False)
     drawn, draw = [], pictures.reconstructions_figure
 
-    def seen(truth, shown):
+    def seen(truth, shown, theme):
         drawn.append([(each.pair.scheme, *each.strips) for each in shown])
         return draw(truth, shown)
 
