@@ -8,14 +8,12 @@ import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
-
-from gradwire.devices import machine
 from gradwire.errors import GradwireError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RESULTS, CLAIMS = "results.csv", "claims.csv"
 CONFIG = "config.json"
@@ -55,24 +53,21 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: str | Path, columns: Iterable[str], keep: int) -> "RunFolder":
-        """The folder of a run to go on with, its results cut back to the rows up to round `keep`."""
+        """The folder of a run to continue, its results cut back to the rows up to round `keep`."""
         run = cls(Path(path), columns)
         with (run.path / RESULTS).open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["round"]) <= keep]
-        with (run.path / RESULTS).open("w", newline="") as file:
-            writer = csv.DictWriter(file, run.columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        run.rewrite(rows)
         return run
 
     @classmethod
     def resume(
         cls, path: str | Path, command: str, columns: Iterable[str], settings: Mapping[str, object]
     ) -> "RunFolder":
-        """The folder of a run that was cut, to be run again from its checkpoints: its results begin anew.
+        """The folder of a run that was interrupted, to be run again from its checkpoints, with empty results.
 
         Raises:
-            GradwireError: no run there, one that ended, or one of other settings (naming what differs).
+            GradwireError: the folder holds no run, one that ended, or one of other settings (naming what differs).
         """
         begun(path)
         run = cls(Path(path), columns)
@@ -82,27 +77,25 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where a run keeps what it needs to go on, until it has ended."""
+        """The folder of what a run needs to be continued; it is there until the run has ended."""
         return self.path / CHECKPOINTS
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add finished rows to results.csv."""
         with (self.path / RESULTS).open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerows(
-                {name: _text(row[name]) for name in self.columns} for row in rows
-            )
+            csv.DictWriter(file, self.columns).writerows(map(self._cells, rows))
 
     def rewrite(self, rows: Iterable[Row]) -> None:
-        """Put these rows in the place of what results.csv holds; an interrupted write leaves what was there."""
+        """Replace what results.csv holds by these rows; an interrupted write leaves what was there."""
         temporary = (self.path / RESULTS).with_suffix(".tmp")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
-            writer.writerows({name: _text(row[name]) for name in self.columns} for row in rows)
+            writer.writerows(map(self._cells, rows))
         os.replace(temporary, self.path / RESULTS)
 
     def check(self, command: str, settings: Mapping[str, object]) -> None:
-        """Refuse to go on in a folder whose config.json is of another run, naming what differs."""
+        """Refuse to continue a run whose config.json has another command or other settings, naming what differs."""
         try:
             config = json.loads((self.path / CONFIG).read_text())
             before = config["settings"]
@@ -120,7 +113,11 @@ class RunFolder:
     def configure(
         self, command: str, settings: Mapping[str, object], notes: Iterable[str] = (), title: str = ""
     ) -> None:
-        """Write config.json: everything that is needed to run it again, and what has to be said beside it."""
+        """Write config.json: all that is needed to run it again, and notes for the reader."""
+        import torch
+
+        from gradwire.devices import machine
+
         config = {
             "command": command,
             **({"title": title} if title else {}),
@@ -134,13 +131,19 @@ class RunFolder:
         }
         (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
-    def save(self, tensors: Mapping[str, Tensor], name: str = RECONSTRUCTIONS) -> None:
+    def save(self, tensors: Mapping[str, "Tensor"], name: str = RECONSTRUCTIONS) -> None:
         """Write tensors beside the table."""
+        from safetensors.torch import save_file
+
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.path / name)
+
+    def _cells(self, row: Row) -> dict[str, object]:
+        """The row's cells; floats have nine significant digits, enough to give a float32 back."""
+        return {n: f"{row[n]:.9g}" if isinstance(row[n], float) else row[n] for n in self.columns}
 
 
 def check_place(out: str | Path | None, resume: str | Path | None) -> None:
-    """Refuse both a folder to write and one to go on with."""
+    """Refuse a folder to write together with a run to continue."""
     if out and resume:
         raise GradwireError(f"--out {out} and --resume {resume} exclude each other: a resumed run writes where it did")
 
@@ -149,7 +152,7 @@ def begun(path: str | Path) -> dict[str, object]:
     """The settings of a run that has begun and not ended.
 
     Raises:
-        GradwireError: no run, or one that ended.
+        GradwireError: the folder holds no run, or one that ended.
     """
     folder = Path(path)
     if not (folder / CHECKPOINTS).is_dir() or not (folder / CONFIG).is_file():
@@ -159,8 +162,3 @@ def begun(path: str | Path) -> dict[str, object]:
         return dict(json.loads((folder / CONFIG).read_text())["settings"])
     except (ValueError, KeyError, TypeError) as error:
         raise GradwireError(f"--resume {path}: {CONFIG} cannot be read: {error}") from None
-
-
-def _text(value: object) -> object:
-    """Floats with nine significant digits: enough to give a float32 back."""
-    return f"{value:.9g}" if isinstance(value, float) else value

@@ -15,21 +15,8 @@ def network_rows():
         for rate in (1e8, 1e9):
             seconds = 0.5 + coding + 8 * count / rate
             values = (
-                "random",
-                "resnet18",
-                scheme,
-                0,
-                "cpu",
-                seconds,
-                2,
-                32,
-                "modelled",
-                rate,
-                0.5,
-                coding,
-                count,
-                1,
-                0.0,
+                *("random", "resnet18", scheme, 0, "cpu", seconds, 2, 32),
+                *("modelled", rate, 0.5, coding, count, 1, 0.0),
             )
             rows.append(dict(zip(NETWORK_COLUMNS, values, strict=True)))
             if rate == 1e8:

@@ -36,11 +36,5 @@ def test_the_figure_is_drawn_alike_twice(found):
 
 
 def test_a_scheme_that_sends_more_has_a_factor_below_one():
-    assert [times(value) for value in (0.0288, 0.577, 0.9969, 1, 4.02, 38)] == [
-        "0.029×",
-        "0.58×",
-        "1×",
-        "1×",
-        "4×",
-        "38×",
-    ]
+    factors = {0.0288: "0.029×", 0.577: "0.58×", 0.9969: "1×", 1: "1×", 4.02: "4×", 38: "38×"}
+    assert {value: times(value) for value in factors} == factors

@@ -4,12 +4,12 @@ from gradwire.report.run import read
 from gradwire.report.study.page import grouped, sections
 
 
-def told(*labels):
+def labelled(*labels):
     return [{"label": label, "command": "train"} for label in labels]
 
 
 def test_cells_of_a_group_are_shown_together_by_what_tells_them_apart():
-    found = grouped(told("mlp IID: none", "mlp non-IID: none", "mlp IID: topk:ratio=0.1", "alone"))
+    found = grouped(labelled("mlp IID: none", "mlp non-IID: none", "mlp IID: topk:ratio=0.1", "alone"))
     assert {group: [row["scheme"] for row in rows] for group, rows in found.items()} == {
         "mlp IID": ["none", "topk:ratio=0.1"],
         "mlp non-IID": ["none"],
@@ -19,7 +19,7 @@ def test_cells_of_a_group_are_shown_together_by_what_tells_them_apart():
 
 @pytest.mark.parametrize("labels", [("none", "topk:ratio=0.1"), ("mlp: none", "mlp: topk:ratio=0.1")])
 def test_where_there_is_one_group_labels_are_left_whole(labels):
-    assert [row["scheme"] for row in grouped(told(*labels))[""]] == list(labels)
+    assert [row["scheme"] for row in grouped(labelled(*labels))[""]] == list(labels)
     assert grouped([]) == {}
 
 

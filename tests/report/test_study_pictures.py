@@ -4,8 +4,7 @@ from safetensors.torch import load_file, save_file
 
 from gradwire.report.audit import pictures
 from gradwire.report.run import read
-from gradwire.report.study import reconstructions
-from gradwire.report.study.page import page
+from gradwire.report.study import page
 from gradwire.report.writer import write
 
 
@@ -23,12 +22,12 @@ def test_audits_of_the_same_victims_share_a_figure_and_others_have_their_own(row
     write_run(none, name="run/cells/bare", pictures=False)
     drawn, draw = [], pictures.reconstructions_figure
 
-    def seen(truth, shown):
+    def seen(truth, shown, theme):
         drawn.append([(each.pair.scheme, *each.strips) for each in shown])
         return draw(truth, shown)
 
-    monkeypatch.setattr(reconstructions, "reconstructions_figure", seen)
-    names = [section.name for section in page(read(study)).sections if section.name.startswith("pictures")]
+    monkeypatch.setattr(page, "reconstructions_figure", seen)
+    names = [section.name for section in page.study_page(read(study)).sections if section.name.startswith("pictures")]
     assert names == ["pictures-0", "pictures-1"]
     report = write(study).read_text()
     assert "What was rebuilt: digits, convnet" in report

@@ -2,7 +2,7 @@ import pytest
 
 from gradwire.errors import GradwireError
 from gradwire.report import follow, training_table, write
-from gradwire.report.training.figure import training_figure
+from gradwire.report.training import training_figure
 
 
 def test_series_are_means_over_seeds(training_rows) -> None:

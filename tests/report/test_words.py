@@ -1,5 +1,5 @@
 from gradwire.report import pair, summarise
-from gradwire.report.audit import words
+from gradwire.report.audit import page as words
 
 
 def test_headline_is_the_widest_gap(rows) -> None:

@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,9 +9,11 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from gradwire import report
 from gradwire.errors import GradwireError
 from gradwire.report import COST_COLUMNS, table, write
 
+SCHEMES = ("none", "powersgd:rank=4", "topk:match_rank=4")
 FILES = {"report.html", "summary.md", "summary.tex", "leakage.svg", "leakage.png", "reconstructions.png"}
 
 
@@ -19,14 +23,7 @@ def test_everything_is_written_and_named(write_run, rows) -> None:
     assert path == folder / "report.html"
     assert {file.name for file in folder.iterdir()} >= FILES
     page = path.read_text()
-    for text in (
-        "none",
-        "powersgd:rank=4",
-        "topk:match_rank=4",
-        "One restart was lost.",
-        "none, topk",
-        "victim 1 from",
-    ):
+    for text in (*SCHEMES, "One restart was lost.", "none, topk", "victim 1 from"):
         assert text in page
 
 
@@ -171,3 +168,17 @@ def test_any_other_command_is_told_by_its_columns(write_run, rows) -> None:
 def test_a_run_of_the_plain_scheme_alone(write_run, rows) -> None:
     page = write(write_run(rows[:4])).read_text()
     assert "What one round of updates gives away" in page
+
+
+def test_what_draws_is_loaded_when_it_is_used() -> None:
+    """The package itself is replaced by an empty one, since it has reasons of its own to load torch."""
+    script = """if True:
+        import sys, types
+        package = sys.modules["gradwire"] = types.ModuleType("gradwire")
+        package.__path__ = [sys.argv[1]]
+        import gradwire.progress, gradwire.report, gradwire.runs
+        sys.exit(", ".join({"jinja2", "matplotlib", "numpy", "torch"} & set(sys.modules)) or None)
+    """
+    package = str(Path(report.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", script, package], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,7 +1,6 @@
 """From the folder of a run to what people read: HTML, Markdown, LaTeX, figures and the table in the terminal."""
 
-from gradwire.report.audit.summary import Pair, Setting, Summary, pair, summarise
-from gradwire.report.audit.table import leakage_table
+from gradwire.report.audit.summary import Pair, Setting, Summary, leakage_table, pair, summarise
 from gradwire.report.membership.findings import Finding, findings, membership_table
 from gradwire.report.rows import (
     AUDIT_COLUMNS,
@@ -12,7 +11,7 @@ from gradwire.report.rows import (
     TRAIN_COLUMNS,
 )
 from gradwire.report.tables import Column, Table, to_latex, to_markdown, to_rich
-from gradwire.report.training.series import Series, follow, training_table
+from gradwire.report.training import Series, follow, training_table
 from gradwire.report.writer import table, write
 
 __all__ = [

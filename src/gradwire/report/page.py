@@ -1,12 +1,18 @@
-"""What a report holds, before it is HTML, Markdown or LaTeX: sentences, and sections of tables and figures."""
+"""What a report holds: sentences, and sections of tables and figures; and its HTML.
 
+The page needs nothing else: no script, no link, every picture inside.
+"""
+
+import json
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from gradwire.report.figures import Theme
+from gradwire.report import formats
+from gradwire.report.figures import Figure, Theme, png
+from gradwire.report.run import Run
 from gradwire.report.tables import Table
 
 
@@ -15,10 +21,10 @@ class Section:
     """A table, a figure, or a table with its figure.
 
     Attributes:
-        name: of the section, and of the figure's files. `title`: its heading.
+        name: of the section, and of the figure's files. title: the heading.
         draw: the figure in the colours of a theme.
         says: what the figure shows, for those who do not see it.
-        note: what stands below all in small print; the table has its own.
+        note: small print below all; the table has its own.
     """
 
     name: str
@@ -34,9 +40,9 @@ class Page:
     """One run's report.
 
     Attributes:
-        title: its heading, where nothing is found.
-        finding: the finding in one sentence, computed. `lede`: what belongs beside it.
-        template: what lays the sections out; `content`: what a template of its own needs beside them.
+        title: the heading, where there is no finding.
+        finding: the finding in one sentence, computed. lede: what is said below it.
+        template: lays the sections out. content: what the template needs beside them.
         files: pictures that are written as they are.
     """
 
@@ -47,3 +53,46 @@ class Page:
     template: str = "page.html.j2"
     content: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]) -> str:
+    """The page of a run as HTML. `figures`: section → "light" and "dark" → the SVG for screens of that kind."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {name: getattr(formats, name) for name in ("size", "times", "percent", "spread")}
+    environment.filters["svg"] = lambda data: _uri(data, "image/svg+xml")
+    environment.filters["png"] = lambda image: _uri(png(image), "image/png")
+    origin = ("gradwire", "torch", "python", "machine", "started")
+    text = environment.get_template(page.template).render(
+        command=run.config.get("command", run.kind),
+        subjects=list(dict.fromkeys(f"{row['data']} · {row['model']}" for row in run.rows if "data" in row)),
+        origin={key: run.config[key] for key in origin if key in run.config},
+        settings={key: _setting(value) for key, value in run.settings.items()},
+        notes=run.notes,
+        headline=page.finding or page.title,
+        lede=page.lede,
+        sections=page.sections,
+        figures=figures,
+        **page.content,
+    )
+    return text.rstrip() + "\n"
+
+
+def _uri(data: bytes, kind: str) -> str:
+    """A URI that holds the bytes; `kind` is their media type, as in image/png."""
+    return f"data:{kind};base64,{b64encode(data).decode('ascii')}"
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value)) or formats.NOTHING
+    if value is None:
+        return formats.NOTHING
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,10 +1,13 @@
-"""Rows of a `results.csv`: the columns a command writes, and how a cell is read."""
+"""Rows of a `results.csv`: the columns that a command writes, how a cell is read, and which rows belong together."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from statistics import fmean
+from typing import Literal, TypeVar
 
 from gradwire.errors import GradwireError
 from gradwire.runs import Row
 
+Key = TypeVar("Key", bound=Hashable)
 _COMMON = ("data", "model", "scheme", "seed", "device", "seconds", "bytes_up", "bytes_down", "ratio")
 AUDIT_COLUMNS = (
     *_COMMON,
@@ -31,9 +34,20 @@ MEMBERSHIP_COLUMNS = (
     *("tpr_at_1e-3_low", "tpr_at_1e-3_high", "epsilon"),
 )
 """`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers."""
+Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit"]
+COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "study": ("command", "label"),
+    "network": NETWORK_COLUMNS,
+    "speed": SPEED_COLUMNS,
+    "cost": COST_COLUMNS,
+    "membership": MEMBERSHIP_COLUMNS,
+    "train": TRAIN_COLUMNS,
+    "audit": AUDIT_COLUMNS,
+}
+"""Kind of run → the columns that its rows must have."""
 
 BASELINE = "none"
-"""The scheme that others are held against: plain SGD."""
+"""The scheme that others are compared with: plain SGD."""
 _YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
 
 
@@ -45,11 +59,7 @@ def require(columns: Iterable[str], wanted: Iterable[str], where: str) -> None:
 
 
 def number(row: Row, column: str) -> float:
-    """The value of a numeric cell; an empty cell is NaN (not measured).
-
-    Raises:
-        GradwireError: the cell holds something else.
-    """
+    """The value of a numeric cell, NaN for an empty one (not measured); `GradwireError` for anything else."""
     value = row[column]
     if value in (None, ""):
         return float("nan")
@@ -59,18 +69,39 @@ def number(row: Row, column: str) -> float:
         raise GradwireError(f"column {column}{_of(row)} holds {value!r}; it should be a number") from None
 
 
-def yes(row: Row, column: str) -> bool:
-    """The value of a yes-or-no cell, written as True, False, 1 or 0.
+def mean(rows: Iterable[Row], column: str) -> float:
+    """The mean of a numeric column."""
+    return fmean(number(row, column) for row in rows)
 
-    Raises:
-        GradwireError: the cell holds something else.
-    """
+
+def yes(row: Row, column: str) -> bool:
+    """The value of a cell that holds True, False, 1 or 0; `GradwireError` for anything else."""
     text = str(row[column]).strip().lower()
     if text not in _YES + _NO:
         raise GradwireError(f"column {column}{_of(row)} holds {row[column]!r}; it should be True or False")
     return text in _YES
 
 
+def group_by(rows: Iterable[Row], columns: Sequence[str], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+    """Key → its rows, in order of appearance; `GradwireError` for a row that lacks some of the `columns`."""
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        require(row, columns, "a row of results")
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def by_scheme(rows: Iterable[Row], columns: Sequence[str], *others: str) -> list[tuple[str, list[Row]]]:
+    """Groups of rows that share data, model, scheme and the `others`; `GradwireError` as in `group_by`.
+
+    A group's name is the scheme, after data and model where these differ between groups.
+    """
+    keys = ("data", "model", "scheme", *others)
+    groups = group_by(rows, columns, lambda row: tuple(str(row[key]) for key in keys))
+    varying = [index for index in (0, 1) if len({key[index] for key in groups}) > 1]
+    return [(" · ".join([*(key[i] for i in varying), key[2]]), group) for key, group in groups.items()]
+
+
 def _of(row: Row) -> str:
-    """Which row it is, where it has a scheme to be called by."""
+    """The row's scheme, where it has one."""
     return f" of {row['scheme']}" if "scheme" in row else ""

@@ -4,35 +4,14 @@ import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from gradwire.errors import GradwireError
-from gradwire.report.rows import (
-    AUDIT_COLUMNS,
-    COST_COLUMNS,
-    MEMBERSHIP_COLUMNS,
-    NETWORK_COLUMNS,
-    SPEED_COLUMNS,
-    TRAIN_COLUMNS,
-    Row,
-    require,
-)
+from gradwire.report.rows import COLUMNS, Kind, Row, require
 from gradwire.runs import CONFIG, CURVES, RECONSTRUCTIONS, RESULTS
 
-Kind = Literal["audit", "train", "membership", "study", "network", "speed", "cost"]
-COLUMNS: dict[Kind, tuple[str, ...]] = {
-    "audit": AUDIT_COLUMNS,
-    "train": TRAIN_COLUMNS,
-    "membership": MEMBERSHIP_COLUMNS,
-    "study": ("command", "label"),
-    "network": NETWORK_COLUMNS,
-    "speed": SPEED_COLUMNS,
-    "cost": COST_COLUMNS,
-}
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -40,25 +19,23 @@ class Run:
     """What a command left behind.
 
     Attributes:
-        folder: where it lies.
-        kind: "train" for rows of a training run, "audit" for rows of inversion, "membership" for rows of membership
-            attacks, "study" for rows of several runs, "network" for rows of steps on links, "speed" for
-            rows of an inversion benchmark, "cost" for rows of one of secure sums.
+        kind: what the rows measure: "train", "audit" (inversion) or "membership"; "study": cells of several of these;
+            benchmarks are "network" (steps on links), "speed" (inversion) and "cost" (secure sums).
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
         pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.
         notes: sentences for the reader: those of the run, and what the folder lacks.
-        curves: shares of non-members and of members called so, float64 (2, P), for "<scheme>|<attack>|<knowledge>"; {}
-            without.
+        curves: float64 (2, P) for "<scheme>|<attack>|<knowledge>": the shares of non-members and of members that are
+            called members; {} without.
     """
 
     folder: Path
     kind: Kind
     rows: list[Row]
     config: dict[str, Any]
-    pictures: dict[str, Tensor]
+    pictures: dict[str, "Tensor"]
     notes: list[str]
-    curves: dict[str, Tensor] = field(default_factory=dict)
+    curves: dict[str, "Tensor"] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,25 +54,19 @@ def read(folder: Path) -> Run:
     config, notes = _config(folder / CONFIG)
     kind = _kind(config, columns)
     require(columns, COLUMNS[kind], str(folder / RESULTS))
-    pictures: dict[str, Tensor] = {}
-    if kind == "audit":
-        pictures = _pictures(folder / RECONSTRUCTIONS)
-        if "originals" not in pictures:
-            pictures = {}
-            notes.append(f"This folder has no {RECONSTRUCTIONS} with the originals, so there are no pictures here.")
+    pictures = _pictures(folder / RECONSTRUCTIONS) if kind == "audit" else {}
+    if kind == "audit" and "originals" not in pictures:
+        pictures = {}
+        notes.append(f"This folder has no {RECONSTRUCTIONS} with the originals, so there are no pictures here.")
     curves = _curves(folder / CURVES) if kind == "membership" else {}
     return Run(folder, kind, rows, config, pictures, notes, curves)
 
 
 def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
-    if {"command", "label"} <= set(columns):
-        return "study"
-    if set(NETWORK_COLUMNS) <= set(columns):
-        return "network"
-    if set(SPEED_COLUMNS) <= set(columns):
-        return "speed"
-    if set(COST_COLUMNS) <= set(columns):
-        return "cost"
+    unique: tuple[Kind, ...] = ("study", "network", "speed", "cost")
+    for kind in unique:
+        if set(COLUMNS[kind]) <= set(columns):
+            return kind
     if config.get("command") == "membership" or "balanced_accuracy" in columns:
         return "membership"
     return "train" if config.get("command") == "train" or "train_loss" in columns else "audit"
@@ -129,18 +100,20 @@ def _config(path: Path) -> tuple[dict[str, Any], list[str]]:
     return config, [notes] if isinstance(notes, str) else [str(note) for note in notes]
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file; none without it."""
+def _tensors(path: Path) -> dict[str, "Tensor"]:
+    """The tensors of a file; {} without it."""
     if not path.is_file():
         return {}
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
-        found: dict[str, Tensor] = load_file(path)
+        return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise GradwireError(f"{path} cannot be read as safetensors: {error}") from error
-    return found
 
 
-def _curves(path: Path) -> dict[str, Tensor]:
+def _curves(path: Path) -> dict[str, "Tensor"]:
     curves = _tensors(path)
     for name, points in curves.items():
         if points.ndim != 2 or len(points) != 2:
@@ -148,11 +121,9 @@ def _curves(path: Path) -> dict[str, Tensor]:
     return curves
 
 
-def _pictures(path: Path) -> dict[str, Tensor]:
+def _pictures(path: Path) -> dict[str, "Tensor"]:
     pictures = _tensors(path)
-    if not pictures:
-        return {}
     shapes = {tuple(images.shape) for images in pictures.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 5:
+    if len(shapes) > 1 or any(len(shape) != 5 for shape in shapes):
         raise GradwireError(f"{path} holds tensors of shapes {sorted(shapes)}; all must be one V×B×C×H×W")
     return {name: images.float() for name, images in pictures.items()}

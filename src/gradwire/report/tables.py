@@ -1,6 +1,6 @@
 """A table of text, and its three printed forms: Markdown, LaTeX and the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,22 +8,25 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "÷": r"$\div$",
-    "≥": r"$\geq$",
-    "–": "--",
-}
+Titles = Container[str]
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        **{character: "\\" + character for character in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "÷": r"$\div$",
+        "≥": r"$\geq$",
+        "–": "--",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading, and whether it holds figures, which are set to the right."""
+    """A column's heading, and whether it holds figures, which are aligned right."""
 
     title: str
     numeric: bool = True
@@ -36,6 +39,20 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+    @classmethod
+    def of(
+        cls, lines: Sequence[Mapping[str, str]], words: Titles = (), note: str = "", without: Titles = ()
+    ) -> "Table":
+        """The table of lines that map headings to cells, the same headings in each.
+
+        Args:
+            words: headings of columns that hold text; all others hold figures.
+            without: headings of columns that are left out.
+        """
+        titles = [title for title in (lines[0] if lines else ()) if title not in without]
+        columns = (Column(title, numeric=title not in words) for title in titles)
+        return cls(tuple(columns), tuple(tuple(line[title] for title in titles) for line in lines), note)
 
 
 def to_markdown(table: Table) -> str:
@@ -52,7 +69,7 @@ def to_latex(table: Table, caption: str = "") -> str:
     """A LaTeX `table` with rules of the booktabs package, ending in a newline."""
 
     def line(cells: Iterable[str]) -> str:
-        return "  " + " & ".join(map(_escape, cells)) + r" \\"
+        return "  " + " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
 
     caption = " ".join(text for text in (caption, table.note) if text)
     alignment = "".join("r" if column.numeric else "l" for column in table.columns)
@@ -60,7 +77,7 @@ def to_latex(table: Table, caption: str = "") -> str:
         [
             r"\begin{table}",
             r"  \centering",
-            *([rf"  \caption{{{_escape(caption)}}}"] if caption else []),
+            *([rf"  \caption{{{caption.translate(_LATEX)}}}"] if caption else []),
             rf"  \begin{{tabular}}{{{alignment}}}",
             r"  \toprule",
             line(column.title for column in table.columns),
@@ -91,7 +108,3 @@ def to_rich(table: Table) -> RichTable:
     for row in table.rows:
         result.add_row(*map(Text, row))
     return result
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)

@@ -2,56 +2,50 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.table import Table as RichTable
 
 from gradwire.errors import GradwireError
-from gradwire.report import audit, benches, membership, study, training
+from gradwire.report.audit.page import audit_page
+from gradwire.report.audit.summary import leakage_table, summarise
+from gradwire.report.benches.costs import cost_table, costs_page
+from gradwire.report.benches.network import network_page, network_table, paces
+from gradwire.report.benches.speeds import points, speed_table, speeds_page
 from gradwire.report.figures import LIGHT, THEMES, render
-from gradwire.report.html import render_page
-from gradwire.report.page import Page
+from gradwire.report.membership.findings import findings, membership_table
+from gradwire.report.membership.page import membership_page
+from gradwire.report.page import Page, render_page
 from gradwire.report.run import Kind, Run, read
+from gradwire.report.study.page import sections, study_page
 from gradwire.report.tables import Table, to_latex, to_markdown, to_rich
+from gradwire.report.training import follow, training_page, training_table
 
-
-class Reporter(NamedTuple):
-    """What is made of one kind of run: its page, and a table that fits a terminal of 80 characters."""
-
-    page: Callable[[Run], Page]
-    brief: Callable[[Run], Table]
-
-
-REPORTERS: Mapping[Kind, Reporter] = {
-    "audit": Reporter(audit.page, audit.brief),
-    "train": Reporter(training.page, training.brief),
-    "membership": Reporter(membership.page, membership.brief),
-    "study": Reporter(study.page, study.brief),
-    "network": Reporter(benches.network.page, benches.network.brief),
-    "speed": Reporter(benches.speeds.page, benches.speeds.brief),
-    "cost": Reporter(benches.costs.page, benches.costs.brief),
+REPORTERS: Mapping[Kind, tuple[Callable[[Run], Page], Callable[[Run], Table]]] = {
+    "audit": (audit_page, lambda run: leakage_table(summarise(run.rows), brief=True)),
+    "train": (training_page, lambda run: training_table(follow(run.rows), brief=True)),
+    "membership": (membership_page, lambda run: membership_table(findings(run.rows), brief=True)),
+    "study": (study_page, lambda run: next(section.table for section in sections(run) if section.table)),
+    "network": (network_page, lambda run: network_table(paces(run.rows), brief=True)),
+    "speed": (speeds_page, lambda run: speed_table(points(run.rows))),
+    "cost": (costs_page, lambda run: cost_table(run.rows)),
 }
+"""What is made of each kind of run: its page, and a table that fits a terminal of 80 characters."""
 
 
 def write(folder: Path) -> Path:
-    """Write the report of a run beside its results, replacing an earlier one.
+    """Write the report of a run beside its results, replacing an earlier one, and return the path of report.html.
 
-    Written are report.html (self-contained), summary.md and summary.tex; each figure, as NAME.svg and NAME.png: leakage
-    for an audit, training for training, curves for membership, network, speeds and costs for benchmarks, and for a
-    study one a section; and reconstructions.png for an audit that has reconstructions. The same folder gives the same
+    The files are report.html (self-contained), summary.md and summary.tex; NAME.svg and NAME.png for each section with
+    a figure, called leakage in an audit, training in a training, curves in a membership run, and network, speeds and
+    costs in benchmarks; and reconstructions.png for an audit that has reconstructions. The same folder gives the same
     files, byte for byte.
-
-    Args:
-        folder: holds results.csv, and as a rule config.json and reconstructions.safetensors.
-
-    Returns:
-        The path of report.html.
 
     Raises:
         GradwireError: results.csv is missing, empty or lacks columns; a file cannot be read or written.
     """
     run = read(folder)
-    files = _files(run, REPORTERS[run.kind].page(run))
+    page, _ = REPORTERS[run.kind]
+    files = _files(run, page(run))
     try:
         for name, content in files.items():
             (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -61,13 +55,10 @@ def write(folder: Path) -> Path:
 
 
 def table(folder: Path) -> RichTable:
-    """A run's summary for `rich.console.Console.print`, made to fit 80 characters.
-
-    Raises:
-        GradwireError: as `read`: results.csv is missing, empty or lacks columns.
-    """
+    """A run's summary for `rich.console.Console.print`, made to fit 80 characters; `GradwireError` as in `write`."""
     run = read(folder)
-    return to_rich(REPORTERS[run.kind].brief(run))
+    _, brief = REPORTERS[run.kind]
+    return to_rich(brief(run))
 
 
 def _files(run: Run, page: Page) -> dict[str, bytes | str]:

@@ -1,4 +1,4 @@
-"""An audit's rows, one figure per cell: how much leaked, and what it cost."""
+"""An audit's rows, summarised cell by cell: how much leaked, and what it cost; and the table of these summaries."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,9 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from gradwire.errors import GradwireError, unknown
-from gradwire.report.rows import AUDIT_COLUMNS, BASELINE, Row, number, require, yes
+from gradwire.report.formats import NOTHING, percent, plural, size, spread, times
+from gradwire.report.rows import AUDIT_COLUMNS, BASELINE, Row, group_by, mean, number, yes
+from gradwire.report.tables import Table
 
 KNOWLEDGE = ("naive", "adaptive")
 
@@ -25,18 +27,15 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """One cell: every victim (of every seed) of one scheme under one attack.
+    """One cell: the means over every victim (of every seed) of one scheme under one attack.
 
     Attributes:
-        setting: data, model, attack, adversary, mode and images per victim.
-        scheme: spec of the scheme.
-        knowledge: "naive" or "adaptive".
-        victims: number of rows that the means are taken over.
-        ssim, ssim_std: mean, and sample standard deviation (n − 1) over victims; None for one victim.
+        knowledge: "naive" or "adaptive". victims: number of rows.
+        ssim_std: sample standard deviation (n − 1) over victims; None for one victim.
         percent_of_none: 100 · SSIM ÷ SSIM of scheme `none` in the same setting, under the knowledge that does best
             against `none`; None where there is no such row, or where nothing leaks from `none` either.
-        psnr: mean, in dB. mse: mean. success: share of victims with SSIM ≥ 0.6, from 0 to 1.
-        bytes_up: mean bytes that a victim sent in the round. ratio: mean of dense float32 bytes ÷ bytes_up.
+        psnr: in dB. success: share of victims with SSIM ≥ 0.6, from 0 to 1.
+        bytes_up: what a victim sent in the round. ratio: dense float32 bytes ÷ bytes_up.
     """
 
     setting: Setting
@@ -60,7 +59,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Pair:
-    """Both answers to what one scheme leaks: from an adversary that ignores the scheme, and one that uses it."""
+    """What one scheme leaks to an adversary that ignores the scheme, and to one that uses it."""
 
     setting: Setting
     scheme: str
@@ -69,31 +68,17 @@ class Pair:
 
     @property
     def present(self) -> list[Summary]:
-        """The summaries that there are, naive first; never empty."""
+        """The summaries that are not None, naive first; never empty."""
         return [summary for summary in (self.naive, self.adaptive) if summary is not None]
 
 
 def summarise(rows: Iterable[Row]) -> list[Summary]:
-    """One summary per data, model, scheme, attack, knowledge, adversary, mode and batch, in order of appearance.
+    """One summary per setting, scheme and knowledge, in order of appearance.
 
     Raises:
         GradwireError: a column is missing, a figure is not one, or knowledge is neither naive nor adaptive.
     """
-    cells: dict[tuple[Setting, str, str], list[Row]] = {}
-    for row in rows:
-        require(row, AUDIT_COLUMNS, "a row of results")
-        setting = Setting(
-            data=str(row["data"]),
-            model=str(row["model"]),
-            attack=str(row["attack"]),
-            adversary=str(row["adversary"]),
-            mode=str(row["mode"]),
-            batch=_whole(row, "batch"),
-        )
-        if row["knowledge"] not in KNOWLEDGE:
-            raise unknown("knowledge", str(row["knowledge"]), KNOWLEDGE)
-        cells.setdefault((setting, str(row["scheme"]), str(row["knowledge"])), []).append(row)
-    summaries = [_cell(*key, cell) for key, cell in cells.items()]
+    summaries = [_cell(*key, cell) for key, cell in group_by(rows, AUDIT_COLUMNS, _key).items()]
     return [replace(summary, percent_of_none=_percent(summary, summaries)) for summary in summaries]
 
 
@@ -112,31 +97,70 @@ def labels(settings: Iterable[Setting]) -> dict[Setting, dict[str, str]]:
     return {setting: {field: str(getattr(setting, field)) for field in varying} for setting in distinct}
 
 
-def _whole(row: Row, column: str) -> int:
-    value = number(row, column)
-    if not value.is_integer():
-        raise GradwireError(f"column {column} of {row['scheme']} holds {row[column]!r}; it should be a whole number")
-    return int(value)
+def leakage_table(summaries: Sequence[Summary], brief: bool = False) -> Table:
+    """Scheme, bytes up and ratio; SSIM (mean ± sample std, and per cent of `none`) naive and adaptive; success.
+
+    Data, model, attack, adversary, mode and batch get a column where they differ between the summaries. `brief` leaves
+    out the success (share of victims with SSIM ≥ 0.6, naive / adaptive), so that the table fits 80 characters.
+    """
+    pairs = pair(summaries)
+    varying = labels(p.setting for p in pairs)
+    lines = [
+        {
+            **varying[p.setting],
+            "scheme": p.scheme,
+            "bytes up": size(p.present[-1].bytes_up),
+            "ratio": times(p.present[-1].ratio),
+            "naive SSIM": _similarity(p.naive),
+            "adaptive SSIM": _similarity(p.adaptive),
+            "success": f"{_success(p.naive)} / {_success(p.adaptive)}",
+        }
+        for p in pairs
+    ]
+    return Table.of(lines, (*Setting._fields, "scheme"), _note(summaries, brief), ("success",) if brief else ())
+
+
+def _note(summaries: Sequence[Summary], brief: bool) -> str:
+    from gradwire.metrics import SUCCESS
+
+    counts = [summary.victims for summary in summaries]
+    fewest, most = min(counts), max(counts)
+    victims = plural(most, "victim") if fewest == most else f"{fewest} to {most} victims"
+    shares = "" if brief else f" Success: share of victims with SSIM ≥ {SUCCESS}, naive / adaptive."
+    return f"SSIM: mean ± sample standard deviation over {victims}, and per cent of what none leaks.{shares}"
+
+
+def _similarity(summary: Summary | None) -> str:
+    if summary is None:
+        return NOTHING
+    # Padded to the width of 100 %, so that means stand under means.
+    return f"{spread(summary.ssim, summary.ssim_std)} ({percent(summary.percent_of_none):>5})"
+
+
+def _success(summary: Summary | None) -> str:
+    return NOTHING if summary is None else percent(100 * summary.success)
+
+
+def _key(row: Row) -> tuple[Setting, str, str]:
+    batch, knowledge = number(row, "batch"), str(row["knowledge"])
+    if not batch.is_integer():
+        raise GradwireError(f"column batch of {row['scheme']} holds {row['batch']!r}; it should be a whole number")
+    if knowledge not in KNOWLEDGE:
+        raise unknown("knowledge", knowledge, KNOWLEDGE)
+    data, model, attack, adversary, mode = (str(row[field]) for field in Setting._fields[:-1])
+    return Setting(data, model, attack, adversary, mode, int(batch)), str(row["scheme"]), knowledge
 
 
 def _cell(setting: Setting, scheme: str, knowledge: str, rows: Sequence[Row]) -> Summary:
-    def column(name: str) -> list[float]:
-        return [number(row, name) for row in rows]
-
-    similarity = column("ssim")
     return Summary(
         setting,
         scheme,
         knowledge,
         victims=len(rows),
-        ssim=fmean(similarity),
-        ssim_std=stdev(similarity) if len(rows) > 1 else None,
+        ssim_std=stdev(number(row, "ssim") for row in rows) if len(rows) > 1 else None,
         percent_of_none=None,
-        psnr=fmean(column("psnr")),
-        mse=fmean(column("mse")),
         success=fmean(yes(row, "success") for row in rows),
-        bytes_up=fmean(column("bytes_up")),
-        ratio=fmean(column("ratio")),
+        **{column: mean(rows, column) for column in ("ssim", "psnr", "mse", "bytes_up", "ratio")},
     )
 
 

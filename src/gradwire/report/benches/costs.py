@@ -2,32 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
-
-from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
+from gradwire.report.figures import LIGHT, Axes, Figure, Theme, legend, panels, plain, ticks
 from gradwire.report.formats import NOTHING, size
 from gradwire.report.page import Page, Section
 from gradwire.report.rows import Row, number
 from gradwire.report.run import Run
-from gradwire.report.tables import Column, Table
+from gradwire.report.tables import Table
 
 ROUND = "round, "
-"""What the rows of whole rounds begin with: those are drawn."""
+"""The rows of whole rounds begin with this; these rows are drawn."""
 MEASURED = "measured"
 AGAINST = {
     "masking, ssga": "masking, sga",
     "later round, ssga": "later round, sga",
     "floor, ssga": "later round, sga",
 }
-"""What is set against what: sparse against dense, of as many entries, among as many clients."""
-AIM = 50
-"""Times that SSGA at 200× is to be faster than SGA."""
+"""What is compared with what: sparse sums with dense ones of as many entries, among as many clients."""
 SPENT = {"seconds_client": "a client, s", "seconds_server": "the server, s", "bytes_up": "a client sends"}
 
 
-def page(run: Run) -> Page:
+def costs_page(run: Run) -> Page:
     """What every part of a round takes."""
     section = Section(
         "costs",
@@ -40,35 +34,41 @@ def page(run: Run) -> Page:
     return Page("What secure sums cost", (section,))
 
 
-def brief(run: Run) -> Table:
-    """The same table."""
-    return cost_table(run.rows)
-
-
 def cost_table(rows: Sequence[Row]) -> Table:
     """Every row."""
-    titles = ("clients", "entries", "bits", "client, ms", "server, ms", "sent up", "sga ÷, client", "sga ÷, all")
-    what, by, how = (Column(title, numeric=False) for title in ("what", "by", "how"))
     note = (
-        "Seconds are those that a party itself spends, without the wire; bytes, those of a client's messages. A round "
-        "is a first one, keys and all; a later one has its keys. “sga ÷” says how many times as long dense sums take "
-        f"as sparse ones (the aim at 200× is {AIM}): a client, and all clients and the server together. The floor is "
-        "the addition of gradient and residual alone, which is left however few entries are sent."
+        "Seconds are what a party itself spends, without the wire; bytes are those of a client's messages. A round is "
+        "a first one, with its key exchange; a later round has its keys. “sga ÷” says how many times as long dense "
+        "sums take as sparse ones (the aim at 200× is 50): for a client, and for all clients and the server together. "
+        "The floor is the addition of gradient and residual alone, which remains however few entries are sent."
     )
     dense = {_key(row, str(row["what"])): row for row in rows if row["what"] in AGAINST.values()}
-    return Table((what, by, *map(Column, titles), how), tuple(_line(row, dense) for row in rows), note)
+    return Table.of([_line(row, dense) for row in rows], ("what", "by", "how"), note)
 
 
-def _line(row: Row, dense: Mapping[tuple[str | None, float, float], Row]) -> tuple[str, ...]:
-    counts = (f"{int(number(row, name)):,}" for name in ("clients", "entries", "bits"))
-    spent = (1000 * number(row, name) for name in ("seconds_client", "seconds_server"))
-    times = (NOTHING if ms != ms else f"{ms:.3g}" if ms < 1000 else f"{ms:,.0f}" for ms in spent)
-    ratios = _ratios(row, dense.get(_key(row, AGAINST.get(str(row["what"])))))
-    return str(row["what"]), str(row["by"]), *counts, *times, size(number(row, "bytes_up")), *ratios, str(row["how"])
+def _line(row: Row, dense: Mapping[tuple[str | None, float, float], Row]) -> dict[str, str]:
+    """Heading → cell."""
+    client, everybody = _ratios(row, dense.get(_key(row, AGAINST.get(str(row["what"])))))
+    return {
+        "what": str(row["what"]),
+        "by": str(row["by"]),
+        **{name: f"{int(number(row, name)):,}" for name in ("clients", "entries", "bits")},
+        "client, ms": _milliseconds(number(row, "seconds_client")),
+        "server, ms": _milliseconds(number(row, "seconds_server")),
+        "sent up": size(number(row, "bytes_up")),
+        "sga ÷, client": client,
+        "sga ÷, all": everybody,
+        "how": str(row["how"]),
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    ms = 1000 * seconds
+    return NOTHING if ms != ms else f"{ms:.3g}" if ms < 1000 else f"{ms:,.0f}"
 
 
 def _key(row: Row, what: str | None) -> tuple[str | None, float, float]:
-    """What is found beside a row: something of as many clients and entries."""
+    """What is measured, and of how many clients and entries."""
     return what, number(row, "clients"), number(row, "entries")
 
 
@@ -78,12 +78,9 @@ def _ratios(row: Row, dense: Row | None) -> tuple[str, str]:
         return "", ""
     one, other = number(dense, "seconds_client"), number(row, "seconds_client")
     clients = number(row, "clients")
-    everybody = (clients * one + number(dense, "seconds_server")) / (clients * other + number(row, "seconds_server"))
-    return _times(one / other), _times(everybody)
-
-
-def _times(ratio: float) -> str:
-    return NOTHING if ratio != ratio else f"{ratio:.3g}×"
+    all_of_them = (clients * one + number(dense, "seconds_server")) / (clients * other + number(row, "seconds_server"))
+    client, everybody = (NOTHING if ratio != ratio else f"{ratio:.3g}×" for ratio in (one / other, all_of_them))
+    return client, everybody
 
 
 def cost_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
@@ -108,21 +105,18 @@ def cost_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
 def _curves(ax: Axes, rows: Sequence[Row], axis: str, name: str, theme: Theme) -> None:
     for index, series in enumerate(dict.fromkeys(_series(row) for row in rows)):
         points = sorted((number(r, axis), number(r, name), r["how"] == MEASURED) for r in rows if _series(r) == series)
-        colour, marker = theme.lines[index % len(theme.lines)], MARKERS[index % len(MARKERS)]
-        ax.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=1.5, label=plain(series))
-        for measured, fill in ((True, colour), (False, theme.paper)):
-            kept = [p for p in points if p[2] == measured]
-            x, y = [p[0] for p in kept], [p[1] for p in kept]
-            ax.plot(x, y, linestyle="none", marker=marker, color=colour, markerfacecolor=fill, markersize=5)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    if name == "bytes_up":
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
+        look = theme.mark(index)
+        ax.plot([p[0] for p in points], [p[1] for p in points], color=look["color"], linewidth=1.5, label=plain(series))
+        for measured, fill in ((True, look["color"]), (False, theme.paper)):
+            marked = [p for p in points if p[2] == measured]
+            x, y = [p[0] for p in marked], [p[1] for p in marked]
+            ax.plot(x, y, linestyle="none", markerfacecolor=fill, markersize=5, **look)
+    ax.set(xscale="log", yscale="log")
+    ticks(ax.yaxis, size if name == "bytes_up" else None)
 
 
 def _series(row: Row) -> str:
-    """What a curve is of: the threshold grows with the clients, and is left out."""
+    """The name of the row's curve. A threshold grows with the clients, and is named "dropouts", without its value."""
     scheme, _, options = str(row["what"]).removeprefix(ROUND).partition(":")
-    kept = ["dropouts" if part.startswith("threshold=") else part for part in options.split(",") if part]
-    return ", ".join([scheme, *kept])
+    named = ["dropouts" if part.startswith("threshold=") else part for part in options.split(",") if part]
+    return ", ".join([scheme, *named])

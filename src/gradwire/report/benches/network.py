@@ -3,48 +3,37 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
-
-from gradwire.metrics.links import Step
-from gradwire.report.figures import LIGHT, MARKERS, Theme, legend, panels, plain
+from gradwire.report.figures import LIGHT, Figure, Theme, legend, panels, plain, ticks
 from gradwire.report.formats import NOTHING
 from gradwire.report.page import Page, Section
-from gradwire.report.rows import BASELINE, NETWORK_COLUMNS, Row, number, require
+from gradwire.report.rows import BASELINE, NETWORK_COLUMNS, Row, group_by, mean, number
 from gradwire.report.run import Run
 from gradwire.report.tables import Column, Table
+
+if TYPE_CHECKING:
+    from gradwire.metrics.links import Step
 
 MODELLED, MEASURED = "modelled", "measured"
 SPAN = (1e7, 1e11)
 """The figure's slowest and fastest link, in bits a second."""
 
 
-def page(run: Run) -> Page:
+def network_page(run: Run) -> Page:
     """What a step of each scheme takes at a few speeds, and on a link of any."""
     found = paces(run.rows)
-    return Page(
-        "What a step takes on links of any speed",
-        (
-            Section("steps", "What a step takes", network_table(found)),
-            Section(
-                "network",
-                "On a link of any speed",
-                draw=lambda theme: network_figure(found, theme),
-                says="Time of a step against the speed of the link, one line per scheme, with a cross where it meets "
-                "that of plain SGD; the table above holds the figures.",
-                note="Lines are modelled; a cross stands where a scheme's line meets that of plain SGD, left of it "
-                "the scheme is faster. Marks off the lines were measured.",
-            ),
-        ),
-        headline(found),
+    curves = Section(
+        "network",
+        "On a link of any speed",
+        draw=lambda theme: network_figure(found, theme),
+        says="Time of a step against the speed of the link, one line per scheme, with a cross where it meets "
+        "that of plain SGD; the table above holds the figures.",
+        note="Lines are modelled; a cross stands where a scheme's line meets that of plain SGD, left of it "
+        "the scheme is faster. Marks off the lines were measured.",
     )
-
-
-def brief(run: Run) -> Table:
-    """Times, without what they are made of."""
-    return network_table(paces(run.rows), brief=True)
+    steps = Section("steps", "What a step takes", network_table(found))
+    return Page("What a step takes on links of any speed", (steps, curves), headline(found))
 
 
 @dataclass(frozen=True)
@@ -52,12 +41,12 @@ class StepPace:
     """One scheme on links.
 
     Attributes:
-        step: what its step is made of; `latency`, seconds a message.
-        modelled: rate in bits a second → seconds a step, at the rates of the table. `measured`: on real links.
+        step: what its step is made of. latency: seconds a message.
+        modelled: rate in bits a second → seconds a step, at the rates of the table. measured: on real links.
         crossing: the rate below which it beats plain SGD; 0 for never, inf for always, None for plain SGD itself.
     """
 
-    step: Step
+    step: "Step"
     latency: float
     modelled: dict[float, float]
     measured: dict[float, float]
@@ -65,22 +54,14 @@ class StepPace:
 
 
 def paces(rows: Iterable[Row]) -> list[StepPace]:
-    """One for each scheme, in order of appearance.
-
-    Raises:
-        GradwireError: a column is missing, or a figure is not one.
-    """
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        require(row, NETWORK_COLUMNS, "a row of results")
-        groups.setdefault(str(row["scheme"]), []).append(row)
+    """One for each scheme, in order of appearance; `GradwireError` for a bad column or cell."""
+    groups = group_by(rows, NETWORK_COLUMNS, lambda row: str(row["scheme"]))
     steps = {scheme: _step(scheme, group) for scheme, group in groups.items()}
-    plain_step = steps.get(BASELINE)
+    baseline = steps.get(BASELINE)
     found = []
     for scheme, group in groups.items():
         latency = number(group[0], "latency")
-        compared = plain_step is not None and scheme != BASELINE
-        crossing = steps[scheme].beats(plain_step, latency) if compared and plain_step else None
+        crossing = steps[scheme].beats(baseline, latency) if baseline and scheme != BASELINE else None
         found.append(StepPace(steps[scheme], latency, _times(group, MODELLED), _times(group, MEASURED), crossing))
     return found
 
@@ -96,33 +77,32 @@ def rate_text(rate: float | None) -> str:
 def network_table(found: Sequence[StepPace], brief: bool = False) -> Table:
     """What a step is made of, its time at each rate (modelled / measured), and the speed below which it pays.
 
-    Args:
-        found: what `paces` gives.
-        brief: leave compute and coding out, so that the table fits a terminal of 80 characters.
+    `brief` leaves out compute and coding, so that the table fits 80 characters.
     """
-    rates = sorted(dict.fromkeys(rate for pace in found for rate in pace.modelled))
-    made_of = () if brief else ("compute", "coding")
-    titles = (*made_of, "MB", *map(rate_text, rates), "pays below")
-    lines = [
-        (p.step.scheme, *_made_of(p.step)[-1 - len(made_of) :], *_at(p, rates), rate_text(p.crossing)) for p in found
-    ]
+    rates = sorted({rate for pace in found for rate in pace.modelled})
+    titles = (*(() if brief else ("compute", "coding")), "MB", *map(rate_text, rates), "pays below")
+    rows = []
+    for pace in found:
+        step, real = pace.step, pace.measured
+        made_of = [] if brief else [f"{step.compute:.3f} s", f"{step.coding:.3f} s"]
+        times = [f"{pace.modelled[r]:.2f}" + (f" / {real[r]:.2f}" if r in real else "") for r in rates]
+        rows.append((step.scheme, *made_of, f"{step.bytes / 1e6:.2f}", *times, rate_text(pace.crossing)))
     both = " / measured on a real link" if any(pace.measured for pace in found) else ""
     note = (
         f"Seconds a step: modelled{both}. MB are what a worker's link carries each way in a step. Modelled is compute "
         f"+ coding + 8·bytes/rate + {1e3 * found[0].latency:g} ms a message; nothing overlaps."
     )
-    return Table((Column("scheme", numeric=False), *map(Column, titles)), tuple(lines), note)
+    return Table((Column("scheme", numeric=False), *map(Column, titles)), tuple(rows), note)
 
 
 def headline(found: Sequence[StepPace]) -> str | None:
     """The finding in one sentence: the scheme that pays up to the fastest link."""
-    crossings = {pace.step.scheme: pace.crossing for pace in found if pace.crossing}
+    crossings = {pace.crossing: pace.step.scheme for pace in reversed(found) if pace.crossing}
     if not crossings:
         return None
-    best = max(crossings, key=lambda scheme: crossings[scheme] or 0)
-    if math.isinf(crossings[best] or 0):
-        return f"{best} is faster than plain SGD on a link of any speed"
-    return f"{best} is faster than plain SGD on links below {rate_text(crossings[best])}"
+    rate = max(crossings)
+    links = "a link of any speed" if math.isinf(rate) else f"links below {rate_text(rate)}"
+    return f"{crossings[rate]} is faster than plain SGD on {links}"
 
 
 def network_figure(found: Sequence[StepPace], theme: Theme = LIGHT) -> Figure:
@@ -132,32 +112,29 @@ def network_figure(found: Sequence[StepPace], theme: Theme = LIGHT) -> Figure:
     rates = [10 ** (low + (high - low) * i / 200) for i in range(201)]
     baseline = next((pace for pace in found if pace.step.scheme == BASELINE), None)
     for index, pace in enumerate(found):
-        colour = theme.ink if pace is baseline else theme.lines[index % len(theme.lines)]
+        look = theme.mark(index) | ({"color": theme.ink} if pace is baseline else {})
         label = plain(pace.step.scheme)
         if pace.crossing is not None:
             meets = rate_text(pace.crossing)
             label += f": {meets} faster" if meets in ("never", "always") else f": faster below {meets}"
-        ax.plot(rates, [pace.step.seconds(r, pace.latency) for r in rates], color=colour, linewidth=1.7, label=label)
-        marker = MARKERS[index % len(MARKERS)]
+        times = [pace.step.seconds(rate, pace.latency) for rate in rates]
+        ax.plot(rates, times, color=look["color"], linewidth=1.7, label=label)
         x, y = list(pace.measured), list(pace.measured.values())
-        ax.plot(x, y, linestyle="none", marker=marker, markerfacecolor=theme.paper, color=colour, zorder=3)
+        ax.plot(x, y, linestyle="none", markerfacecolor=theme.paper, zorder=3, **look)
         if pace.crossing and baseline and SPAN[0] < pace.crossing < SPAN[1]:
             at = baseline.step.seconds(pace.crossing, pace.latency)
-            ax.plot([pace.crossing], [at], marker="x", color=colour, zorder=4, markersize=8)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlim(*SPAN)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("speed of every worker's link (log scale)")
-    ax.set_ylabel("time of a step (log scale)")
+            ax.plot([pace.crossing], [at], marker="x", color=look["color"], zorder=4, markersize=8)
+    ax.set(xscale="log", yscale="log", xlim=SPAN)
+    ticks(ax.xaxis, rate_text)
+    ticks(ax.yaxis, lambda value: f"{value:g} s")
+    ax.set(xlabel="speed of every worker's link (log scale)", ylabel="time of a step (log scale)")
     legend(ax, theme, loc="best")
     return figure
 
 
-def _step(scheme: str, group: Sequence[Row]) -> Step:
+def _step(scheme: str, group: Sequence[Row]) -> "Step":
+    from gradwire.metrics.links import Step
+
     first = next(row for row in group if row["source"] == MODELLED)
     compute, coding, count = (number(first, name) for name in ("compute", "coding", "bytes"))
     return Step(scheme, compute, coding, count, int(number(first, "messages")))
@@ -165,19 +142,6 @@ def _step(scheme: str, group: Sequence[Row]) -> Step:
 
 def _times(group: Sequence[Row], source: str) -> dict[float, float]:
     """Rate → seconds, the mean where there are several."""
-    times: dict[float, list[float]] = {}
-    for row in group:
-        if row["source"] == source and not math.isnan(number(row, "rate")):
-            times.setdefault(number(row, "rate"), []).append(number(row, "seconds"))
-    return {rate: fmean(values) for rate, values in sorted(times.items())}
-
-
-def _made_of(step: Step) -> tuple[str, str, str]:
-    return f"{step.compute:.3f} s", f"{step.coding:.3f} s", f"{step.bytes / 1e6:.2f}"
-
-
-def _at(pace: StepPace, rates: Sequence[float]) -> list[str]:
-    return [
-        f"{pace.modelled[rate]:.2f}" + (f" / {pace.measured[rate]:.2f}" if rate in pace.measured else "")
-        for rate in rates
-    ]
+    timed = [row for row in group if row["source"] == source and not math.isnan(number(row, "rate"))]
+    rates = group_by(timed, (), lambda row: number(row, "rate"))
+    return {rate: mean(rates[rate], "seconds") for rate in sorted(rates)}

@@ -1,5 +1,1 @@
-"""The report of a membership run: who was in the training set?"""
-
-from gradwire.report.membership.page import brief, page
-
-__all__ = ["brief", "page"]
+"""The report of a membership run: which attacks tell members from others, and how well."""

@@ -1,37 +1,129 @@
-"""A membership run's page and its table in the terminal."""
+"""A membership run's page: the finding in sentences, every attack on every scheme, and their curves."""
 
-from gradwire.report.membership import words
-from gradwire.report.membership.figures import tradeoff_figure
-from gradwire.report.membership.findings import findings, membership_table
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from gradwire.report.figures import LIGHT, Axes, Figure, Theme, legend, panels, plain, ticks, tiles
+from gradwire.report.membership.findings import Finding, findings, membership_table
 from gradwire.report.page import Page, Section
 from gradwire.report.run import Run
-from gradwire.report.tables import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TITLE = "Who was in the training set?"
+GUESSING = 1e-3
+"""The share of members that guessing finds at one false alarm in 1,000."""
 
 
-def page(run: Run) -> Page:
+def membership_page(run: Run) -> Page:
     """Every attack on every scheme, and the curves behind the figures where the run has them."""
     found = findings(run.rows)
-    curves = Section(
-        "curves",
-        "Members found, for each share of false alarms",
-        draw=lambda theme: tradeoff_figure(run.curves, found, theme),
-        says="Share of members found against share of non-members suspected, one panel per scheme and one line per "
-        "attack; the table above holds the figures at 1 and 0.1 per cent.",
-        note="The dotted line is guessing. The left edge of a panel stands for no false alarm at all.",
-    )
-    return Page(
-        "Who was in the training set?",
-        (
-            Section("summary", "Who was in the training set?", membership_table(found)),
-            *([curves] if run.curves else []),
-        ),
-        words.headline(found),
-        words.beside(found),
-        "membership.html.j2",
-        {"found": found, "meaning": words.FIGURES, "limits": words.LIMITS},
+    sections = [Section("summary", TITLE, membership_table(found))]
+    if run.curves:
+        curves = Section(
+            "curves",
+            "Members found, for each share of false alarms",
+            draw=lambda theme: tradeoff_figure(run.curves, found, theme),
+            says="Share of members found against share of non-members suspected, one panel per scheme and one line per "
+            "attack; the table above holds the figures at 1 and 0.1 per cent.",
+            note="The dotted line is guessing. The left edge of a panel stands for no false alarm at all.",
+        )
+        sections.append(curves)
+    return Page(TITLE, tuple(sections), headline(found), beside(found), "membership.html.j2", {"found": found})
+
+
+def headline(found: Sequence[Finding]) -> str | None:
+    """The attack that names most members at one false alarm in 1,000, if more than chance; None if no row says."""
+    best = _best(found)
+    if best is None:
+        return None
+    if not best.tpr_at_1e3.low > GUESSING:
+        return "At one false alarm in 1,000, no attack finds clearly more members than guessing, which finds 0.1 %"
+    named = " ".join(word for word in ("the", best.knowledge, best.attack, "attack") if word)
+    return (
+        f"At one false alarm in 1,000, {named} finds {_share(best)} of the members of {_training(best)}; "
+        "guessing finds 0.1 %"
     )
 
 
-def brief(run: Run) -> Table:
-    """Figures without their intervals."""
-    return membership_table(findings(run.rows), brief=True)
+def beside(found: Sequence[Finding]) -> str | None:
+    """What the same attack finds in plain training, and what the loss attack finds where the headline has another."""
+    best = _best(found)
+    if best is None or not best.tpr_at_1e3.low > GUESSING:
+        return None
+    plain = [f for f in found if f.plain and not best.plain and f.by == best.by]
+    loss = [f for f in found if f.attack == "loss" != best.attack and f.name == best.name]
+    said = [f"Of the members of plain training, it finds {_share(f)}." for f in plain[:1]]
+    for f in loss[:1]:
+        accuracy = f"{100 * f.balanced_accuracy.value:.1f} %"
+        said.append(f"Of {_training(best)}, the loss attack finds {_share(f)}, at a balanced accuracy of {accuracy}.")
+    return " ".join(said) or None
+
+
+def tradeoff_figure(curves: Mapping[str, "Tensor"], found: Sequence[Finding], theme: Theme = LIGHT) -> Figure:
+    """One panel a scheme, one line an attack; guessing is the diagonal.
+
+    `curves`: "<scheme>|<attack>|<knowledge>" → shares of non-members and of members, (2, P), drawn for what was found.
+    """
+    names = {(f.scheme, f.by): f"{f.scheme}|{f.attack}|{f.knowledge}" for f in found}
+    drawn = {key: curves[name] for key, name in names.items() if name in curves}
+    schemes, attacks = (list(dict.fromkeys(key[index] for key in drawn)) for index in (0, 1))
+    figure, axes = tiles(theme, len(schemes), width=5.6, height=4.6)
+    # Zero has no place on a logarithmic axis: the left edge stands for less than one non-member.
+    edge = 0.5 / max((f.nonmembers for f in found), default=1)
+    for ax, scheme in zip(axes, schemes, strict=True):
+        for index, attack in enumerate(attacks):
+            if (scheme, attack) in drawn:
+                fpr, tpr = drawn[scheme, attack].clamp_min(edge).tolist()
+                ax.plot(fpr, tpr, linewidth=1.7, label=plain(attack), **theme.stroke(index))
+        _dress(ax, edge, theme)
+        ax.set_title(plain(scheme), fontsize="medium", color=theme.ink)
+    if schemes:
+        legend(axes[0], theme, loc="lower right")
+    return figure
+
+
+def accuracy_figure(found: Sequence[Finding], theme: Theme = LIGHT) -> Figure:
+    """Balanced accuracy of every attack on every scheme, with its interval; thresholds chosen on a shadow model."""
+    found = [finding for finding in found if finding.threshold == "shadow"]
+    names = list(dict.fromkeys(finding.name for finding in found))
+    attacks = list(dict.fromkeys(finding.by for finding in found))
+    figure, (ax,) = panels(theme, 1, 1, width=8.2, height=1.2 + 0.28 * len(names))
+    for index, attack in enumerate(attacks):
+        shown = [finding for finding in found if finding.by == attack]
+        # Side by side, so that intervals do not hide each other.
+        places = [names.index(f.name) + 0.6 * ((index + 0.5) / len(attacks) - 0.5) for f in shown]
+        figures = [f.balanced_accuracy for f in shown]
+        off = [[100 * (f.value - f.low) for f in figures], [100 * (f.high - f.value) for f in figures]]
+        style = {"markersize": 4, "linewidth": 1, "linestyle": "none", **theme.mark(index)}
+        ax.errorbar([100 * f.value for f in figures], places, xerr=off, label=plain(attack), **style)
+    ax.axvline(50, **theme.dotted)
+    ax.set_yticks(range(len(names)), [plain(name) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlabel("balanced accuracy, %; the dotted line is guessing")
+    if attacks:
+        legend(ax, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    return figure
+
+
+def _dress(ax: Axes, edge: float, theme: Theme) -> None:
+    ax.plot([edge, 1], [edge, 1], **theme.dotted)
+    ax.set(xscale="log", yscale="log", xlim=(edge, 1), ylim=(edge, 1.1))
+    for axis in (ax.xaxis, ax.yaxis):
+        ticks(axis, lambda value: f"{100 * value:g} %")
+    ax.set(xlabel="non-members called members (log scale)", ylabel="members found (log scale)")
+
+
+def _best(found: Sequence[Finding]) -> Finding | None:
+    # A figure that is not known is not equal to itself.
+    known = [f for f in found if f.tpr_at_1e3.value == f.tpr_at_1e3.value]
+    return max(known, key=lambda f: (f.tpr_at_1e3.low > GUESSING, f.tpr_at_1e3.value), default=None)
+
+
+def _training(finding: Finding) -> str:
+    return "plain training" if finding.plain else f"training with {finding.name}"
+
+
+def _share(finding: Finding) -> str:
+    return f"{100 * finding.tpr_at_1e3.value:.1f} %"

@@ -2,25 +2,28 @@
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
-from gradwire.report.figures import LIGHT, Theme, legend, panels, plain
+from gradwire.report.figures import LIGHT, Figure, Theme, legend, panels, plain
 from gradwire.report.rows import Row, number
-from gradwire.report.tables import Column, Table
+from gradwire.report.tables import Table
 
 
 def labels_table(rows: Sequence[Row]) -> Table:
     """One row a kind of union and number of clients."""
-    columns = ("labels found, %", "95 % interval", "a fellow's, %", "chance, %")
-    head = (Column("union", numeric=False), *map(Column, columns))
-    return Table(head, tuple(_labels(row) for row in rows), "The same guess, held against another client's labels.")
 
+    def share(row: Row, name: str) -> str:
+        return f"{100 * number(row, name):.0f}"
 
-def _labels(row: Row) -> tuple[str, ...]:
-    accuracy, low, high, fellow, chance = (
-        f"{100 * number(row, name):.0f}" for name in ("accuracy", "low", "high", "fellow", "chance")
-    )
-    return row["label"], accuracy, f"{low} to {high}", fellow, chance
+    lines = [
+        {
+            "union": row["label"],
+            "labels found, %": share(row, "accuracy"),
+            "95 % interval": f"{share(row, 'low')} to {share(row, 'high')}",
+            "a fellow's, %": share(row, "fellow"),
+            "chance, %": share(row, "chance"),
+        }
+        for row in rows
+    ]
+    return Table.of(lines, ("union",), "The same guess, compared with another client's labels.")
 
 
 def labels_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
@@ -33,17 +36,18 @@ def labels_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     ax.plot(places, [100 * number(r, "fellow") for r in rows], "s", color=theme.lines[1], label="a fellow's")
     ax.plot(places, [100 * number(r, "chance") for r in rows], "_", color=theme.ink, markersize=18, label="chance")
     ax.set_xticks(list(places), [plain(row["label"]).replace(", ", "\n") for row in rows], fontsize="small")
-    ax.set_ylabel("labels found, %")
-    ax.set_ylim(0, 104)
+    ax.set(ylabel="labels found, %", ylim=(0, 104))
     legend(ax, theme, loc="best")
     return figure
 
 
 def maximum_table(rows: Sequence[Row]) -> Table:
     """How well the largest value tells members from others, beside the loss."""
-    head = (Column("told", numeric=False), *map(Column, ("AUC by R_max", "AUC by the loss", "rank correlation")))
-    names = ("auc_maximum", "auc_loss", "rank_correlation")
-    return Table(head, tuple((row["label"], *(f"{number(row, name):.2f}" for name in names)) for row in rows))
+    columns = {"AUC by R_max": "auc_maximum", "AUC by the loss": "auc_loss", "rank correlation": "rank_correlation"}
+    lines = [
+        {"case": row["label"]} | {title: f"{number(row, name):.2f}" for title, name in columns.items()} for row in rows
+    ]
+    return Table.of(lines, words=("case",))
 
 
 def maximum_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
@@ -51,7 +55,6 @@ def maximum_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     figure, (ax,) = panels(theme, 1, 1, width=4.2, height=3.0)
     row = rows[0]
     ax.bar(["R_max", "loss"], [number(row, "auc_maximum"), number(row, "auc_loss")], color=theme.lines[:2], width=0.5)
-    ax.axhline(0.5, color=theme.ink, linewidth=0.9, linestyle=":")
-    ax.set_ylabel("AUC: member or not")
-    ax.set_ylim(0, 1)
+    ax.axhline(0.5, **theme.dotted)
+    ax.set(ylabel="AUC: member or not", ylim=(0, 1))
     return figure

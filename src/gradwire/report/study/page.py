@@ -1,63 +1,82 @@
-"""A study's rows: for each command that it has cells of, a table and a figure; and what is claimed, checked."""
+"""A study's page: what is claimed, checked; for each command that it has cells of, a table and a figure; pictures."""
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import Any
 
 from gradwire.report.audit.figure import leakage_figure
-from gradwire.report.audit.summary import summarise
-from gradwire.report.audit.table import leakage_table
-from gradwire.report.figures import Theme
-from gradwire.report.membership.figures import accuracy_figure
+from gradwire.report.audit.pictures import originals, reconstructions_figure, rows
+from gradwire.report.audit.summary import leakage_table, pair, summarise
+from gradwire.report.figures import Figure
 from gradwire.report.membership.findings import findings, membership_table
+from gradwire.report.membership.page import accuracy_figure
 from gradwire.report.page import Page, Section
 from gradwire.report.rows import Row
-from gradwire.report.run import Run
-from gradwire.report.study import beside, reconstructions
+from gradwire.report.run import Run, read
+from gradwire.report.study.beside import labels_figure, labels_table, maximum_figure, maximum_table
 from gradwire.report.study.protection import protection_figure, protection_table, protections
-from gradwire.report.tables import Column, Table
-from gradwire.report.training.figure import training_figure
-from gradwire.report.training.series import follow, training_table
-from gradwire.runs import CLAIMS
+from gradwire.report.tables import Table
+from gradwire.report.training import follow, training_figure, training_table
+from gradwire.runs import CELLS, CLAIMS, RECONSTRUCTIONS
+
+SECTIONS: Mapping[str, tuple[str, Callable[[Sequence[Row]], Any], Callable[[Any], Table], Callable[..., Figure]]] = {
+    "train": ("What it learns, and what that costs", follow, training_table, training_figure),
+    "audit": ("What leaks, and what it costs", summarise, leakage_table, leakage_figure),
+    "membership": ("Who was in the training set?", findings, membership_table, accuracy_figure),
+    "labels": ("Labels from the entries that clients chose", list, labels_table, labels_figure),
+    "maximum": ("Membership from the largest value", list, maximum_table, maximum_figure),
+}
+"""Command → the title of its section, what reads its rows, and the table and the figure of what was read."""
+VERDICTS = {"True": "yes", "False": "no", "None": "cannot tell"}
 
 
-def page(run: Run) -> Page:
-    """What is claimed of it, a section for each command that it has cells of, and what its audits rebuilt."""
-    return Page(run.config.get("title", "A study"), (*sections(run), *reconstructions.sections(run)))
-
-
-def brief(run: Run) -> Table:
-    """The claims where there are any, else the first section's table."""
-    return next(section.table for section in sections(run) if section.table)
+def study_page(run: Run) -> Page:
+    """The claims, a section for each command that the study has cells of, and what its audits rebuilt."""
+    return Page(run.config.get("title", "A study"), (*sections(run), *reconstructions(run)))
 
 
 def sections(run: Run) -> tuple[Section, ...]:
     """The claims, a section for each command whose rows it has, and one for trainings that were audited."""
     found = []
-    checked = claims_table(claims(run.folder))
+    checked = claims_table(run.folder / CLAIMS)
     if checked.rows:
-        found.append(Section("claims", "What is said of it, and what was measured", checked))
-    for name, (title, present) in SECTIONS.items():
+        found.append(Section("claims", "What is claimed, and what was measured", checked))
+    for name, (title, collect, table, figure) in SECTIONS.items():
         groups = grouped(row for row in run.rows if row["command"] == name)
-        for number, (group, rows) in enumerate(groups.items()):
+        for number, (group, group_rows) in enumerate(groups.items()):
             about = (name, title) if len(groups) == 1 else (f"{name}-{number}", f"{title}: {group}" if group else title)
-            found.append(Section(*about, *present(rows)))
+            measured = collect(group_rows)
+            found.append(Section(*about, table(measured), partial(figure, measured)))
     trained, audited = ([row for row in run.rows if row["command"] == name] for name in ("train", "audit"))
-    protected = protections(trained, audited)
-    if protected:
-        table = protection_table(protected)
-        found.append(
-            Section("protection", "What protection costs", table, lambda theme: protection_figure(protected, theme))
-        )
+    if protected := protections(trained, audited):
+        draw = partial(protection_figure, protected)
+        found.append(Section("protection", "What protection costs", protection_table(protected), draw))
     return tuple(found)
+
+
+def reconstructions(run: Run) -> Iterator[Section]:
+    """A figure for each data set, model and set of originals that the study's cells hold pictures of."""
+    groups: dict[tuple[str, str], dict[tuple[object, bytes], list[Run]]] = {}
+    for path in sorted((run.folder / CELLS).glob(f"*/{RECONSTRUCTIONS}")):
+        cell = read(path.parent)
+        if cell.pictures:
+            about, truth = (cell.rows[0]["data"], cell.rows[0]["model"]), cell.pictures["originals"]
+            groups.setdefault(about, {}).setdefault((truth.shape, truth.numpy().tobytes()), []).append(cell)
+    figures = ((about, cells) for about, by_truth in groups.items() for cells in by_truth.values())
+    for number, ((data, model), cells) in enumerate(figures):
+        shown = [each for cell in cells for each in rows(cell, pair(summarise(cell.rows)))]
+        title, says = f"What was rebuilt: {data}, {model}", "Originals, and below what was rebuilt of each scheme's."
+        yield Section(
+            f"pictures-{number}", title, draw=partial(reconstructions_figure, originals(cells[0]), shown), says=says
+        )
 
 
 def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Group → its rows. A label "group: cell" puts a cell among those that it is compared with; any other has none.
 
-    Cells are told apart by their labels, which name whatever varies: they stand where a run of its own has its scheme.
+    Cells are told apart by their labels, which name whatever varies: a label takes the place of a scheme.
     """
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -68,54 +87,13 @@ def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def claims(folder: Path) -> list[dict[str, str]]:
-    """The rows of claims.csv; none before a study is finished."""
-    path = folder / CLAIMS
+def claims_table(path: Path) -> Table:
+    """What claims.csv holds: the claims, their sources, what was published and measured. Empty without the file."""
     if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def claims_table(found: Sequence[Mapping[str, str]]) -> Table:
-    """What is said, by whom, with which figure, and what was measured."""
+        return Table.of([])
     columns = ("claim", "source", "published", "measured", "holds")
-    rows = ((c["says"], c["source"], c["published"], c["measured"], VERDICTS[c["holds"]]) for c in found)
-    return Table(tuple(Column(title, numeric=False) for title in columns), tuple(rows))
-
-
-VERDICTS = {"True": "yes", "False": "no", "None": "cannot tell"}
-
-Presented = tuple[Table, Callable[[Theme], Figure]]
-
-
-def _training(rows: Sequence[Row]) -> Presented:
-    series = follow(rows)
-    return training_table(series), lambda theme: training_figure(series, theme)
-
-
-def _leakage(rows: Sequence[Row]) -> Presented:
-    summaries = summarise(rows)
-    return leakage_table(summaries), lambda theme: leakage_figure(summaries, theme)
-
-
-def _chosen(rows: Sequence[Row]) -> Presented:
-    return beside.labels_table(rows), lambda theme: beside.labels_figure(rows, theme)
-
-
-def _largest(rows: Sequence[Row]) -> Presented:
-    return beside.maximum_table(rows), lambda theme: beside.maximum_figure(rows, theme)
-
-
-def _membership(rows: Sequence[Row]) -> Presented:
-    found = findings(rows)
-    return membership_table(found), lambda theme: accuracy_figure(found, theme)
-
-
-SECTIONS: Mapping[str, tuple[str, Callable[[Sequence[Row]], Presented]]] = {
-    "train": ("What it learns, and what that costs", _training),
-    "audit": ("What leaks, and what it costs", _leakage),
-    "membership": ("Who was in the training set?", _membership),
-    "labels": ("Labels from the entries that clients chose", _chosen),
-    "maximum": ("Membership from the largest value", _largest),
-}
+    with path.open(newline="", encoding="utf-8") as file:
+        claims = [
+            {**claim, "claim": claim["says"], "holds": VERDICTS[claim["holds"]]} for claim in csv.DictReader(file)
+        ]
+    return Table.of([{column: claim[column] for column in columns} for claim in claims], words=columns)
