@@ -78,7 +78,7 @@ def measure(
     """
     chosen = [parse(spec) for spec in schemes]
     for scheme in chosen:
-        check_collective(scheme)
+        check_carrier(scheme.spec, scheme.needs, "a collective", Collective.offers)
     network, source = models.build(model, SHAPE, CLASSES, seed=0), torch.Generator().manual_seed(0)
     with threads(workers):
         batches = [examples(batch, source) for _ in range(workers)]
