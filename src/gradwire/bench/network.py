@@ -24,7 +24,7 @@ from gradwire.runs import Row, RunFolder
 from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, initial_states, parse
 from gradwire.schemes.aggregate import mean
 from gradwire.training import gradient
-from gradwire.wire import EVERYONE, SERVER, ClientHalf, Message, Send, ServerHalf, client
+from gradwire.wire import EVERYONE, SERVER, ClientHalf, Collective, Message, Send, ServerHalf, check_carrier, client
 
 RATES = (1e8, 1e9, 1e10)
 """Bits a second."""
