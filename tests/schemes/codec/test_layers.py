@@ -10,7 +10,7 @@ from gradwire.schemes.round import Round
 from tests.schemes.rounds import random_update
 
 SHAPES = {"conv.weight": (4, 2, 3, 3), "conv.bias": (4,), "zeros": (5,)}
-LAYOUT = Layout(SHAPES)
+LAYOUT = Layout(SHAPES, dict.fromkeys(SHAPES, torch.float64))
 
 
 def weights():
