@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.data import Dataset
+from gradwire.engine import Networks, Stack, busy, descend, stack
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State
 from gradwire.seeds import number
@@ -23,7 +24,6 @@ from gradwire.training.contribution import Contribution, contribution, drawing
 from gradwire.training.local import Descent
 from gradwire.training.optimizer import learning_rate
 from gradwire.training.settings import TrainSettings
-from gradwire.training.stack import Networks, Stack, busy, descend, stack
 
 T = TypeVar("T")
 

@@ -4,7 +4,6 @@ B. McMahan et al., "Communication-efficient learning of deep networks from decen
 algorithm 1, ClientUpdate.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
+from gradwire.models.mode import copied
 from gradwire.schemes import Layout, LocalStep, LocalStepHook, Round, State, Update
 from gradwire.training.gradient import example_gradients, gradient
 from gradwire.wire.view import LocalWork, Loss, Mode
@@ -104,7 +104,7 @@ def local_update(
     Raises:
         GradwireError: as `gradient`.
     """
-    network = copy.deepcopy(model)
+    network = copied(model)
     round = Round(0, (), 0, Layout.of_model(model)) if round is None else round
     buffers: dict[str, Tensor] = {}
     momenta: dict[str, Tensor] = {}

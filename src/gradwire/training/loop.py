@@ -10,13 +10,13 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError, TooFewError
+from gradwire.models.mode import forward, in_mode
 from gradwire.schemes import Layout, Round, Update, initial_states, parameters, parse
 from gradwire.training import optimizer
 from gradwire.training.batches import sampled
 from gradwire.training.buffers import Buffers, average, running_statistics, share
 from gradwire.training.cohort import CohortPlan, contributions, way
 from gradwire.training.dropouts import exposed
-from gradwire.training.gradient import in_mode
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
 from gradwire.training.weights import notes, scaled, told, weight
@@ -182,7 +182,7 @@ def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int
     with in_mode(model, "eval"), torch.no_grad():
         for chosen in torch.arange(len(dataset)).split(batch):
             images, labels = (tensor.to(device) for tensor in dataset.batch(chosen))
-            logits = model(images)
+            logits = forward(model, images)
             loss += float(cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
     return loss / len(dataset), right / len(dataset)

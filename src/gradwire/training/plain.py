@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset
+from gradwire.engine import Networks, descend, stack
 from gradwire.errors import GradwireError
 from gradwire.models import parameter_count
+from gradwire.models.mode import forward, in_mode
 from gradwire.schemes import parse
 from gradwire.schemes.none import PlainSGD
 from gradwire.training import optimizer
 from gradwire.training.buffers import running_statistics
-from gradwire.training.gradient import in_mode
 from gradwire.training.settings import PRECISIONS, Precision, TrainSettings
-from gradwire.training.stack import Networks, descend, stack
 from gradwire.training.state import TrainingState
 
 SMALL, MANY = 1_000_000, 64
@@ -140,7 +140,7 @@ def _alone(
     model = state.model.to(memory_format=form)  # type: ignore[call-overload]
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(model(unit(x).contiguous(memory_format=form)), y)
+        return cross_entropy(forward(model, unit(x).contiguous(memory_format=form)), y)
 
     chosen = torch.compile(loss) if speed.compile else loss
     with in_mode(model, "train"), torch.enable_grad():

@@ -1,6 +1,5 @@
 """One round of given batches as training runs it, with everything that was sent and everything that came of it."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gradwire.models.mode import copied
 from gradwire.schemes import Outcome, Round, Scheme, State
 from gradwire.seeds import generator
 from gradwire.training.buffers import Buffers, average, running_statistics, share
@@ -68,7 +68,7 @@ class Played:
             clients=self.round.clients,
             round=self.round.index,
             seed=self.round.seed,
-            model=copy.deepcopy(self.model) if freeze else self.model,
+            model=copied(self.model) if freeze else self.model,
             mode=self.mode,
             loss=self.loss,
             shape=tuple(images.shape),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.engine import engine
+from gradwire.engine import engine
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import Layout, Measurement, dense, observation
 from gradwire.schemes.gradients import Full, Gradient

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from gradwire.attacks.membership import Signals, signals
 from gradwire.data import Dataset, augment, partition
+from gradwire.models.mode import forward, in_mode
 from gradwire.schemes import Layout, parse
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment
 from gradwire.studies.membership.wiretap import Wiretap
 from gradwire.training import TrainingState, TrainSettings, begin, train
 from gradwire.training.batches import schedule
-from gradwire.training.gradient import in_mode
 from gradwire.training.plain import fit, fits, resident, unit
 from gradwire.wire import InProcess, Transcript
 
@@ -101,6 +101,6 @@ def answers(model: nn.Module, dataset: Dataset, spec: str, device: str, batch: i
     with in_mode(model, "eval"):
         for images, labels in zip(dataset.images.split(batch), dataset.labels.split(batch), strict=True):
             several = augment.views(unit(images.to(device)), spec)
-            logits = model(several.flatten(0, 1)).unflatten(0, several.shape[:2])
+            logits = forward(model, several.flatten(0, 1)).unflatten(0, several.shape[:2])
             found.append(signals(logits.cpu(), labels))
     return Signals(*(torch.cat(column) for column in zip(*(vars(s).values() for s in found), strict=True)))

@@ -1,27 +1,29 @@
 """All networks at once, layer by layer: batched matrix products where there are parameters, autograd in between.
 
 On a CPU this is what makes a cohort of small networks fast: under vmap their convolutions become grouped ones, for
-which there are no good kernels there. The gradient of a linear layer's weight is never formed (`Outer`). Two orders of
-memory: `Layered` has examples last, for small convolutions; `Rowwise` has them first, for large ones and for none.
+which there are no good kernels there. The gradient of a linear layer's weight is never formed (`Factored`). `Layered`
+has examples last in memory, for small convolutions; `Rowwise` has them first, for large ones and for none.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, max_pool3d
+from torch.nn.functional import avg_pool3d, dropout, max_pool3d
 
+from gradwire.engine.choice import Unsupported
+from gradwire.engine.convolution import ColumnConv2d, RowConv2d
+from gradwire.engine.factored import Factored
+from gradwire.engine.linear import ColumnLinear, RowLinear
+from gradwire.engine.networks import Networks, Slopes
+from gradwire.models.mode import copied, logits, set_mode
 from gradwire.models.normalize import Normalize
-from gradwire.training.stack import affine, convolution, rowwise
-from gradwire.training.stack.affine import Gradient, Unsupported
-from gradwire.training.stack.dropout import Dropout
-from gradwire.training.stack.networks import Networks, Slopes
-from gradwire.training.stack.paths import Losses, each, means
 from gradwire.wire.view import Mode
 
-Affine = affine.Linear | convolution.Conv2d | rowwise.Conv2d
+Losses = Callable[[Tensor, Tensor], Tensor]
+"""Of logits (B, classes) and labels (B,): one an example, (B,)."""
+Affine = ColumnLinear | ColumnConv2d | RowConv2d
 Follower = Callable[[Tensor], Tensor]
 """A layer without parameters, on all networks' examples."""
 ENTRYWISE = (nn.ReLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
@@ -36,26 +38,28 @@ class Layered:
     """
 
     kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {
-        nn.Linear: affine.Linear,
-        nn.Conv2d: convolution.Conv2d,
+        nn.Linear: ColumnLinear,
+        nn.Conv2d: ColumnConv2d,
     }
 
-    def __init__(self, model: nn.Module, mode: Mode = "train", losses: Losses = each):
-        network = copy.deepcopy(model).train(mode == "train")
+    def __init__(self, model: nn.Module, mode: Mode, losses: Losses):
+        network = set_mode(copied(model), mode)
         if any(not p.requires_grad for p in network.parameters()):
             raise Unsupported("some parameters are frozen")
         self._losses = losses
-        self._lead: list[nn.Module | Dropout] = []
-        self._layers: list[tuple[str, Affine, list[Follower | Dropout]]] = []
+        self._lead: list[nn.Module | StackedDropout] = []
+        self._layers: list[tuple[str, Affine, list[Follower | StackedDropout]]] = []
         for name, layer in _pooled_first(_sequence("", network)):
+            if layer._forward_pre_hooks or layer._forward_hooks:
+                raise Unsupported(f"{type(layer).__name__} has hooks around its forward pass")
             if type(layer) in self.kinds:
                 self._layers.append((name, self.kinds[type(layer)](layer), []))
             elif any(True for _ in layer.parameters()):
                 raise Unsupported(f"{type(layer).__name__} has parameters of its own")
             elif self._layers:
-                self._layers[-1][2].append(Dropout(layer) if type(layer) is nn.Dropout else self.follower(layer))
+                self._layers[-1][2].append(StackedDropout(layer) if type(layer) is nn.Dropout else self.follower(layer))
             else:
-                self._lead.append(Dropout(layer) if type(layer) is nn.Dropout else layer)
+                self._lead.append(StackedDropout(layer) if type(layer) is nn.Dropout else layer)
         if not self._layers:
             raise Unsupported("there is no layer with parameters")
 
@@ -64,7 +68,7 @@ class Layered:
         with torch.no_grad():
             x = images.flatten(0, 1)
             for first in self._lead:
-                if isinstance(first, Dropout):
+                if isinstance(first, StackedDropout):
                     x = first(x.unflatten(0, labels.shape), networks.draws).flatten(0, 1)
                 else:
                     x = first(x)
@@ -77,15 +81,14 @@ class Layered:
             with torch.enable_grad():
                 y = z.requires_grad_()
                 for follower in followers:
-                    y = follower(y, networks.draws) if isinstance(follower, Dropout) else follower(y)
+                    y = follower(y, networks.draws) if isinstance(follower, StackedDropout) else follower(y)
             passed.append((z, y, kept))
             x = y.detach()
         with torch.enable_grad():
-            logits = self.ordered(passed[-1][1], back=True).flatten(0, 1)
-            logits = logits.to(weights.dtype)
-            losses = means(self._losses(logits, labels.flatten()).view(labels.shape), weights)
+            found = logits(self.ordered(passed[-1][1], back=True).flatten(0, 1), labels.numel()).to(weights.dtype)
+            losses = means(self._losses(found, labels.flatten()).view(labels.shape), weights)
             top = losses.sum()
-        gradients: dict[str, Gradient] = {}
+        gradients: dict[str, Tensor | Factored] = {}
         slope = None
         for (name, layer, _), (z, y, kept) in zip(reversed(self._layers), reversed(passed), strict=True):
             below = torch.autograd.grad(top if slope is None else y, z, slope)[0]
@@ -99,7 +102,7 @@ class Layered:
     @property
     def draws_apart(self) -> bool:
         """Whether nothing is drawn but by each network's own generator."""
-        return all(isinstance(layer, Dropout) or type(layer) in (*KNOWN, Normalize) for layer in self._lead)
+        return all(isinstance(layer, StackedDropout) or type(layer) in (*KNOWN, Normalize) for layer in self._lead)
 
     def ordered(self, x: Tensor, back: bool = False) -> Tensor:
         """From (N, B, …) to the order in which layers want their inputs, or back."""
@@ -119,8 +122,8 @@ class Rowwise(Layered):
     """The same, with examples first."""
 
     kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {
-        nn.Linear: rowwise.Linear,
-        nn.Conv2d: rowwise.Conv2d,
+        nn.Linear: RowLinear,
+        nn.Conv2d: RowConv2d,
     }
 
     def ordered(self, x: Tensor, back: bool = False) -> Tensor:
@@ -133,6 +136,36 @@ class Rowwise(Layered):
             raise Unsupported(f"{type(layer).__name__} is no layer that it knows")
         run: Follower = _pooling(layer) if isinstance(layer, nn.MaxPool2d) else layer
         return lambda x: run(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class StackedDropout:
+    """As `nn.Dropout`. What a network draws depends on its own generator, and not on who else is in the stack."""
+
+    def __init__(self, layer: nn.Dropout):
+        self._chance = layer.p if layer.training else 0.0
+
+    def __call__(self, x: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
+        """The tensor (N, …), some of its entries zeros, the others the larger for it.
+
+        Args:
+            draws: N generators on the CPU, or none: the global generator then.
+        """
+        if not draws or self._chance in (0.0, 1.0):
+            return dropout(x, self._chance)
+        size = x[0].numel()
+        # Random integers of 32 bits, two from each draw, are ready five times as fast as `bernoulli_`.
+        words = torch.empty(len(draws), -(-size // 2), dtype=torch.int64)
+        for row, generator in zip(words, draws, strict=True):
+            row.random_(-(2**63), None, generator=generator)
+        least = min(round(self._chance * 2**32), 2**32 - 1) - 2**31
+        kept = (words.view(torch.int32)[:, :size] >= least).to(x.device, x.dtype).view(x.shape)
+        return x * kept.div_(1 - self._chance)
+
+
+def means(losses: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean over the last axis; zero where all weights are."""
+    total = weights.sum(-1)
+    return (losses * weights).sum(-1) / torch.where(total > 0, total, 1)
 
 
 def _sequence(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -169,12 +202,12 @@ def _examples_last(layer: nn.Module) -> Follower:
     """A layer without parameters, where examples come last."""
     if type(layer) in ENTRYWISE:
         return layer
-    if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
+    if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
         return lambda x: x.flatten(1, -2)
-    if isinstance(layer, nn.MaxPool2d) and not layer.return_indices:
+    if type(layer) is nn.MaxPool2d and not layer.return_indices:
         kernel, stride, padding, dilation = map(_pair, (layer.kernel_size, layer.stride, layer.padding, layer.dilation))
         return lambda x: max_pool3d(x, (*kernel, 1), (*stride, 1), (*padding, 0), (*dilation, 1), layer.ceil_mode)
-    if isinstance(layer, nn.AvgPool2d):
+    if type(layer) is nn.AvgPool2d:
         own, step, margin = map(_pair, (layer.kernel_size, layer.stride, layer.padding))
         how = (layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
         return lambda x: avg_pool3d(x, (*own, 1), (*step, 1), (*margin, 0), *how)

@@ -2,10 +2,9 @@
 
 Victims do not mix: each example's loss depends on its own victim's examples only (batch norm in training mode is
 computed a victim at a time), so the slope of the sum of all losses at a layer's output holds every victim's δ side
-by side, and `layers` turns it, with the layer's input, into each victim's gradient.
+by side, and `rules` turns it, with the layer's input, into each victim's gradient.
 """
 
-import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,15 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from gradwire.attacks.inversion.engine.layers import RULES, Rule, affine, unsupported
-from gradwire.attacks.inversion.engine.norms import normalise, scale
-from gradwire.errors import GradwireError
+from gradwire.engine.choice import Unsupported, twice_differentiable
+from gradwire.engine.norms import affine, normalise, scale
+from gradwire.engine.rules import RULES, Rule, unsupported
+from gradwire.models.mode import copied, forward, set_mode
 from gradwire.schemes.gradients import Full, Gradient
 from gradwire.wire.view import Loss, Mode
-
-
-class Unsupported(GradwireError):
-    """A model that the fast path cannot take, and why."""
 
 
 @dataclass(frozen=True)
@@ -39,61 +35,58 @@ class Batched:
     """Candidates of V victims → the gradient that each would have sent, as products where it is one.
 
     Raises:
-        Unsupported: a parameter that belongs to no layer of a known kind, or to two.
+        Unsupported: a parameter that belongs to no layer of a known type, or to two.
     """
 
     def __init__(self, model: nn.Module, mode: Mode, loss: Loss):
         self._victims = 1
         self._calls: list[Call] = []
         self._loss = vmap(loss, randomness="different")
-        shared = {id(p) for p in model.parameters() if sum(p is q for m in model.modules() for q in _own(m)) > 1}
-        network = copy.deepcopy(model).train(mode == "train").requires_grad_(False)
+        owners = [id(p) for module in model.modules() for p in module.parameters(recurse=False)]
+        network = self._network = set_mode(copied(model), mode).requires_grad_(False)
         self._shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
         for name, layer in list(network.named_modules()):
-            original = model.get_submodule(name)
+            own = list(model.get_submodule(name).parameters(recurse=False))
             if hasattr(layer, "inplace"):
                 # The slope is taken at what a layer put out, which must still be there.
                 layer.inplace = False
-            if not any(p.requires_grad for p in _own(original)):
-                continue
-            reason = unsupported(layer)
-            if reason is None and any(id(p) in shared for p in _own(original)):
-                reason = f"{type(layer).__name__} shares a parameter with another layer"
+            reason = None
+            if layer._forward_pre_hooks:
+                reason = f"{type(layer).__name__} has hooks before its forward pass"
+            elif any(p.requires_grad for p in own):
+                reason = unsupported(layer)
+                if reason is None and any(owners.count(id(p)) > 1 for p in own):
+                    reason = f"{type(layer).__name__} shares a parameter with another layer"
             if reason is not None:
                 raise Unsupported(f"{name or 'the model itself'}: {reason}")
-        self._watch(network)
-        self._network = network
+            self._watch(name, layer)
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
         """Gradients for images (V, B, C, H, W) and labels (V, B), differentiable in the images."""
         self._victims, self._calls = len(images), []
-        logits = self._network(images.flatten(0, 1))
-        losses = self._loss(logits.unflatten(0, labels.shape[:2]), labels)
-        calls, self._calls = self._calls, []
-        slopes = torch.autograd.grad(losses.sum(), [call.output for call in calls], create_graph=True)
+        with twice_differentiable(self._network):
+            logits = forward(self._network, images.flatten(0, 1))
+            losses = self._loss(logits.unflatten(0, labels.shape[:2]), labels)
+            calls, self._calls = self._calls, []
+            slopes = torch.autograd.grad(losses.sum(), [call.output for call in calls], create_graph=True)
         found: dict[str, Gradient] = {}
         for call, slope in zip(calls, slopes, strict=True):
             for own, gradient in call.rule(call.layer, call.inputs, slope, self._victims).items():
                 name = f"{call.prefix}{own}"
                 if name in self._shapes:
                     found[name] = gradient if name not in found else Full(found[name].full() + gradient.full())
-        victims, like = len(images), images
         for name, shape in self._shapes.items():
             if name not in found:
-                found[name] = Full(torch.zeros(victims, *shape, dtype=like.dtype, device=like.device))
+                found[name] = Full(logits.new_zeros(len(images), *shape))
         return {name: found[name] for name in self._shapes}
 
-    def _watch(self, network: nn.Module) -> None:
-        """Note what goes in and comes out of every layer with parameters; take normalisation apart in two steps."""
-        for name, layer in list(network.named_modules()):
-            rule = RULES.get(type(layer))
-            if rule is None:
-                continue
-            prefix = f"{name}." if name else ""
-            if rule is affine:
-                layer.forward = partial(self._normalising, prefix, layer)
-            else:
-                layer.register_forward_hook(self._note(prefix, rule))
+    def _watch(self, name: str, layer: nn.Module) -> None:
+        """Note what goes in and comes out of a layer with parameters; take normalisation apart in two steps."""
+        rule, prefix = RULES.get(type(layer)), f"{name}." if name else ""
+        if rule is affine:
+            layer.forward = partial(self._normalising, prefix, layer)  # type: ignore[method-assign]
+        elif rule is not None:
+            layer.register_forward_hook(self._note(prefix, rule))
 
     def _note(self, prefix: str, rule: Rule):  # type: ignore[no-untyped-def]
         def hook(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -111,7 +104,3 @@ class Batched:
         if next(layer.parameters(), None) is not None:
             self._calls.append(Call(prefix, layer, affine, normalised, output))
         return output
-
-
-def _own(module: nn.Module) -> list[nn.Parameter]:
-    return list(module.parameters(recurse=False))

@@ -1,0 +1,195 @@
+"""Victims who share a network: candidates of V victims → what each would have sent, differentiable in the candidates.
+
+Victims send gradients of one batch each, or what several local steps change.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad, vmap
+
+from gradwire.engine.batched import Batched
+from gradwire.engine.choice import Chosen, choose, twice_differentiable
+from gradwire.engine.norms import spell_out
+from gradwire.models.bottleneck import VariationalBottleneck
+from gradwire.models.mode import NARROW, copied, floating, forward, set_mode
+from gradwire.schemes.gradients import Full, Gradient
+from gradwire.wire.view import LocalWork, Loss, Mode
+
+Slope = Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]
+"""(parameters, images (B, C, H, W), labels (B,)) → the gradient."""
+GradientPath = Callable[[Tensor, Tensor], dict[str, Gradient]]
+"""(images (V, B, C, H, W), labels (V, B)) → parameter name → gradients of V victims."""
+THIN = 16
+"""On a CPU, products with a weight of fewer rows leave most of the vector units idle (`gradwire bench inversion`)."""
+
+
+class Functional:
+    """The general path: `torch.func.vmap` over `torch.func.grad` of the whole model. Gradients are formed in full."""
+
+    def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
+        network = self._network = set_mode(copied(model), mode)
+        spell_out(network)
+        self._trained, self._frozen = _parameters(network)
+
+        def value(trained: dict[str, Tensor], others: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+            return loss(forward(network, images, {**trained, **others}), labels)
+
+        def one(trained: dict[str, Tensor], others: dict[str, Tensor], images: Tensor, labels: Tensor):  # type: ignore[no-untyped-def]
+            if work is None:
+                return grad(value)(trained, others, images, labels)
+            return _descended(lambda p, x, y: grad(value)(p, others, x, y), trained, images, labels, work)
+
+        self._gradients = vmap(one, in_dims=(None, None, 0, 0), randomness="different")
+
+    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
+        """Gradients for images (V, B, C, H, W) and labels (V, B); with local steps, images (V, epochs, B, C, H, W)."""
+        with twice_differentiable(self._network):
+            found = self._gradients(self._trained, self._frozen | _buffers(self._network), images, labels)
+        return {name: Full(g) for name, g in found.items()}
+
+
+class Plain:
+    """The path of last resort: plain autograd, one victim after another. Right for whatever autograd differentiates."""
+
+    def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
+        self._network, self._loss, self._work = set_mode(copied(model), mode), loss, work
+        self._trained = {n: p.requires_grad_() for n, p in _parameters(self._network)[0].items()}
+
+    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
+        """As `Functional`."""
+        with twice_differentiable(self._network):
+            found = [self._one(x, y) for x, y in zip(images, labels, strict=True)]
+        return {name: Full(torch.stack([each[name] for each in found])) for name in self._trained}
+
+    def _one(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        # What a victim's forward pass leaves in buffers is for its own next step alone.
+        buffers = _buffers(self._network)
+
+        def slope(trained: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            value = self._loss(forward(self._network, x, {**trained, **buffers}), y)
+            found = torch.autograd.grad(value, list(trained.values()), create_graph=True, allow_unused=True)
+            return {
+                n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(trained.items(), found, strict=True)
+            }
+
+        if self._work is None:
+            return slope(self._trained, images, labels)
+        return _descended(slope, self._trained, images, labels, self._work)
+
+
+PATHS: Mapping[str, Callable[[nn.Module, Mode, Loss], GradientPath]] = {
+    "batched": Batched,
+    "functional": Functional,
+    "plain": Plain,
+}
+"""As a rule the fastest first; the last one is what the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Engine(Chosen[GradientPath]):
+    """The path by which victims' gradients are computed."""
+
+    what: ClassVar[str] = "gradients"
+
+    def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
+        """Gradients for images (V, B, C, H, W) and labels (V, B), or probabilities (V, B, classes)."""
+        return self.run(images, labels)
+
+
+def engine(
+    model: nn.Module,
+    mode: Mode,
+    loss: Loss,
+    shape: tuple[int, ...],
+    device: str = "cpu",
+    work: LocalWork | None = None,
+) -> Engine:
+    """The path to attack a model with. It computes in float64 for a model in float64, and in float32 for others.
+
+    Paths are compared by the gradients of two victims' random batches and their slopes in the images. A bottleneck's
+    noise is held.
+
+    Args:
+        model: the network; it is copied.
+        mode: how victims ran it.
+        loss: of logits and labels.
+        shape: (B, C, H, W) of a victim's batch.
+        work: the victims' local steps: what is computed is then old − new parameters, and images have the shape
+            (V, epochs, B, C, H, W), each epoch's in the order in which it used them.
+
+    Raises:
+        GradwireError: a model that cannot be differentiated twice, or gives no logits.
+    """
+    network = wide_copy(model, device)
+    if work is not None:
+        # Two steps show what one does to the next.
+        brief = replace(work, steps=min(work.steps, 2))
+        shape = (-(-brief.steps * brief.batch // shape[0]), *shape)
+
+    def made(name: str, model: nn.Module, work: LocalWork | None) -> GradientPath:
+        path = PATHS[name]
+        return path(model, mode, loss) if work is None else path(model, mode, loss, work)  # type: ignore[call-arg]
+
+    def probe(name: str, model: nn.Module) -> dict[str, Tensor]:
+        for module in model.modules():
+            if isinstance(module, VariationalBottleneck):
+                module.hold(1.0)
+        random = torch.Generator().manual_seed(0)
+        images = torch.rand(2, *shape, generator=random, dtype=torch.float64).requires_grad_()
+        labels = torch.randint(2, (2, shape[-4]), generator=random)
+        found = made(name, model, None if work is None else brief)(images, labels)
+        gradients = {key: gradient.full() for key, gradient in found.items()}
+        random.manual_seed(1)
+        projected = sum((g * torch.randn(g.shape, generator=random, dtype=g.dtype)).sum() for g in gradients.values())
+        (slope,) = torch.autograd.grad(projected, images)  # type: ignore[arg-type]
+        return {key: g.detach() for key, g in gradients.items()} | {"the slope in the images": slope}
+
+    name, reasons = choose(_by_speed(model, device, work is not None), probe, wide_copy(model, "cpu"))
+    return Engine(made(name, network, work), name, reasons)
+
+
+def arithmetic(model: nn.Module) -> torch.dtype:
+    """The type in which an attack computes: the model's; float32 for half precision, where slopes of slopes drown."""
+    return torch.float32 if floating(model) in NARROW else floating(model)
+
+
+def wide_copy(model: nn.Module, device: str) -> nn.Module:
+    """A copy on a device, in the type in which an attack computes."""
+    network = copied(model).to(device)
+    return network.float() if floating(model) in NARROW else network
+
+
+def _by_speed(model: nn.Module, device: str, steps: bool) -> list[str]:
+    """Names of paths, the fastest for this model first."""
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    thin = bool(convolutions) and all(m.out_channels < THIN for m in convolutions)
+    if steps:
+        return ["functional", "plain"]
+    return ["functional", "batched", "plain"] if thin and device == "cpu" else list(PATHS)
+
+
+def _descended(
+    slope: Slope, start: dict[str, Tensor], images: Tensor, labels: Tensor, work: LocalWork
+) -> dict[str, Tensor]:
+    """Old − new parameters after one victim's local steps on images (epochs, B, C, H, W)."""
+    current = start
+    for step in range(work.steps):
+        epoch, place = divmod(step * work.batch, len(labels))
+        chosen = slice(place, place + work.batch)
+        found = slope(current, images[epoch, chosen], labels[chosen])
+        current = {n: p - work.lr * (found[n] + work.weight_decay * p) for n, p in current.items()}
+    return {name: p - current[name] for name, p in start.items()}
+
+
+def _parameters(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Those that require a gradient, and the others, detached."""
+    trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    return trained, {name: p.detach() for name, p in network.named_parameters() if name not in trained}
+
+
+def _buffers(network: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in network.named_buffers()}
