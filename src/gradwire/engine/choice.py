@@ -44,7 +44,9 @@ class Chosen(Generic[Run]):
         return (f"{self.what} by the {self.path} path" + "".join(f"; {reason}" for reason in self.reasons),)
 
 
-def choose(order: Sequence[str], probe: Probe, model: nn.Module, wrong: str = "it is wrong for") -> tuple:
+def choose(
+    order: Sequence[str], probe: Probe, model: nn.Module, wrong: str = "it is wrong for"
+) -> tuple[str, tuple[str, ...]]:
     """The name of the first path that computes what the plain one does, and why each one before it was not taken.
 
     Paths are compared in float64 on the CPU. A model that uses a parameter outside its layer, mixes examples in a way
@@ -60,42 +62,26 @@ def choose(order: Sequence[str], probe: Probe, model: nn.Module, wrong: str = "i
     """
     *faster, plain = order
     reasons: list[str] = []
-    try:
-        exact = _exact(model)
-        right = probe(plain, exact)
-    except Exception as error:
-        # A model may insist on a type of its own, in which nothing can be compared.
-        _insist(plain, probe, model)
-        return plain, tuple(f"not {name}: it cannot be compared in float64: {failure(error)}" for name in faster)
+    right: Results | None = None
+    exact = _exact(model)
     for name in faster:
-        reason = _fault(name, probe, exact, model, right, wrong)
+        try:
+            right = probe(plain, exact) if right is None else right
+        except Exception as error:
+            # The model may insist on a type of its own, in which nothing can be compared.
+            reasons.append(f"not {name}: float64, in which paths are compared, fails: {failure(error)}")
+            break
+        try:
+            reason = _difference(probe(name, exact), right, wrong)
+            if reason is None and floating(model) in NARROW:
+                probe(name, copied(model))
+        except Unsupported as error:
+            reason = str(error)
+        except Exception as error:
+            reason = f"it fails: {failure(error)}"
         if reason is None:
             return name, tuple(reasons)
         reasons.append(f"not {name}: {reason}")
-    if floating(model) in NARROW:
-        _insist(plain, probe, model)
-    return plain, tuple(reasons)
-
-
-def _fault(name: str, probe: Probe, exact: nn.Module, model: nn.Module, right: Results, wrong: str) -> str | None:
-    """What is wrong with a path for this model, or None."""
-    try:
-        found = probe(name, exact)
-        if floating(model) in NARROW:
-            probe(name, copied(model))
-    except Unsupported as reason:
-        return str(reason)
-    except Exception as error:
-        return f"it fails: {failure(error)}"
-    for key, due in right.items():
-        off, size = float((found[key].double() - due.double()).norm()), float(due.double().norm())
-        if not off <= TOLERANCE * size + 1e-12:
-            return f"{wrong} {key}, by {off:.2g} in {size:.2g}"
-    return None
-
-
-def _insist(plain: str, probe: Probe, model: nn.Module) -> None:
-    """Run the plain path in the model's own type, and refuse a model that it cannot take."""
     try:
         probe(plain, copied(model))
     except GradwireError:
@@ -103,6 +89,16 @@ def _insist(plain: str, probe: Probe, model: nn.Module) -> None:
     except Exception as error:
         kind, dtype = type(model).__name__, str(floating(model)).removeprefix("torch.")
         raise GradwireError(f"model {kind} in {dtype} cannot be differentiated: {failure(error)}") from error
+    return plain, tuple(reasons)
+
+
+def _difference(found: Results, right: Results, wrong: str) -> str | None:
+    """What two paths differ in, or None."""
+    for key, due in right.items():
+        off, size = float((found[key].double() - due.double()).norm()), float(due.double().norm())
+        if not off <= TOLERANCE * size + 1e-12:
+            return f"{wrong} {key}, by {off:.2g} in {size:.2g}"
+    return None
 
 
 def _exact(model: nn.Module) -> nn.Module:

@@ -24,8 +24,8 @@ from gradwire.wire.view import Mode
 Losses = Callable[[Tensor, Tensor], Tensor]
 """Of logits (B, classes) and labels (B,): one an example, (B,)."""
 Affine = ColumnLinear | ColumnConv2d | RowConv2d
-Follower = Callable[[Tensor], Tensor]
-"""A layer without parameters, on all networks' examples."""
+Follower = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
+"""A layer without parameters, on all networks' examples; what each network draws from."""
 ENTRYWISE = (nn.ReLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
 KNOWN = (*ENTRYWISE, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d)
 
@@ -35,53 +35,52 @@ class Layered:
 
     Attributes:
         kinds: of layers that have parameters, and how they are run.
+        draws_apart: whether nothing is drawn but by each network's own generator.
     """
 
-    kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {
-        nn.Linear: ColumnLinear,
-        nn.Conv2d: ColumnConv2d,
-    }
+    kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {nn.Linear: ColumnLinear, nn.Conv2d: ColumnConv2d}
 
     def __init__(self, model: nn.Module, mode: Mode, losses: Losses):
         network = set_mode(copied(model), mode)
         if any(not p.requires_grad for p in network.parameters()):
             raise Unsupported("some parameters are frozen")
-        self._losses = losses
-        self._lead: list[nn.Module | StackedDropout] = []
-        self._layers: list[tuple[str, Affine, list[Follower | StackedDropout]]] = []
+        self._losses, self.draws_apart = losses, True
+        self._lead: list[Follower] = []
+        self._layers: list[tuple[str, Affine, list[Follower]]] = []
         for name, layer in _pooled_first(_sequence("", network)):
+            kind = type(layer)
             if layer._forward_pre_hooks or layer._forward_hooks:
-                raise Unsupported(f"{type(layer).__name__} has hooks around its forward pass")
-            if type(layer) in self.kinds:
-                self._layers.append((name, self.kinds[type(layer)](layer), []))
+                raise Unsupported(f"{kind.__name__} has hooks around its forward pass")
+            if kind in self.kinds:
+                self._layers.append((name, self.kinds[kind](layer), []))
             elif any(True for _ in layer.parameters()):
-                raise Unsupported(f"{type(layer).__name__} has parameters of its own")
+                raise Unsupported(f"{kind.__name__} has parameters of its own")
+            elif kind is nn.Dropout:
+                (self._layers[-1][2] if self._layers else self._lead).append(StackedDropout(layer))  # type: ignore[arg-type]
             elif self._layers:
-                self._layers[-1][2].append(StackedDropout(layer) if type(layer) is nn.Dropout else self.follower(layer))
+                self._layers[-1][2].append(self.follower(layer))
             else:
-                self._lead.append(StackedDropout(layer) if type(layer) is nn.Dropout else layer)
+                self._lead.append(_rows(layer))
+                self.draws_apart &= kind in (*KNOWN, Normalize)
         if not self._layers:
             raise Unsupported("there is no layer with parameters")
 
     def __call__(self, networks: Networks, images: Tensor, labels: Tensor, weights: Tensor) -> Slopes:
         """The slopes of every network."""
         with torch.no_grad():
-            x = images.flatten(0, 1)
+            x = images
             for first in self._lead:
-                if isinstance(first, StackedDropout):
-                    x = first(x.unflatten(0, labels.shape), networks.draws).flatten(0, 1)
-                else:
-                    x = first(x)
-            x = self.ordered(x.unflatten(0, labels.shape))
+                x = first(x, networks.draws)
+            x = self.ordered(x)
         passed: list[tuple[Tensor, Tensor, Any]] = []
         for name, layer, followers in self._layers:
-            weight, bias = self._own(networks, name, layer)
+            bias = networks.parameters[f"{name}.bias"] if layer.biased else None
             with torch.no_grad():
-                z, kept = layer.forward(x, weight, bias)
+                z, kept = layer.forward(x, networks.parameters[f"{name}.weight"], bias)
             with torch.enable_grad():
                 y = z.requires_grad_()
                 for follower in followers:
-                    y = follower(y, networks.draws) if isinstance(follower, StackedDropout) else follower(y)
+                    y = follower(y, networks.draws)
             passed.append((z, y, kept))
             x = y.detach()
         with torch.enable_grad():
@@ -92,17 +91,12 @@ class Layered:
         slope = None
         for (name, layer, _), (z, y, kept) in zip(reversed(self._layers), reversed(passed), strict=True):
             below = torch.autograd.grad(top if slope is None else y, z, slope)[0]
-            weight, _ = self._own(networks, name, layer)
+            weight = networks.parameters[f"{name}.weight"]
             of_weight, of_bias = layer.gradients(below, weight, kept)
             gradients |= {f"{name}.weight": of_weight} | ({f"{name}.bias": of_bias} if layer.biased else {})
             if name != self._layers[0][0]:
                 slope = layer.back(below, weight, kept)
         return Slopes(losses.detach(), {name: gradients[name] for name in networks.parameters}, networks.buffers)
-
-    @property
-    def draws_apart(self) -> bool:
-        """Whether nothing is drawn but by each network's own generator."""
-        return all(isinstance(layer, StackedDropout) or type(layer) in (*KNOWN, Normalize) for layer in self._lead)
 
     def ordered(self, x: Tensor, back: bool = False) -> Tensor:
         """From (N, B, …) to the order in which layers want their inputs, or back."""
@@ -110,21 +104,13 @@ class Layered:
 
     def follower(self, layer: nn.Module) -> Follower:
         """A layer without parameters, in that order."""
-        return _examples_last(layer)
-
-    def _own(self, networks: Networks, name: str, layer: Affine) -> tuple[Tensor, Tensor | None]:
-        """A layer's weights and biases."""
-        bias = networks.parameters[f"{name}.bias"] if layer.biased else None
-        return networks.parameters[f"{name}.weight"], bias
+        return _columns(layer)
 
 
 class Rowwise(Layered):
     """The same, with examples first."""
 
-    kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {
-        nn.Linear: RowLinear,
-        nn.Conv2d: RowConv2d,
-    }
+    kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {nn.Linear: RowLinear, nn.Conv2d: RowConv2d}
 
     def ordered(self, x: Tensor, back: bool = False) -> Tensor:
         """As they come."""
@@ -134,8 +120,7 @@ class Rowwise(Layered):
         """The layer itself, on one example after another."""
         if type(layer) not in KNOWN:
             raise Unsupported(f"{type(layer).__name__} is no layer that it knows")
-        run: Follower = _pooling(layer) if isinstance(layer, nn.MaxPool2d) else layer
-        return lambda x: run(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return _rows(_pooling(layer) if isinstance(layer, nn.MaxPool2d) else layer)
 
 
 class StackedDropout:
@@ -145,11 +130,7 @@ class StackedDropout:
         self._chance = layer.p if layer.training else 0.0
 
     def __call__(self, x: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
-        """The tensor (N, …), some of its entries zeros, the others the larger for it.
-
-        Args:
-            draws: N generators on the CPU, or none: the global generator then.
-        """
+        """Drop entries of x (N, …) as N generators on the CPU draw, or, where there are none, the global one."""
         if not draws or self._chance in (0.0, 1.0):
             return dropout(x, self._chance)
         size = x[0].numel()
@@ -186,7 +167,12 @@ def _pooled_first(layers: Iterable[tuple[str, nn.Module]]) -> Sequence[tuple[str
     return found
 
 
-def _pooling(layer: nn.MaxPool2d) -> Follower:
+def _rows(layer: Callable[[Tensor], Tensor]) -> Follower:
+    """A layer without parameters, on images or features (N, B, …)."""
+    return lambda x, _: layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def _pooling(layer: nn.MaxPool2d) -> Callable[[Tensor], Tensor]:
     """Max-pooling that meets slopes in the memory format of its inputs: in another one it takes six times as long."""
 
     def run(x: Tensor) -> Tensor:
@@ -198,19 +184,19 @@ def _pooling(layer: nn.MaxPool2d) -> Follower:
     return run
 
 
-def _examples_last(layer: nn.Module) -> Follower:
+def _columns(layer: nn.Module) -> Follower:
     """A layer without parameters, where examples come last."""
     if type(layer) in ENTRYWISE:
-        return layer
+        return lambda x, _: layer(x)
     if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
-        return lambda x: x.flatten(1, -2)
+        return lambda x, _: x.flatten(1, -2)
     if type(layer) is nn.MaxPool2d and not layer.return_indices:
         kernel, stride, padding, dilation = map(_pair, (layer.kernel_size, layer.stride, layer.padding, layer.dilation))
-        return lambda x: max_pool3d(x, (*kernel, 1), (*stride, 1), (*padding, 0), (*dilation, 1), layer.ceil_mode)
+        return lambda x, _: max_pool3d(x, (*kernel, 1), (*stride, 1), (*padding, 0), (*dilation, 1), layer.ceil_mode)
     if type(layer) is nn.AvgPool2d:
         own, step, margin = map(_pair, (layer.kernel_size, layer.stride, layer.padding))
         how = (layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
-        return lambda x: avg_pool3d(x, (*own, 1), (*step, 1), (*margin, 0), *how)
+        return lambda x, _: avg_pool3d(x, (*own, 1), (*step, 1), (*margin, 0), *how)
     raise Unsupported(f"{type(layer).__name__} is no layer that it knows")
 
 

@@ -59,11 +59,6 @@ class Networks:
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the parameters."""
-        return next(iter(self.parameters.values())).dtype
-
     def network(self, index: int) -> dict[str, Tensor]:
         """One network's parameters and buffers by name: views, for `functional_call` or a module's `load_state_dict`
         (not strictly, for constants are among them)."""

@@ -103,7 +103,7 @@ class Stack(Chosen[StackPath]):
             weights: of the examples, shape (N, B); 0 leaves one out, so that batches of fewer than B examples are
                 filled up with anything and count exactly. By default all count alike.
         """
-        images = images.to(networks.dtype)
+        images = images.to(next(iter(networks.parameters.values())).dtype)
         weights = images.new_ones(labels.shape) if weights is None else weights.to(images)
         if self.precision == "fp32":
             return self.run(networks, images, labels, weights)

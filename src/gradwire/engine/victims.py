@@ -81,7 +81,7 @@ class Plain:
         return _descended(slope, self._trained, images, labels, self._work)
 
 
-PATHS: Mapping[str, Callable[[nn.Module, Mode, Loss], GradientPath]] = {
+PATHS: Mapping[str, Callable[..., GradientPath]] = {
     "batched": Batched,
     "functional": Functional,
     "plain": Plain,
@@ -124,15 +124,11 @@ def engine(
     Raises:
         GradwireError: a model that cannot be differentiated twice, or gives no logits.
     """
-    network = wide_copy(model, device)
+    steps = brief = () if work is None else (work,)
     if work is not None:
         # Two steps show what one does to the next.
-        brief = replace(work, steps=min(work.steps, 2))
-        shape = (-(-brief.steps * brief.batch // shape[0]), *shape)
-
-    def made(name: str, model: nn.Module, work: LocalWork | None) -> GradientPath:
-        path = PATHS[name]
-        return path(model, mode, loss) if work is None else path(model, mode, loss, work)  # type: ignore[call-arg]
+        brief = (replace(work, steps=min(work.steps, 2)),)
+        shape = (-(-min(work.steps, 2) * work.batch // shape[0]), *shape)
 
     def probe(name: str, model: nn.Module) -> dict[str, Tensor]:
         for module in model.modules():
@@ -141,7 +137,7 @@ def engine(
         random = torch.Generator().manual_seed(0)
         images = torch.rand(2, *shape, generator=random, dtype=torch.float64).requires_grad_()
         labels = torch.randint(2, (2, shape[-4]), generator=random)
-        found = made(name, model, None if work is None else brief)(images, labels)
+        found = PATHS[name](model, mode, loss, *brief)(images, labels)
         gradients = {key: gradient.full() for key, gradient in found.items()}
         random.manual_seed(1)
         projected = sum((g * torch.randn(g.shape, generator=random, dtype=g.dtype)).sum() for g in gradients.values())
@@ -149,7 +145,7 @@ def engine(
         return {key: g.detach() for key, g in gradients.items()} | {"the slope in the images": slope}
 
     name, reasons = choose(_by_speed(model, device, work is not None), probe, wide_copy(model, "cpu"))
-    return Engine(made(name, network, work), name, reasons)
+    return Engine(PATHS[name](wide_copy(model, device), mode, loss, *steps), name, reasons)
 
 
 def arithmetic(model: nn.Module) -> torch.dtype:
