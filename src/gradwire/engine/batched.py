@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from gradwire.engine.choice import Unsupported, twice_differentiable
+from gradwire.engine.choice import Unsupported, unfused
 from gradwire.engine.norms import affine, normalise, scale
 from gradwire.engine.rules import RULES, Rule, unsupported
 from gradwire.models.mode import copied, forward, set_mode
@@ -64,7 +64,7 @@ class Batched:
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
         """Gradients for images (V, B, C, H, W) and labels (V, B), differentiable in the images."""
         self._victims, self._calls = len(images), []
-        with twice_differentiable(self._network):
+        with unfused(self._network):
             logits = forward(self._network, images.flatten(0, 1))
             losses = self._loss(logits.unflatten(0, labels.shape[:2]), labels)
             calls, self._calls = self._calls, []
@@ -84,7 +84,7 @@ class Batched:
         """Note what goes in and comes out of a layer with parameters; take normalisation apart in two steps."""
         rule, prefix = RULES.get(type(layer)), f"{name}." if name else ""
         if rule is affine:
-            layer.forward = partial(self._normalising, prefix, layer)  # type: ignore[method-assign]
+            layer.forward = partial(self._normalising, prefix, layer)
         elif rule is not None:
             layer.register_forward_hook(self._note(prefix, rule))
 

@@ -113,10 +113,10 @@ def _exact(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def twice_differentiable(network: nn.Module) -> Iterator[None]:
-    """Keep PyTorch to operations whose slopes have slopes, in a forward pass and the backward pass behind it.
+def unfused(network: nn.Module) -> Iterator[None]:
+    """Keep PyTorch, in a forward pass and the backward pass behind it, to what has slopes of slopes and runs under vmap.
 
-    The fused kernels of attention, of encoder layers and of cuDNN's recurrent layers have none.
+    The fused kernels of attention, of encoder layers and of cuDNN's recurrent layers do not.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

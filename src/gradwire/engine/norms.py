@@ -68,7 +68,7 @@ def spell_out(network: nn.Module) -> None:
     """Make normalisation layers of a network compute in plain operations, in place."""
     for module in network.modules():
         if type(module) in NORMS:
-            module.forward = partial(_forward, module)  # type: ignore[method-assign]
+            module.forward = partial(_forward, module)
 
 
 def _forward(layer: nn.Module, x: Tensor) -> Tensor:

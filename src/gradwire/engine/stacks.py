@@ -11,7 +11,7 @@ from torch.func import grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from gradwire.engine.choice import Chosen, choose
+from gradwire.engine.choice import Chosen, choose, unfused
 from gradwire.engine.layered import Layered, Losses, Rowwise, means
 from gradwire.engine.networks import Networks, Slopes, Stacked
 from gradwire.models.mode import copied, floating, forward, in_mode, set_mode
@@ -29,7 +29,7 @@ class FunctionalStack:
     """All networks at once under `torch.func.vmap`: every operation becomes one over the stacked tensors."""
 
     def __init__(self, model: nn.Module, mode: Mode, losses: Losses):
-        network = set_mode(copied(model), mode)
+        network = self._network = set_mode(copied(model), mode)
 
         def value(
             parameters: Stacked, buffers: Stacked, images: Tensor, labels: Tensor, weights: Tensor
@@ -42,7 +42,8 @@ class FunctionalStack:
 
     def __call__(self, networks: Networks, images: Tensor, labels: Tensor, weights: Tensor) -> Slopes:
         """The slopes of every network."""
-        found, (losses, buffers) = self._slopes(networks.parameters, networks.buffers, images, labels, weights)
+        with unfused(self._network):
+            found, (losses, buffers) = self._slopes(networks.parameters, networks.buffers, images, labels, weights)
         return Slopes(losses.detach(), found, buffers)
 
 

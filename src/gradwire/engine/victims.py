@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from gradwire.engine.batched import Batched
-from gradwire.engine.choice import Chosen, choose, twice_differentiable
+from gradwire.engine.choice import Chosen, choose, unfused
 from gradwire.engine.norms import spell_out
 from gradwire.models.bottleneck import VariationalBottleneck
 from gradwire.models.mode import NARROW, copied, floating, forward, set_mode
@@ -47,7 +47,7 @@ class Functional:
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
         """Gradients for images (V, B, C, H, W) and labels (V, B); with local steps, images (V, epochs, B, C, H, W)."""
-        with twice_differentiable(self._network):
+        with unfused(self._network):
             found = self._gradients(self._trained, self._frozen | _buffers(self._network), images, labels)
         return {name: Full(g) for name, g in found.items()}
 
@@ -61,7 +61,7 @@ class Plain:
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
         """As `Functional`."""
-        with twice_differentiable(self._network):
+        with unfused(self._network):
             found = [self._one(x, y) for x, y in zip(images, labels, strict=True)]
         return {name: Full(torch.stack([each[name] for each in found])) for name in self._trained}
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.data import Dataset
+from gradwire.devices import bf16_note
 from gradwire.engine import Networks, Stack, busy, descend, stack
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, Scheme, State
@@ -60,7 +61,7 @@ def way(
     half = settings.precision == "bf16"
     if half and scheme.step_hook is not None:
         raise GradwireError(f"precision is 'bf16'; {scheme.name} has a say in each step, for which it must be 'fp32'")
-    products = ("clients' forward and backward products are in bfloat16",) if half else ()
+    products = ("clients' forward and backward products are in bfloat16", *bf16_note(settings.device)) if half else ()
     if count == 1 or not settings.local:
         # One gradient each: copying the parameters for every client would cost as much as the step.
         return CohortPlan(notes=products)

@@ -53,7 +53,11 @@ class FirstLayer:
             raise GradwireError(
                 f"analytic needs a first layer with parameters that is Linear; {name!r} is {kind}: try iga"
             )
-        if layer.bias is None or not (layer.weight.requires_grad and layer.bias.requires_grad):
+        if (
+            layer.bias is None
+            or "weight" not in layer._parameters
+            or not (layer.weight.requires_grad and layer.bias.requires_grad)
+        ):
             raise GradwireError(f"analytic needs the gradients of a weight and a bias; {name!r} lacks one")
         if reached.shape == (2, prod(shape[1:])):
             zero, one = (_reach(network, torch.full_like(pixels, value))[2] for value in (0.0, 1.0))

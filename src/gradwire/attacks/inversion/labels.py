@@ -71,12 +71,16 @@ def last_linear(model: nn.Module) -> tuple[str, str | None]:
     """Names of the last linear layer's weight and bias (None if it has none).
 
     Raises:
-        GradwireError: the model has no linear layer.
+        GradwireError: the model has no linear layer, or the last one's weight is no parameter.
     """
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise GradwireError(f"labels cannot be inferred: {type(model).__name__} has no linear layer")
     name, module = linear[-1]
+    if "weight" not in module._parameters:
+        raise GradwireError(
+            f"labels cannot be inferred: the weight of {name!r} is made of other parameters (weight_norm)"
+        )
     prefix = f"{name}." if name else ""
     return f"{prefix}weight", None if module.bias is None else f"{prefix}bias"
 
