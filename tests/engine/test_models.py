@@ -63,6 +63,7 @@ def frozen():
 def test_local_steps_are_simulated_as_the_client_takes_them_whatever_its_norms_are(norm):
     model, (images, labels) = convolutional(norm()), batch()
     view = capture(model, images, labels, local_steps=2, local_batch=2, lr=0.1)
+    assert engine(view.model, view.mode, view.loss, view.shape, work=view.work).path == "functional"
     found = simulate(view, images[None, None].expand(1, 2, *images.shape), labels[None])
     for name, due in sent(view).items():
         torch.testing.assert_close(found[name].full()[0], due, rtol=1e-4, atol=1e-6)
@@ -325,8 +326,10 @@ def test_of_paths_that_are_right_the_first_is_chosen():
 
 
 def test_recurrent_layers_take_memory_for_their_gates():
-    sizes = {kind: row_bytes(Recurrent(kind), (2, *SHAPE)) for kind in (nn.RNN, nn.GRU, nn.LSTM)}
-    assert sizes[nn.RNN] < sizes[nn.GRU] < sizes[nn.LSTM]
+    for kind, gates in ((nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)):
+        model, steps = Recurrent(kind), 2 * SHAPE[1]
+        parameters = sum(p.numel() for p in model.parameters())
+        assert row_bytes(model, (2, *SHAPE)) >= 4 * (3 * parameters + 6 * steps * (gates * 32 + 32))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -357,3 +360,14 @@ def test_a_cpu_without_bfloat16_products_says_so(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
     assert "this CPU has no bfloat16 products" in devices.bf16_note("cpu")[0]
     assert devices.bf16_note("cuda:0") == ()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("wrap", [utilities.spectral_norm, utilities.parametrizations.spectral_norm])
+def test_what_a_forward_pass_writes_to_buffers_is_no_part_of_the_next(wrap):
+    torch.manual_seed(0)
+    images, labels = batch()
+    chosen = engine(normed(wrap), "train", cross_entropy, (2, *SHAPE))
+    first, second = (chosen.gradients(images[None], labels[None]) for _ in range(2))
+    for name, gradient in first.items():
+        assert torch.equal(gradient.full(), second[name].full())

@@ -114,7 +114,7 @@ def _exact(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def unfused(network: nn.Module) -> Iterator[None]:
-    """Keep PyTorch, in a forward pass and the backward pass behind it, to what has slopes of slopes and runs under vmap.
+    """Keep PyTorch, in a forward and the backward pass behind it, to what has slopes of slopes and runs under vmap.
 
     The fused kernels of attention, of encoder layers and of cuDNN's recurrent layers do not.
     """

@@ -5,6 +5,7 @@ Victims send gradients of one batch each, or what several local steps change.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -33,22 +34,21 @@ class Functional:
     def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
         network = self._network = set_mode(copied(model), mode)
         spell_out(network)
-        self._trained, self._frozen = _parameters(network)
+        self._trained, frozen = _parameters(network)
+        fixed = self._fixed = dict(frozen)
 
-        def value(trained: dict[str, Tensor], others: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-            return loss(forward(network, images, {**trained, **others}), labels)
+        def value(trained: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+            return loss(forward(network, images, {**trained, **fixed}), labels)
 
-        def one(trained: dict[str, Tensor], others: dict[str, Tensor], images: Tensor, labels: Tensor):  # type: ignore[no-untyped-def]
-            if work is None:
-                return grad(value)(trained, others, images, labels)
-            return _descended(lambda p, x, y: grad(value)(p, others, x, y), trained, images, labels, work)
-
-        self._gradients = vmap(one, in_dims=(None, None, 0, 0), randomness="different")
+        one = grad(value) if work is None else partial(_descended, grad(value), work)
+        self._gradients = vmap(one, in_dims=(None, 0, 0), randomness="different")
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
         """Gradients for images (V, B, C, H, W) and labels (V, B); with local steps, images (V, epochs, B, C, H, W)."""
+        # A forward pass may write to buffers (spectral norm does); each call begins with those of the network.
+        self._fixed.update((name, buffer.clone()) for name, buffer in self._network.named_buffers())
         with unfused(self._network):
-            found = self._gradients(self._trained, self._frozen | _buffers(self._network), images, labels)
+            found = self._gradients(self._trained, images, labels)
         return {name: Full(g) for name, g in found.items()}
 
 
@@ -67,7 +67,7 @@ class Plain:
 
     def _one(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         # What a victim's forward pass leaves in buffers is for its own next step alone.
-        buffers = _buffers(self._network)
+        buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
 
         def slope(trained: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
             value = self._loss(forward(self._network, x, {**trained, **buffers}), y)
@@ -78,7 +78,7 @@ class Plain:
 
         if self._work is None:
             return slope(self._trained, images, labels)
-        return _descended(slope, self._trained, images, labels, self._work)
+        return _descended(slope, self._work, self._trained, images, labels)
 
 
 PATHS: Mapping[str, Callable[..., GradientPath]] = {
@@ -169,7 +169,7 @@ def _by_speed(model: nn.Module, device: str, steps: bool) -> list[str]:
 
 
 def _descended(
-    slope: Slope, start: dict[str, Tensor], images: Tensor, labels: Tensor, work: LocalWork
+    slope: Slope, work: LocalWork, start: dict[str, Tensor], images: Tensor, labels: Tensor
 ) -> dict[str, Tensor]:
     """Old − new parameters after one victim's local steps on images (epochs, B, C, H, W)."""
     current = start
@@ -185,7 +185,3 @@ def _parameters(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor
     """Those that require a gradient, and the others, detached."""
     trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     return trained, {name: p.detach() for name, p in network.named_parameters() if name not in trained}
-
-
-def _buffers(network: nn.Module) -> dict[str, Tensor]:
-    return {name: buffer.clone() for name, buffer in network.named_buffers()}
