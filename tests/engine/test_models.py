@@ -59,11 +59,14 @@ def frozen():
     return norm
 
 
-@pytest.mark.parametrize("norm", [lambda: LayerNorm2d(8), frozen, lambda: nn.BatchNorm2d(8)])
-def test_local_steps_are_simulated_as_the_client_takes_them_whatever_its_norms_are(norm):
+@pytest.mark.parametrize(
+    ("norm", "path"),
+    [(lambda: LayerNorm2d(8), "plain"), (frozen, "functional"), (lambda: nn.BatchNorm2d(8), "functional")],
+)
+def test_local_steps_are_simulated_as_the_client_takes_them_whatever_its_norms_are(norm, path):
     model, (images, labels) = convolutional(norm()), batch()
     view = capture(model, images, labels, local_steps=2, local_batch=2, lr=0.1)
-    assert engine(view.model, view.mode, view.loss, view.shape, work=view.work).path == "functional"
+    assert engine(view.model, view.mode, view.loss, view.shape, work=view.work).path == path
     found = simulate(view, images[None, None].expand(1, 2, *images.shape), labels[None])
     for name, due in sent(view).items():
         torch.testing.assert_close(found[name].full()[0], due, rtol=1e-4, atol=1e-6)

@@ -123,7 +123,7 @@ def unfused(network: nn.Module) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if any(isinstance(module, nn.RNNBase) for module in network.modules()):
+            if torch.cuda.is_initialized() and any(isinstance(module, nn.RNNBase) for module in network.modules()):
                 tf32 = torch.backends.cudnn.allow_tf32
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=tf32))
             yield
