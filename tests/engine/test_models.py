@@ -372,5 +372,5 @@ def test_what_a_forward_pass_writes_to_buffers_is_no_part_of_the_next(wrap):
     images, labels = batch()
     chosen = engine(normed(wrap), "train", cross_entropy, (2, *SHAPE))
     first, second = (chosen.gradients(images[None], labels[None]) for _ in range(2))
-    for name, gradient in first.items():
-        assert torch.equal(gradient.full(), second[name].full())
+    for name, found in first.items():
+        assert torch.equal(found.full(), second[name].full())

@@ -2,10 +2,11 @@
 
 Victims do not mix: each example's loss depends on its own victim's examples only (batch norm in training mode is
 computed a victim at a time), so the slope of the sum of all losses at a layer's output holds every victim's δ side
-by side, and `rules` turns it, with the layer's input, into each victim's gradient.
+by side. The gradients of a layer that computes y from a are products of δ = ∂L/∂y and a: each type of layer has a rule
+that turns one call of it, seen as its input and the slope at its output, into each victim's gradient.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -13,22 +14,47 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from gradwire.engine.choice import Unsupported, unfused
-from gradwire.engine.norms import affine, normalise, scale
-from gradwire.engine.rules import RULES, Rule, unsupported
+from gradwire.engine.convolution import conv2d
+from gradwire.engine.linear import linear
+from gradwire.engine.norms import NORMS, affine, normalise, scale
 from gradwire.models.mode import copied, forward, set_mode
 from gradwire.schemes.gradients import Full, Gradient
 from gradwire.wire.view import Loss, Mode
 
+Rule = Callable[[nn.Module, Tensor, Tensor, int], dict[str, Gradient]]
+"""(layer, input, slope at the output, V) → the layer's own parameter name → gradient."""
 
-@dataclass(frozen=True)
-class Call:
-    """One layer's part in a forward pass."""
 
-    prefix: str
-    layer: nn.Module
-    rule: Rule
-    inputs: Tensor
-    output: Tensor
+def embedding(layer: nn.Module, inputs: Tensor, slope: Tensor, victims: int) -> dict[str, Gradient]:
+    """Row i collects the slopes at the places where i was looked up."""
+    assert isinstance(layer, nn.Embedding)
+    looked_up = inputs.reshape(victims, -1)
+    delta = slope.reshape(victims, looked_up.shape[1], -1)
+    if layer.padding_idx is not None:
+        delta = delta * (looked_up != layer.padding_idx).unsqueeze(-1)
+    empty = torch.zeros(victims, *layer.weight.shape, dtype=slope.dtype, device=slope.device)
+    index = looked_up.unsqueeze(-1).expand_as(delta)
+    return {"weight": Full(empty.scatter_add(1, index, delta))}
+
+
+RULES: Mapping[type[nn.Module], Rule] = {
+    nn.Linear: linear,
+    nn.Conv2d: conv2d,
+    **dict.fromkeys(NORMS, affine),
+    nn.Embedding: embedding,
+}
+
+
+def unsupported(layer: nn.Module) -> str | None:
+    """Why the gradients of a layer with parameters cannot be made by these rules, or None."""
+    kind = type(layer)
+    if kind not in RULES:
+        return f"{kind.__name__} has parameters of its own"
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+        return f"Conv2d pads with {layer.padding_mode!r}"
+    if isinstance(layer, nn.Embedding) and (layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse):
+        return "Embedding renormalises, rescales or has sparse gradients"
+    return None
 
 
 class Batched:
@@ -40,7 +66,7 @@ class Batched:
 
     def __init__(self, model: nn.Module, mode: Mode, loss: Loss):
         self._victims = 1
-        self._calls: list[Call] = []
+        self._calls: list[tuple[str, nn.Module, Rule, Tensor, Tensor]] = []
         self._loss = vmap(loss, randomness="different")
         owners = [id(p) for module in model.modules() for p in module.parameters(recurse=False)]
         network = self._network = set_mode(copied(model), mode).requires_grad_(False)
@@ -68,11 +94,11 @@ class Batched:
             logits = forward(self._network, images.flatten(0, 1))
             losses = self._loss(logits.unflatten(0, labels.shape[:2]), labels)
             calls, self._calls = self._calls, []
-            slopes = torch.autograd.grad(losses.sum(), [call.output for call in calls], create_graph=True)
+            slopes = torch.autograd.grad(losses.sum(), [output for *_, output in calls], create_graph=True)
         found: dict[str, Gradient] = {}
-        for call, slope in zip(calls, slopes, strict=True):
-            for own, gradient in call.rule(call.layer, call.inputs, slope, self._victims).items():
-                name = f"{call.prefix}{own}"
+        for (prefix, layer, rule, inputs, _), slope in zip(calls, slopes, strict=True):
+            for own, gradient in rule(layer, inputs, slope, self._victims).items():
+                name = f"{prefix}{own}"
                 if name in self._shapes:
                     found[name] = gradient if name not in found else Full(found[name].full() + gradient.full())
         for name, shape in self._shapes.items():
@@ -86,21 +112,18 @@ class Batched:
         if rule is affine:
             layer.forward = partial(self._normalising, prefix, layer)
         elif rule is not None:
-            layer.register_forward_hook(self._note(prefix, rule))
+            layer.register_forward_hook(partial(self._note, prefix, rule))
 
-    def _note(self, prefix: str, rule: Rule):  # type: ignore[no-untyped-def]
-        def hook(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if not output.requires_grad:
-                # A lookup of indices: nothing upstream asks for a slope, but the parameter does.
-                output = output.requires_grad_()
-            self._calls.append(Call(prefix, layer, rule, arguments[0], output))
-            return output
-
-        return hook
+    def _note(self, prefix: str, rule: Rule, layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not output.requires_grad:
+            # A lookup of indices: nothing upstream asks for a slope, but the parameter does.
+            output = output.requires_grad_()
+        self._calls.append((prefix, layer, rule, arguments[0], output))
+        return output
 
     def _normalising(self, prefix: str, layer: nn.Module, x: Tensor) -> Tensor:
         normalised = normalise(layer, x, self._victims)
         output = scale(layer, normalised)
         if next(layer.parameters(), None) is not None:
-            self._calls.append(Call(prefix, layer, affine, normalised, output))
+            self._calls.append((prefix, layer, affine, normalised, output))
         return output

@@ -20,7 +20,8 @@ def conv2d(layer: nn.Module, inputs: Tensor, slope: Tensor, victims: int) -> dic
     if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding in ((0, 0), "same", "valid"):
         unfolded = inputs.flatten(2)
     else:
-        padded = pad(inputs, _margins(layer))
+        # PyTorch's own list of margins: left, right, top, bottom; of "same" padding, the odd one at the far side.
+        padded = pad(inputs, layer._reversed_padding_repeated_twice)
         unfolded = unfold(padded, layer.kernel_size, layer.dilation, layer.stride)  # type: ignore[arg-type]
     if layer.groups == 1:
         a, delta = (_by_victim(t, victims) for t in (unfolded, slope.flatten(2)))
@@ -39,19 +40,6 @@ def _by_victim(x: Tensor, victims: int) -> Tensor:
     if len(x) == victims:
         return x
     return x.unflatten(0, (victims, -1)).transpose(1, 2).flatten(2)
-
-
-def _margins(layer: nn.Conv2d) -> list[int]:
-    """What a convolution pads its input with: left, right, top, bottom."""
-    if layer.padding == "valid":
-        return [0, 0, 0, 0]
-    if layer.padding == "same":
-        # PyTorch puts the odd one at the far side.
-        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        return [total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2]
-    assert not isinstance(layer.padding, str)
-    down, across = layer.padding
-    return [across, across, down, down]
 
 
 class ColumnConv2d:

@@ -60,8 +60,7 @@ class Networks:
         return len(next(iter(self.parameters.values())))
 
     def network(self, index: int) -> dict[str, Tensor]:
-        """One network's parameters and buffers by name: views, for `functional_call` or a module's `load_state_dict`
-        (not strictly, for constants are among them)."""
+        """One network's parameters and buffers by name, constants among them: views."""
         return {name: tensor[index] for name, tensor in (self.parameters | self.buffers).items()}
 
 

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gradwire.engine.choice import Chosen, choose, unfused
 from gradwire.engine.layered import Layered, Losses, Rowwise, means
 from gradwire.engine.networks import Networks, Slopes, Stacked
-from gradwire.models.mode import copied, floating, forward, in_mode, set_mode
+from gradwire.errors import GradwireError
+from gradwire.models.mode import copied, failure, floating, forward, in_mode, set_mode
 from gradwire.wire.view import Mode
 
 StackPath = Callable[[Networks, Tensor, Tensor, Tensor], Slopes]
@@ -176,7 +177,15 @@ def _by_speed(model: nn.Module, shape: tuple[int, int, int], device: str) -> Seq
 
 
 def busy(model: nn.Module, shape: tuple[int, int, int]) -> bool:
-    """Whether one network on the CPU keeps a core of it busy."""
-    with FlopCounterMode(display=False) as counter, in_mode(model, "eval"), torch.no_grad():
-        model(torch.zeros(1, *shape, dtype=floating(model)))
+    """Whether one network on the CPU keeps a core of it busy.
+
+    Raises:
+        GradwireError: a model that fails on such images.
+    """
+    image = torch.zeros(1, *shape, dtype=floating(model))
+    try:
+        with FlopCounterMode(display=False) as counter, in_mode(model, "eval"), torch.no_grad():
+            model(image)
+    except Exception as error:
+        raise GradwireError(f"model fails on an image of shape {shape} in eval mode: {failure(error)}") from error
     return counter.get_flop_counts()["Global"].get(torch.ops.aten.convolution, 0) > BUSY

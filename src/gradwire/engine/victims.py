@@ -34,11 +34,12 @@ class Functional:
     def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
         network = self._network = set_mode(copied(model), mode)
         spell_out(network)
-        self._trained, frozen = _parameters(network)
-        fixed = self._fixed = dict(frozen)
+        self._trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+        buffers: dict[str, Tensor] = {}
+        self._buffers = buffers
 
         def value(trained: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-            return loss(forward(network, images, {**trained, **fixed}), labels)
+            return loss(forward(network, images, {**trained, **buffers}), labels)
 
         one = grad(value) if work is None else partial(_descended, grad(value), work)
         self._gradients = vmap(one, in_dims=(None, 0, 0), randomness="different")
@@ -46,7 +47,7 @@ class Functional:
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
         """Gradients for images (V, B, C, H, W) and labels (V, B); with local steps, images (V, epochs, B, C, H, W)."""
         # A forward pass may write to buffers (spectral norm does); each call begins with those of the network.
-        self._fixed.update((name, buffer.clone()) for name, buffer in self._network.named_buffers())
+        self._buffers.update((name, buffer.clone()) for name, buffer in self._network.named_buffers())
         with unfused(self._network):
             found = self._gradients(self._trained, images, labels)
         return {name: Full(g) for name, g in found.items()}
@@ -57,7 +58,7 @@ class Plain:
 
     def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
         self._network, self._loss, self._work = set_mode(copied(model), mode), loss, work
-        self._trained = {n: p.requires_grad_() for n, p in _parameters(self._network)[0].items()}
+        self._trained: dict[str, Tensor] = {name: p for name, p in self._network.named_parameters() if p.requires_grad}
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
         """As `Functional`."""
@@ -69,7 +70,7 @@ class Plain:
         # What a victim's forward pass leaves in buffers is for its own next step alone.
         buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
 
-        def slope(trained: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        def slope(trained: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
             value = self._loss(forward(self._network, x, {**trained, **buffers}), y)
             found = torch.autograd.grad(value, list(trained.values()), create_graph=True, allow_unused=True)
             return {
@@ -155,8 +156,7 @@ def arithmetic(model: nn.Module) -> torch.dtype:
 
 def wide_copy(model: nn.Module, device: str) -> nn.Module:
     """A copy on a device, in the type in which an attack computes."""
-    network = copied(model).to(device)
-    return network.float() if floating(model) in NARROW else network
+    return copied(model).to(device, torch.float32 if floating(model) in NARROW else None)
 
 
 def _by_speed(model: nn.Module, device: str, steps: bool) -> list[str]:
@@ -179,9 +179,3 @@ def _descended(
         found = slope(current, images[epoch, chosen], labels[chosen])
         current = {n: p - work.lr * (found[n] + work.weight_decay * p) for n, p in current.items()}
     return {name: p - current[name] for name, p in start.items()}
-
-
-def _parameters(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Those that require a gradient, and the others, detached."""
-    trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
-    return trained, {name: p.detach() for name, p in network.named_parameters() if name not in trained}
