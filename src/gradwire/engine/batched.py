@@ -70,7 +70,7 @@ class Batched:
         self._loss = vmap(loss, randomness="different")
         owners = [id(p) for module in model.modules() for p in module.parameters(recurse=False)]
         network = self._network = set_mode(copied(model), mode).requires_grad_(False)
-        self._shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        self._trained = {name: network.get_parameter(name) for name, p in model.named_parameters() if p.requires_grad}
         for name, layer in list(network.named_modules()):
             own = list(model.get_submodule(name).parameters(recurse=False))
             if hasattr(layer, "inplace"):
@@ -85,7 +85,12 @@ class Batched:
                     reason = f"{type(layer).__name__} shares a parameter with another layer"
             if reason is not None:
                 raise Unsupported(f"{name or 'the model itself'}: {reason}")
-            self._watch(name, layer)
+            rule, prefix = RULES.get(type(layer)), f"{name}." if name else ""
+            if rule is affine:
+                # Normalisation is taken apart in two steps.
+                layer.forward = partial(self._normalising, prefix, layer)
+            elif rule is not None:
+                layer.register_forward_hook(partial(self._note, prefix, rule))
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
         """Gradients for images (V, B, C, H, W) and labels (V, B), differentiable in the images."""
@@ -99,20 +104,11 @@ class Batched:
         for (prefix, layer, rule, inputs, _), slope in zip(calls, slopes, strict=True):
             for own, gradient in rule(layer, inputs, slope, self._victims).items():
                 name = f"{prefix}{own}"
-                if name in self._shapes:
+                if name in self._trained:
                     found[name] = gradient if name not in found else Full(found[name].full() + gradient.full())
-        for name, shape in self._shapes.items():
-            if name not in found:
-                found[name] = Full(logits.new_zeros(len(images), *shape))
-        return {name: found[name] for name in self._shapes}
-
-    def _watch(self, name: str, layer: nn.Module) -> None:
-        """Note what goes in and comes out of a layer with parameters; take normalisation apart in two steps."""
-        rule, prefix = RULES.get(type(layer)), f"{name}." if name else ""
-        if rule is affine:
-            layer.forward = partial(self._normalising, prefix, layer)
-        elif rule is not None:
-            layer.register_forward_hook(partial(self._note, prefix, rule))
+        idle = {name: p for name, p in self._trained.items() if name not in found}
+        found |= {name: Full(p.new_zeros(len(images), *p.shape)) for name, p in idle.items()}
+        return {name: found[name] for name in self._trained}
 
     def _note(self, prefix: str, rule: Rule, layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not output.requires_grad:
