@@ -106,13 +106,13 @@ class RowConv2d:
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             raise Unsupported("Conv2d has a padding of another kind")
         self.biased = layer.bias is not None
-        self._stride, self._padding, self._dilation = map(list, (layer.stride, layer.padding, layer.dilation))
+        self._geometry = [list(each) for each in (layer.stride, layer.padding, layer.dilation)]
         self._groups = layer.groups
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Any]:
         """Outputs (N, B, outputs, h, w), and what `gradients` and `back` need."""
         seen = [each.contiguous(memory_format=torch.channels_last) for each in x]
-        how = self._stride, self._padding, self._dilation, self._groups
+        how = *self._geometry, self._groups
         biases = [None] * len(seen) if bias is None else list(bias.to(x.dtype))
         weight = weight.to(x.dtype)
         y = [torch.conv2d(a, w, b, *how) for a, w, b in zip(seen, weight, biases, strict=True)]
@@ -132,7 +132,7 @@ class RowConv2d:
         """Slopes at inputs, weights and biases of each network, those that are wanted."""
         seen, weight = kept
         run: Callable[..., Any] = torch.ops.aten.convolution_backward
-        how = [weight.shape[1]], self._stride, self._padding, self._dilation, False, [0, 0], self._groups, wanted
+        how = [weight.shape[1]], *self._geometry, False, [0, 0], self._groups, wanted
         return [run(g, a, w, *how) for g, a, w in zip(slope, seen, weight, strict=True)]
 
 

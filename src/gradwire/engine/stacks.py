@@ -15,7 +15,7 @@ from gradwire.engine.choice import Chosen, choose, unfused
 from gradwire.engine.layered import Layered, Losses, Rowwise, means
 from gradwire.engine.networks import Networks, Slopes, Stacked
 from gradwire.errors import GradwireError
-from gradwire.models.mode import copied, failure, floating, forward, in_mode, set_mode
+from gradwire.models.mode import copied, failure, floating, forward, in_mode, set_mode, slopes
 from gradwire.wire.view import Mode
 
 StackPath = Callable[[Networks, Tensor, Tensor, Tensor], Slopes]
@@ -67,11 +67,9 @@ class PlainStack:
             kept = {name: b[index] for name, b in buffers.items()}
             logits = forward(self._network, images[index, own], {**parameters, **kept})
             value = means(self._losses(logits, labels[index, own]), weight[own])
-            found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
             losses[index] = value.detach()
-            for name, g in zip(parameters, found, strict=True):
-                if g is not None:
-                    gradients[name][index] = g
+            for name, slope in slopes(value, parameters).items():
+                gradients[name][index] = slope
         return Slopes(losses, gradients, buffers)
 
 

@@ -16,7 +16,7 @@ from gradwire.engine.batched import Batched
 from gradwire.engine.choice import Chosen, choose, unfused
 from gradwire.engine.norms import spell_out
 from gradwire.models.bottleneck import VariationalBottleneck
-from gradwire.models.mode import NARROW, copied, floating, forward, set_mode
+from gradwire.models.mode import NARROW, copied, floating, forward, set_mode, slopes
 from gradwire.schemes.gradients import Full, Gradient
 from gradwire.wire.view import LocalWork, Loss, Mode
 
@@ -71,11 +71,7 @@ class Plain:
         buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
 
         def slope(trained: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-            value = self._loss(forward(self._network, x, {**trained, **buffers}), y)
-            found = torch.autograd.grad(value, list(trained.values()), create_graph=True, allow_unused=True)
-            return {
-                n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(trained.items(), found, strict=True)
-            }
+            return slopes(self._loss(forward(self._network, x, {**trained, **buffers}), y), trained, again=True)
 
         if self._work is None:
             return slope(self._trained, images, labels)

@@ -102,6 +102,16 @@ def logits(output: object, images: int) -> Tensor:
     return found
 
 
+def slopes(value: Tensor, parameters: Mapping[str, Tensor], again: bool = False) -> dict[str, Tensor]:
+    """The slope of a value in each parameter, zeros where it does not depend on one.
+
+    Args:
+        again: whether slopes are to be differentiated in turn.
+    """
+    found = torch.autograd.grad(value, list(parameters.values()), create_graph=again, allow_unused=True)
+    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(parameters.items(), found, strict=True)}
+
+
 def failure(error: Exception) -> str:
     """The first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

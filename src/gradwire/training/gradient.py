@@ -6,7 +6,7 @@ from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
-from gradwire.models.mode import failure, forward, in_mode
+from gradwire.models.mode import failure, forward, in_mode, slopes
 from gradwire.schemes import Layout
 from gradwire.wire.view import Loss, Mode
 
@@ -44,15 +44,12 @@ def gradient(
             logits = forward(model, inputs, {**parameters, **buffers})
             check_labels(labels, logits.shape[1])
             value = loss(logits, labels)
-            found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+            update = slopes(value, parameters)
         except GradwireError:
             raise
         except Exception as error:
             shape = tuple(inputs.shape)
             raise GradwireError(f"model fails on images of shape {shape} in {mode} mode: {failure(error)}") from error
-    update = {
-        name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(parameters.items(), found, strict=True)
-    }
     if finite:
         Layout.of(update).check(update)
     return value.item(), update, buffers
