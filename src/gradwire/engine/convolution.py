@@ -106,7 +106,7 @@ class RowConv2d:
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             raise Unsupported("Conv2d has a padding of another kind")
         self.biased = layer.bias is not None
-        self._geometry = [list(each) for each in (layer.stride, layer.padding, layer.dilation)]
+        self._geometry: list[Any] = [list(each) for each in (layer.stride, layer.padding, layer.dilation)]
         self._groups = layer.groups
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Any]:

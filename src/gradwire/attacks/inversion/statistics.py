@@ -49,51 +49,43 @@ class Statistics:
     def distance(self, images: Tensor) -> Tensor:
         """Σ_l ‖μ_l(x) − μ_l‖₂ + ‖σ²_l(x) − σ²_l‖₂ over layers l, for images (V, B, C, H, W); shape (V,)."""
         if self._path is None:
-            self._path = self._chosen(images.shape[1:])
+            probe = partial(self._probe, images.shape[1:])
+            name, _ = choose(("together", "apart"), probe, wide_copy(self._model, "cpu"))
+            self._path = _Distances(wide_copy(self._model, self._device), self._mode, self._known, name == "together")
         return self._path(images)
 
-    def _chosen(self, shape: Sequence[int]) -> "_Distances":
-        def probe(name: str, model: nn.Module) -> dict[str, Tensor]:
-            random = torch.Generator().manual_seed(0)
-            images = torch.rand(2, *shape, generator=random, dtype=torch.float64).requires_grad_()
-            found = _Distances(model, self._mode, running(model), name == "together")(images)
-            return {"distances": found.detach(), "their slope": torch.autograd.grad(found.sum(), images)[0]}
-
-        name, _ = choose(("together", "one by one"), probe, wide_copy(self._model, "cpu"))
-        return _Distances(wide_copy(self._model, self._device), self._mode, self._known, name == "together")
+    def _probe(self, shape: Sequence[int], name: str, model: nn.Module) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(0)
+        images = torch.rand(2, *shape, generator=random, dtype=torch.float64).requires_grad_()
+        found = _Distances(model, self._mode, running(model), name == "together")(images)
+        return {"distances": found.detach(), "their slope": torch.autograd.grad(found.sum(), images)[0]}
 
 
 class _Distances:
-    """The distance of each victim, of all of them together or of one after another."""
+    """The distance of each victim, by a forward pass of all of them together or of one after another."""
 
     def __init__(self, network: nn.Module, mode: Mode, known: Known, together: bool):
-        self._network = set_mode(copied(network), mode).requires_grad_(False)
-        like = next(self._network.parameters())
-        self._known = {name: (mean.to(like), variance.to(like)) for name, (mean, variance) in known.items()}
-        self._victims, self._row, self._together = 1, slice(None), together
-        self._found: list[Tensor] = []
+        self._network, self._together = set_mode(copied(network), mode).requires_grad_(False), together
+        like, self._victims = next(self._network.parameters()), 1
+        self._seen: list[tuple[Tensor, Tensor]] = []
         for name, layer in _norms(self._network):
-            layer.register_forward_pre_hook(partial(self._note, name))
+            layer.register_forward_pre_hook(partial(self._note, [moment.to(like) for moment in known[name]]))
             if together and type(layer) in NORMS:
                 layer.forward = partial(self._normalising, layer)  # type: ignore[method-assign]
 
     def __call__(self, images: Tensor) -> Tensor:
-        if self._together:
-            return self._of(images)
-        return torch.cat([self._of(images[i : i + 1], i) for i in range(len(images))])
+        passes = []
+        for several in [images] if self._together else images.split(1):
+            self._victims, self._seen = len(several), []
+            forward(self._network, several.flatten(0, 1))
+            passes.append(self._seen)
+        each = [(torch.cat([own for own, _ in seen]) - seen[0][1]).norm(dim=1) for seen in zip(*passes, strict=True)]
+        return torch.stack(each).sum(0)
 
-    def _of(self, images: Tensor, row: int | None = None) -> Tensor:
-        self._victims, self._found = len(images), []
-        self._row = slice(None) if row is None else slice(row, row + 1)
-        forward(self._network, images.flatten(0, 1))
-        found, self._found = self._found, []
-        return torch.stack(found).sum(0)
-
-    def _note(self, name: str, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def _note(self, known: Sequence[Tensor], _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         each = arguments[0].unflatten(0, (self._victims, -1)).transpose(1, 2).flatten(2)
         variance, mean = torch.var_mean(each, 2, correction=min(1, each.shape[2] - 1))
-        for own, known in zip((mean, variance), self._known[name], strict=True):
-            self._found.append((own - (known if len(known) == 1 else known[self._row])).norm(dim=1))
+        self._seen.extend(zip((mean, variance), known, strict=True))
 
     def _normalising(self, layer: Norm, x: Tensor) -> Tensor:
         return scale(layer, normalise(layer, x, self._victims))
