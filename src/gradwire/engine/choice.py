@@ -1,19 +1,26 @@
 """Which path computes something of a model: the fastest one that is right, which is tried before it is trusted."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.backends import cuda, mha
 
 from gradwire.errors import GradwireError
 from gradwire.models.mode import NARROW, copied, failure, floating
 
 TOLERANCE = 1e-6
 """Relative difference, in float64, beyond which two paths are held to disagree."""
+FUSED: Sequence[tuple[Callable[[], bool], Callable[[bool], None]]] = (
+    (cuda.flash_sdp_enabled, cuda.enable_flash_sdp),
+    (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
+    (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
+    (mha.get_fastpath_enabled, mha.set_fastpath_enabled),
+)
+"""Switches of the fused kernels of attention: whether each is on, and how to turn it."""
 Run = TypeVar("Run")
 Results = Mapping[str, Tensor]
 Probe = Callable[[str, nn.Module], Results]
@@ -118,14 +125,15 @@ def unfused(network: nn.Module) -> Iterator[None]:
 
     The fused kernels of attention, of encoder layers and of cuDNN's recurrent layers do not.
     """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    cudnn = torch.backends.cudnn
+    before, cudnn_before = [enabled() for enabled, _ in FUSED], cudnn.enabled
     try:
-        with ExitStack() as stack:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if torch.cuda.is_initialized() and any(isinstance(module, nn.RNNBase) for module in network.modules()):
-                tf32 = torch.backends.cudnn.allow_tf32
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=tf32))
-            yield
+        for _, enable in FUSED:
+            enable(False)
+        if torch.cuda.is_initialized() and any(isinstance(module, nn.RNNBase) for module in network.modules()):
+            cudnn.enabled = False
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        for (_, enable), value in zip(FUSED, before, strict=True):
+            enable(value)
+        cudnn.enabled = cudnn_before
