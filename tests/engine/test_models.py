@@ -12,6 +12,7 @@ from gradwire import capture, devices, invert
 from gradwire.attacks.inversion.fedavg import simulate
 from gradwire.attacks.inversion.memory import row_bytes
 from gradwire.attacks.inversion.statistics import Statistics
+from gradwire.attacks.membership.wire_statistics import observe
 from gradwire.engine import Networks, choose, engine, stack
 from gradwire.errors import GradwireError
 from gradwire.models.mode import copied, in_mode, set_mode
@@ -374,3 +375,12 @@ def test_what_a_forward_pass_writes_to_buffers_is_no_part_of_the_next(wrap):
     first, second = (chosen.gradients(images[None], labels[None]) for _ in range(2))
     for name, found in first.items():
         assert torch.equal(found.full(), second[name].full())
+
+
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=2", "topk:ratio=0.1"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_membership_is_told_from_networks_of_every_type(dtype, scheme):
+    images, labels = batch(4)
+    views = [capture(convolutional().to(kind), images[:2], labels[:2], scheme) for kind in (torch.float32, dtype)]
+    due, found = (observe([view], images, labels)["adaptive"].inner for view in views)
+    torch.testing.assert_close(found, due, rtol=0.02, atol=0.02)

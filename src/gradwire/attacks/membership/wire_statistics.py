@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradwire.engine import engine
+from gradwire.engine import arithmetic, engine
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import Layout, Measurement, dense, observation
 from gradwire.schemes.gradients import Full, Gradient
@@ -116,7 +116,7 @@ def _formed(gradients: Mapping[str, Gradient]) -> dict[str, Gradient]:
 def _measurement(view: View, knowledge: str, device: str) -> Measurement:
     scheme, seen = observation(view)
     terms = scheme.measure(seen) if knowledge == "adaptive" else dense(scheme.decode(seen))
-    return {name: [term.to(device) for term in several] for name, several in terms.items()}
+    return {name: [term.to(device, arithmetic(view.model)) for term in several] for name, several in terms.items()}
 
 
 def _moments(measurement: Measurement, gradients: dict[str, Gradient]) -> Tensor:
