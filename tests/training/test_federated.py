@@ -12,11 +12,11 @@ from torch.nn.functional import cross_entropy
 
 from gradwire import models
 from gradwire.data import partition
+from gradwire.engine import stack
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, loop, train
 from gradwire.training.batches import descents, sampled
 from gradwire.training.cohort import CohortPlan
-from gradwire.training.stack import stack
 from gradwire.wire import InProcess, Transcript
 
 CLASSES = 4

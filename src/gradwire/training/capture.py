@@ -1,6 +1,5 @@
 """Capture: run one round as training runs it, and keep what an adversary sees of it."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
+from gradwire.models.mode import copied
 from gradwire.rounds import RoundResult, run_round
 from gradwire.schemes import (
     Contribution,
@@ -139,7 +139,7 @@ def capture_rounds(
         raise GradwireError(f"rounds is {rounds}; it must be at least 1")
     settings = _settings(scheme, len(inputs), len(fellows) + 1, None, None, 1.0, 0.0, seed)
     chosen, views = check(settings, InProcess()), []
-    network = copy.deepcopy(adapted(chosen, model, seed))
+    network = copied(adapted(chosen, model, seed))
     layout = Layout.of_model(network)
     held = {client(i): batch for i, batch in enumerate([(inputs, labels), *fellows])}
     watcher = watching(adversary, tuple(held))
@@ -205,7 +205,7 @@ class Captured:
             clients=self.round.clients,
             round=self.round.index,
             seed=self.round.seed,
-            model=copy.deepcopy(self.model) if freeze else self.model,
+            model=copied(self.model) if freeze else self.model,
             mode=self.how.mode,
             loss=self.how.loss,
             shape=tuple(images.shape),

@@ -4,7 +4,6 @@ B. McMahan et al., "Communication-efficient learning of deep networks from decen
 algorithm 1, ClientUpdate. Training and captures both come by here: what is attacked is what is sent.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
+from gradwire.models.mode import copied
 from gradwire.schemes import Contribution, LocalStep, LocalStepHook, Round, Scheme, State, Update
 from gradwire.seeds import number
 from gradwire.training.gradient import example_gradients, gradient
@@ -145,7 +145,7 @@ def _descend(
     examples: int,
 ) -> _Taken:
     """Mean loss, update, buffers of the last step, private state."""
-    network = copy.deepcopy(model) if descent.local else model
+    network = copied(model) if descent.local else model
     buffers: Tensors = {}
     momenta: dict[str, Tensor] = {}
     total, seen = 0.0, 0

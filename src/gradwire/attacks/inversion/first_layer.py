@@ -1,6 +1,5 @@
 """The first layer of a network with something to learn, and what an image has gone through on its way there."""
 
-import copy
 from dataclasses import dataclass
 from math import prod
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
+from gradwire.models.mode import copied, set_mode
 from gradwire.wire.view import Mode
 
 EXACT = 1e-9
@@ -44,7 +44,7 @@ class FirstLayer:
             GradwireError: the first layer with trainable parameters is no linear layer with a bias, or pixels do not
                 reach it one by one.
         """
-        network = copy.deepcopy(model).to("cpu", torch.float64).train(mode == "train")
+        network = set_mode(copied(model).to("cpu", torch.float64), mode)
         random = torch.Generator().manual_seed(0)
         pixels = torch.rand(2, *shape[1:], generator=random, dtype=torch.float64)
         name, layer, reached = _reach(network, pixels)
@@ -53,7 +53,11 @@ class FirstLayer:
             raise GradwireError(
                 f"analytic needs a first layer with parameters that is Linear; {name!r} is {kind}: try iga"
             )
-        if layer.bias is None or not (layer.weight.requires_grad and layer.bias.requires_grad):
+        if (
+            layer.bias is None
+            or "weight" not in layer._parameters
+            or not (layer.weight.requires_grad and layer.bias.requires_grad)
+        ):
             raise GradwireError(f"analytic needs the gradients of a weight and a bias; {name!r} lacks one")
         if reached.shape == (2, prod(shape[1:])):
             zero, one = (_reach(network, torch.full_like(pixels, value))[2] for value in (0.0, 1.0))

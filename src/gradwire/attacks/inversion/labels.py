@@ -7,12 +7,11 @@
   "Towards general deep leakage in federated learning", 2021: a batch with repeated classes, by counting.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
+from gradwire.models.mode import copied, forward, set_mode
 from gradwire.schemes import Update
 from gradwire.wire import View
 
@@ -72,19 +71,23 @@ def last_linear(model: nn.Module) -> tuple[str, str | None]:
     """Names of the last linear layer's weight and bias (None if it has none).
 
     Raises:
-        GradwireError: the model has no linear layer.
+        GradwireError: the model has no linear layer, or the last one's weight is no parameter.
     """
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise GradwireError(f"labels cannot be inferred: {type(model).__name__} has no linear layer")
     name, module = linear[-1]
+    if "weight" not in module._parameters:
+        raise GradwireError(
+            f"labels cannot be inferred: the weight of {name!r} is made of other parameters (weight_norm)"
+        )
     prefix = f"{name}." if name else ""
     return f"{prefix}weight", None if module.bias is None else f"{prefix}bias"
 
 
 def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
     """The mean prediction (classes,) and the last layer's mean inputs (features,), on noise; float64."""
-    network = copy.deepcopy(view.model).train(view.mode == "train")
+    network = set_mode(copied(view.model), view.mode)
     like = next(network.parameters())
     noise = torch.randn(PROBES, *view.shape[1:], generator=torch.Generator().manual_seed(0))
     images = (0.5 + 0.25 * noise).clamp(0, 1).to(like)
@@ -97,5 +100,5 @@ def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
     # Dropout must not draw from the generator that others count on.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
-        prediction = network(images).softmax(1).mean(0).cpu().double()
+        prediction = forward(network, images).softmax(1).mean(0).cpu().double()
     return prediction, seen[-1]

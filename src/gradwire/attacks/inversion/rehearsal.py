@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.engine import engine
 from gradwire.attacks.inversion.problem import Problem, pose
+from gradwire.engine import engine
 from gradwire.errors import GradwireError
 from gradwire.rounds import run_round
 from gradwire.schemes import Contribution, Layout, Round, initial_states, observation, parameters

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradwire.training.stack import Networks, stack
-from gradwire.training.stack.dropout import Dropout
+from gradwire.engine import Networks, stack
+from gradwire.engine.layered import StackedDropout as Dropout
 
 
 def generators(*seeds):

@@ -5,7 +5,6 @@ outside an image is zero from the beginning, and nothing is ever written there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -16,43 +15,22 @@ Moves = Sequence[tuple[Tensor, Any]]
 """Views to write to, and of what part of a tensor."""
 
 
-@dataclass(frozen=True)
 class Axis:
-    """How one axis of an input, `padding` on either side, lies in blocks of `stride` pixels.
+    """How one axis of an input of `size` pixels, `padding` on either side, lies in blocks of `stride` pixels.
 
     Attributes:
-        size: of the input, in pixels, without padding.
+        outputs: how many there are, one for each block that a kernel begins in.
+        taps: blocks that a kernel lies in; `blocks`: all that kernels lie in.
+        first: the first block that has a pixel of the input; `held`: how many have any.
     """
 
-    size: int
-    kernel: int
-    stride: int
-    padding: int
-
-    @property
-    def outputs(self) -> int:
-        """One for each block that a kernel begins in."""
-        return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
-
-    @property
-    def taps(self) -> int:
-        """Blocks that a kernel lies in."""
-        return -(-self.kernel // self.stride)
-
-    @property
-    def blocks(self) -> int:
-        """All that kernels lie in."""
-        return self.outputs + self.taps - 1
-
-    @property
-    def first(self) -> int:
-        """The first block that has a pixel of the input."""
-        return self.padding // self.stride
-
-    @property
-    def held(self) -> int:
-        """Blocks that have any."""
-        return -(-(self.padding + self.size) // self.stride) - self.first
+    def __init__(self, size: int, kernel: int, stride: int, padding: int):
+        self.size, self.stride, self.padding = size, stride, padding
+        self.outputs = (size + 2 * padding - kernel) // stride + 1
+        self.taps = -(-kernel // stride)
+        self.blocks = self.outputs + self.taps - 1
+        self.first = padding // stride
+        self.held = -(-(padding + size) // stride) - self.first
 
     def phase(self, place: int, first: int, blocks: int) -> tuple[slice, slice]:
         """Pixels that stand at this place of their block, in so many blocks from the first; which blocks those are."""

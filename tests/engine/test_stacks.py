@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gradwire import models
+from gradwire.engine import STACK_PATHS as PATHS
+from gradwire.engine import Networks, descend, stack
 from gradwire.errors import GradwireError
-from gradwire.training.stack import Networks, descend, stack
-from gradwire.training.stack.choice import PATHS
 
 SHAPE = (1, 8, 8)
 

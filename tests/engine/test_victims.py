@@ -9,9 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from gradwire import capture, models
 from gradwire.attacks.inversion import pose
-from gradwire.attacks.inversion.engine import engine
-from gradwire.attacks.inversion.engine.choice import PATHS
 from gradwire.attacks.inversion.objective import cosine
+from gradwire.engine import PATHS, engine
 from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.measurement import Dense, LeftSketch, RightSketch, Support
 from gradwire.training import gradient
@@ -178,7 +177,7 @@ def test_named_models_send_what_training_sends(name, mode, path):
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 12), st.integers(1, 3), st.integers(0, 999))
 def test_products_without_the_gradient_equal_products_with_it(n, m, positions, victims, seed):
-    from gradwire.attacks.inversion.engine.factored import Factored
+    from gradwire.engine.factored import Factored
     from gradwire.schemes.gradients import Full
 
     generator = torch.Generator().manual_seed(seed)

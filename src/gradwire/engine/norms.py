@@ -1,8 +1,8 @@
-"""Normalisation layers in plain operations and two steps: x̂, then γ·x̂ + β.
+"""Normalisation layers in plain operations and two steps: x̂, then γ·x̂ + β, from which their gradients come.
 
-The affine step is where their gradients come from, so its input has to be seen. The first step is spelled out
-because PyTorch's fused kernels save mean and variance as constants: under `torch.func.vmap` the second derivative
-of batch, layer and instance norm is then silently wrong (2.13; the engine's tests show it).
+The first step is spelled out because PyTorch's fused kernels save mean and variance as constants: under
+`torch.func.vmap` the second derivative of batch, layer and instance norm is then silently wrong (2.13; the engine's
+tests show it). Only layers of exactly these types are taken apart: a subclass may compute something else.
 """
 
 from functools import partial
@@ -10,8 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gradwire.schemes.gradients import Full, Gradient
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm)
-"""The kinds of layers that are taken apart."""
+"""The types of layers that are taken apart."""
 
 
 def normalise(layer: nn.Module, x: Tensor, victims: int = 1) -> Tensor:
@@ -46,11 +48,27 @@ def scale(layer: nn.Module, normalised: Tensor) -> Tensor:
     return scaled if bias is None else scaled + bias
 
 
+def affine(layer: nn.Module, inputs: Tensor, slope: Tensor, victims: int) -> dict[str, Gradient]:
+    """The rule of γ·x̂ + β: ∂γ = Σ δ·x̂, ∂β = Σ δ, over a victim's examples and the positions that share a parameter."""
+    gradients: dict[str, Gradient] = {}
+    for name, product in (("weight", slope * inputs), ("bias", slope)):
+        parameter = getattr(layer, name, None)
+        if parameter is None:
+            continue
+        split = product.reshape(victims, -1, *product.shape[1:])
+        if isinstance(layer, nn.LayerNorm):
+            summed = split.reshape(victims, -1, *parameter.shape).sum(1)
+        else:
+            summed = split.flatten(3).sum((1, 3)) if split.ndim > 3 else split.sum(1)
+        gradients[name] = Full(summed)
+    return gradients
+
+
 def spell_out(network: nn.Module) -> None:
-    """Make every normalisation layer of a network compute in plain operations, in place."""
+    """Make normalisation layers of a network compute in plain operations, in place."""
     for module in network.modules():
-        if isinstance(module, NORMS):
-            module.forward = partial(_forward, module)  # type: ignore[method-assign]
+        if type(module) in NORMS:
+            module.forward = partial(_forward, module)
 
 
 def _forward(layer: nn.Module, x: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state
 
+from gradwire.engine.factored import Factored
 from gradwire.errors import GradwireError
-from gradwire.training.stack.affine import Gradient, Outer
 
 Stacked = dict[str, Tensor]
 """Name → tensor of shape (N, …): that of each of N networks."""
@@ -60,8 +60,7 @@ class Networks:
         return len(next(iter(self.parameters.values())))
 
     def network(self, index: int) -> dict[str, Tensor]:
-        """One network's parameters and buffers by name: views, for `functional_call` or a module's `load_state_dict`
-        (not strictly, for constants are among them)."""
+        """One network's parameters and buffers by name, constants among them: views."""
         return {name: tensor[index] for name, tensor in (self.parameters | self.buffers).items()}
 
 
@@ -76,13 +75,13 @@ class Slopes:
     """
 
     losses: Tensor
-    parts: Mapping[str, Gradient]
+    parts: Mapping[str, Tensor | Factored]
     buffers: Stacked
 
     @property
     def gradients(self) -> Stacked:
         """All of them formed."""
-        return {name: part.full() if isinstance(part, Outer) else part for name, part in self.parts.items()}
+        return {name: part.full() if isinstance(part, Factored) else part for name, part in self.parts.items()}
 
 
 @torch.no_grad()
@@ -104,11 +103,11 @@ def descend(
     momenta = networks.momenta
     for name, parameter in networks.parameters.items():
         part = slopes.parts[name]
-        if isinstance(part, Outer) and not momentum and (active is None or not weight_decay):
+        if isinstance(part, Factored) and not momentum and (active is None or not weight_decay):
             # All weights of an inactive network's examples are zero, and so is δ.
             parameter.baddbmm_(part.delta, part.inputs.mT, beta=1 - lr * weight_decay, alpha=-lr)
             continue
-        slope = part.full() if isinstance(part, Outer) else part
+        slope = part.full() if isinstance(part, Factored) else part
         if weight_decay:
             slope = slope.add(parameter, alpha=weight_decay)
         if momentum:
