@@ -1,25 +1,29 @@
 """gradwire bench federated: rounds a second, beside a plain loop, Flower and pfl."""
 
 import click
-from rich.console import Console
 
-from gradwire.bench.federated import COLUMNS, SETTINGS, paces
 from gradwire.cli.show import figures, write_csv
-from gradwire.devices import machine
 from gradwire.errors import unknown
+
+KNOWN = ("lenet", "mlp", "cnn")
 
 
 @click.command()
-@click.option("--setting", "names", multiple=True, default=tuple(SETTINGS), show_default=True, help="Repeatable.")
+@click.option("--setting", "names", multiple=True, default=KNOWN, show_default=True, help="Repeatable.")
 @click.option("--rounds", default=6, show_default=True, help="Of each; the first is not counted.")
 @click.option("--flower", metavar="PYTHON", help="A Python that has flwr[simulation].")
 @click.option("--pfl", metavar="PYTHON", help="A Python that has pfl and torch.")
 @click.option("--out", metavar="FILE", help="Write the table there as CSV, too.")
 def federated(names: tuple[str, ...], rounds: int, flower: str | None, pfl: str | None, out: str | None) -> None:
     """Federated averaging, one local epoch: rounds a second, memory, and the loss that equal work leads to."""
+    from rich.console import Console
+
+    from gradwire.bench.federated import COLUMNS, SETTINGS, paces
+    from gradwire.devices import machine
+
     for name in names:
         if name not in SETTINGS:
-            raise unknown("setting", name, tuple(SETTINGS))
+            raise unknown("setting", name, SETTINGS)
     others = {name: python for name, python in (("flower", flower), ("pfl", pfl)) if python}
     console = Console()
     for name in {"flower", "pfl"} - set(others):

@@ -2,11 +2,10 @@
 
 import click
 
-from gradwire.bench.inversion import InversionSettings
-from gradwire.bench.inversion_run import run_inversion
 from gradwire.cli.show import outcome, progress_bar
+from gradwire.cli.source import defaults
 
-DEFAULT = InversionSettings()
+DEFAULT = defaults("gradwire.bench.inversion:InversionSettings")
 PYTHON = "A Python that has breaching 0.1.2, which is then timed on the same images."
 
 
@@ -35,6 +34,9 @@ def inversion(out: str | None, **options: object) -> None:
       python -m venv field && field/bin/pip install breaching==0.1.2
       gradwire bench inversion --breaching field/bin/python
     """
+    from gradwire.bench.inversion import InversionSettings
+    from gradwire.bench.inversion_run import run_inversion
+
     settings = InversionSettings(**options)  # type: ignore[arg-type]
     with progress_bar() as progress:
         folder = run_inversion(settings, out, progress)

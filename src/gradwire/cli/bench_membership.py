@@ -3,13 +3,8 @@
 from typing import Literal
 
 import click
-from rich.console import Console
 
-from gradwire.bench.membership import epochs, pool
 from gradwire.cli.show import figures
-from gradwire.devices import machine
-from gradwire.schemes import parse
-from gradwire.training.plain import Speed
 
 MINUTES, SHADOWS = 10, 64
 
@@ -42,6 +37,13 @@ def membership(
     device: str,
 ) -> None:
     """Seconds of a shadow and epoch: by ordinary PyTorch, by plain steps alone and together, and over the wire."""
+    from rich.console import Console
+
+    from gradwire.bench.membership import epochs, pool
+    from gradwire.devices import machine
+    from gradwire.schemes import parse
+    from gradwire.training.plain import Speed
+
     for scheme in schemes:
         parse(scheme)
     speed = Speed(precision=precision, channels_last=channels_last, compile=compile)

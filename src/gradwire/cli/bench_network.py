@@ -2,10 +2,8 @@
 
 import click
 
-from gradwire.bench.network_run import NetworkSettings, run_network
 from gradwire.cli.bench_training import DDP_SCHEMES
 from gradwire.cli.show import outcome, progress_bar
-from gradwire.report.run import read
 
 
 @click.command()
@@ -32,6 +30,9 @@ def network(
     Compute, coding and bytes are measured, the link is modelled; where the kernel lets this user shape links, steps
     between two network namespaces are measured as well.
     """
+    from gradwire.bench.network_run import NetworkSettings, run_network
+    from gradwire.report.run import read
+
     settings = NetworkSettings(schemes, model, batch_size, workers, latency / 1e3, real, steps)
     with progress_bar() as progress:
         folder = run_network(settings, out, progress)

@@ -2,7 +2,6 @@
 
 import click
 
-from gradwire.bench.secure_run import run_secure
 from gradwire.cli.show import outcome
 from gradwire.errors import GradwireError
 
@@ -27,4 +26,6 @@ def _numbers(_: click.Context, option: click.Parameter, text: str) -> tuple[int,
 @click.option("--out", metavar="DIR", help="Folder to write. [default: runs/bench-secure-<time>]")
 def secure(clients: tuple[int, ...], entries: tuple[int, ...], whole: int, flower: str | None, out: str | None) -> None:
     """Time masks, whole rounds and their parts; seconds are a party's own, bytes those of its messages."""
+    from gradwire.bench.secure_run import run_secure
+
     outcome(run_secure(clients, entries, flower, whole, out))

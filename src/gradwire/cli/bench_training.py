@@ -1,13 +1,8 @@
 """gradwire bench training: what compression costs in a step."""
 
 import click
-from rich.console import Console
 
-from gradwire.bench.training import hooks, selection
-from gradwire.bench.wire import message_speeds
 from gradwire.cli.show import figures, write_csv
-from gradwire.devices import machine
-from gradwire.schemes import parse
 
 DDP_SCHEMES = ("none", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "qsgd", "signsgd")
 
@@ -18,6 +13,13 @@ DDP_SCHEMES = ("none", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "
 @click.option("--out", metavar="FILE", help="Write the figures to this CSV file as well.")
 def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
     """What compression costs in a step: selection, messages, and DDP's hooks beside PyTorch's own."""
+    from rich.console import Console
+
+    from gradwire.bench.training import hooks, selection
+    from gradwire.bench.wire import message_speeds
+    from gradwire.devices import machine
+    from gradwire.schemes import parse
+
     for spec in schemes:
         parse(spec)
     found = [*selection(), *hooks(schemes, steps=steps)]

@@ -1,16 +1,18 @@
 """gradwire bench wire: what the wire costs."""
 
 import click
-from rich.console import Console
 
-from gradwire.bench.wire import SIZE, index_costs, message_speeds
 from gradwire.cli.show import figures
-from gradwire.devices import machine
 
 
 @click.command()
 def wire() -> None:
     """Bytes an index of sparse messages, and how fast messages are made and read."""
+    from rich.console import Console
+
+    from gradwire.bench.wire import SIZE, index_costs, message_speeds
+    from gradwire.devices import machine
+
     headings = ("density", "indices", "bytes an index", "no code below", "encode M/s", "decode M/s")
     table = figures(f"Positions out of {SIZE:,} entries, {machine('cpu')}", *headings)
     for cost in index_costs():

@@ -3,9 +3,6 @@
 import click
 
 from gradwire.cli.show import outcome, progress_bar
-from gradwire.studies.catalog import find
-from gradwire.studies.cells import RUNNERS
-from gradwire.studies.grid import run_study
 
 
 @click.command()
@@ -27,6 +24,10 @@ def study(study: str, out: str | None, resume: str | None, jobs: int) -> None:
       scheme = ["none", "topk:ratio=0.01"]
       seed = [0, 1, 2]
     """
+    from gradwire.studies.catalog import find
+    from gradwire.studies.cells import RUNNERS
+    from gradwire.studies.grid import run_study
+
     with progress_bar() as progress:
         folder = run_study(find(study), RUNNERS, out, resume, jobs, progress)
     outcome(folder)

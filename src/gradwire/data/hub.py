@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face hub, or of parquet files in the hub's form at hand."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -56,3 +57,6 @@ def _download(source: Source, split: str, limit: int | None) -> tuple[pa.Table, 
         ) from error
     names = getattr(remote.features[source.label], "names", ())
     return remote.with_format("arrow")[:limit], tuple(names)
+
+
+mnist, fashion_mnist, cifar10, cifar100, tiny_imagenet = (partial(load_hub, name) for name in SOURCES)

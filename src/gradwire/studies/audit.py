@@ -64,17 +64,17 @@ def audit(
     pictures = {"originals": truth}
     notes: dict[str, None] = {}
     lost, finished = 0, 0
-    attacks = {name: settings.attack(name, public_images) for name in settings.attacks}
+    attacks = settings.inversions
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.cells * sum(steps)
 
-    for number, chunk in enumerate(chunks(settings, victims, model, progress)):
+    for number, chunk in enumerate(chunks(settings, victims, model, public_images, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in (*cell.notes, *_of_sums(cell.problem)))
         for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]
             watch = part(progress, ATTACKING, finished, total)
-            kept = run.checkpoints / f"{number:05}-{name}.safetensors"
+            kept = run.checkpoints / f"{number:05}-{position}.safetensors"
             guess = attack.run(problems, settings.seed, settings.device, watch, kept)
             each = (time.perf_counter() - started) / len(chunk)
             finished += steps[position] * len(chunk)

@@ -1,7 +1,7 @@
 """The cells of an audit: each scheme at the moment of the attack, each victim's views, the problems they pose."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -68,16 +68,17 @@ def load_public_images(settings: AuditSettings) -> PublicImages | None:
 def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]) -> int:
     """Victims that fit into memory at once, with restarts, fellows under one sum, and rounds or steps unrolled."""
     rows = rows_that_fit(model, (settings.batch, *shape), settings.device)
-    return max(1, rows // (settings.restarts * settings.parties * settings.rounds * max(1, settings.local_steps)))
+    restarts = max(getattr(attack, "restarts", 1) for attack in settings.inversions.values())
+    return max(1, rows // (restarts * settings.parties * settings.rounds * max(1, settings.local_steps)))
 
 
 def chunks(
-    settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress
+    settings: AuditSettings, victims: Dataset, model: nn.Module, public_images: PublicImages | None, progress: Progress
 ) -> Iterator[list[AuditCell]]:
     """The cells of the audit in chunks that are attacked as one batch each: cells that share a model in every round."""
     chunk: list[AuditCell] = []
     for situation in _situations(settings, model, progress):
-        for cell in _cells(settings, situation, victims):
+        for cell in _cells(settings, situation, victims, public_images):
             if chunk and (len(chunk) == settings.chunk or not chunk[0].problem.shares_model(cell.problem)):
                 yield chunk
                 chunk = []
@@ -124,13 +125,16 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
         yield Situation(spec, state.model, state.public, state.private)
 
 
-def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[AuditCell]:
+def _cells(
+    settings: AuditSettings, situation: Situation, victims: Dataset, public_images: PublicImages | None
+) -> Iterator[AuditCell]:
     """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
     views = [_views(settings, situation, victims, victim) for victim in range(settings.samples)]
     notes = parse(situation.scheme).notes(situation.private) if situation.private else ()
     for knowledge in settings.knows:
         for victim, seen in enumerate(views):
-            yield AuditCell(situation.scheme, knowledge, victim, joint(seen, knowledge, salt=victim), notes)
+            problem = replace(joint(seen, knowledge, salt=victim), public_images=public_images)
+            yield AuditCell(situation.scheme, knowledge, victim, problem, notes)
 
 
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:

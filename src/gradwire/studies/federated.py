@@ -144,7 +144,6 @@ class Federated(Study):
             "trained_rounds": self.trained_rounds,
             "trained_epochs": self.epochs,
             "batch": self.trained_batch,
-            "signed": True,
         }
         # What is said of noise is said of noise on a gradient: but for the autoencoder's parameters, one is sent.
         gradient = {"local_steps": 0}
@@ -161,15 +160,15 @@ class Federated(Study):
                 yield self._audit(model, "trained", "autoencoder", warmed, trained)
 
     def _audit(self, model: str, at: str, name: str, scheme: str, further: Mapping[str, object]) -> Cell:
+        attacks = OF_CODES if name == "autoencoder" else ATTACKS[model]
+        signed = "true" if at == "trained" else "false"
+        search = f"iterations={self.iterations},signed={signed},decay=cosine"
         settings = {
             "data": FASHION,
             "model": model,
             "schemes": (scheme,),
-            "attacks": OF_CODES if name == "autoencoder" else ATTACKS[model],
+            "attacks": tuple(name if name == "analytic" else f"{name}:{search}" for name in attacks),
             "samples": self.victims,
-            "iterations": self.iterations,
-            "signed": False,
-            "decay": "cosine",
             "local_steps": 1,
             "lr": self.lr,
             "seed": 0,

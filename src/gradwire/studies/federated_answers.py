@@ -88,7 +88,7 @@ def leaks(rows: Sequence[Row], victims: str) -> Iterator[Claim]:
     What the paper found by an adversary who takes the decoded update for the gradient is said again of one who knows
     the scheme: a defence that holds against the first alone is none.
     """
-    audits = [row for row in rows if row["command"] == "audit"]
+    audits = [{**row, "attack": row["attack"].partition(":")[0]} for row in rows if row["command"] == "audit"]
 
     def mean(filed: str, attack: str, knowledge: str) -> float | None:
         told = {"label": filed, "attack": attack, "knowledge": knowledge}

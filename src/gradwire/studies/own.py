@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gradwire.errors import GradwireError
-from gradwire.studies.grid import Cell, Study
+from gradwire.studies.grid import Cell, Row, Study
+
+SEVERAL = ("audit", "membership")
+"""The commands whose cells may have rows of several schemes."""
+OF_ROWS = ("schemes", "attacks", "seed")
+"""What each row says of itself."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,23 @@ class OwnStudy(Study):
         """One a combination; the label names what varies, the seed apart."""
         return [self._cell(dict(zip(self.varied, values, strict=True))) for values in product(*self.varied.values())]
 
+    def label(self, cell: Cell, row: Row) -> str:
+        """The cell's label; where a cell has rows of several schemes, "what the cells differ in: the row's scheme"."""
+        if cell.command not in SEVERAL:
+            return cell.label
+        several = [name for name, values in self.varied.items() if len(values) > 1 and name not in OF_ROWS]
+        group = " ".join(f"{name}={cell.settings[name]}" for name in several)
+        return ": ".join(filter(None, [group, row["scheme"]]))
+
     def _cell(self, chosen: Mapping[str, Any]) -> Cell:
-        named = {name: value for name, value in chosen.items() if name != "seed"}
-        scheme = str(named.pop("scheme", ""))
+        named = {name: _text(value) for name, value in chosen.items() if name != "seed"}
+        scheme = named.pop("scheme", "")
         label = " ".join(filter(None, [scheme, *(f"{name}={value}" for name, value in named.items())]))
         return Cell(label or self.command, self.command, {**self.fixed, **chosen})
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def read(path: Path) -> OwnStudy:

@@ -15,6 +15,7 @@ from gradwire.report.audit.pictures import contact_sheet
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
 from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.grid import file_name
 
 COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "bytes_up", "bytes_down", "ratio"),
@@ -52,13 +53,15 @@ def audit_recording(
     note = f"Attacked: worker {recording.victim} in step {recording.round}, recorded in {path}."
     run.configure("audit", asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}, [note])
     pictures = {}
-    total = settings.iterations * len(problems)
-    for number, name in enumerate(settings.attacks):
-        watch = part(progress, ATTACKING, number * total, len(settings.attacks) * total)
-        guess = settings.attack(name).run(list(problems.values()), settings.seed, settings.device, watch)
+    steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}
+    done = 0
+    for name, attack in settings.inversions.items():
+        watch = part(progress, ATTACKING, done, sum(steps.values()))
+        guess = attack.run(list(problems.values()), settings.seed, settings.device, watch)
+        done += steps[name]
         for i, knowledge in enumerate(problems):
             pictures[f"{recording.scheme}|{name}|{knowledge}"] = guess.images[i]
-            (run.path / f"{name}-{knowledge}.png").write_bytes(contact_sheet(guess.images[i]))
+            (run.path / f"{file_name(name)}-{knowledge}.png").write_bytes(contact_sheet(guess.images[i]))
             row = {
                 "data": settings.data,
                 "model": settings.model,

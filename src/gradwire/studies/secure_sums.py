@@ -113,11 +113,8 @@ class SecureSums(Study):
             "clients": clients,
             "batch": batch,
             "samples": self.samples,
-            "iterations": self.iterations,
+            "attacks": (f"iga:iterations={self.iterations},signed=false,decay=cosine,tv=1e-6",),
             "mode": "eval",
-            "signed": False,
-            "decay": "cosine",
-            "tv": 1e-6,
         }
         return Cell(label, "audit", self._about(**settings))
 

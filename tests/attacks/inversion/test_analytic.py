@@ -8,6 +8,7 @@ from torch import nn
 
 import gradwire
 from gradwire import data, models
+from gradwire.attacks.inversion import Analytic
 from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
@@ -132,6 +133,6 @@ def test_models_that_it_cannot_take(digits):
 
 
 def test_it_takes_no_options_and_an_audit_gives_it_none(mlp, digits):
-    AuditSettings(attacks=("analytic", "iga"))
+    assert AuditSettings(attacks=("analytic", "iga")).inversions["analytic"] == Analytic()
     view = gradwire.capture(mlp, *digits.batch([0]))
     assert gradwire.invert(dataclasses.replace(view, labels=None), "analytic").labels == digits.labels[0]

@@ -27,6 +27,7 @@ from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.attacks.inversion.rows import KnownEntries, read, single_activations
 from gradwire.progress import Progress, silent
+from gradwire.registry import ATTACKS
 from gradwire.schemes import Measurement, dense, observation
 from gradwire.schemes.measurement import LeftSketch
 
@@ -38,6 +39,11 @@ class Analytic:
     """Solve for the images; nothing is searched for, and no label is needed."""
 
     name: ClassVar[str] = "analytic"
+
+    @property
+    def spec(self) -> str:
+        """The spec that it is read from."""
+        return ATTACKS.spec(self)
 
     def run(
         self,

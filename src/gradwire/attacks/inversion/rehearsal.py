@@ -5,13 +5,13 @@ victim: everybody knows the model and the scheme, and whoever has images can be 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.engine import engine
-from gradwire.attacks.inversion.problem import Problem, pose
+from gradwire.attacks.inversion.problem import Problem, PublicImages, pose
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, initial_states, observation, parameters
 from gradwire.seeds import number
@@ -19,21 +19,6 @@ from gradwire.wire import InProcess, Own, Transcript
 
 SALT = 1_000_000
 """Rehearsals start from other noise than victims."""
-
-
-@dataclass(frozen=True)
-class PublicImages:
-    """Images that an adversary has of its own: public ones, of the kind that it expects.
-
-    Attributes:
-        images: shape (N, C, H, W), in [0, 1]; none of them a victim's.
-        labels: int64, shape (N,).
-        source: where they come from, in words.
-    """
-
-    images: Tensor = field(repr=False)
-    labels: Tensor = field(repr=False)
-    source: str
 
 
 def rehearse(

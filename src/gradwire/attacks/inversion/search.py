@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computin
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
+from gradwire.registry import ATTACKS
 from gradwire.seeds import generator
 
 OPTIMIZERS = ("adam", "lbfgs")
@@ -59,6 +60,11 @@ class Search(ABC):
         for name, known in (("decay", DECAYS), ("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
+
+    @property
+    def spec(self) -> str:
+        """The spec that it is read from: the name and what differs from the defaults."""
+        return ATTACKS.spec(self)
 
     @abstractmethod
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
@@ -103,7 +109,7 @@ class Search(ABC):
             problems, seed, device, progress, checkpoint, every
         )
 
-    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> Self:
+    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
         """The attack as these problems want it: by default as it is."""
         return self
 

@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire import spec_syntax
 from gradwire.attacks.membership.wire_statistics import WireStatistics
 from gradwire.errors import GradwireError
+from gradwire.registry import MEMBERSHIP
 
 TINY = torch.finfo(torch.float64).tiny
 
@@ -28,8 +28,8 @@ class WireAttack(ABC):
 
     @property
     def spec(self) -> str:
-        """The spelling that it is read from: the name and what differs from the defaults."""
-        return spec_syntax.write(self.name, self)
+        """The spec that it is read from: the name and what differs from the defaults."""
+        return MEMBERSHIP.spec(self)
 
     @property
     def clients(self) -> int:

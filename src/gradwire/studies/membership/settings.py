@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from gradwire.attacks.membership import ATTACKS, WIRE_ATTACKS, MembershipAttack, WireAttack, attack, wire_attack
+from gradwire.attacks.membership import MembershipAttack, WireAttack, attack
 from gradwire.attacks.membership.wire_statistics import KNOWLEDGE
 from gradwire.data import augment, partition
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import Layout, Round, parse
+from gradwire.registry import MEMBERSHIP, MODELS
+from gradwire.schemes import Layout, Round, parse, spec_of
 from gradwire.seeds import number
 from gradwire.studies.membership import canaries
 from gradwire.training import TrainSettings
@@ -72,6 +73,9 @@ class MembershipSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", MODELS.spec(self.model))
+        object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
+        object.__setattr__(self, "attacks", tuple(map(MEMBERSHIP.spec, self.attacks)))
         for name in ("shadows", "epochs", "clients", "batch_size", "population", "watched"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -122,15 +126,12 @@ class MembershipSettings:
         Raises:
             GradwireError: an attack that there is not, naming all that there are.
         """
-        for spec in self.attacks:
-            if spec.partition(":")[0] not in (*ATTACKS, *WIRE_ATTACKS):
-                raise unknown("attack", spec.partition(":")[0], (*ATTACKS, *WIRE_ATTACKS))
-        return {spec: attack(spec) for spec in self.attacks if spec.partition(":")[0] not in WIRE_ATTACKS}
+        return {spec: found for spec in self.attacks if isinstance(found := attack(spec), MembershipAttack)}
 
     @cached_property
     def taps(self) -> dict[str, WireAttack]:
         """The attacks on the wire."""
-        return {spec: wire_attack(spec) for spec in self.attacks if spec.partition(":")[0] in WIRE_ATTACKS}
+        return {spec: found for spec in self.attacks if isinstance(found := attack(spec), WireAttack)}
 
     def victims(self, scheme: str) -> int:
         """Clients whose own messages the server sees; one, all of them together, where it only sees their sum."""
