@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradwire.errors import GradwireError, WireError
     from gradwire.integrations import ddp_hook
     from gradwire.metrics import Score, score
-    from gradwire.training import capture
+    from gradwire.training.capture import capture
     from gradwire.wire import View
 
 __all__ = ["GradwireError", "Guess", "Score", "View", "WireError", "capture", "ddp_hook", "invert", "score"]

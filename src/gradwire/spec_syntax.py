@@ -22,7 +22,7 @@ class Parameter:
 def parameters(target: Callable[..., object]) -> dict[str, Parameter]:
     """The parameters of a class or function by name, in the order in which it takes them."""
     try:
-        hints = get_type_hints(target if inspect.isfunction(target) or is_dataclass(target) else target.__init__)  # type: ignore[misc]
+        hints = get_type_hints(target if inspect.isfunction(target) or is_dataclass(target) else target.__init__)
     except Exception:  # annotations from outside may name what is not there when the program runs
         hints = {}
     if is_dataclass(target):
