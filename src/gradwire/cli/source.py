@@ -66,8 +66,9 @@ def _fields(module: str, node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
             found = _names(module).get(base.id)
             where = ":".join(found) if isinstance(found, tuple) else f"{module}:{base.id}"
             yield from describe(where).parameters.items()
+    fielded = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
     for line in node.body:
-        if isinstance(line, ast.AnnAssign) and "ClassVar" not in ast.unparse(line.annotation):
+        if fielded and isinstance(line, ast.AnnAssign) and "ClassVar" not in ast.unparse(line.annotation):
             yield ast.unparse(line.target), REQUIRED if line.value is None else _value(module, line.value)
         if isinstance(line, ast.FunctionDef) and line.name == "__init__":
             yield from _arguments(module, line).items()
