@@ -69,15 +69,14 @@ class Registry(Mapping[str, Any], Generic[T]):
         what = f"{self.kind} {spec!r}"
         if name in self.builtin:
             return _imported(what, self.builtin[name]), name, rest
-        place = self.targets().get(name)
-        if place is None:
-            attribute, _, behind = rest.partition(":")
-            if ":" in spec and not (name and attribute):
-                raise GradwireError(f"{what} is not of the form package.module:{'Class' if self._bases else 'factory'}")
-            if not attribute or "=" in attribute:
-                raise unknown(self.kind, name, self.names())
-            place, rest = f"{name}:{attribute}", behind
-            name = place
+        attribute, _, behind = rest.partition(":")
+        if ":" in spec and not (name and attribute):
+            raise GradwireError(f"{what} is not of the form package.module:{'Class' if self._bases else 'factory'}")
+        if attribute and "=" not in attribute:
+            name = place = f"{name}:{attribute}"
+            rest = behind
+        elif (place := self.targets().get(name, "")) == "":
+            raise unknown(self.kind, name, self.names())
         found = _imported(what, place)
         if self._bases and not (isinstance(found, type) and issubclass(found, self._classes())):
             raise GradwireError(f"{what} is {_named(found)}; it must be {self._wanted()} class")
