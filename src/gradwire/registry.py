@@ -212,116 +212,56 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _table(package: str, **places: str) -> dict[str, str]:
-    """Name → `module:attribute` for modules of one package; underscores in a name stand for hyphens."""
-    return {name.replace("_", "-"): f"gradwire.{package}.{place}" for name, place in places.items()}
+def _table(package: str, words: str) -> dict[str, str]:
+    """Name → `module:attribute`, from words `name=module:attribute`; without a name it is the module's."""
+    places = [word.rpartition("=")[::2] for word in words.split()]
+    named = [(name or place.partition(":")[0].replace("_", "-"), place) for name, place in places]
+    return {name: f"gradwire.{package}.{place}" for name, place in named}
 
+
+_SCHEMES = """
+    none:PlainSGD topk:TopK randomk:RandomK powersgd:PowerSGD dgc:DGC qsgd:QSGD signsgd:SignSGD
+    noise:Noise sparsify:Sparsify dpsgd:DPSGD autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
+"""
+_ATTACKS = "iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds"
+_MEMBERSHIP = """
+    prediction:Prediction loss:Loss cross_entropy:CrossEntropy mentr:Mentr
+    lira:Lira lira-offline=lira:LiraOffline rmia:RMIA rmia-offline=rmia:RMIAOffline
+    inner-product=gradients:InnerProduct cosine=gradients:Cosine norm-difference=gradients:NormDifference fedmia:FedMIA
+"""
+_STUDIES = """
+    compression:Compression federated:Federated secure_accuracy:SecureAccuracy secure_sums:SecureSums
+    trust_membership:TrustMembership
+"""
+_MODELS = """
+    mlp:mlp lenet:lenet convnet:convnet cnn:cnn
+    resnet18=resnet:resnet18 resnet20=resnet:resnet20 resnet110=resnet:resnet110 resnet50=resnet:resnet50
+"""
+_DATA = """
+    digits:load_digits mnist=hub:mnist fashion_mnist=hub:fashion_mnist
+    cifar10=hub:cifar10 cifar100=hub:cifar100 tiny_imagenet=hub:tiny_imagenet
+"""
+_CARRIERS = "inprocess=transport:InProcess collective:Collective parameter_server:ParameterServer"
 
 SCHEMES: Registry[Any] = Registry(
-    "scheme",
-    "gradwire.schemes",
-    _table(
-        "schemes",
-        none="none:PlainSGD",
-        topk="topk:TopK",
-        randomk="randomk:RandomK",
-        powersgd="powersgd:PowerSGD",
-        dgc="dgc:DGC",
-        qsgd="qsgd:QSGD",
-        signsgd="signsgd:SignSGD",
-        noise="noise:Noise",
-        sparsify="sparsify:Sparsify",
-        dpsgd="dpsgd:DPSGD",
-        autoencoder="autoencoder:Autoencoder",
-        precode="precode:Precode",
-        sga="sga:SGA",
-        ssga="ssga:SSGA",
-        ssga_dgc="ssga_dgc:SSGADGC",
-    ),
-    "gradwire.schemes.scheme:Scheme",
+    "scheme", "gradwire.schemes", _table("schemes", _SCHEMES), "gradwire.schemes.scheme:Scheme"
 )
 ATTACKS: Registry[Any] = Registry(
     "attack",
     "gradwire.attacks",
-    _table(
-        "attacks.inversion",
-        iga="iga:IGA",
-        dlg="dlg:DLG",
-        idlg="idlg:IDLG",
-        bayes="bayes:Bayes",
-        analytic="analytic:Analytic",
-        fedavg="fedavg:FedAvg",
-        rounds="rounds:Rounds",
-    ),
+    _table("attacks.inversion", _ATTACKS),
     "gradwire.attacks.inversion.problem:InversionAttack",
 )
 MEMBERSHIP: Registry[Any] = Registry(
     "attack",
     "gradwire.membership",
-    _table(
-        "attacks.membership",
-        prediction="prediction:Prediction",
-        loss="loss:Loss",
-        cross_entropy="cross_entropy:CrossEntropy",
-        mentr="mentr:Mentr",
-        lira="lira:Lira",
-        lira_offline="lira:LiraOffline",
-        rmia="rmia:RMIA",
-        rmia_offline="rmia:RMIAOffline",
-        inner_product="gradients:InnerProduct",
-        cosine="gradients:Cosine",
-        norm_difference="gradients:NormDifference",
-        fedmia="fedmia:FedMIA",
-    ),
+    _table("attacks.membership", _MEMBERSHIP),
     "gradwire.attacks.membership.attack:MembershipAttack",
     "gradwire.attacks.membership.gradients:WireAttack",
 )
 STUDIES: Registry[Any] = Registry(
-    "study",
-    "gradwire.studies",
-    _table(
-        "studies",
-        compression="compression:Compression",
-        federated="federated:Federated",
-        secure_accuracy="secure_accuracy:SecureAccuracy",
-        secure_sums="secure_sums:SecureSums",
-        trust_membership="trust_membership:TrustMembership",
-    ),
-    "gradwire.studies.grid:Study",
+    "study", "gradwire.studies", _table("studies", _STUDIES), "gradwire.studies.grid:Study"
 )
-MODELS: Registry[Any] = Registry(
-    "model",
-    "gradwire.models",
-    _table(
-        "models",
-        mlp="mlp:mlp",
-        lenet="lenet:lenet",
-        convnet="convnet:convnet",
-        cnn="cnn:cnn",
-        resnet18="resnet:resnet18",
-        resnet20="resnet:resnet20",
-        resnet110="resnet:resnet110",
-        resnet50="resnet:resnet50",
-    ),
-)
-DATA: Registry[Any] = Registry(
-    "data",
-    "gradwire.data",
-    {
-        "digits": "gradwire.data.digits:load_digits",
-        **{
-            name: f"gradwire.data.hub:{name}"
-            for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet")
-        },
-    },
-)
-CARRIERS: Registry[Any] = Registry(
-    "carrier",
-    "gradwire.carriers",
-    _table(
-        "wire",
-        inprocess="transport:InProcess",
-        collective="collective:Collective",
-        parameter_server="parameter_server:ParameterServer",
-    ),
-)
+MODELS: Registry[Any] = Registry("model", "gradwire.models", _table("models", _MODELS))
+DATA: Registry[Any] = Registry("data", "gradwire.data", _table("data", _DATA))
+CARRIERS: Registry[Any] = Registry("carrier", "gradwire.carriers", _table("wire", _CARRIERS))

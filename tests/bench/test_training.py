@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from gradwire.bench import training
-from gradwire.bench.training import Figure, hooks, selection
-from gradwire.cli import bench_training, main
+from gradwire.bench import training, wire
+from gradwire.bench.training import Measured, hooks, selection
+from gradwire.cli import main
 from tests.schemes.rounds import random_update
 
 
@@ -16,7 +16,7 @@ def small(seed: int = 0):
 
 
 def test_a_ratio_is_of_what_stands_beside_it():
-    assert Figure("a", 3.0, "b", 2.0).ratio == 1.5
+    assert Measured("a", 3.0, "b", 2.0).ratio == 1.5
 
 
 def test_selection_is_measured_beside_pytorchs(monkeypatch):
@@ -36,10 +36,10 @@ def test_hooks_are_measured_in_two_processes():
 
 
 def test_the_command_shows_and_writes_its_figures(monkeypatch, tmp_path, capsys):
-    figures = [Figure("ours", 0.001, "theirs", 0.002)]
-    monkeypatch.setattr(bench_training, "selection", lambda: figures)
-    monkeypatch.setattr(bench_training, "hooks", lambda schemes, steps: figures)
-    monkeypatch.setattr(bench_training, "message_speeds", lambda: (1.5, 9.0))
+    figures = [Measured("ours", 0.001, "theirs", 0.002)]
+    monkeypatch.setattr(training, "selection", lambda: figures)
+    monkeypatch.setattr(training, "hooks", lambda schemes, steps: figures)
+    monkeypatch.setattr(wire, "message_speeds", lambda: (1.5, 9.0))
     main(["bench", "training", "--out", str(tmp_path / "figures.csv")])
     assert "encode 1.50 GB/s" in capsys.readouterr().out
     with (tmp_path / "figures.csv").open(newline="") as file:

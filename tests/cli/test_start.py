@@ -9,7 +9,7 @@ import pytest
 from gradwire import registry
 from gradwire.bench.federated import SETTINGS
 from gradwire.bench.inversion import InversionSettings
-from gradwire.cli import bench_federated
+from gradwire.cli.bench import FEDERATIONS
 from gradwire.cli.source import REQUIRED, Expression, defaults, describe
 from gradwire.studies import AuditSettings
 from gradwire.studies.membership import MembershipSettings
@@ -66,4 +66,4 @@ def test_options_have_the_defaults_of_the_settings(kind):
 
 
 def test_the_bench_offers_the_settings_that_there_are():
-    assert tuple(SETTINGS) == bench_federated.KNOWN
+    assert tuple(SETTINGS) == FEDERATIONS

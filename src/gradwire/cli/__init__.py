@@ -1,6 +1,6 @@
 """The command line. No logic of its own: it reads options, calls a study, and shows what came of it.
 
-Commands are imported when they are named, and what they run when it runs: help needs no torch, which takes seconds.
+A command imports what it runs when it runs: help needs no torch, which takes seconds.
 """
 
 import sys
@@ -8,21 +8,23 @@ from collections.abc import Sequence
 
 import click
 
-from gradwire.cli.lazy import LazyGroup
+from gradwire.cli.audit import audit
+from gradwire.cli.bench import bench
+from gradwire.cli.catalogue import catalogue
+from gradwire.cli.membership import membership
+from gradwire.cli.study import report, study
+from gradwire.cli.train import train
 from gradwire.errors import GradwireError
 
-COMMANDS = {name: name for name in ("audit", "train", "membership", "study", "report", "bench")} | {"list": "catalogue"}
 
-
-@click.group(
-    cls=LazyGroup,
-    package="gradwire.cli",
-    modules=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="gradwire")
 def gradwire() -> None:
     """Train models together over a wire, and see what that wire gives away."""
+
+
+for command in (audit, train, membership, study, report, bench, catalogue):
+    gradwire.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,8 +2,7 @@
 
 import click
 
-from gradwire.cli.options import shared
-from gradwire.cli.show import outcome, progress_bar, recorded
+from gradwire.cli.show import outcome, progress_bar, recorded, shared
 from gradwire.cli.source import defaults
 
 DEFAULT = defaults("gradwire.studies.audit_settings:AuditSettings")

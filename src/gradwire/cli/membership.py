@@ -2,8 +2,7 @@
 
 import click
 
-from gradwire.cli.options import shared
-from gradwire.cli.show import outcome, progress_bar
+from gradwire.cli.show import outcome, progress_bar, shared
 from gradwire.cli.source import defaults
 
 DEFAULT = defaults("gradwire.studies.membership.settings:MembershipSettings")

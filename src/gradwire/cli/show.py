@@ -1,10 +1,10 @@
-"""What commands show while they work, and when they are done."""
+"""What commands share: options, and what they show while they work and when they are done."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -14,6 +14,22 @@ from gradwire.errors import GradwireError
 if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
+
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def shared(function: F) -> F:
+    """--data, --model, --seed, --device, --out."""
+    for option in (
+        click.option("--out", metavar="DIR", help="Folder to write. [default: runs/<command>-<time>]"),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …"),
+        click.option("--seed", default=0, show_default=True, help="Decides everything that is random."),
+        click.option("--model", default="convnet", show_default=True, metavar="NAME|PACKAGE.MODULE:FACTORY"),
+        click.option("--data", default="digits", show_default=True, metavar="NAME|DIR", help="Data set or folder."),
+    ):
+        function = option(function)
+    return function
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""gradwire study: a whole published table or figure, or a grid of one's own."""
+"""gradwire study: a whole published table or figure, or a grid of one's own; gradwire report."""
+
+from pathlib import Path
 
 import click
 
@@ -31,3 +33,10 @@ def study(study: str, out: str | None, resume: str | None, jobs: int) -> None:
     with progress_bar() as progress:
         folder = run_study(find(study), RUNNERS, out, resume, jobs, progress)
     outcome(folder)
+
+
+@click.command()
+@click.argument("folder")
+def report(folder: str) -> None:
+    """Write the report of the run in FOLDER again, and show its table."""
+    outcome(Path(folder))

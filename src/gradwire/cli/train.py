@@ -4,8 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from gradwire.cli.options import shared
-from gradwire.cli.show import outcome, progress_bar
+from gradwire.cli.show import outcome, progress_bar, shared
 from gradwire.cli.source import defaults
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
