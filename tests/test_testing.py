@@ -46,7 +46,8 @@ def test_the_attack_on_local_steps_passes():
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     view = capture(model, images, torch.tensor([1, 2]), local_steps=2, local_batch=1, lr=0.1)
-    check_attack("fedavg:iterations=5", [pose(view, "adaptive")])
+    for free in ("true", "false"):
+        check_attack(f"fedavg:iterations=5,free={free}", [pose(view, "adaptive")])
 
 
 def test_the_carrier_in_this_process_passes():

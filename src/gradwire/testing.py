@@ -96,19 +96,19 @@ def check_attack(attack: str | InversionAttack, problems: Sequence[Problem] = ()
     spec = ATTACKS.spec(chosen)
     _must(ATTACKS.parse(spec) == chosen, f"{spec!r} reads back as {ATTACKS.parse(spec)}, not as {chosen}")
     truth = [_batch(victim) for victim in range(2)]
-    if not problems:
-        views = [capture(_network(), *batch, "topk:ratio=0.5") for batch in truth]
-        problems = [pose(view, "adaptive", salt) for salt, view in enumerate(views)]
+    views = [capture(_network(), *batch, "topk:ratio=0.5") for batch in truth]
+    posed = problems or [pose(view, "adaptive", salt) for salt, view in enumerate(views)]
     told: list[tuple[str, int, int]] = []
     with TemporaryDirectory() as folder:
         kept = Path(folder) / "attack"
-        guess = chosen.run(problems, 0, "cpu", lambda *step: told.append(step), kept)
-        for images, _ in truth:
-            images.zero_()
-        resumed = chosen.run(problems, 0, "cpu", checkpoint=kept)
-    _check_guess(guess, problems, spec)
+        guess = chosen.run(posed, 0, "cpu", lambda *step: told.append(step), kept)
+        resumed = chosen.run(posed, 0, "cpu", checkpoint=kept)
+    _check_guess(guess, posed, spec)
     _must(torch.equal(guess.images, resumed.images), f"{spec}: from a finished checkpoint, the answer is another one")
-    again = chosen.run(problems, 0, "cpu")
+    for images, labels in truth:
+        images.zero_()
+        labels.zero_()
+    again = chosen.run(problems or [pose(view, "adaptive", salt) for salt, view in enumerate(views)], 0, "cpu")
     _must(torch.equal(guess.images, again.images), f"{spec}: the same seed gives other images, or the truth reached it")
     ends = [(done, total) for stage, done, total in told if stage == ATTACKING]
     _must(bool(ends) and ends[-1][0] == ends[-1][1], f"{spec}: progress ends at {ends[-1:]}; it must reach the total")

@@ -362,8 +362,3 @@ def test_bad_parameters():
     with pytest.raises(GradwireError, match="warmup_rounds is 35 and the run has 20 rounds: no code would be sent"):
         parse("autoencoder").check_rounds(20)
     parse("autoencoder").check_rounds(36)
-
-
-def test_a_spec_reads_back():
-    scheme = replace(parse("autoencoder"), warmup_rounds=3, optimizer="sgd")
-    assert parse(scheme.spec) == scheme
