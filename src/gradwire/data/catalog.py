@@ -19,6 +19,11 @@ def names() -> tuple[str, ...]:
     return DATA.names()
 
 
+def spec_of(source: str | Path | Loader) -> str:
+    """What `load` takes in another process: a name or folder as it is, the `module:function` of a function."""
+    return DATA.spec(source) if callable(source) else str(source)
+
+
 def load(source: str | Path | Loader, split: str = "test", limit: int | None = None) -> Dataset:
     """Load one split of a data set.
 
@@ -38,7 +43,7 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
     if limit is not None and limit < 1:
         raise GradwireError(f"limit is {limit}; it must be 1 or more")
     if callable(source):
-        return _loaded(source, f"data {DATA.spec(source)!r}", split, limit, {})
+        return _loaded(source, f"data {spec_of(source)!r}", split, limit, {})
     name = str(source)
     if ":" not in name and name not in DATA:
         if Path(name).is_dir():

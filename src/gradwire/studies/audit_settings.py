@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gradwire import data
 from gradwire.attacks.inversion import KNOWLEDGE, InversionAttack, Knowledge
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
@@ -67,6 +68,7 @@ class AuditSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", data.spec_of(self.data))
         object.__setattr__(self, "model", MODELS.spec(self.model))
         object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
         object.__setattr__(self, "attacks", tuple(map(ATTACKS.spec, self.attacks)))

@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.objective import cosine, total_variation
+from gradwire.attacks.inversion.objective import apart, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError
 
@@ -58,13 +58,3 @@ class IGA(Search):
         if self.group:
             value = value + self.group * apart(images, self.restarts)
         return value
-
-
-def apart(images: Tensor, restarts: int) -> Tensor:
-    """The mean squared distance of each row to the mean of its victim's restarts: (V, …) → (V,).
-
-    The mean is held fast: each restart is drawn to it, and does not draw it along. Yin et al., eq. 11.
-    """
-    groups = images.unflatten(0, (-1, restarts))
-    mean = groups.detach().mean(1, keepdim=True)
-    return (groups - mean).flatten(2).square().mean(2).flatten()

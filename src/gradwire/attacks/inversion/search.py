@@ -103,8 +103,11 @@ class Search(ABC):
             every: iterations from one writing of the file to the next.
 
         Raises:
-            GradwireError: a checkpoint of another attack, or one that cannot be read or written.
+            GradwireError: problems of different models or numbers of rounds, a checkpoint of another attack, or one
+                that cannot be read or written.
         """
+        if not all(problems[0].shares_model(problem) for problem in problems):
+            raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
         return self.prepared(problems, seed, device, progress)._search(
             problems, seed, device, progress, checkpoint, every
         )

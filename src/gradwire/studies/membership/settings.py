@@ -7,6 +7,7 @@ from typing import Literal
 from gradwire.attacks.membership import MembershipAttack, WireAttack, attack
 from gradwire.attacks.membership.wire_statistics import KNOWLEDGE
 from gradwire.data import augment, partition
+from gradwire.data import spec_of as spec_of_data
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
 from gradwire.registry import MEMBERSHIP, MODELS
@@ -73,6 +74,7 @@ class MembershipSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", spec_of_data(self.data))
         object.__setattr__(self, "model", MODELS.spec(self.model))
         object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
         object.__setattr__(self, "attacks", tuple(map(MEMBERSHIP.spec, self.attacks)))
