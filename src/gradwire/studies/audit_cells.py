@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from gradwire.studies.audit_settings import AuditSettings
 from gradwire.training import TrainingState, TrainSettings, begin, capture, train
 from gradwire.training.rounds import capture_rounds
 from gradwire.wire import View
+
+Truth = tuple[Tensor, Tensor]
+"""Images and labels."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def chunks(
         yield chunk
 
 
-def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> tuple[Tensor, Tensor]:
+def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> Truth:
     """The truth: images (V, n·B, C, H, W) and labels (V, n·B) of the n clients that each cell's problem is about."""
     rows = []
     for cell in chunk:
@@ -139,38 +143,29 @@ def _cells(
 
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:
     """What the adversary sees of one victim's rounds."""
-    batches = [_batch(settings, victims, victim, party) for party in range(settings.parties)]
-    known = settings.labels == "known"
+    first, *fellows = (_batch(settings, victims, victim, party) for party in range(settings.parties))
+    common: dict[str, Any] = {
+        "adversary": settings.adversary,
+        "fellows": fellows,
+        "mode": settings.mode,
+        "labels_known": settings.labels == "known",
+        "seed": settings.seed,
+        "lr": settings.lr,
+    }
     if settings.rounds > 1:
-        return capture_rounds(
-            situation.model,
-            *batches[0],
-            situation.scheme,
-            settings.rounds,
-            lr=settings.lr,
-            adversary=settings.adversary,
-            fellows=batches[1:],
-            mode=settings.mode,
-            labels_known=known,
-            seed=settings.seed,
-        )
+        return capture_rounds(situation.model, *first, situation.scheme, settings.rounds, **common)
     view = capture(
         situation.model,
-        *batches[0],
+        *first,
         situation.scheme,
-        adversary=settings.adversary,
-        fellows=batches[1:],
-        mode=settings.mode,
-        labels_known=known,
         public=situation.public,
         private=situation.private,
         round=settings.trained_rounds,
-        seed=settings.seed,
         freeze=False,
         local_steps=settings.local_steps or None,
         local_batch=settings.local_batch or None,
-        lr=settings.lr,
         weight_decay=settings.weight_decay,
+        **common,
     )
     return [view]
 

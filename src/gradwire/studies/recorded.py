@@ -14,6 +14,7 @@ from gradwire.progress import Progress, part, silent
 from gradwire.report.audit.pictures import contact_sheet
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
+from gradwire.studies.audit import facts
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.grid import file_name
 
@@ -62,25 +63,8 @@ def audit_recording(
         for i, knowledge in enumerate(problems):
             pictures[f"{recording.scheme}|{name}|{knowledge}"] = guess.images[i]
             (run.path / f"{file_name(name)}-{knowledge}.png").write_bytes(contact_sheet(guess.images[i]))
-            row = {
-                "data": settings.data,
-                "model": settings.model,
-                "scheme": recording.scheme,
-                "seed": settings.seed,
-                "device": settings.device,
-                "bytes_up": view.bytes_up,
-                "bytes_down": view.bytes_down,
-                "ratio": 4 * Layout.of_model(view.model).size / view.bytes_up,
-                "mode": settings.mode,
-                "attack": name,
-                "knowledge": knowledge,
-                "adversary": view.adversary,
-                "victim": recording.victim,
-                "batch": settings.batch,
-                "iterations": guess.iterations,
-                "objective": float(guess.objective[i]),
-                "labels": " ".join(map(str, guess.labels[i].tolist())),
-            }
+            row = facts(settings, name, problems[knowledge], guess, i, 4 * Layout.of_model(view.model).size)
+            row |= {"victim": recording.victim, "labels": " ".join(map(str, guess.labels[i].tolist()))}
             run.append([row])
     run.save(pictures)
     return run.path

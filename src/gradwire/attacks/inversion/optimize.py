@@ -118,8 +118,7 @@ class Adam(Optimizer):
 class LBFGS(Optimizer):
     """Minimise R functions of N variables, each row with its own memory and its own line search.
 
-    Rows are not in step: at each evaluation some try a first length, others a shorter or longer one, and an iteration is
-    one evaluation of all rows.
+    An iteration is one evaluation of all rows: some try a first length, others a shorter or longer one.
 
     A trial is the point x + t·d brought back into the box. Coordinates that are about to leave the box go straight to
     their bound and have no part in the recursion: D. P. Bertsekas, "Projected Newton methods for optimization problems
