@@ -67,15 +67,15 @@ def check_scheme(scheme: str | Scheme, clients: int = 3, rounds: int = 2, tolera
             public=_saved(cluster.public),
             private={party: _saved(state) for party, state in cluster.private.items()},
         )
-        played, again, resumed = (each.play(InProcess()) for each in (cluster, cluster, saved))
-        _check_played(cluster, played, tolerance)
+        ended, again, resumed = (each.run(InProcess()) for each in (cluster, cluster, saved))
+        _check_round(cluster, ended, tolerance)
         what = f"{chosen.spec}: from a state that was saved and loaded"
         secure = chosen.pooled(cluster.context) > 1  # masks are drawn from the operating system, too
-        _must(secure or played.sent == again.sent, f"{chosen.spec}: from the same state, other messages are sent")
-        _must(secure or played.sent == resumed.sent, f"{what}, other messages are sent")
-        if secure and _differs(again.served.aggregate, played.served.aggregate) is None:
-            _close(f"{what}, the aggregate", resumed.served.aggregate, played.served.aggregate)
-        cluster = cluster.after(played)
+        _must(secure or ended.sent == again.sent, f"{chosen.spec}: from the same state, other messages are sent")
+        _must(secure or ended.sent == resumed.sent, f"{what}, other messages are sent")
+        if secure and _differs(again.served.aggregate, ended.served.aggregate) is None:
+            _close(f"{what}, the aggregate", resumed.served.aggregate, ended.served.aggregate)
+        cluster = cluster.after(ended)
 
 
 def check_attack(attack: str | InversionAttack, problems: Sequence[Problem] = ()) -> None:
@@ -125,21 +125,21 @@ def check_carrier(carrier: Callable[[], Transport], schemes: Sequence[str | Sche
     """
     for scheme in schemes:
         cluster = _Cluster.of(parse(scheme), 3)
-        ours, theirs = cluster.play(carrier()), cluster.play(InProcess())
+        ours, theirs = cluster.run(carrier()), cluster.run(InProcess())
         what = f"{cluster.scheme.spec} over {type(carrier()).__name__}"
         _must(ours.outcomes.keys() == theirs.outcomes.keys(), f"{what}: {sorted(ours.outcomes)} came to an end")
         for party, outcome in ours.outcomes.items():
             expected = theirs.outcomes[party]
             _close(f"{what}: the aggregate of {party}", outcome.aggregate, expected.aggregate)
-            if theirs.sent == cluster.play(InProcess()).sent:
+            if theirs.sent == cluster.run(InProcess()).sent:
                 _close(f"{what}: the private state of {party}", outcome.private, expected.private)
             _close(f"{what}: the public state of {party}", outcome.public, expected.public)
-            counted = [played.transcript.bytes_up(party) for played in (ours, theirs)]
+            counted = [ended.transcript.bytes_up(party) for ended in (ours, theirs)]
             _must(counted[0] == counted[1], f"{what}: {party} sent {counted[0]} bytes; it must be {counted[1]}")
 
 
 @dataclass(frozen=True)
-class _Played:
+class _Finished:
     """What came of a round."""
 
     updates: Mapping[str, Update]
@@ -178,7 +178,7 @@ class _Cluster:
     def context(self) -> Round:
         return Round(self.round, tuple(self.private), 0, Layout.of(self.start), start=self.start)
 
-    def play(self, carrier: Transport) -> _Played:
+    def run(self, carrier: Transport) -> _Finished:
         """One round over a carrier; states must be left as they are."""
         before = {party: _copy(state) for party, state in (("public", self.public), *self.private.items())}
         random = torch.Generator().manual_seed(self.round)
@@ -193,7 +193,7 @@ class _Cluster:
             same = state.keys() == now.keys() and all(torch.equal(state[name], now[name]) for name in state)
             _must(same, f"{self.scheme.spec}: a round changed the state of {party} that it was given; return a new one")
         assert served is not None
-        return _Played(updates, outcomes, served, carrier.transcript)
+        return _Finished(updates, outcomes, served, carrier.transcript)
 
     def _trained(self, gradient: Update, private: State) -> tuple[Update, State]:
         """What one local step along a gradient changes, and the client's state, under the scheme's hook if any."""
@@ -206,24 +206,24 @@ class _Cluster:
         left, private = hook.after_step({name: p - followed[name] for name, p in self.start.items()}, private, step)
         return {name: p - left[name] for name, p in self.start.items()}, private
 
-    def after(self, played: _Played) -> "_Cluster":
-        private = {party: outcome.private for party, outcome in played.outcomes.items()}
-        return replace(self, public=played.served.public, private=private, round=self.round + 1)
+    def after(self, ended: _Finished) -> "_Cluster":
+        private = {party: outcome.private for party, outcome in ended.outcomes.items()}
+        return replace(self, public=ended.served.public, private=private, round=self.round + 1)
 
 
-def _check_played(cluster: _Cluster, played: _Played, tolerance: float) -> None:
+def _check_round(cluster: _Cluster, ended: _Finished, tolerance: float) -> None:
     scheme, layout, what = cluster.scheme, cluster.context.layout, cluster.scheme.spec
-    _must(played.outcomes.keys() == cluster.private.keys(), f"{what}: only {sorted(played.outcomes)} came to an end")
-    _has_layout(f"{what}: the aggregate", played.served.aggregate, layout)
-    for party, outcome in played.outcomes.items():
-        _close(f"{what}: the aggregate of {party}", outcome.aggregate, played.served.aggregate)
-        sent = sum(len(message.encode()) for message in played.messages if message.sender == party)
-        counted = played.transcript.bytes_up(party)
+    _must(ended.outcomes.keys() == cluster.private.keys(), f"{what}: only {sorted(ended.outcomes)} came to an end")
+    _has_layout(f"{what}: the aggregate", ended.served.aggregate, layout)
+    for party, outcome in ended.outcomes.items():
+        _close(f"{what}: the aggregate of {party}", outcome.aggregate, ended.served.aggregate)
+        sent = sum(len(message.encode()) for message in ended.messages if message.sender == party)
+        counted = ended.transcript.bytes_up(party)
         _must(counted == sent, f"{what}: {counted} bytes were counted of {party}, whose messages have {sent}")
     victim = client(0)
     seen = Observation(
-        {m.phase: m.tensors for m in played.messages if m.sender == victim},
-        {m.phase: m.tensors for m in played.messages if m.sender == SERVER},
+        {m.phase: m.tensors for m in ended.messages if m.sender == victim},
+        {m.phase: m.tensors for m in ended.messages if m.sender == SERVER},
         cluster.public,
         cluster.context,
     )
@@ -233,7 +233,7 @@ def _check_played(cluster: _Cluster, played: _Played, tolerance: float) -> None:
     _must(not strange, f"{what}: the measurement is of {strange}; the model has {', '.join(layout.shapes)}")
     # Later rounds send residuals too, a step hook changes what is sent, and noise comes between.
     if cluster.round == 0 and scheme.step_hook is None and not scheme.deviation(cluster.context):
-        update = _observed(scheme, cluster.context, played.updates, victim)
+        update = _observed(scheme, cluster.context, ended.updates, victim)
         _check_measurement(what, measurement, update, tolerance)
 
 

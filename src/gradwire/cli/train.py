@@ -91,5 +91,5 @@ def train(
 
 
 def _bar(leads: bool) -> AbstractContextManager[Progress]:
-    """A bar for the process that leads; the others keep still."""
+    """A bar for the process that leads, none for the others."""
     return progress_bar() if leads else nullcontext(silent)

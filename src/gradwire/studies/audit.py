@@ -30,9 +30,9 @@ def audit(
 ) -> Path:
     """Run a whole audit and return the folder that it wrote: results.csv, config.json, reconstructions.
 
-    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable; attacks keep
-    their state beside them. Resumed, what was finished is read back, what was under way goes on, and the table ends as
-    it would have without the interruption, but for the seconds. Rounds of training before the attack are run again.
+    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable; attacks write
+    their state beside them. A resumed audit goes on from there, and its table ends as it would have without the
+    interruption, but for the seconds. Rounds of training before the attack are run again.
 
     Args:
         out: the folder to write; `resume`: the folder of an audit that was cut, with the same settings.
@@ -49,7 +49,7 @@ def audit(
     model, public_images = network(settings, victims), load_public_images(settings)
     dense = 4 * Layout.of_model(model).size
     if not settings.chunk:
-        # In other chunks the table would be another one by rounding, so that a resumed audit keeps to its own.
+        # Other chunks would round the table differently, so that a resumed audit goes on with its own.
         size = int(str(begun(resume)["chunk"])) if resume else chunk_size(settings, model, victims.shape)
         settings = replace(settings, chunk=size)
     run = (
@@ -97,10 +97,7 @@ def audit(
 
 
 def _of_sums(problem: Problem) -> Iterator[str]:
-    """What has to be said where a mean over clients is seen, and what a secure sum does not hide even so.
-
-    Running statistics cross the wire beside it, each client's own.
-    """
+    """Notes on a mean over clients, and on the running statistics that a secure sum does not hide."""
     view, several = problem.view, len(problem.clients)
     scheme, seen = observation(view)
     if several > 1:

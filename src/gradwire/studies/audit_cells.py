@@ -102,7 +102,7 @@ def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> T
 
 
 def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[Situation]:
-    """Every scheme at the moment of the attack: untrained, they share a model; trained, each has come its own way."""
+    """Every scheme at the moment of the attack: untrained, they share a model; trained, each has its own."""
     if not settings.trained_rounds:
         yield from (Situation(spec, model) for spec in settings.schemes)
         return

@@ -1,7 +1,7 @@
 """The Bayes-optimal adversary: the images that are likeliest, given what was sent and how images look.
 
 M. Balunović, D. I. Dimitrov, R. Staab, M. Vechev, "Bayesian framework for gradient leakage", ICLR 2022, eq. 6: maximise
-log p(g | x) + log p(x). What p(g | x) is, the defence decides.
+log p(g | x) + log p(x). The defence decides what p(g | x) is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
 
 SCALES: Mapping[str, float] = {"tv": 0.1, "patch": 1.0}
-"""Of each prior, where nobody knows better: differences of neighbouring pixels, and the mixture as it was fitted."""
+"""Each prior's default scale: of the differences of neighbouring pixels, and of the mixture as it was fitted."""
 TRIED = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""Times these, the scales that a rehearsal tries, on so many rounds of its own."""
+"""The scales that a rehearsal tries, in units of the default one, on so many rounds of its own."""
 REHEARSALS = 4
 
 
@@ -32,18 +32,16 @@ REHEARSALS = 4
 class Bayes(Search):
     """Minimise −log p(sent | x) + prior(x)/scale over images x in [0, 1].
 
-    The likelihood is Gaussian around the measurement A of the scheme: all entries of a noisy gradient, the kept ones
-    of a sparse one; of signs and quantisation cells it is the probability that a Gaussian takes the gradient there. σ
-    is the noise that the scheme adds; where it adds none, a small one stands for whatever the model of the victim
-    leaves out (rounding, for one).
+    The likelihood is Gaussian around the scheme's measurement A; of signs and quantisation cells it is the probability
+    that a Gaussian takes the gradient there. σ is the noise that the scheme adds; where it adds none, a small one
+    stands for what the model of the victim leaves out, such as rounding.
 
     Attributes:
         prior: "tv", a Laplace distribution of the differences between neighbouring pixels, which is total variation;
             or "patch", a mixture of Gaussians over patches, fitted to the adversary's own images.
         scale: what the prior is divided by; for "tv" that of the distribution. Neighbouring pixels of real images
-            differ by 0.05 to 0.3; but where much is lost the likeliest image of a narrow prior may be a flat one. None:
-            chosen by attacking the adversary's own images; `SCALES` without any, and under a scheme that has a say in
-            how clients train.
+            differ by 0.05 to 0.3; where much is lost, a narrow prior may make a flat image the likeliest. None: chosen
+            by attacking the adversary's own images; `SCALES` without any, and under a scheme with a local-step hook.
         slack: the least σ, in units of the root mean square of what was sent.
     """
 

@@ -72,7 +72,7 @@ class Problem:
         return alike and all(a.shares_model(b) for a, b in zip(ours, theirs, strict=True))
 
     def left_aside(self) -> tuple[str, ...]:
-        """What a report has to say of an attack that takes all this for one gradient."""
+        """Lines for the report on an attack that takes all this for one gradient."""
         notes, work = [], self.view.work
         if work is not None:
             steps = "one local step" if work.steps == 1 else f"{work.steps} local steps"
@@ -86,10 +86,10 @@ class Problem:
 def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     """The problem that a view poses to an adversary who knows the scheme ("adaptive") or not ("naive").
 
-    The naive adversary takes the decoded update for a plain gradient, as published evaluations do; the adaptive one
-    matches what was sent, through the scheme's measurement, and where that is a mean of several clients' gradients, it
-    looks for all their images. The update of local steps is brought to the scale of one gradient, divided by their
-    number and size: as such it is what attacks on a gradient can take it for; and a mean of several for one client's.
+    The naive adversary takes the decoded update for a plain gradient, as published evaluations do. The adaptive one
+    matches what was sent, through the scheme's measurement; where that is a mean of several clients' gradients, it
+    looks for all their images. An update of local steps is divided by their number and size, which brings it to the
+    scale of one gradient.
 
     Raises:
         GradwireError: unknown knowledge, a view that tells nothing, labels that cannot be inferred.

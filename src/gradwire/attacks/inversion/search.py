@@ -75,11 +75,11 @@ class Search(ABC):
         return ()
 
     def labels(self, match: Match, *extras: Tensor) -> Tensor:
-        """The labels that the attack has come to, int64, shape (V, B): by default those that it was given."""
+        """The labels of the answer, int64, shape (V, B): by default those that the attack was given."""
         return match.labels
 
     def notes(self, match: Match) -> tuple[str, ...]:
-        """What a report has to say of how the answer was found."""
+        """Lines for the report on how the answer was found."""
         return (*match.engine.notes, *(f"{self.name} {note}" for note in match.problems[0].left_aside()))
 
     def run(
@@ -113,7 +113,7 @@ class Search(ABC):
         )
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
-        """The attack as these problems want it: by default as it is."""
+        """The attack, fitted to these problems: by default as it is."""
         return self
 
     def _search(
@@ -137,14 +137,14 @@ class Search(ABC):
                 (slopes,) = torch.autograd.grad(values.sum(), points)
             return values.detach(), slopes
 
-        kept = None if checkpoint is None else Checkpoint(checkpoint, f"{self} seed={seed} of {fingerprint(problems)}")
-        begun = None if kept is None else kept.load()
+        file = None if checkpoint is None else Checkpoint(checkpoint, f"{self} seed={seed} of {fingerprint(problems)}")
+        begun = None if file is None else file.load()
         if begun is not None:
             optimizer.restore(begun[1])
         for iteration in range(0 if begun is None else begun[0], self.iterations):
             optimizer.step(evaluate)
-            if kept is not None and ((iteration + 1) % every == 0 or iteration + 1 == self.iterations):
-                kept.save(iteration + 1, optimizer.state)
+            if file is not None and ((iteration + 1) % every == 0 or iteration + 1 == self.iterations):
+                file.save(iteration + 1, optimizer.state)
             progress(ATTACKING, (iteration + 1) * len(problems), self.iterations * len(problems))
         found = unknowns.split(optimizer.points)
         with computing("fp32", device):
@@ -162,7 +162,7 @@ class Search(ABC):
         return Adam(unknowns.start, unknowns.box, self.iterations, self.step, self.signed, self.decay)
 
     def _best(self, images: Tensor, values: Tensor, labels: Tensor, notes: tuple[str, ...]) -> Guess:
-        """Each victim's restart of lowest value: chosen by what the adversary has, and by nothing else."""
+        """Each victim's restart of lowest value, which is all that the adversary can choose by."""
         lost = ~values.isfinite()
         ranked = values.masked_fill(lost, float("inf")).view(-1, self.restarts)
         rows = torch.arange(len(ranked)) * self.restarts + ranked.argmin(1)
