@@ -3,8 +3,8 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gradwire.errors import GradwireError
 
@@ -72,14 +72,17 @@ def write(what: str, name: str, value: object) -> str:
         if held is parameter.default or held == parameter.default:
             continue
         written = text(held)
-        try:
-            same = not set(written) & set(",+") and _value(key, written, parameter.hint) == held
-        except GradwireError:
-            same = False
-        if not same:
+        if not _reads_back(written, held, parameter.hint):
             raise GradwireError(f"{what}: {key} is {held!r}, which cannot be written in a spec")
         changed.append(f"{key}={written}")
     return f"{name}:{','.join(changed)}" if changed else name
+
+
+def _reads_back(written: str, value: object, hint: object) -> bool:
+    try:
+        return not set(written) & set(",+") and _value("", written, hint) == value
+    except GradwireError:
+        return False
 
 
 def text(value: object) -> str:
@@ -123,18 +126,7 @@ def _kinds(hint: object) -> tuple[set[object], list[str]]:
         return {bool, int, float, str}, []
     if get_origin(hint) is Literal:
         return set(), [word for word in get_args(hint) if isinstance(word, str)]
-    if hint in (str, int, float, bool, NoneType):
-        return {hint}, []
-    if get_origin(hint) is not None and NoneType not in get_args(hint) and not _is_union(hint):
-        return set(), []
-    kinds: set[object] = set()
-    words: list[str] = []
-    for part in get_args(hint):
-        some, more = _kinds(part)
-        kinds |= some
-        words += more
-    return kinds, words
-
-
-def _is_union(hint: object) -> bool:
-    return isinstance(hint, type(int | None)) or str(get_origin(hint)) == "typing.Union"
+    if get_origin(hint) in (Union, UnionType):
+        parts = [_kinds(part) for part in get_args(hint)]
+        return set().union(*(kinds for kinds, _ in parts)), [word for _, words in parts for word in words]
+    return {hint} & {str, int, float, bool, NoneType}, []

@@ -8,11 +8,12 @@ import pytest
 
 from gradwire import report
 from gradwire.errors import GradwireError
+from gradwire.registry import STUDIES
 from gradwire.runs import RunFolder
 from gradwire.studies import own
-from gradwire.studies.catalog import STUDIES, find
 from gradwire.studies.cells import RUNNERS
 from gradwire.studies.grid import Cell, Claim, Restartable, Study, run_study
+from gradwire.studies.own import find
 
 TRAIN = {"data": "digits:train=64,test=20", "model": "mlp", "rounds": 4, "eval_every": 2, "clients": 2}
 

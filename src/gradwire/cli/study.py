@@ -26,9 +26,9 @@ def study(study: str, out: str | None, resume: str | None, jobs: int) -> None:
       scheme = ["none", "topk:ratio=0.01"]
       seed = [0, 1, 2]
     """
-    from gradwire.studies.catalog import find
     from gradwire.studies.cells import RUNNERS
     from gradwire.studies.grid import run_study
+    from gradwire.studies.own import find
 
     with progress_bar() as progress:
         folder = run_study(find(study), RUNNERS, out, resume, jobs, progress)

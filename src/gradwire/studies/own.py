@@ -1,4 +1,4 @@
-"""A grid of one's own, from a TOML file."""
+"""Studies by spec, and a grid of one's own from a TOML file."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gradwire.errors import GradwireError
+from gradwire.registry import STUDIES
 from gradwire.studies.grid import Cell, Row, Study
 
 SEVERAL = ("audit", "membership")
@@ -74,3 +75,15 @@ def read(path: Path) -> OwnStudy:
         if not isinstance(values, list) or not values:
             raise GradwireError(f"study {path}: grid {name} is {values!r}; it must be a list of values")
     return OwnStudy(str(path), content["command"], fixed, varied)
+
+
+def find(spec: str | Study) -> Study:
+    """The study with this spec, such as `compression:epochs=2,seeds=3`, or the one in this TOML file.
+
+    Raises:
+        GradwireError: an unknown study or parameter, or a file that does not hold a grid.
+    """
+    if isinstance(spec, str) and spec.endswith(".toml"):
+        return read(Path(spec))
+    study: Study = STUDIES.parse(spec)
+    return study

@@ -108,48 +108,36 @@ class Search(ABC):
         """
         if not all(problems[0].shares_model(problem) for problem in problems):
             raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
-        return self.prepared(problems, seed, device, progress)._search(
-            problems, seed, device, progress, checkpoint, every
-        )
+        ready = self.prepared(problems, seed, device, progress)
+        match = Match.of([problem for problem in problems for _ in range(ready.restarts)], device)
+        images = torch.stack([ready._start(p, r, seed) for p in problems for r in range(ready.restarts)]).to(device)
+        unknowns = _Unknowns(images, *ready.extras(match, seed))
+        optimizer = ready._optimizer(unknowns)
+
+        def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
+            points = points.detach().requires_grad_()
+            with computing(ready.precision, device):
+                values = ready.value(match, *unknowns.split(points))
+                (slopes,) = torch.autograd.grad(values.sum(), points)
+            return values.detach(), slopes
+
+        file = None if checkpoint is None else Checkpoint(checkpoint, f"{ready} seed={seed} of {fingerprint(problems)}")
+        begun = None if file is None else file.load()
+        if begun is not None:
+            optimizer.restore(begun[1])
+        for iteration in range(0 if begun is None else begun[0], ready.iterations):
+            optimizer.step(evaluate)
+            if file is not None and ((iteration + 1) % every == 0 or iteration + 1 == ready.iterations):
+                file.save(iteration + 1, optimizer.state)
+            progress(ATTACKING, (iteration + 1) * len(problems), ready.iterations * len(problems))
+        found = unknowns.split(optimizer.points)
+        with computing("fp32", device):
+            values = ready.value(match, *found).detach()
+        return ready._best(found[0].cpu(), values.cpu(), ready.labels(match, *found[1:]).cpu(), ready.notes(match))
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
         """The attack, fitted to these problems: by default as it is."""
         return self
-
-    def _search(
-        self,
-        problems: Sequence[Problem],
-        seed: int,
-        device: str,
-        progress: Progress,
-        checkpoint: Path | None,
-        every: int,
-    ) -> Guess:
-        match = Match.of([problem for problem in problems for _ in range(self.restarts)], device)
-        images = torch.stack([self._start(p, r, seed) for p in problems for r in range(self.restarts)]).to(device)
-        unknowns = _Unknowns(images, *self.extras(match, seed))
-        optimizer = self._optimizer(unknowns)
-
-        def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
-            points = points.detach().requires_grad_()
-            with computing(self.precision, device):
-                values = self.value(match, *unknowns.split(points))
-                (slopes,) = torch.autograd.grad(values.sum(), points)
-            return values.detach(), slopes
-
-        file = None if checkpoint is None else Checkpoint(checkpoint, f"{self} seed={seed} of {fingerprint(problems)}")
-        begun = None if file is None else file.load()
-        if begun is not None:
-            optimizer.restore(begun[1])
-        for iteration in range(0 if begun is None else begun[0], self.iterations):
-            optimizer.step(evaluate)
-            if file is not None and ((iteration + 1) % every == 0 or iteration + 1 == self.iterations):
-                file.save(iteration + 1, optimizer.state)
-            progress(ATTACKING, (iteration + 1) * len(problems), self.iterations * len(problems))
-        found = unknowns.split(optimizer.points)
-        with computing("fp32", device):
-            values = self.value(match, *found).detach()
-        return self._best(found[0].cpu(), values.cpu(), self.labels(match, *found[1:]).cpu(), self.notes(match))
 
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
         """Noise around mid-grey, the same for every scheme that attacks the same victim."""
