@@ -187,7 +187,8 @@ class Tensored(PlainSGD):
 )
 def test_what_no_spec_can_hold_is_refused_by_name(changed, message):
     with pytest.raises(GradwireError, match=message):
-        _ = Tensored(sides=None, **changed).spec
+        _ = Tensored(**changed).spec
+    assert parse(Tensored().spec) == Tensored()
 
 
 def test_a_local_class_is_refused_by_name():

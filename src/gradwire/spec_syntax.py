@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,14 +20,16 @@ class Parameter:
     default: object
 
 
-def parameters(target: Callable[..., object]) -> dict[str, Parameter]:
+@lru_cache(256)
+def parameters(target: Callable[..., object]) -> Mapping[str, Parameter]:
     """The parameters of a class or function by name, in the order in which it takes them."""
     try:
         hints = get_type_hints(target if inspect.isfunction(target) or is_dataclass(target) else target.__init__)
     except Exception:  # annotations from outside may name what is not there when the program runs
         hints = {}
     if is_dataclass(target):
-        return {f.name: Parameter(hints.get(f.name, object), f.default) for f in fields(target) if f.init}
+        made = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(target)}
+        return {f.name: Parameter(hints.get(f.name, object), made[f.name]) for f in fields(target) if f.init}
     by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         name: Parameter(hints.get(name, object), MISSING if p.default is p.empty else p.default)

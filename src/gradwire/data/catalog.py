@@ -55,7 +55,7 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
     own = {key: p for key, p in spec_syntax.parameters(loader).items() if key not in ("split", "limit")} if rest else {}
     if known in DATA.builtin:
         own = {}
-    values = spec_syntax.read(f"data {name!r}", known, rest, spec_syntax.parameters(_Cut) | own)
+    values = spec_syntax.read(f"data {name!r}", known, rest, {**spec_syntax.parameters(_Cut), **own})
     cut = _Cut(**{key: values.pop(key) for key in SPLITS if key in values})  # type: ignore[arg-type]
     most = getattr(cut, split)
     if most is not None and most < 1:
