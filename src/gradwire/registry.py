@@ -95,7 +95,7 @@ class Registry(Mapping[str, Any], Generic[T]):
                 raise GradwireError(f"{self.kind} is {_named(spec)}; it must be a spec, or {self._wanted()} object")
             if not values:
                 return cast(T, spec)
-            kind = type(spec)
+            kind: Any = type(spec)
             held = {key: getattr(spec, key) for key in spec_syntax.parameters(kind) if hasattr(spec, key)}
             return self._made(f"{self.kind} {_named(spec)}", kind, kind.__name__, held | values, values)
         target, name, rest = self.find(spec)

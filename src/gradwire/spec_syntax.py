@@ -65,8 +65,9 @@ def write(what: str, name: str, value: object) -> str:
     Raises:
         GradwireError: a value that no spec can hold, such as a tensor or a text with a comma.
     """
+    kind: Any = type(value)
     changed = []
-    for key, parameter in parameters(type(value)).items():
+    for key, parameter in parameters(kind).items():
         if not hasattr(value, key):
             raise GradwireError(
                 f"{what}: {key} is no attribute of it, so its spec cannot be told; keep it as self.{key}"
