@@ -12,7 +12,7 @@ from gradwire.schemes.measurement import Measurement, Moments, Term
 
 @dataclass(frozen=True)
 class Part:
-    """One term and whose it is.
+    """One term, joined over the victims that it belongs to.
 
     Attributes:
         rows: numbers of the victims, int64, ascending; `where`: the same, as a slice where they are adjacent, so that

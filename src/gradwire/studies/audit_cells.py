@@ -35,7 +35,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class AuditCell:
-    """One victim's problem, what its row is filed under, and what training before it has left to say."""
+    """One victim's problem, what its row is filed under, and notes on the training before it."""
 
     scheme: str
     knowledge: Knowledge

@@ -53,7 +53,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that is said about a grid, and what was measured.
+    """A sentence about a grid, and what was measured.
 
     Attributes:
         says: the sentence. `source`, who says it: a paper's table, an expectation.
@@ -159,7 +159,7 @@ def _check(cells: Sequence[Cell], runners: Mapping[str, Runner], jobs: int) -> N
 
 
 def _finish(cells: Sequence[Cell], runners: Mapping[str, Runner], folder: Path, jobs: int) -> Iterator[None]:
-    """Run the cells, and say so after each."""
+    """Run the cells; yields after each."""
     if jobs == 1:
         for cell in cells:
             _run(runners[cell.command], cell.settings, folder / cell.folder)
@@ -173,7 +173,7 @@ def _finish(cells: Sequence[Cell], runners: Mapping[str, Runner], folder: Path, 
 
 
 def _run(runner: Runner, settings: Mapping[str, object], folder: Path) -> None:
-    """One cell. Its folder gets its name when it is finished: what bears another is not."""
+    """Run one cell, in a folder that is called `….unfinished` until it has ended."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     try:

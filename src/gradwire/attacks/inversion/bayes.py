@@ -103,7 +103,7 @@ class Bayes(Search):
 
 @dataclass(frozen=True)
 class PreparedBayes(Bayes):
-    """Bayes with what the adversary's own images have told it.
+    """Bayes with a prior and scales that come from the adversary's own images.
 
     Attributes:
         source: where these images come from.

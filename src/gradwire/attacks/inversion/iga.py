@@ -45,13 +45,13 @@ class IGA(Search):
             raise GradwireError(f"iga: group is {self.group} and restarts {self.restarts}; a group takes at least 2")
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
-        """Eq. 4, and what was asked for beside it."""
+        """Eq. 4, and the terms beside it."""
         gradients, stack = match.gradients(images), match.stack
         value = cosine(*stack.moments(gradients), stack.energy) + stack.violation(gradients)
         return value + self.priors(match, images)
 
     def priors(self, match: Match, images: Tensor) -> Tensor:
-        """What speaks for images whatever was sent, shape (V,)."""
+        """The terms that do not depend on what was sent, shape (V,)."""
         value = self.tv * total_variation(images)
         if self.bn:
             value = value + self.bn * match.statistics.distance(match.held(images))

@@ -61,7 +61,7 @@ class Optimizer(ABC):
 
     @property
     def points(self) -> Tensor:
-        """Where the rows have come to, shape (R, N)."""
+        """The rows' present points, shape (R, N)."""
         return self.state["points"]
 
     @abstractmethod

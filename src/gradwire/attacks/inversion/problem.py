@@ -113,7 +113,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
 
 @dataclass(frozen=True)
 class Guess:
-    """What an attack came up with.
+    """An attack's answer.
 
     Attributes:
         images: shape (V, B, C, H, W), in [0, 1].
