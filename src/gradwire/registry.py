@@ -9,7 +9,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING
 from functools import lru_cache
@@ -37,8 +37,9 @@ class Registry(Mapping[str, Any], Generic[T]):
 
     def targets(self) -> dict[str, str]:
         """Name → `module:attribute` of all that is built in or installed."""
-        installed = {point.name: point.value for point in self._installed()}
-        return {**self.builtin, **{name: value for name, value in installed.items() if name not in self.builtin}}
+        points = _points(self.group, tuple(sys.path))
+        installed = {point.name: f"{point.module}:{point.attr}" for point in points}
+        return {**self.builtin, **{name: place for name, place in installed.items() if name not in self.builtin}}
 
     def names(self) -> tuple[str, ...]:
         """The names of all that is built in or installed."""
@@ -90,31 +91,28 @@ class Registry(Mapping[str, Any], Generic[T]):
         Raises:
             GradwireError: as `find`, or a parameter that is unknown, missing or of no fitting value.
         """
-        if not isinstance(spec, str):
-            if not isinstance(spec, self._classes()):
-                raise GradwireError(f"{self.kind} is {_named(spec)}; it must be a spec, or {self._wanted()} object")
-            if not values:
-                return cast(T, spec)
-            kind: Any = type(spec)
-            held = {key: getattr(spec, key) for key in spec_syntax.parameters(kind) if hasattr(spec, key)}
-            return self._made(f"{self.kind} {_named(spec)}", kind, kind.__name__, held | values, values)
-        target, name, rest = self.find(spec)
-        what = f"{self.kind} {spec!r}"
-        given = spec_syntax.read(what, name, rest, spec_syntax.parameters(target)) | values
-        return self._made(what, target, name, given, values)
-
-    def _made(
-        self, what: str, target: Callable[..., T], name: str, given: Mapping[str, object], beside: Mapping[str, object]
-    ) -> T:
-        known = spec_syntax.parameters(target)
-        if strange := [key for key in beside if key not in known]:
-            takes = ", ".join(known) or "no parameters"
-            raise GradwireError(f"{what}: there is no {strange[0]!r}; {name} takes {takes}")
+        if isinstance(spec, str):
+            target, name, rest = self.find(spec)
+            what, known = f"{self.kind} {spec!r}", spec_syntax.parameters(target)
+            given = spec_syntax.read(what, name, rest, known)
+        elif not isinstance(spec, self._classes()):
+            raise GradwireError(f"{self.kind} is {_named(spec)}; it must be a spec, or {self._wanted()} object")
+        elif not values:
+            return cast(T, spec)
+        else:
+            target, name = cast(Any, type(spec)), type(spec).__name__
+            what, known = f"{self.kind} {_named(spec)}", spec_syntax.parameters(target)
+            given = {key: getattr(spec, key) for key in known if hasattr(spec, key)}
+        if strange := [key for key in values if key not in known]:
+            raise GradwireError(
+                f"{what}: there is no {strange[0]!r}; {name} takes {', '.join(known) or 'no parameters'}"
+            )
+        given |= values
         for key, parameter in known.items():
             if parameter.default is MISSING and key not in given:
                 raise GradwireError(f"{what} lacks {key}: {name}:{key}=VALUE")
         try:
-            return target(**given)
+            return cast(T, target(**given))
         except GradwireError:
             raise
         except Exception as error:  # a class from outside may raise anything
@@ -138,21 +136,14 @@ class Registry(Mapping[str, Any], Generic[T]):
         module = getattr(kind, "__module__", None)
         place = f"{'__main__' if module == '__mp_main__' else module}:{getattr(kind, '__qualname__', None)}"
         for name, target in self.targets().items():
-            if target.replace(" ", "") == place:
+            if target == place:
                 return name
-        for point in self._installed():
-            if point.name not in self.builtin and _loaded(point) is kind:
-                return point.name
-        try:
-            again = _imported(what, place)
-        except GradwireError:
-            again = None
-        if again is not kind:
+        for name, target in self.targets().items():
+            if name not in self.builtin and _loaded(target) is kind:
+                return name
+        if _loaded(place) is not kind:
             raise GradwireError(f"{what}: {place!r} cannot be imported again; define it at the top of a module")
         return place
-
-    def _installed(self) -> tuple[EntryPoint, ...]:
-        return _points(self.group, tuple(sys.path))
 
     def _classes(self) -> tuple[type, ...]:
         return tuple(_imported(self.kind, base) for base in self._bases)
@@ -167,17 +158,17 @@ def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
-def _loaded(point: EntryPoint) -> object:
-    """What an entry point names; None where it does not load."""
+def _loaded(place: str) -> object:
+    """The attribute that `module:attribute` names; None where there is none."""
     try:
-        return _imported(point.name, point.value)
+        return _imported("", place)
     except GradwireError:
         return None
 
 
 def _imported(what: str, place: str) -> Any:
     """The attribute that `module:attribute` names."""
-    name, _, attribute = place.replace(" ", "").partition(":")
+    name, _, attribute = place.partition(":")
     try:
         with nullcontext() if name in sys.modules else _current_directory_importable():
             found: Any = importlib.import_module(name)

@@ -93,14 +93,11 @@ def _called(factory: Callable[..., Any], what: str, given: Mapping[str, object])
 def _accepted(factory: Callable[..., Any], offered: Mapping[str, object]) -> Mapping[str, object]:
     """Pick those of the offered keyword arguments that the factory takes."""
     try:
-        parameters = inspect.signature(factory).parameters.values()
+        parameters = inspect.signature(factory).parameters
     except ValueError:  # some callables written in C do not tell their signature
         return {}
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return offered
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    taken = {parameter.name for parameter in parameters if parameter.kind in by_keyword}
-    return {name: value for name, value in offered.items() if name in taken}
+    every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in offered.items() if every or name in parameters}
 
 
 def _normalized(
