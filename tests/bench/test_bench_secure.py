@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from gradwire.bench.secure import calculated, later, masking, row, schemes, whole_round
 from gradwire.bench.timing import Stopwatch
-from gradwire.cli.bench_secure import secure
+from gradwire.cli.bench import secure
 from gradwire.errors import GradwireError
 from gradwire.report.benches.costs import cost_table
 from tests.schemes.rounds import Cluster, random_update

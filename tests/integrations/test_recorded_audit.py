@@ -47,8 +47,8 @@ def run(transcript, tmp_path, *options):
             str(transcript),
             "--model",
             "mlp",
-            "--iterations",
-            "3",
+            "--attack",
+            "iga:iterations=3",
             "--out",
             str(tmp_path / "out"),
             *options,
@@ -62,8 +62,8 @@ def test_a_recorded_step_is_attacked_and_pictured(transcript, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["knowledge"] for row in rows] == ["naive", "adaptive"]
     assert all(row["labels"] == "4" and row["scheme"] == "topk:ratio=0.2" for row in rows)
-    assert (tmp_path / "out" / "iga-adaptive.png").read_bytes().startswith(b"\x89PNG")
-    assert "iga-naive.png" in capsys.readouterr().out
+    assert (tmp_path / "out" / "iga_iterations=3-adaptive.png").read_bytes().startswith(b"\x89PNG")
+    assert "iga_iterations=3-naive.png" in capsys.readouterr().out
 
 
 def test_known_labels_are_taken_as_they_are(transcript, tmp_path):

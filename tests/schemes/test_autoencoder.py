@@ -361,8 +361,3 @@ def test_bad_parameters():
         with pytest.raises(GradwireError, match=why):
             parse(f"autoencoder:{spec}")
     assert parse("autoencoder").least_rounds == 35
-
-
-def test_a_spec_reads_back():
-    scheme = replace(parse("autoencoder"), warmup_rounds=3, optimizer="sgd")
-    assert parse(scheme.spec) == scheme

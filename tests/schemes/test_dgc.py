@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, parse
-from gradwire.schemes.gradients import Full
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
 LAYOUT = Layout(SHAPES)
@@ -98,23 +97,6 @@ def test_the_epoch_decides_how_much_is_sent():
         for epoch in (0, 1)
     ]
     assert [len(values) for values in counts] == [22 + 1 + 24 + 1, 3 + 1 + 3 + 1]
-
-
-def test_state_goes_in_and_is_left_alone():
-    state = parse("dgc").private_state(LAYOUT)
-    cluster = Cluster.of("dgc:ratio=0.1", [random_update(0)])
-    cluster.private = {"client:0": state}
-    cluster.play([random_update(0)])
-    assert not any(tensor.any() for tensor in state.values())
-
-
-def test_in_a_first_round_the_measurement_is_of_the_gradient():
-    updates = [random_update(0), random_update(1)]
-    cluster = Cluster.of("dgc:ratio=0.1", updates)
-    _, observation = cluster.play(updates)
-    for name, terms in cluster.scheme.measure(observation).items():
-        for term in terms:
-            assert torch.equal(term.apply(Full(updates[0][name][None])), term.observed)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,6 @@ def _read(folder: Path, source: Source, split: str, limit: int | None) -> tuple[
 
 def _in_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+mnist, fashion_mnist, cifar10, cifar100, tiny_imagenet = (partial(load_hub, name) for name in SOURCES)

@@ -17,8 +17,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from gradwire import seeds, spec_syntax
+from gradwire import seeds
 from gradwire.errors import GradwireError, WireError
+from gradwire.registry import SCHEMES
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStepHook
 from gradwire.schemes.measurement import Measurement
@@ -116,8 +117,8 @@ class Scheme(ABC):
 
     @property
     def spec(self) -> str:
-        """The text that `schemes.parse` reads back: the name and what differs from the defaults."""
-        return spec_syntax.write(self.name, self)
+        """The spec that `schemes.parse` reads back: the name and what differs from the defaults."""
+        return SCHEMES.spec(self)
 
     def public_state(self, layout: Layout) -> State:
         """The public state before the first round."""

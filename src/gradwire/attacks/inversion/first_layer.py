@@ -1,4 +1,4 @@
-"""The first layer of a network with something to learn, and what an image has gone through on its way there."""
+"""The first layer of a network with trainable parameters, and what happens to an image before it."""
 
 from dataclasses import dataclass
 from math import prod
@@ -11,7 +11,7 @@ from gradwire.models.mode import copied, set_mode
 from gradwire.wire.view import Mode
 
 EXACT = 1e-9
-"""Relative error, in float64, up to which the way to the layer counts as one scale and one offset a pixel."""
+"""Relative error, in float64, up to which what precedes the layer counts as one scale and one offset a pixel."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class FirstLayer:
     def of(cls, model: nn.Module, mode: Mode, shape: tuple[int, ...]) -> "FirstLayer":
         """Find the layer, and read a and c off by sending probes through what comes before it.
 
-        Probing takes any forward pass, whatever its author called the layers; what the network does behind the layer
-        is never run, so bottlenecks and noise there do not matter.
+        The network is never run beyond the layer, so that bottlenecks and noise behind it do not matter.
 
         Args:
             mode: how victims ran the network.

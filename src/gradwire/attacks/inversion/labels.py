@@ -20,7 +20,7 @@ PROBES = 64
 
 
 def infer(view: View, update: Update) -> Tensor:
-    """The labels of a victim's batch, int64, shape (B,), ascending: their order leaves no trace in a mean.
+    """The labels of a victim's batch, int64, shape (B,), ascending: a mean does not depend on their order.
 
     Under cross-entropy the last bias has the gradient g = mean over the batch of (softmax − onehot), so that class c
     occurs n_c = Σ p_c − B·g_c times.
@@ -41,8 +41,8 @@ def infer(view: View, update: Update) -> Tensor:
     weight, bias = last_linear(view.model)
     batch = view.shape[0]
     if batch == 1:
-        evidence = update[bias] if bias is not None and update[bias].any() else update[weight].sum(1)
-        return evidence.argmin()[None]
+        slopes = update[bias] if bias is not None and update[bias].any() else update[weight].sum(1)
+        return slopes.argmin()[None]
     prediction, inputs = _on_noise(view, weight.removesuffix("weight").rstrip("."))
     rows = update[weight].cpu().double()
     gradient = rows @ inputs / ((rows != 0).double() @ inputs.square()).clamp_min(torch.finfo(torch.float32).tiny)
@@ -97,7 +97,7 @@ def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
         seen.append(arguments[0].mean(0).cpu().double())
 
     network.get_submodule(layer).register_forward_pre_hook(note)
-    # Dropout must not draw from the generator that others count on.
+    # Dropout must not draw from the global generator.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
         prediction = forward(network, images).softmax(1).mean(0).cpu().double()

@@ -1,6 +1,6 @@
 """Many problems as one: one engine for their shared model, their measurements in one stack, labels side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -72,6 +72,10 @@ class Match:
     def held(self, images: Tensor) -> Tensor:
         """The victim's own of candidates (V, B, C, H, W), where those of several clients are sought."""
         return images[:, : images.shape[1] // len(self.problems[0].clients)]
+
+    def total(self, images: Tensor, of: Callable[[Tensor], Tensor], labels: Tensor | None = None) -> Tensor:
+        """Σ over terms of a function of A(G) − y at candidates, shape (V,): see `StackedMeasurement.total`."""
+        return self.stack.total(self.gradients(images, labels), of)
 
     def distance(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """‖A(G) − y‖² of candidates, shape (V,), for objectives that must be exact where it is small."""

@@ -1,25 +1,124 @@
-"""L-BFGS for many rows at once, within bounds: each with its own memory and its own line search.
+"""Adam and L-BFGS for many rows at once, within bounds: each row is a problem of its own, evaluated in one batch.
 
-J. Nocedal, S. J. Wright, "Numerical Optimization", 2nd ed., 2006: algorithm 7.4 (the two-loop recursion), eq. 3.6 (the
-weak Wolfe conditions). A. S. Lewis, M. L. Overton, "Nonsmooth optimization via quasi-Newton methods", 2013, algorithm
-2.6 (bisection for the weak Wolfe conditions, which takes nothing but a value and a slope at one trial point at a time).
-
-Rows are not in step: at each evaluation some try a first length, others a shorter or longer one. So an iteration is
-one evaluation of all rows, whatever each of them is at.
+- D. P. Kingma, J. Ba, "Adam: A method for stochastic optimization", ICLR 2015, algorithm 1.
+- J. Nocedal, S. J. Wright, "Numerical Optimization", 2nd ed., 2006: algorithm 7.4 (the two-loop recursion), eq. 3.6
+  (the weak Wolfe conditions).
+- A. S. Lewis, M. L. Overton, "Nonsmooth optimization via quasi-Newton methods", 2013, algorithm 2.6 (bisection for the
+  weak Wolfe conditions, which takes a value and a slope at one trial point at a time).
 """
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.optimize.optimizer import Box, Evaluate, Optimizer
-
+Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Points (R, N) → values (R,) and slopes (R, N). Rows do not mix."""
+Decay = Literal["steps", "cosine"]
+DECAYS: tuple[Decay, ...] = ("steps", "cosine")
+MILESTONES = (3 / 8, 5 / 8, 7 / 8)
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 DECREASE, CURVATURE = 1e-4, 0.9
 TRIALS = 25
 """Trial lengths after which a row takes what it has, or forgets its memory and goes down the slope."""
 
 
+@dataclass(frozen=True)
+class Box:
+    """Bounds of every coordinate: shape (N,), infinite where there is none."""
+
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def everywhere(cls, start: Tensor) -> "Box":
+        """No bounds at all, for points like `start`."""
+        return cls(torch.full_like(start[0], -torch.inf), torch.full_like(start[0], torch.inf))
+
+    def clamp(self, points: Tensor) -> Tensor:
+        """The nearest points within the bounds."""
+        return torch.minimum(torch.maximum(points, self.low), self.high)
+
+    def leaving(self, points: Tensor, slopes: Tensor) -> Tensor:
+        """Whether a coordinate is within a hundredth of the box from a bound that its slope pushes it through."""
+        margin = (self.high - self.low) / 100
+        return ((points <= self.low + margin) & (slopes > 0)) | ((points >= self.high - margin) & (slopes < 0))
+
+
+class Optimizer(ABC):
+    """Minimises R functions side by side, one evaluation of all of them an iteration.
+
+    Attributes:
+        state: everything that the next iteration depends on, by name, `points` (R, N) among it. It can be stored
+            and put back: the iterations that follow are then the same to the last bit.
+    """
+
+    state: dict[str, Tensor]
+
+    @property
+    def points(self) -> Tensor:
+        """The rows' present points, shape (R, N)."""
+        return self.state["points"]
+
+    @abstractmethod
+    def step(self, evaluate: Evaluate) -> None:
+        """Do one iteration."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that was stored."""
+        self.state = {name: state[name].to(kept.device) for name, kept in self.state.items()}
+
+
+class Adam(Optimizer):
+    """Steps of Adam, of a size that decays towards the end.
+
+    Args:
+        start: where the rows begin, shape (R, N).
+        box: where they must stay.
+        iterations: how many steps there will be.
+        step: the first step's size.
+        signed: follow the sign of the slope, not the slope.
+        decay: "steps" divides the step size by 10 at 3/8, 5/8 and 7/8 of the iterations, "cosine" takes it along a
+            half cosine to zero.
+    """
+
+    def __init__(
+        self, start: Tensor, box: Box, iterations: int, step: float = 0.1, signed: bool = False, decay: Decay = "steps"
+    ):
+        self._box, self._iterations, self._step, self._signed, self._decay = box, iterations, step, signed, decay
+        zero = torch.zeros_like(start)
+        done = torch.zeros((), dtype=torch.int64)
+        self.state = {"points": box.clamp(start), "first": zero, "second": zero.clone(), "done": done}
+
+    def step(self, evaluate: Evaluate) -> None:
+        """θ ← θ − α·m̂/(√v̂ + ε). A row whose slope is not finite stays where it is."""
+        points, first, second, done = self.state.values()
+        slopes = evaluate(points)[1].nan_to_num(posinf=0, neginf=0)
+        if self._signed:
+            slopes = slopes.sign()
+        size = self.size(int(done))
+        t = int(done.add_(1))
+        first.lerp_(slopes, 1 - BETA1)
+        second.mul_(BETA2).addcmul_(slopes, slopes, value=1 - BETA2)
+        root = second.sqrt().div_((1 - BETA2**t) ** 0.5).add_(EPSILON)
+        self.state["points"] = self._box.clamp(points.addcdiv(first, root, value=-size / (1 - BETA1**t)))
+
+    def size(self, iteration: int) -> float:
+        """The step size of an iteration, the first being 0."""
+        if self._decay == "cosine":
+            return self._step * (1 + cos(pi * iteration / self._iterations)) / 2
+        passed = sum(iteration >= int(share * self._iterations) for share in MILESTONES)
+        return self._step * 0.1**passed
+
+
 class LBFGS(Optimizer):
-    """Minimise R functions of N variables.
+    """Minimise R functions of N variables, each row with its own memory and its own line search.
+
+    An iteration is one evaluation of all rows: some try a first length, others a shorter or longer one.
 
     A trial is the point x + t·d brought back into the box. Coordinates that are about to leave the box go straight to
     their bound and have no part in the recursion: D. P. Bertsekas, "Projected Newton methods for optimization problems
