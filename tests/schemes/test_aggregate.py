@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 
 
 @given(clients=st.integers(1, 9), seed=st.integers(0, 99))

@@ -19,3 +19,5 @@ def test_the_server_decodes_the_victims_update_itself():
     _, observation = cluster.play(updates)
     for name, tensor in cluster.scheme.decode(observation).items():
         assert torch.equal(tensor, updates[0][name])
+
+

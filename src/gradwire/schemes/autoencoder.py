@@ -46,12 +46,12 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes.aggregate import mean
 from gradwire.schemes.codec import messages, network
 from gradwire.schemes.codec.initial import projection, uniform
 from gradwire.schemes.codec.layers import Layers, beginning
 from gradwire.schemes.codec.tangent import Tangent, pulled
 from gradwire.schemes.codec.training import OPTIMIZERS, Training, fallen, fit
+from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement, dense

@@ -86,10 +86,11 @@ class Layout:
         return Layout(shapes, {name: self.dtypes[name] for name in shapes if name in self.dtypes})
 
     def restored(self, update: Update) -> Update:
-        """The update in the parameters' own dtypes; it itself where they are all float32 or float64 alike."""
-        if not self.dtypes or set(self.dtypes.values()) == {torch.float64}:
+        """The update in the parameters' own dtypes; as it is where these are all the layout's dtype."""
+        own = {name: self.dtypes.get(name, torch.float32) for name in self.shapes}
+        if set(own.values()) <= {self.dtype}:
             return update
-        return {name: tensor.to(self.dtypes.get(name, torch.float32)) for name, tensor in update.items()}
+        return {name: tensor.to(own[name]) for name, tensor in update.items()}
 
     def check(self, update: Update) -> None:
         """Refuse an update that is not of this layout or holds a value that cannot be sent.

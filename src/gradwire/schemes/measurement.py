@@ -1,11 +1,11 @@
-"""What an adversary can hold a candidate update against: the scheme's differentiable map, and what came out of it.
+"""Measurements: a scheme's differentiable map of the update, and the observed result, to compare candidates with.
 
-A measurement is a collection of terms, parameter by parameter. Each term is a linear map A of that parameter's
-gradient G and the observed value y; an attack looks for inputs whose gradient gives A(G) ≈ y. All that the usual
-objectives need of a term are three numbers a victim, its *moments*: ⟨A(G), y⟩, ‖A(G)‖² and ‖y‖².
+A measurement holds terms for each parameter. A term is a linear map A of that parameter's gradient G and the observed
+value y; an attack looks for inputs whose gradient gives A(G) ≈ y. The usual objectives need three numbers of each term
+and victim, its *moments*: ⟨A(G), y⟩, ‖A(G)‖² and ‖y‖².
 
-Every term holds a stack of victims in its leading dimension V; a scheme makes terms with V = 1, and `stack` joins those
-of many victims.
+A term holds a stack of victims in its leading dimension V. A scheme makes terms with V = 1, and `stack` joins those of
+many victims.
 """
 
 from abc import ABC, abstractmethod
@@ -43,23 +43,23 @@ class Term(ABC):
         return (measured * self.observed.flatten(1)).sum(1), measured.square().sum(1)
 
     def distance(self, gradient: Gradient) -> Tensor:
-        """‖A(G) − y‖², shape (V,): by the difference itself, as that of the moments drowns in rounding when small."""
+        """‖A(G) − y‖², shape (V,), from the difference itself: from the moments, rounding would hide a small one."""
         return (self.apply(gradient) - self.observed).flatten(1).square().sum(1)
 
     def surprise(self, gradient: Gradient, variance: Tensor) -> Tensor:
-        """−log p(y | G), shape (V,), without what does not depend on G: by default y is A(G) and Gaussian noise.
+        """−log p(y | G), shape (V,), up to a constant; by default y is A(G) and Gaussian noise.
 
         Args:
-            variance: of the noise in each entry of y, in y's own unit squared; shape (V,).
+            variance: of the noise in each entry of y, shape (V,).
         """
         return self.distance(gradient) / (2 * variance)
 
     def times(self, factor: float) -> Self:
-        """The same map of something `factor` times as large, factor > 0: A(factor·G) = factor·y."""
+        """The term of an update `factor` times as large, factor > 0: A(factor·G) = factor·y."""
         return replace(self, observed=factor * self.observed)
 
     def plus(self, known: Gradient) -> Self:
-        """The same map of something larger by a known part: A(G + known) = y + A(known)."""
+        """The term of an update with a known part added: A(G + known) = y + A(known)."""
         return replace(self, observed=self.observed + self.apply(known))
 
     def counts(self) -> Tensor:
@@ -67,7 +67,7 @@ class Term(ABC):
         return self.observed.new_full((len(self.observed),), self.observed[0].numel())
 
     def violation(self, gradient: Gradient) -> Tensor | None:
-        """How far gradients are from what is possible, shape (V,); None where any gradient is, though unlikely."""
+        """How far gradients are from those that are possible, shape (V,); None where every gradient is."""
         return None
 
     @property
@@ -82,11 +82,11 @@ class Term(ABC):
         return cls(*(torch.cat(column) for column in columns))
 
     def repeat(self, count: int) -> Self:
-        """The term of one victim as that of `count` equal ones, without a copy."""
+        """The term of one victim as that of `count` equal victims, without a copy."""
         return type(self)(*(t.expand(count, *t.shape[1:]) for t in self._tensors()))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """The same term elsewhere; `dtype` applies to what is floating-point."""
+        """The same term elsewhere; `dtype` applies to floating-point tensors."""
         return type(self)(*(t.to(device, dtype if t.is_floating_point() else None) for t in self._tensors()))
 
     def _tensors(self) -> tuple[Tensor, ...]:
@@ -178,9 +178,9 @@ class LeftSketch(Term):
 
 
 Measurement = Mapping[str, Sequence[Term]]
-"""One victim's terms: parameter name → what was observed of that parameter. A parameter may be missing."""
+"""One victim's terms, parameter name → terms. A parameter may be missing."""
 
 
 def dense(update: Mapping[str, Tensor]) -> dict[str, list[Term]]:
-    """The measurement of somebody who takes `update` for the gradient itself."""
+    """The measurement that takes `update` for the gradient itself."""
     return {name: [Dense(tensor[None])] for name, tensor in update.items()}

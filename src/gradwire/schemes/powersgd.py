@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Dense, LeftSketch, Measurement, RightSketch, Term
 from gradwire.schemes.round import Observation, Outcome, Round, State
