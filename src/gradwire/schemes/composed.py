@@ -35,6 +35,7 @@ class Composed(Scheme, KeyExchange):
     """The scheme `first` with every mean as a secure sum, as `outer` has it."""
 
     name: ClassVar[str] = "composed"
+    sums_only = True
 
     first: Scheme
     outer: SGA
@@ -61,11 +62,6 @@ class Composed(Scheme, KeyExchange):
     def step_hook(self) -> LocalStepHook | None:
         """That of the first scheme, on its part of the state."""
         return None if self.first.step_hook is None else _Within(self.first.step_hook)
-
-    @property
-    def key_exchange(self) -> KeyExchange:
-        """That of the secure sum."""
-        return self
 
     @property
     def accounting(self) -> Accounting | None:
@@ -151,11 +147,6 @@ class Composed(Scheme, KeyExchange):
     def feeds_back(self) -> bool:
         """As the first scheme has it."""
         return self.first.feeds_back
-
-    @property
-    def sums_only(self) -> bool:
-        """Masks hide the rest."""
-        return True
 
     def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
         """That of a mean of as many clients' independent noise."""

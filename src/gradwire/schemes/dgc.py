@@ -38,6 +38,7 @@ class DGC(SparseMessages):
     """
 
     name: ClassVar[str] = "dgc"
+    needs = frozenset({Need.SINGLE_GRADIENT})
 
     ratio: float = 0.001
     momentum: float = 0.9
@@ -52,11 +53,6 @@ class DGC(SparseMessages):
             raise GradwireError(f"dgc: clip is {self.clip}; it must be positive")
         if self.warmup_epochs < 0:
             raise GradwireError(f"dgc: warmup_epochs is {self.warmup_epochs}; it must not be negative")
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """Single gradients, whose momentum it corrects."""
-        return frozenset({Need.SINGLE_GRADIENT})
 
     @property
     def local_momentum(self) -> float:

@@ -34,6 +34,7 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
     """
 
     name: ClassVar[str] = "dpsgd"
+    needs = frozenset({Need.LOCAL_STEPS})
     per_example = True
 
     clip: float = 1.0
@@ -47,21 +48,6 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
             raise GradwireError(f"dpsgd: noise is {self.noise}; it must be finite and not negative")
         if not 0 < self.delta < 1:
             raise GradwireError(f"dpsgd: delta is {self.delta}; it must be between 0 and 1")
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """A local-step hook."""
-        return frozenset({Need.LOCAL_STEPS})
-
-    @property
-    def step_hook(self) -> LocalStepHook:
-        """Clip and add noise, each step."""
-        return self
-
-    @property
-    def accounting(self) -> Accounting:
-        """ε."""
-        return self
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The key of the client's own noise, and what it has spent."""

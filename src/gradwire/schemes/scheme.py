@@ -78,23 +78,23 @@ class Scheme(ABC):
 
     @property
     def step_hook(self) -> LocalStepHook | None:
-        """The local-step hook: what clients do to each step of their training."""
-        return None
+        """The local-step hook: what clients do to each step of their training. By default the scheme, if it is one."""
+        return self if isinstance(self, LocalStepHook) else None
 
     @property
     def network(self) -> OwnNetwork | None:
-        """The scheme's own network; None where it trains the given one."""
-        return None
+        """The scheme's own network; None where it trains the given one. By default the scheme, if it is one."""
+        return self if isinstance(self, OwnNetwork) else None
 
     @property
     def key_exchange(self) -> KeyExchange | None:
-        """What clients tell one another before the first round."""
-        return None
+        """What clients tell one another before the first round. By default the scheme, if it is one."""
+        return self if isinstance(self, KeyExchange) else None
 
     @property
     def accounting(self) -> Accounting | None:
-        """What a report says of a run."""
-        return None
+        """What a report says of a run. By default the scheme, if it is one."""
+        return self if isinstance(self, Accounting) else None
 
     @property
     def feeds_back(self) -> bool:

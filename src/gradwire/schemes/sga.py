@@ -52,6 +52,7 @@ class SGA(Scheme, KeyExchange):
     """
 
     name: ClassVar[str] = "sga"
+    sums_only = True
 
     bits: int = 32
     max: Literal["adaptive"] | float = "adaptive"
@@ -76,11 +77,6 @@ class SGA(Scheme, KeyExchange):
     def needs(self) -> frozenset[Need]:
         """A server; with a threshold, one that replies to each client on its own."""
         return frozenset({Need.SERVER} if self.threshold is None else {Need.SERVER, Need.REPLY_EACH})
-
-    @property
-    def key_exchange(self) -> KeyExchange:
-        """Verification keys."""
-        return self
 
     def public_keys(self, private: State) -> State:
         """The verification key."""
@@ -173,11 +169,6 @@ class SGA(Scheme, KeyExchange):
     def measure(self, observation: Observation) -> Measurement:
         """The mean of all clients, in every entry."""
         return dense(self.decode(observation))
-
-    @property
-    def sums_only(self) -> bool:
-        """Masks hide the rest."""
-        return True
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The reply itself: a fellow client takes what it masked out of the sum in `seen`."""

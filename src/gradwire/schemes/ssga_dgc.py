@@ -27,6 +27,7 @@ class SSGADGC(SSGA):
     """
 
     name: ClassVar[str] = "ssga-dgc"
+    feeds_back = False  # but momentum
 
     momentum: float = 0.9
 
@@ -39,11 +40,6 @@ class SSGADGC(SSGA):
     def needs(self) -> frozenset[Need]:
         """Single gradients too, whose momentum it corrects."""
         return super().needs | {Need.SINGLE_GRADIENT}
-
-    @property
-    def feeds_back(self) -> bool:
-        """It feeds back momentum, not updates."""
-        return False
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """As SSGA, and u ← 0."""
