@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, StackedMeasurement, parse
 from gradwire.schemes.gradients import Full
-from gradwire.schemes.powersgd import orthonormal
+from gradwire.schemes.powersgd import Factorisation, orthonormal
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
 
@@ -59,8 +59,8 @@ def test_a_zero_update_stays_zero():
 
 def test_what_would_not_shrink_is_sent_dense():
     layout = Layout(SHAPES)
-    assert set(parse("powersgd:rank=4").plan(layout).shapes) == {"conv.weight", "head.weight"}
-    assert set(parse("powersgd:rank=6").plan(layout).shapes) == {"head.weight"}
+    assert set(Factorisation.of(layout, 4).shapes) == {"conv.weight", "head.weight"}
+    assert set(Factorisation.of(layout, 6).shapes) == {"head.weight"}
     update = random_update(0)
     aggregate, _ = Cluster.of("powersgd:rank=1", [update]).run([update])
     assert torch.equal(aggregate["conv.bias"], update["conv.bias"])

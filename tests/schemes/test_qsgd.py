@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import parse
-from gradwire.schemes.constraints import Cells
 from gradwire.schemes.gradients import Full
+from gradwire.schemes.measurement import Cells
 from tests.schemes.rounds import Cluster, flat, random_update
 
 

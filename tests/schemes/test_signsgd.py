@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from gradwire.errors import WireError
 from gradwire.schemes import Layout, parse
-from gradwire.schemes.constraints import Signs
 from gradwire.schemes.gradients import Full
+from gradwire.schemes.measurement import Signs
 from gradwire.schemes.signsgd import coins, signs
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 

@@ -43,8 +43,7 @@ from torch import Tensor
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes.codec import messages, network
 from gradwire.schemes.codec.initial import projection, uniform
-from gradwire.schemes.codec.layers import Layers, beginning, code_sizes
-from gradwire.schemes.codec.tangent import Tangent, pulled
+from gradwire.schemes.codec.layers import Layers, Tangent, beginning, code_sizes, pulled
 from gradwire.schemes.codec.training import OPTIMIZERS, Training, fallen, fit
 from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Layout, Update
@@ -98,19 +97,15 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         check_positive(self.name, "warmup_iterations", self.warmup_iterations)
         check_positive(self.name, "passes", self.passes)
         if self.segment < 1 or self.segment % (2 * network.SHRINK):
-            raise GradwireError(
-                f"autoencoder: segment is {self.segment}; it must be a multiple of {2 * network.SHRINK}"
-            )
+            least = 2 * network.SHRINK
+            raise GradwireError(f"autoencoder: segment is {self.segment}; it must be a multiple of {least}")
         if not 0 < self.lr < inf:
             raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
         if not 0 <= self.jitter < inf:
             raise GradwireError(f"autoencoder: jitter is {self.jitter}; it must be finite and not negative")
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("autoencoder: optimizer", self.optimizer, OPTIMIZERS)
-        if self.steps not in STEPS:
-            raise unknown("autoencoder: steps", self.steps, STEPS)
-        if self.start not in STARTS:
-            raise unknown("autoencoder: start", self.start, tuple(STARTS))
+        for name, choices in (("optimizer", OPTIMIZERS), ("steps", STEPS), ("start", tuple(STARTS))):
+            if getattr(self, name) not in choices:
+                raise unknown(f"autoencoder: {name}", getattr(self, name), choices)
 
     @property
     def least_rounds(self) -> int:  # type: ignore[override]

@@ -17,12 +17,11 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme
+from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme, guarantee
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
 from gradwire.secure import identity
-from gradwire.secure.protocol import Total
 from gradwire.wire import ClientHalf, Need, ServerHalf, Tensors
 from gradwire.wire.view import LocalWork
 
@@ -31,7 +30,7 @@ INNER, OUTER = "first", "sum"
 
 
 @dataclass(frozen=True)
-class Composed(Scheme, KeyExchange):
+class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
     """The scheme `first` with every mean as a secure sum, as `outer` has it."""
 
     name: ClassVar[str] = "composed"
@@ -61,12 +60,12 @@ class Composed(Scheme, KeyExchange):
     @property
     def step_hook(self) -> LocalStepHook | None:
         """That of the first scheme, on its part of the state."""
-        return None if self.first.step_hook is None else _Within(self.first.step_hook)
+        return self if self.first.step_hook else None
 
     @property
     def accounting(self) -> Accounting | None:
         """That of the first scheme, whose guarantee a secure sum can only improve."""
-        return None if self.first.accounting is None else _AccountingWithin(self.first.accounting)
+        return self if self.first.accounting else None
 
     def public_state(self, layout: Layout) -> State:
         """Those of both."""
@@ -84,6 +83,32 @@ class Composed(Scheme, KeyExchange):
     def with_keys(self, private: State, party: str, keys: Mapping[str, State]) -> State:
         """The keys of the secure sum."""
         return joined({INNER: under(private, INNER), OUTER: self.outer.with_keys(under(private, OUTER), party, keys)})
+
+    @property
+    def per_example(self) -> bool:  # type: ignore[override]
+        """As the first scheme has it."""
+        return self.first.step_hook is not None and self.first.step_hook.per_example
+
+    def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
+        """As the first scheme has it."""
+        assert self.first.step_hook is not None
+        followed, inner = self.first.step_hook.before_step(gradient, under(private, INNER), step)
+        return followed, joined({INNER: inner, OUTER: under(private, OUTER)})
+
+    def after_step(self, parameters: Update, private: State, step: LocalStep) -> tuple[Update, State]:
+        """As the first scheme has it."""
+        assert self.first.step_hook is not None
+        left, inner = self.first.step_hook.after_step(parameters, under(private, INNER), step)
+        return left, joined({INNER: inner, OUTER: under(private, OUTER)})
+
+    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
+        """As the first scheme has it."""
+        assert self.first.accounting is not None
+        return self.first.accounting.notes({party: under(state, INNER) for party, state in private.items()})
+
+    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+        """As the first scheme has it."""
+        return guarantee(self.first, {party: under(state, INNER) for party, state in private.items()})
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Run the first scheme's half, with a secure mean in the place of each exchange."""
@@ -167,19 +192,12 @@ class Composed(Scheme, KeyExchange):
         sent: dict[str, Tensors] = {}
         means: dict[str, Tensors] = {}
         for phase, shapes in self._phases(round.layout).items():
-            gathering, ring = self._gathering(round, phase), self.outer.ring(round)
             send = None if half is None else advanced(half, reply)[0]
-            closing = observation.replies[gathering.phase(self.outer.protocol.closing("masked"))]
-            total = Total.of(closing, ring, shapes.size)
-            maximum = self.outer.max
-            if maximum == "adaptive":
-                maximum = float(observation.replies[gathering.phase("offer")]["maximum"])
-            means[phase] = reply = shapes.unflatten(self.outer.mean(total, maximum, round).to(shapes.dtype))
-            if own is not None and send is not None:
-                seat = round.clients.index(identity.name(under(own.private, OUTER)))
-                values, random = shapes.flatten(send.tensors), self.outer.randomness(round, seat)
-                total = total.without(ring.encode(values, maximum, seat, random))
-            sent[phase] = shapes.unflatten(self.outer.mean(total, maximum, round).to(shapes.dtype))
+            mine = None if own is None or send is None else (shapes.flatten(send.tensors), under(own.private, OUTER))
+            for tensors, part in ((means, ()), (sent, mine or ())):
+                released = self.outer.released(observation, self._gathering(round, phase), *part)
+                tensors[phase] = shapes.unflatten(self.outer.mean(*released, round).to(shapes.dtype))
+            reply = means[phase]
         return Observation(sent, means, public, round, observation.victim)
 
 
@@ -226,36 +244,3 @@ def _phases(
         phases[send.phase] = Layout.of(send.tensors)
         send, _ = advanced(half, send.tensors)
     return phases
-
-
-class _Within(LocalStepHook):
-    """The first scheme's local-step hook, on its part of a client's state."""
-
-    def __init__(self, step_hook: LocalStepHook):
-        self.step_hook = step_hook
-        self.per_example = step_hook.per_example
-
-    def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
-        """See `LocalStepHook`."""
-        followed, state = self.step_hook.before_step(gradient, under(private, INNER), step)
-        return followed, joined({INNER: state, OUTER: under(private, OUTER)})
-
-    def after_step(self, parameters: Update, private: State, step: LocalStep) -> tuple[Update, State]:
-        """See `LocalStepHook`."""
-        left, state = self.step_hook.after_step(parameters, under(private, INNER), step)
-        return left, joined({INNER: state, OUTER: under(private, OUTER)})
-
-
-@dataclass(frozen=True)
-class _AccountingWithin(Accounting):
-    """The first scheme's accounting, on its part of the clients' states."""
-
-    accounting: Accounting
-
-    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
-        """See `Accounting`."""
-        return self.accounting.notes({party: under(state, INNER) for party, state in private.items()})
-
-    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
-        """See `Accounting`."""
-        return self.accounting.guarantee({party: under(state, INNER) for party, state in private.items()})

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.schemes.constraints import Cells
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Measurement, dense
+from gradwire.schemes.measurement import Cells, Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme, check_positive, exactly, own_key, own_random
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits

@@ -14,16 +14,15 @@ from torch import Tensor
 
 from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Update
-from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import exactly
-from gradwire.schemes.sparse import Sparse
+from gradwire.schemes.round import Outcome, Round, State
+from gradwire.schemes.scheme import Scheme, exactly
+from gradwire.schemes.sparse import Sparse, SparseMessages
 from gradwire.schemes.sparsifier import Sparsifier
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 
 @dataclass(frozen=True)
-class RandomK(Sparsifier):
+class RandomK(Sparsifier, SparseMessages):
     """Sparsification at random; see `Sparsifier` for the hyper-parameters.
 
     Values are sent as they are, not scaled up: their expectation is K/n of the update.
@@ -34,30 +33,31 @@ class RandomK(Sparsifier):
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send g + e at the round's positions; e ← what was left out."""
         delta = self.corrected(update, private, round.layout)
-        positions = self.positions(round)
-        values = delta[positions]
-        state = self.split(delta, positions, private)
-        reply = yield Send("entries", {"values": values}, mean=True, settled=state)
-        return Outcome(Sparse(positions, reply["values"], round.layout.size).update(round.layout), public, state)
+        sent = Sparse.pick(delta, self.positions(round))
+        return (yield from self.exchange(sent, self.split(delta, sent.indices, private), public, round, mean=True))
+
+    def write(self, sent: Sparse) -> Tensors:
+        """The values alone."""
+        return {"values": sent.values}
+
+    def read(self, tensors: Tensors, round: Round) -> Sparse:
+        """The values, at the round's positions."""
+        return Sparse(self.positions(round), tensors["values"], round.layout.size)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Reply with the mean."""
         uploads = yield None
         average = mean(uploads)
         yield Send("entries", average)
-        return Outcome(self._sparse(average, round).update(round.layout), public, {})
+        return Outcome(self.read(average, round).update(round.layout), public, {})
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
         """K values."""
         exactly(tensors, {"values": (sum(self.counts(round.layout).values()),)}, round.layout.dtype)
 
-    def decode(self, observation: Observation) -> Update:
-        """The sent entries, and zero elsewhere."""
-        return self._sparse(observation.uploads["entries"], observation.round).update(observation.round.layout)
-
-    def measure(self, observation: Observation) -> Measurement:
-        """The sent entries alone."""
-        return self._sparse(observation.uploads["entries"], observation.round).supports(observation.round.layout)
+    def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
+        """The mean of the others, entry by entry."""
+        return Scheme.others(self, reply, own, party, public, round)
 
     def positions(self, round: Round) -> Tensor:
         """Where the round's K entries stand in the flat update: int64, ascending."""
@@ -74,9 +74,6 @@ class RandomK(Sparsifier):
     def affordable(bytes: int, size: int) -> int:
         """The largest K whose float32 values fit."""
         return max(1, min(size, bytes // 4))
-
-    def _sparse(self, tensors: Tensors, round: Round) -> Sparse:
-        return Sparse(self.positions(round), tensors["values"], round.layout.size)
 
 
 def draw(size: int, count: int, generator: torch.Generator) -> Tensor:

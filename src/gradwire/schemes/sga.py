@@ -202,14 +202,22 @@ class SGA(Scheme, KeyExchange):
 
     def seen(self, observation: Observation) -> tuple[Total, float]:
         """The sum and R_max, as everybody sees them, less the part of a fellow client that is the adversary."""
-        ring, round = self.ring(observation.round), observation.round
-        total = Total.of(observation.replies[self.protocol.closing("masked")], ring)
-        maximum = float(observation.replies["offer"]["maximum"]) if self.max == "adaptive" else self.max
-        if observation.own is None:
-            return total, maximum
-        seat = round.clients.index(identity.name(observation.own.private))
-        values, random = self.brought(observation.own, observation), self.randomness(round, seat)
-        return total.without(ring.encode(values, maximum, seat, random)), maximum
+        gathering, own = self.gathering(observation.round), observation.own
+        if own is None:
+            return self.released(observation, gathering)
+        return self.released(observation, gathering, self.brought(own, observation), own.private)
+
+    def released(
+        self, observation: Observation, gathering: Gathering, own: Tensor | None = None, private: State | None = None
+    ) -> tuple[Total, float]:
+        """A sum and its R_max from the server's replies, less the values `own` of the client with this state."""
+        replies, ring = observation.replies, self.ring(observation.round)
+        total = Total.of(replies[gathering.phase(self.protocol.closing("masked"))], ring)
+        maximum = float(replies[gathering.phase("offer")]["maximum"]) if self.max == "adaptive" else self.max
+        if own is not None and private is not None:
+            seat = gathering.seat(private)
+            total = total.without(ring.encode(own, maximum, seat, self.randomness(observation.round, seat)))
+        return total, maximum
 
     def brought(self, own: Own, observation: Observation) -> Tensor:
         """The values that a fellow client has masked, shape (K,)."""

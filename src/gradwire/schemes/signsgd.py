@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
-from gradwire.schemes.constraints import Signs
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Measurement, dense
+from gradwire.schemes.measurement import Measurement, Signs, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import ErrorFeedback, exactly
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
@@ -42,7 +41,7 @@ class SignSGD(ErrorFeedback):
         if not self.error_feedback:
             reply = yield Send("signs", {"signs": encode(p)}, settled=private)
             return Outcome(layout.unflatten(signs(reply, layout)), public, private)
-        scales = [part.abs().sum() / max(1, len(part)) for part in parts(p, layout)]
+        scales = [part.abs().sum() / max(1, part.numel()) for part in layout.unflatten(p).values()]
         sent = {"signs": encode(p), "scales": torch.stack(scales)}
         state = {**private, "residual": p - scaled(sent, layout)}
         reply = yield Send("signs", sent, settled=state)
@@ -129,14 +128,9 @@ def majority(votes: Sequence[Tensors], round: Round) -> Tensor:
 def scaled(tensors: Tensors, layout: Layout) -> Tensor:
     """(‖p‖₁/d)·sign(p), tensor by tensor, flat."""
     vector = signs(tensors, layout)
-    for part, scale in zip(parts(vector, layout), tensors["scales"], strict=True):
+    for part, scale in zip(layout.unflatten(vector).values(), tensors["scales"], strict=True):
         part *= scale
     return vector
-
-
-def parts(vector: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-    """A flat vector's parameters, views of it."""
-    return vector.split(list(layout.sizes.values()))
 
 
 def heads(round: Round) -> Tensor:

@@ -105,25 +105,27 @@ class SparseMessages(Scheme):
         """The tensors of a sparse message."""
         return sent.tensors()
 
-    def read(self, tensors: Tensors, size: int) -> Sparse:
-        """A sparse message about `size` entries; raises as `Sparse.of`."""
-        return Sparse.of(tensors, size)
+    def read(self, tensors: Tensors, round: Round) -> Sparse:
+        """The entries of a sparse message; raises as `Sparse.of`."""
+        return Sparse.of(tensors, round.layout.size)
 
-    def exchange(self, sent: Sparse, after: State, public: State, round: Round) -> ClientHalf[Outcome]:
+    def exchange(
+        self, sent: Sparse, after: State, public: State, round: Round, mean: bool = False
+    ) -> ClientHalf[Outcome]:
         """The end of a client's half: send these entries, and read the mean; `after` is its state from then on."""
-        reply = yield Send("entries", self.write(sent), settled=after)
-        return Outcome(self.read(reply, round.layout.size).update(round.layout), public, after)
+        reply = yield Send("entries", self.write(sent), mean, settled=after)
+        return Outcome(self.read(reply, round).update(round.layout), public, after)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Reply with the mean over clients, on the union of what they sent."""
         uploads = yield None
-        average = merge([self.read(tensors, round.layout.size) for tensors in uploads.values()])
+        average = merge([self.read(tensors, round) for tensors in uploads.values()])
         yield Send("entries", self.write(average))
         return Outcome(average.update(round.layout), public, {})
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
         """Values of the layout's dtype at positions within the model."""
-        sent = self.read(tensors, round.layout.size)
+        sent = self.read(tensors, round)
         if sent.values.dtype != round.layout.dtype or sent.values.ndim != 1:
             kind = f"shape {tuple(sent.values.shape)} of {sent.values.dtype}"
             raise WireError(f"'values' holds {kind}; a vector of {round.layout.dtype} was due")
@@ -138,9 +140,9 @@ class SparseMessages(Scheme):
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean of what the others sent: the reply less this client's part, where anything is left."""
-        n, size = len(round.clients), round.layout.size
-        others = (n * self.read(reply, size).dense() - self.read(own, size).dense()) / (n - 1)
+        n = len(round.clients)
+        others = (n * self.read(reply, round).dense() - self.read(own, round).dense()) / (n - 1)
         return self.write(Sparse.pick(others, others.nonzero()[:, 0]))
 
     def _sent(self, observation: Observation) -> Sparse:
-        return self.read(observation.uploads["entries"], observation.round.layout.size)
+        return self.read(observation.uploads["entries"], observation.round)

@@ -50,14 +50,14 @@ class Sparsify(SparseMessages):
             return coded
         return {"dense": sent.dense()}
 
-    def read(self, tensors: Tensors, size: int) -> Sparse:
+    def read(self, tensors: Tensors, round: Round) -> Sparse:
         """The entries of a message of either form; those of a whole vector that are not zero.
 
         Raises:
             WireError: as `Sparse.of`, or a whole vector of another size.
         """
         if "dense" not in tensors:
-            return Sparse.of(tensors, size)
+            return super().read(tensors, round)
         vector = tensors["dense"]
-        exactly(tensors, {"dense": (size,)}, vector.dtype)
+        exactly(tensors, {"dense": (round.layout.size,)}, vector.dtype)
         return Sparse.pick(vector, vector.nonzero()[:, 0])

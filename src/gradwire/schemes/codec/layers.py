@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import vjp, vmap
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.codec import network
+from gradwire.schemes.gradients import Gradient
 from gradwire.schemes.layout import Layout
+from gradwire.schemes.measurement import Term
 from gradwire.schemes.round import Round
 
 
@@ -75,3 +78,28 @@ def beginning(round: Round) -> Tensor:
     if round.start is None:
         raise GradwireError("autoencoder sends parameters; it has to be told those that the round begins with")
     return round.layout.flatten(round.start)
+
+
+@dataclass(frozen=True)
+class Tangent(Term):
+    """What a code tells of a change, its projection on the directions in which the decoder can move: A(G) = Jᵀ·G.
+
+    J is the decoder's derivative at the code.
+
+    Attributes:
+        observed: shape (V, C).
+        code: at which the derivative is taken, shape (V, C).
+        weights: of the decoders, shape (V, W).
+    """
+
+    code: Tensor
+    weights: Tensor
+
+    def apply(self, gradient: Gradient) -> Tensor:
+        """Jᵀ·G, by one backward pass through each victim's decoder."""
+        return vmap(pulled)(self.weights, self.code, gradient.full().flatten(1))
+
+
+def pulled(weights: Tensor, code: Tensor, change: Tensor) -> Tensor:
+    """Jᵀ·change, for a change (N,) of what a code (C,) stands for; shape (C,)."""
+    return vjp(lambda z: network.decode(weights, z, len(change)), code)[1](change)[0]
