@@ -22,7 +22,7 @@ from gradwire.integrations.flower.records import (
     tensors_of,
 )
 from gradwire.schemes import Layout, Round, Scheme, Update
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 from gradwire.wire import EVERYONE, SERVER, Message, Send, ServerHalf, Transcript, client
 
 
