@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, StackedMeasurement, parse
-from gradwire.schemes.powersgd import orthonormal
+from gradwire.schemes.powersgd import Factorisation, orthonormal
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
 
