@@ -1,49 +1,58 @@
 """The client's side: a mod around a training function, so that what leaves is what the scheme sends of it."""
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import inf
 from typing import Any
 
-from flwr.app import ConfigRecord, Context, RecordDict
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from flwr.app import Message as FlowerMessage
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, WireError
 from gradwire.integrations.flower.records import (
-    BUFFERS,
     KEY,
     Begin,
+    Turn,
     arrays_of,
+    check_arrays,
     chosen,
     pack,
+    pick,
     read,
     record_of,
-    split,
-    tensors_of,
-    unpack,
 )
-from gradwire.schemes import Layout, Outcome, Round, Scheme, Update
-from gradwire.wire import SERVER, ClientHalf, Message, Send, Tensors
+from gradwire.rounds import ClientRound
+from gradwire.rounds.halves import sent_beside
+from gradwire.schemes import Contribution, Layout, Round, Scheme, State, Weights
+from gradwire.wire import BUFFERS, SERVER, WEIGHTS, Message
 
 NextCall = Callable[[FlowerMessage, Context], FlowerMessage]
+log = logging.getLogger(__name__)
 
 
 class SchemeMod:
     """A mod that sends a scheme's messages in place of the trained arrays.
 
-    The update is old − new arrays. Flower runs a client anew for every message: what a phase needs of those before it,
-    the update and the replies, waits in the context's state, and the client's half is played again from there.
+    The update is old − new arrays. The context's state keeps the round's session between two messages, and the last
+    answer, so that a message that is delivered twice gets it again: nothing is trained or drawn twice. A message that
+    is late or corrupted is an error, and the state stays as it is.
 
     Args:
         scheme: a scheme or its spec. The server must run the same: nothing is sent to one that does not.
-        parameters: names of the arrays that go through it, by default all of floating point; the others are averaged.
-        secret: what the client's own random numbers come from; by default the operating system's.
+        parameters: names of the arrays that go through it; nothing is sent to a server that names others. By default
+            the server's word is taken.
+        secret: what the client's own random numbers come from; by default the operating system's. For tests: two runs
+            with one secret draw alike.
 
     Raises:
         GradwireError: a scheme that does not run over Flower.
     """
 
     def __init__(self, scheme: str | Scheme, parameters: Sequence[str] | None = None, secret: int | None = None):
-        self.scheme = chosen(scheme)
+        self.scheme = chosen(scheme, None)
         self.parameters = parameters
         self.secret = secret
 
@@ -54,76 +63,119 @@ class SchemeMod:
             if message.metadata.message_type.split(".")[0] == "train":
                 raise GradwireError(f"the server asks for plain arrays; this client sends only {self.scheme.spec}")
             return call_next(message, context)
-        kept: dict[str, Any] = dict(context.state.config_records.get(KEY, {}))
+        kept = context.state.config_records.get(KEY, ConfigRecord())
+        turn, last = Turn.of(record), Turn.of(kept) if kept else Turn("", -1, 0)
+        if turn == last:
+            names = [name for name in context.state if name.startswith(f"{KEY}/")]
+            answer = RecordDict({name.removeprefix(f"{KEY}/"): context.state[name] for name in names})
+            return FlowerMessage(answer, reply_to=message)
+        rest, asked = dict[str, Any](), False
         if "begin" in record:
-            return self._begin(message, context, call_next, kept)
-        if "begin" not in kept:
-            raise GradwireError("the server goes on with a round that this client has not begun")
-        return self._go_on(message, context, {**kept, "replies": [*kept["replies"], record["message"]]})
+            if turn.run == last.run and turn < last:
+                raise WireError(f"round {turn.round} begins late: this client stands in round {last.round}")
+            begin = Begin.read(str(record["begin"]))
+            public, private = read(record["public"]).tensors, _private(kept) if turn.run == last.run else None
+            reply, session = self._train(message, context, call_next, begin, turn.round, public, private)
+            if session is None:
+                return reply
+            # What the training function says beside its arrays, such as its loss and its number of examples, stays.
+            rest = {name: each for name, each in reply.content.items() if not isinstance(each, ArrayRecord)}
+            asked = begin.weighted_by is not None and begin.examples is None
+        elif turn != last._replace(turn=last.turn + 1) or "session" not in kept:
+            raise WireError(
+                f"turn {turn.turn} of round {turn.round} is not due: this client stands at {tuple(last[1:])}"
+            )
+        else:
+            session = ClientRound.load(kept["session"])
+            if "examples" in record:
+                weight = session.brought.weight / _positive(record["examples"], "mean of examples")
+                brought = replace(session.brought, weight=weight)
+                session = ClientRound(session.scheme, session.party, brought, session.public, session.round)
+            else:
+                session.session.answer(read(record.get("message")))
+        settled = None if asked else session.settled
+        says = {"examples": session.brought.weight} if asked else _says(session, settled is not None)
+        answer = RecordDict({KEY: ConfigRecord({**turn._asdict(), **says}), **rest})
+        state = {"session": session.save()} if settled is None else {"private": pack(settled)}
+        for name in [name for name in context.state if name.startswith(f"{KEY}/")]:
+            del context.state[name]
+        context.state[KEY] = ConfigRecord({**turn._asdict(), **state})
+        for name, each in answer.items():
+            context.state[f"{KEY}/{name}"] = each
+        return FlowerMessage(answer, reply_to=message)
 
-    def _begin(
-        self, message: FlowerMessage, context: Context, call_next: NextCall, kept: dict[str, Any]
-    ) -> FlowerMessage:
-        """Train, and send the first message of what it changed."""
-        record = message.content.config_records[KEY]
-        begin = Begin.read(str(record["begin"]))
+    def _train(
+        self,
+        message: FlowerMessage,
+        context: Context,
+        call_next: NextCall,
+        begin: Begin,
+        number: int,
+        public: State,
+        private: State | None,
+    ) -> tuple[FlowerMessage, ClientRound | None]:
+        """Train, and what the client goes into the round with; None where training failed."""
         if begin.scheme != self.scheme.spec:
             raise GradwireError(f"the server runs scheme {begin.scheme!r}; this client's is {self.scheme.spec!r}")
-        before = tensors_of(arrays_of(message.content)[1])
-        names, others = split(before, self.parameters)
+        chosen(self.scheme, begin.weighted_by)
+        if self.parameters is not None and set(self.parameters) != set(begin.parameters):
+            raise GradwireError(f"the server names parameters {begin.parameters}; this client's are {self.parameters}")
+        before = dict(arrays_of(message.content)[1].to_torch_state_dict())
+        start = pick(before, begin.parameters)
         del message.content[KEY]
         reply = call_next(message, context)
         if reply.has_error():
-            return reply
-        key, trained = arrays_of(reply.content)
-        after = tensors_of(trained)
-        update = {name: before[name] - after[name] for name in names}
+            return reply, None
+        after = dict(arrays_of(reply.content)[1].to_torch_state_dict())
+        check_arrays(after, before, "trained arrays")
+        for name in before:
+            if name not in (*begin.parameters, *begin.buffers) and not torch.equal(before[name], after[name]):
+                raise GradwireError(
+                    f"training changed {name!r}, which the server's model neither trains nor keeps count in"
+                )
+        update = {name: start[name] - after[name] for name in begin.parameters}
         layout = Layout.of(update)
         layout.check(update)
-        if "private" not in kept:
+        if private is None:
             secret = secrets.randbits(63) if self.secret is None else self.secret
-            kept["private"] = pack(self.scheme.private_state(layout, secret))
-        start = pack({name: before[name] for name in names})
-        # A packed state forgets the order of its tensors, and the layout is made of it.
-        kept |= {"begin": begin.text(), "public": record["public"], "names": names}
-        kept |= {"update": pack(update), "start": start}
-        beside = Message(begin.party, SERVER, begin.round, BUFFERS, {name: after[name] for name in others})
-        sent = self._go_on(message, context, {**kept, "replies": []}, {BUFFERS: bytes(beside.encode())})
-        # What the training function says beside its arrays, such as its loss and its number of examples, stays.
-        for name, other in reply.content.items():
-            if name != key:
-                sent.content[name] = other
-        return sent
-
-    def _go_on(
-        self, message: FlowerMessage, context: Context, kept: dict[str, Any], beside: Mapping[str, bytes] | None = None
-    ) -> FlowerMessage:
-        """Play the half up to where the replies lead, and send what comes then, or say that it is done."""
-        begin = Begin.read(str(kept["begin"]))
-        update, start = (_ordered(unpack(kept[part]), kept["names"]) for part in ("update", "start"))
-        round = Round(begin.round, begin.clients, begin.seed, Layout.of(update), start=start)
-        half = self.scheme.client(update, unpack(kept["private"]), unpack(kept["public"]), round)
-        reached = _replay(half, [read(data).tensors for data in kept["replies"]])
-        if isinstance(reached, Outcome):
-            context.state[KEY] = ConfigRecord({"private": pack(reached.private)})
-            return FlowerMessage(RecordDict({KEY: ConfigRecord({"done": True})}), reply_to=message)
-        context.state[KEY] = ConfigRecord(kept)
-        data = Message(begin.party, SERVER, begin.round, reached.phase, reached.tensors).encode()
-        return FlowerMessage(
-            RecordDict({KEY: ConfigRecord({"message": bytes(data), **(beside or {})})}), reply_to=message
-        )
+            private = self.scheme.private_state(layout, secret)
+        weight = 1.0
+        if begin.weighted_by is not None:
+            found = [
+                each[begin.weighted_by] for each in reply.content.metric_records.values() if begin.weighted_by in each
+            ]
+            weight = _positive(found[0] if found else None, f"metric {begin.weighted_by!r}") / (begin.examples or 1)
+        brought = Contribution(update, private, pick(after, begin.buffers), weight)
+        weights: Weights = "told" if begin.weighted_by is not None else "equal"
+        round = Round(number, begin.clients, begin.seed, layout, start=start, weights=weights)
+        return reply, ClientRound(self.scheme, begin.party, brought, public, round)
 
 
-def _ordered(tensors: Tensors, names: Sequence[str]) -> Update:
-    return {name: tensors[name] for name in names}
+def _says(session: ClientRound, settled: bool) -> dict[str, bytes | bool]:
+    """A client's message, and with its first one what goes beside it; nothing but `settled` where it is done."""
+    sending = session.session.sending
+    if sending is None or sending.phase in (WEIGHTS, BUFFERS):
+        return {"settled": settled}
+    sends = {"message": sending}
+    if not session.session.replies:
+        sends |= {send.phase: send for send in sent_beside(session.brought, session.round)}
+    messages = {
+        name: Message(session.party, SERVER, session.round.index, send.phase, send.tensors)
+        for name, send in sends.items()
+    }
+    return {name: bytes(message.encode()) for name, message in messages.items()} | {"settled": settled}
 
 
-def _replay(half: ClientHalf[Outcome], replies: Sequence[Tensors]) -> Send | Outcome:
-    """What a half sends after these replies, or what it returns."""
-    try:
-        send = next(half)
-        for tensors in replies:
-            send = half.send(tensors)
-    except StopIteration as stop:
-        return stop.value
-    return send
+def _private(kept: Mapping[str, Any]) -> State:
+    """The state that a client goes into its next round with."""
+    if "private" in kept:
+        return read(kept["private"]).tensors
+    session = ClientRound.load(kept["session"])
+    log.warning("round %d ended without its last reply; this client goes on as before it", session.round.index)
+    return session.session.settled or session.brought.private
+
+
+def _positive(value: object, what: str) -> float:
+    if not isinstance(value, int | float) or not 0 < value < inf:
+        raise GradwireError(f"{what} is {value}; clients are weighted by it: a positive number is due")
+    return float(value)

@@ -1,41 +1,67 @@
-"""The server's side: a grid that plays the scheme with the clients, and hands the strategy ordinary replies."""
+"""The server's side: a grid that drives a round's session with the clients, and hands the strategy ordinary replies."""
 
+import logging
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
+from statistics import fmean
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, RecordDict
 from flwr.app import Message as FlowerMessage
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from torch import Tensor
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from torch import Tensor, nn
 
-from gradwire.errors import WireError
+from gradwire.errors import GradwireError, TooFewError, WireError
+from gradwire.integrations.flower import strategies
 from gradwire.integrations.flower.records import (
-    BUFFERS,
     KEY,
     Begin,
+    Turn,
     arrays_of,
+    check_arrays,
     chosen,
     pack,
+    pick,
     read,
     record_of,
-    split,
-    tensors_of,
 )
-from gradwire.schemes import Layout, Round, Scheme, Update
-from gradwire.schemes.aggregate import mean
-from gradwire.wire import EVERYONE, SERVER, Message, Send, ServerHalf, Transcript, client
+from gradwire.rounds.halves import checking, server_half
+from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Weights
+from gradwire.wire import BUFFERS, SERVER, WEIGHTS, Message, ServerSession, Transcript, client
+from gradwire.wire.session import Check, finite
+
+MOVES = (FedAvgM, FedAdagrad, FedAdam, FedYogi)
+"""Strategies that move every array they get, counters and variances too."""
+log = logging.getLogger(__name__)
 
 
-class SchemeGrid(Grid):
+class SchemeGrid:
     """A grid around another one. A round of training through it is a round of a scheme; all else passes unchanged.
 
-    Every reply that a strategy gets holds the same arrays: those that it sent less the mean update, every client
-    counting alike, so that whatever weights a strategy takes its mean is this one. Clients that fail or stay silent
-    drop out of the round. A server's strategy that sends clients different arrays is refused.
+    Every reply that a strategy gets holds the same arrays: those that it sent less the mean update, and mean running
+    statistics beside them. Clients that fail, stay silent or send what they must not are named and left out: the
+    strategy gets an error in their place, and the round goes on. What the strategy sends is brought back to the dtypes
+    of the first round, and running statistics to their mean where a server's optimiser has moved them. A strategy that
+    needs single updates, or that sends clients different arrays, is refused.
+
+    Args:
+        parameters: names of the arrays that go through the scheme; the others are averaged beside it.
+        model: in place of `parameters`: what it trains goes through the scheme, its buffers are averaged beside it, and
+            frozen parameters stay. By default everything of floating point in the first round is a parameter.
+        weighted_by: the metric that weighs clients, as the strategy's `weighted_by_key`; None: they count alike.
+        examples: the mean of that metric over clients, which updates are scaled by. By default clients are asked for
+            theirs in the first round, at the price of a round trip, and it is the last round's from then on.
 
     Attributes:
-        transcript: every message of the rounds played, as `gradwire.wire.Transcript` keeps them.
+        transcript: every message of the rounds run, as `gradwire.wire.Transcript` keeps them.
         public: the scheme's public state before the next round, and `round`, its number: what a resumed server needs.
+        refused: the clients that the last round was without, party → why.
+
+    Raises:
+        GradwireError: a scheme that does not run over Flower.
     """
 
     def __init__(
@@ -45,171 +71,279 @@ class SchemeGrid(Grid):
         parameters: Sequence[str] | None = None,
         seed: int = 0,
         transcript: Transcript | None = None,
+        *,
+        model: nn.Module | None = None,
+        weighted_by: str | None = "num-examples",
+        examples: float | None = None,
     ):
-        self.scheme = chosen(scheme)
+        self.scheme = chosen(scheme, weighted_by)
         self.inner = grid
-        self.parameters = parameters
         self.seed = seed
         self.transcript = Transcript(keep=1) if transcript is None else transcript
+        self.weighted_by, self.examples = weighted_by, examples
         self.round = 0
-        self.public: Mapping[str, Tensor] | None = None
+        self.public: State | None = None
+        self.refused: Mapping[str, str] = {}
+        self.parameters: Sequence[str] | None = parameters
+        self.buffers: Sequence[str] | None = None
+        if model is not None:
+            trained = model.named_parameters(remove_duplicate=False)
+            self.parameters = [name for name, parameter in trained if parameter.requires_grad]
+            self.buffers = [name for name, _ in model.named_buffers(remove_duplicate=False)]
+        self._run, self._turn = secrets.token_hex(8), 0
+        self._like: dict[str, Tensor] = {}
+        self._means: dict[str, Tensor] = {}
         self._parties: dict[int, str] = {}
 
     def send_and_receive(
         self, messages: Iterable[FlowerMessage], *, timeout: float | None = None
     ) -> Iterable[FlowerMessage]:
-        """As the inner grid's; messages of type train are played through the scheme.
+        """As the inner grid's; messages of type train become a round of the scheme.
 
         Raises:
-            WireError: clients that do not follow the protocol, or a strategy that sends them different arrays.
+            GradwireError: a strategy or arrays that do not go with a scheme.
         """
         training, others = list[FlowerMessage](), list[FlowerMessage]()
         for message in messages:
             kind = message.metadata.message_type.split(".")[0]
             (training if kind == "train" else others).append(message)
+        for message in others:
+            if self._like and len(message.content.array_records) == 1:
+                key, arrays = arrays_of(message.content)
+                message.content = RecordDict({**message.content, key: self.restored(arrays)})
         replies = list(self.inner.send_and_receive(others, timeout=timeout)) if others else []
-        return [*replies, *(self._play(training, timeout) if training else ())]
+        if not training:
+            return replies
+        strategy = strategies.calling()
+        if strategy is not None:
+            strategies.check(strategy, self.scheme.spec, self.weighted_by)
+        played = self._play(training, timeout)
+        if not isinstance(strategy, MOVES):
+            self._means = {}
+        return [*replies, *played]
+
+    def restored(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers."""
+        tensors = dict(arrays.to_torch_state_dict())
+        for name, like in self._like.items():
+            if name in tensors and tensors[name].shape == like.shape:
+                tensor = self._means[name] if name in self._means else tensors[name]
+                whole = tensor.is_floating_point() and not like.is_floating_point()
+                tensors[name] = (tensor.round() if whole else tensor).to(like.dtype)
+        return ArrayRecord(torch_state_dict=tensors)
 
     def _play(self, messages: Sequence[FlowerMessage], timeout: float | None) -> list[FlowerMessage]:
-        """A round: what each client's reply comes to, and the errors of those that failed."""
-        first = messages[0]
-        key, arrays = arrays_of(first.content)
-        before = tensors_of(arrays)
-        if any(arrays_of(message.content)[1] != arrays for message in messages[1:]):
-            raise WireError(
-                f"round {self.round}: the strategy sends clients different arrays; a scheme needs one model"
-            )
-        names, _ = split(before, self.parameters)
+        """A round: what each client's reply comes to."""
+        key, arrays = self._model(messages)
+        before = dict(arrays.to_torch_state_dict())
         asked = {self._party(message.metadata.dst_node_id): message for message in messages}
-        start = {name: before[name] for name in names}
-        round = Round(self.round, tuple(asked), self.seed, Layout.of(start), start=start)
+        start, buffers = pick(before, self.parameters or ()), pick(before, self.buffers or ())
+        weights: Weights = "equal" if self.weighted_by is None else "told"
+        round = Round(self.round, tuple(asked), self.seed, Layout.of(start), start=start, weights=weights)
         if self.public is None:
             self.public = self.scheme.public_state(round.layout)
+        check = checking(self.scheme, round, buffers)
+        half = server_half(self.scheme, self.public, round, buffers)
+        session = ServerSession(half, asked, self.round, check, self.transcript)
+        contents, public = {}, pack(self.public)
         for party, message in asked.items():
-            begin = Begin(self.scheme.spec, party, round.clients, round.index, self.seed)
-            told = ConfigRecord({"begin": begin.text(), "public": pack(self.public)})
-            asked[party] = _ask(message, RecordDict({**message.content, KEY: told}))
-        half = self.scheme.server(self.public, round)
-        next(half)
-        answered, failed = self._exchange(asked, timeout)
-        buffers = {party: self._beside(reply, party) for party, reply in answered.items()}
-        aggregate = self._drive(half, asked, answered, failed, timeout)
+            names = tuple(start), tuple(buffers)
+            begin = Begin(self.scheme.spec, party, round.clients, self.seed, *names, self.weighted_by, self.examples)
+            told = ConfigRecord({"begin": begin.text(), "public": public})
+            contents[party] = RecordDict({**message.content, key: arrays, KEY: told})
+        self._turn = 0
+        replies = self._exchange(asked, contents, timeout)
+        try:
+            outcome = self._drive(session, check, asked, replies, timeout)
+        except WireError as error:
+            for party in session.parties:
+                session.drop(party, str(error))
+        else:
+            self.public, self._means = outcome.public, dict(outcome.buffers)
+            moved = {name: before[name] - outcome.aggregate[name] for name in start}
+            arrays = ArrayRecord(torch_state_dict={**before, **moved, **self._means})
         self.round += 1
-        if aggregate is None:
-            return failed
-        after = self._after(before, aggregate, list(buffers.values()))
-        done = []
-        for reply in answered.values():
-            rest = {name: record for name, record in reply.content.items() if name != KEY}
-            reply.content = RecordDict({key: ArrayRecord(torch_state_dict=after), **rest})
-            done.append(reply)
-        return [*done, *failed]
+        self.refused = session.refused
+        for party, why in self.refused.items():
+            log.warning("round %d goes on without %s: %s", round.index, party, why)
+        for party, reply in replies.items():
+            if party in self.refused:
+                code = reply.error.code if reply.has_error() else ErrorCode.UNKNOWN
+                replies[party] = FlowerMessage(Error(code, self.refused[party]), reply_to=asked[party])
+            else:
+                rest = {name: record for name, record in reply.content.items() if name != KEY}
+                reply.content = RecordDict({key: arrays, **rest})
+        return list(replies.values())
 
     def _drive(
         self,
-        half: ServerHalf[Any],
+        session: ServerSession[Outcome],
+        check: Check,
         asked: Mapping[str, FlowerMessage],
-        answered: Mapping[str, FlowerMessage],
-        failed: list[FlowerMessage],
+        replies: Mapping[str, FlowerMessage],
         timeout: float | None,
-    ) -> Update | None:
-        """All phases, from the first uploads on; the mean update, or None where every client has dropped out."""
-        while answered:
-            done = {party for party, reply in answered.items() if "done" in (record_of(reply.content) or ())}
-            if done == set(answered):
+    ) -> Outcome:
+        """Drive a round's session, from the answers to its beginning on.
+
+        Raises:
+            WireError: it cannot be finished.
+        """
+        records = self._records(session, replies)
+        if self.weighted_by is not None and self.examples is None:
+            counts = {}
+            for party, record in records.items():
+                count = record.get("examples")
+                if isinstance(count, float) and 0 < count < inf:
+                    counts[party] = count
+                else:
+                    session.drop(party, f"its number of examples is {count}; a positive one is due")
+            if counts:
+                self.examples = fmean(counts.values())
+                told = {party: RecordDict({KEY: ConfigRecord({"examples": self.examples})}) for party in counts}
+                records = self._records(session, self._exchange(asked, told, timeout))
+        beside: dict[str, dict[str, Message]] = {}
+        for party, record in records.items():
+            try:
+                beside[party] = self._beside(check, party, record)
+            except WireError as error:
+                session.drop(party, str(error))
+        while True:
+            for party in session.parties:
                 try:
-                    half.send({})
-                except StopIteration as stop:
-                    self.public = stop.value.public
-                    return dict(stop.value.aggregate)
-                raise WireError(f"round {self.round}: the server waits for a phase that no client sends")
-            if done:
-                raise WireError(f"round {self.round}: {min(done)} is done while others are not")
-            uploads = {party: self._upload(reply, party) for party, reply in answered.items()}
-            if len({message.phase for message in uploads.values()}) > 1:
-                raise WireError(f"round {self.round}: clients are in different phases")
-            sent = half.send({party: message.tensors for party, message in uploads.items()})
-            if not isinstance(sent, Send):
-                raise WireError(f"round {self.round}: the server does not reply to all alike")
-            message = Message(SERVER, EVERYONE, self.round, sent.phase, sent.tensors)
-            data = bytes(message.encode())
-            self.transcript.record(message, len(data), tuple(uploads))
-            content = {party: RecordDict({KEY: ConfigRecord({"message": data})}) for party in uploads}
-            next_ones = {party: _ask(asked[party], content[party]) for party in uploads}
-            answered, more = self._exchange(next_ones, timeout)
-            failed += more
-        return None
+                    session.receive(party, read(records[party].get("message")))
+                except WireError as error:
+                    session.drop(party, str(error))
+            unsettled = [party for party in session.parties if records[party].get("settled") is not True]
+            sent = session.close(send=bool(unsettled))
+            if not unsettled:
+                break
+            told = {
+                party: RecordDict({KEY: ConfigRecord({"message": bytes(message.encode())})})
+                for message, receivers in sent
+                for party in receivers
+                if party in unsettled
+            }
+            replies = self._exchange(asked, told, timeout)
+            answers = [_record(reply) for reply in replies.values() if not reply.has_error()]
+            if not answers:
+                raise TooFewError(f"round {self.round}: no client has answered turn {self._turn}")
+            # A client that is lost after its last message is in the mean: nothing more is due of it.
+            if 2 * sum("message" in answer for answer in answers) <= len(answers):
+                break
+            records = self._records(session, replies)
+        weights = [float(beside[party][WEIGHTS].tensors["weight"]) for party in session.parties if self.weighted_by]
+        for phase in self._phases:
+            for party in session.parties:
+                session.receive(party, beside[party][phase])
+            session.close(send=False)
+        outcome = session.finish()
+        if self.examples is not None and weights:
+            self.examples *= fmean(weights)
+        for party, why in outcome.refused.items():
+            session.drop(party, why)
+        return outcome
 
     def _exchange(
-        self, asked: Mapping[str, FlowerMessage], timeout: float | None
-    ) -> tuple[dict[str, FlowerMessage], list[FlowerMessage]]:
-        """The replies of the clients that sent one, in the order of the parties, and those that hold errors."""
-        replies = self.inner.send_and_receive(asked.values(), timeout=timeout)
-        got = {self._party(reply.metadata.src_node_id): reply for reply in replies}
-        answered = {party: got[party] for party in asked if party in got and not got[party].has_error()}
-        return answered, [reply for reply in got.values() if reply.has_error()]
+        self, asked: Mapping[str, FlowerMessage], contents: Mapping[str, RecordDict], timeout: float | None
+    ) -> dict[str, FlowerMessage]:
+        """Ask clients; the answer of each, in the clients' order. What is late, doubled or unasked is passed over."""
+        turn = Turn(self._run, self.round, self._turn)
+        self._turn += 1
+        messages = []
+        for party, content in contents.items():
+            content[KEY].update(turn._asdict())
+            about = asked[party].metadata
+            messages.append(
+                FlowerMessage(content, about.dst_node_id, about.message_type, ttl=about.ttl, group_id=about.group_id)
+            )
+        got: dict[str, FlowerMessage] = {}
+        for reply in self.inner.send_and_receive(messages, timeout=timeout):
+            node = reply.metadata.src_node_id
+            party, record = self._parties.get(node, ""), _record(reply)
+            if party not in contents or party in got:
+                why = "was not asked" if party not in contents else "has answered already"
+                log.warning("round %d: passed over a reply of node %d, which %s", self.round, node, why)
+            elif record and tuple(record.get(name) for name in Turn._fields) != turn:
+                log.warning("round %d: passed over a late reply of node %d (%s)", self.round, node, party)
+            else:
+                got[party] = reply
+        return {party: got[party] for party in contents if party in got}
 
-    def _upload(self, reply: FlowerMessage, party: str, field: str = "message") -> Message:
-        """A client's message, recorded."""
-        record = record_of(reply.content)
-        if record is None or field not in record:
-            raise WireError(f"round {self.round}: {party} sent no message of scheme {self.scheme.spec}")
-        message = read(record[field])
-        if (message.sender, message.round) != (party, self.round):
-            raise WireError(f"got {message.name}; one of round {self.round} from {party} was due")
-        self.transcript.record(message, message.size, (SERVER,))
-        return message
+    def _records(
+        self, session: ServerSession[Outcome], replies: Mapping[str, FlowerMessage]
+    ) -> dict[str, Mapping[str, Any]]:
+        """What clients answered; those that did not are dropped."""
+        for party in session.parties:
+            if party not in replies:
+                session.drop(party, "it has not answered")
+            elif replies[party].has_error():
+                session.drop(party, replies[party].error.reason)
+        return {party: _record(replies[party]) for party in session.parties}
 
-    def _beside(self, reply: FlowerMessage, party: str) -> dict[str, Tensor]:
-        """What a client sent beside the scheme."""
-        message = self._upload(reply, party, BUFFERS)
-        return dict(message.tensors)
+    @property
+    def _phases(self) -> tuple[str, ...]:
+        """The phases of what goes beside the scheme."""
+        return (*((WEIGHTS,) if self.weighted_by is not None else ()), *((BUFFERS,) if self.buffers else ()))
 
-    def _after(
-        self, before: Mapping[str, Tensor], aggregate: Update, buffers: Sequence[Mapping[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """The arrays after the round: floating-point buffers averaged, whole numbers (counters) the first client's."""
-        floating = {str(i): {n: t for n, t in each.items() if t.is_floating_point()} for i, each in enumerate(buffers)}
-        others = {**buffers[0], **mean(floating)}
-        return {name: t - aggregate[name] if name in aggregate else others[name] for name, t in before.items()}
+    def _beside(self, check: Check, party: str, record: Mapping[str, Any]) -> dict[str, Message]:
+        """What a client sent beside its first message: phase → message, fit to be received when its phase comes.
+
+        Raises:
+            WireError: something else.
+        """
+        found = {}
+        for phase in self._phases:
+            message = read(record.get(phase))
+            if (message.sender, message.receiver, message.round, message.phase) != (party, SERVER, self.round, phase):
+                raise WireError(f"got {message.name}; {phase!r} of round {self.round} from {party} was due")
+            finite(message)
+            check(party, phase, message.tensors)
+            if phase == WEIGHTS and not float(message.tensors["weight"]) > 0:
+                raise WireError(f"{party} weighs {float(message.tensors['weight'])}; a positive number was due")
+            found[phase] = message
+        return found
+
+    def _model(self, messages: Sequence[FlowerMessage]) -> tuple[str, ArrayRecord]:
+        """The one model that all clients are sent, in its own dtypes, and its key; in the first round its parts.
+
+        Raises:
+            GradwireError: several models, or one of another layout than before.
+        """
+        key, sent = arrays_of(messages[0].content)
+        if any(arrays_of(message.content)[1] != sent for message in messages[1:]):
+            raise GradwireError(f"round {self.round}: the strategy sends clients different arrays; a scheme needs one")
+        tensors = dict(sent.to_torch_state_dict())
+        if not self._like:
+            if self.parameters is None:
+                self.parameters = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+            chosen = pick(tensors, self.parameters)
+            if not chosen:
+                raise GradwireError(f"none of the arrays {', '.join(tensors)} is a parameter; a scheme needs one")
+            Layout.of(chosen).check(chosen)
+            self.parameters = [name for name in tensors if name in chosen]
+            # A model's buffers may stay out of its state dict; without a model all that is no parameter is a buffer.
+            buffers = [name for name in tensors if name not in chosen] if self.buffers is None else self.buffers
+            self.buffers = [name for name in buffers if name in tensors]
+            for name in self.buffers:
+                if tensors[name].is_complex():
+                    raise GradwireError(f"array {name!r} is complex; its mean over clients is not defined here")
+            self._like = {name: tensor.to("meta") for name, tensor in tensors.items()}
+        arrays = self.restored(sent)
+        check_arrays(dict(arrays.to_torch_state_dict()), self._like, "the strategy's arrays")
+        return key, arrays
 
     def _party(self, node: int) -> str:
         """The name of a node, the same in every round."""
         return self._parties.setdefault(node, client(len(self._parties)))
 
-    # What follows passes through.
-
-    def set_run(self, run: Any) -> None:
-        """As the inner grid's."""
-        self.inner.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """As the inner grid's."""
-        return self.inner.run
-
-    def create_message(self, *args: Any, **options: Any) -> FlowerMessage:
-        """As the inner grid's."""
-        return self.inner.create_message(*args, **options)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """As the inner grid's."""
-        return self.inner.get_node_ids()
-
-    def get_nodes(self) -> Iterable[Any]:
-        """As the inner grid's."""
-        return self.inner.get_nodes()
-
-    def push_messages(self, messages: Iterable[FlowerMessage]) -> Iterable[str]:
-        """As the inner grid's: what is pushed by hand passes by the scheme, and its clients refuse to train on it."""
-        return self.inner.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[FlowerMessage]:
-        """As the inner grid's."""
-        return self.inner.pull_messages(message_ids)
+    def __getattr__(self, name: str) -> Any:
+        """All else is the inner grid's. What is pushed by hand passes by the scheme: its clients do not train on it."""
+        return getattr(self.inner, name)
 
 
-def _ask(message: FlowerMessage, content: RecordDict) -> FlowerMessage:
-    """A message like this one with another content."""
-    about = message.metadata
-    return FlowerMessage(content, about.dst_node_id, about.message_type, ttl=about.ttl, group_id=about.group_id)
+Grid.register(SchemeGrid)
+
+
+def _record(reply: FlowerMessage) -> Mapping[str, Any]:
+    """gradwire's record in a reply; an empty one where there is none."""
+    return {} if reply.has_error() else record_of(reply.content) or {}

@@ -2,19 +2,42 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import Scheme, State, parse
-from gradwire.wire import Message, Need
+from gradwire.wire import Message, Need, check_carrier
 
 KEY = "gradwire"
 """The record's name, in Flower's messages and in a client's state."""
-BUFFERS = "buffers"
-"""The phase of what goes beside the scheme: arrays that are no parameters, such as batch norm's statistics."""
+OFFERS = frozenset({Need.SERVER, Need.REPLY_EACH, Need.LOCAL_UPDATE})
+"""What every scheme finds over Flower, and `Need.EQUAL_WEIGHTS` beside it where clients count alike."""
+
+
+class Turn(NamedTuple):
+    """Which of a run's questions and answers a record is: a name drawn by the grid, a round, a place in the round."""
+
+    run: str
+    round: int
+    turn: int
+
+    @classmethod
+    def of(cls, record: Mapping[str, object]) -> "Turn":
+        """The turn that a record names.
+
+        Raises:
+            WireError: it names none.
+        """
+        run, round, turn = (record.get(name) for name in cls._fields)
+        if not (isinstance(run, str) and isinstance(round, int) and isinstance(turn, int)):
+            raise WireError(
+                f"a record of gradwire's names turn {run!r}, {round!r}, {turn!r}; a name, two numbers are due"
+            )
+        return cls(run, round, turn)
 
 
 @dataclass(frozen=True)
@@ -23,17 +46,23 @@ class Begin:
 
     Attributes:
         scheme: the spec, so that a client can refuse another. `party`: the client's name in this run.
+        parameters: names of the arrays that go through the scheme; `buffers`, of those that are averaged beside it.
+        weighted_by: the metric that weighs clients; None: they count alike.
+        examples: what an update is scaled by the metric ÷; None where the server asks for the metric first.
     """
 
     scheme: str
     party: str
     clients: tuple[str, ...]
-    round: int
     seed: int
+    parameters: tuple[str, ...]
+    buffers: tuple[str, ...]
+    weighted_by: str | None
+    examples: float | None
 
     def text(self) -> str:
         """As JSON."""
-        return json.dumps(vars(self))
+        return json.dumps(asdict(self))
 
     @classmethod
     def read(cls, text: str) -> "Begin":
@@ -44,20 +73,22 @@ class Begin:
         """
         try:
             told = json.loads(text)
-            return cls(told["scheme"], told["party"], tuple(told["clients"]), int(told["round"]), int(told["seed"]))
-        except (ValueError, KeyError, TypeError) as error:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+        except (ValueError, TypeError, AttributeError) as error:
             raise WireError(f"the beginning of a round cannot be read: {error}") from None
 
 
-def chosen(scheme: str | Scheme) -> Scheme:
-    """The scheme, if it runs over Flower.
+def chosen(scheme: str | Scheme, weighted_by: str | None) -> Scheme:
+    """The scheme, if Flower carries it.
 
     Raises:
-        GradwireError: it needs a host that knows its clients.
+        GradwireError: it needs something that Flower does not offer.
     """
-    found = parse(scheme) if isinstance(scheme, str) else scheme
-    if Need.SERVER in found.needs:
-        raise GradwireError(f"scheme {found.spec!r} does not run over Flower; it runs in one process and over torchrun")
+    found = parse(scheme)
+    if found.key_exchange is not None:
+        raise GradwireError(f"scheme {found.spec!r} needs keys exchanged before the first round; over Flower none are")
+    offers = OFFERS if weighted_by else OFFERS | {Need.EQUAL_WEIGHTS}
+    check_carrier(found.spec, found.needs, f"Flower (weighted_by={weighted_by!r})", offers)
     return found
 
 
@@ -78,32 +109,36 @@ def arrays_of(content: RecordDict) -> tuple[str, ArrayRecord]:
     return found[0]
 
 
-def tensors_of(arrays: ArrayRecord) -> dict[str, Tensor]:
-    """Array name → tensor."""
-    return dict(arrays.to_torch_state_dict())
-
-
-def split(tensors: Mapping[str, Tensor], parameters: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """The names of what goes through the scheme (all floating-point arrays by default), and of what goes beside it.
+def check_arrays(arrays: Mapping[str, Tensor], like: Mapping[str, Tensor], whose: str) -> None:
+    """Refuse arrays of another set, or one of another shape or dtype.
 
     Raises:
-        GradwireError: a parameter that there is not.
+        GradwireError: naming the array.
     """
-    for name in parameters or ():
+    for name in dict.fromkeys((*like, *arrays)):
+        found, due = (
+            f"shape {tuple(each[name].shape)} of {each[name].dtype}" if name in each else "nothing"
+            for each in (arrays, like)
+        )
+        if found != due:
+            raise GradwireError(f"{whose} hold {found} as {name!r}; {due} was due: a layout must not change in a run")
+
+
+def pick(tensors: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Some of the arrays.
+
+    Raises:
+        GradwireError: one that there is not.
+    """
+    for name in names:
         if name not in tensors:
             raise GradwireError(f"parameter {name!r} is not among the arrays {', '.join(tensors)}")
-    chosen = {name for name, t in tensors.items() if t.is_floating_point()} if parameters is None else set(parameters)
-    return [name for name in tensors if name in chosen], [name for name in tensors if name not in chosen]
+    return {name: tensors[name] for name in names}
 
 
 def pack(state: State) -> bytes:
     """A state as bytes."""
     return bytes(Message("", "", 0, "state", state).encode())
-
-
-def unpack(data: object) -> dict[str, Tensor]:
-    """The state that `pack` made these bytes of."""
-    return dict(read(data).tensors)
 
 
 def read(data: object) -> Message:
