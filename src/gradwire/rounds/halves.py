@@ -87,6 +87,8 @@ def checking(scheme: Scheme, round: Round, buffers: Tensors, bucket: int | None 
                 phase = phase.removeprefix(f"{bucket}/")
             if phase == WEIGHTS:
                 exactly(tensors, {"weight": (1,)}, torch.float32)
+                if not float(tensors["weight"]) > 0:
+                    raise WireError(f"the weight is {float(tensors['weight'])}; it must be positive")
             elif phase == BUFFERS:
                 due = _sent(buffers, 1.0)
                 for dtype in dict.fromkeys(t.dtype for t in (*due.values(), *tensors.values())):

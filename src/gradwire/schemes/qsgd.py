@@ -134,8 +134,9 @@ class QSGD(Scheme):
 
     def _read(self, tensors: Tensors, size: int) -> tuple[Tensor, Tensor]:
         buckets = -(-size // self.bucket)
-        if set(tensors) != {"norms", "codes"} or tensors["norms"].shape != (buckets,):
-            held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        kinds = {name: tensor.dtype for name, tensor in tensors.items()}
+        if kinds != {"norms": torch.float32, "codes": torch.uint8} or tensors["norms"].shape != (buckets,):
+            held = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
             raise WireError(f"qsgd message holds {held}; it must hold 'codes' and {buckets} 'norms'")
         return bits.unpack(tensors["codes"], size, self.bits), tensors["norms"]
 

@@ -2,39 +2,34 @@
 
 import logging
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from math import inf
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Error, RecordDict
 from flwr.app import Message as FlowerMessage
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError, TooFewError, WireError
 from gradwire.integrations.flower import strategies
 from gradwire.integrations.flower.records import (
     KEY,
+    TURN,
     Begin,
-    Turn,
     arrays_of,
     check_arrays,
     chosen,
-    pack,
+    examples_of,
     pick,
     read,
-    record_of,
 )
 from gradwire.rounds.halves import checking, server_half
 from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Weights
-from gradwire.wire import BUFFERS, SERVER, WEIGHTS, Message, ServerSession, Transcript, client
-from gradwire.wire.session import Check, finite
+from gradwire.wire import BUFFERS, WEIGHTS, Message, ServerSession, Transcript, client
 
-MOVES = (FedAvgM, FedAdagrad, FedAdam, FedYogi)
-"""Strategies that move every array they get, counters and variances too."""
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +47,8 @@ class SchemeGrid:
         model: in place of `parameters`: what it trains goes through the scheme, its buffers are averaged beside it, and
             frozen parameters stay. By default everything of floating point in the first round is a parameter.
         weighted_by: the metric that weighs clients, as the strategy's `weighted_by_key`; None: they count alike.
-        examples: the mean of that metric over clients, which updates are scaled by. By default clients are asked for
-            theirs in the first round, at the price of a round trip, and it is the last round's from then on.
+        examples: the mean of that metric over clients, by which each scales its update. By default clients are asked
+            for theirs in the first round, at the price of a round trip; it is the last round's from then on.
 
     Attributes:
         transcript: every message of the rounds run, as `gradwire.wire.Transcript` keeps them.
@@ -84,8 +79,8 @@ class SchemeGrid:
         self.round = 0
         self.public: State | None = None
         self.refused: Mapping[str, str] = {}
-        self.parameters: Sequence[str] | None = parameters
-        self.buffers: Sequence[str] | None = None
+        self.parameters = None if parameters is None else list(parameters)
+        self.buffers: list[str] | None = None
         if model is not None:
             trained = model.named_parameters(remove_duplicate=False)
             self.parameters = [name for name, parameter in trained if parameter.requires_grad]
@@ -117,10 +112,10 @@ class SchemeGrid:
         strategy = strategies.calling()
         if strategy is not None:
             strategies.check(strategy, self.scheme.spec, self.weighted_by)
-        played = self._play(training, timeout)
-        if not isinstance(strategy, MOVES):
+        handed = self._play(training, timeout)
+        if not isinstance(strategy, strategies.MOVING):
             self._means = {}
-        return [*replies, *played]
+        return [*replies, *handed]
 
     def restored(self, arrays: ArrayRecord) -> ArrayRecord:
         """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers."""
@@ -135,26 +130,25 @@ class SchemeGrid:
     def _play(self, messages: Sequence[FlowerMessage], timeout: float | None) -> list[FlowerMessage]:
         """A round: what each client's reply comes to."""
         key, arrays = self._model(messages)
-        before = dict(arrays.to_torch_state_dict())
+        before = arrays.to_torch_state_dict()
         asked = {self._party(message.metadata.dst_node_id): message for message in messages}
-        start, buffers = pick(before, self.parameters or ()), pick(before, self.buffers or ())
+        parameters, stats = self.parameters or [], self.buffers or []
+        start, buffers = pick(before, parameters), pick(before, stats)
         weights: Weights = "equal" if self.weighted_by is None else "told"
         round = Round(self.round, tuple(asked), self.seed, Layout.of(start), start=start, weights=weights)
         if self.public is None:
             self.public = self.scheme.public_state(round.layout)
-        check = checking(self.scheme, round, buffers)
-        half = server_half(self.scheme, self.public, round, buffers)
+        half, check = server_half(self.scheme, self.public, round, buffers), checking(self.scheme, round, buffers)
         session = ServerSession(half, asked, self.round, check, self.transcript)
-        contents, public = {}, pack(self.public)
+        public = bytes(Message("", "", self.round, "state", self.public).encode())
+        names = self.round, self.seed, parameters, stats, self.weighted_by or "", self.examples or 0.0, public
+        begins = {}
         for party, message in asked.items():
-            names = tuple(start), tuple(buffers)
-            begin = Begin(self.scheme.spec, party, round.clients, self.seed, *names, self.weighted_by, self.examples)
-            told = ConfigRecord({"begin": begin.text(), "public": public})
-            contents[party] = RecordDict({**message.content, key: arrays, KEY: told})
-        self._turn = 0
-        replies = self._exchange(asked, contents, timeout)
+            message.content = RecordDict({**message.content, key: arrays})
+            begins[party] = asdict(Begin(self.scheme.spec, party, list(asked), *names))
+        replies = self._exchange(asked, begins, timeout)
         try:
-            outcome = self._drive(session, check, asked, replies, timeout)
+            outcome = self._drive(session, asked, replies, timeout)
         except WireError as error:
             for party in session.parties:
                 session.drop(party, str(error))
@@ -168,7 +162,7 @@ class SchemeGrid:
             log.warning("round %d goes on without %s: %s", round.index, party, why)
         for party, reply in replies.items():
             if party in self.refused:
-                code = reply.error.code if reply.has_error() else ErrorCode.UNKNOWN
+                code = reply.error.code if reply.has_error() else 0
                 replies[party] = FlowerMessage(Error(code, self.refused[party]), reply_to=asked[party])
             else:
                 rest = {name: record for name, record in reply.content.items() if name != KEY}
@@ -178,7 +172,6 @@ class SchemeGrid:
     def _drive(
         self,
         session: ServerSession[Outcome],
-        check: Check,
         asked: Mapping[str, FlowerMessage],
         replies: Mapping[str, FlowerMessage],
         timeout: float | None,
@@ -188,37 +181,30 @@ class SchemeGrid:
         Raises:
             WireError: it cannot be finished.
         """
-        records = self._records(session, replies)
-        if self.weighted_by is not None and self.examples is None:
-            counts = {}
-            for party, record in records.items():
-                count = record.get("examples")
-                if isinstance(count, float) and 0 < count < inf:
-                    counts[party] = count
-                else:
-                    session.drop(party, f"its number of examples is {count}; a positive one is due")
-            if counts:
-                self.examples = fmean(counts.values())
-                told = {party: RecordDict({KEY: ConfigRecord({"examples": self.examples})}) for party in counts}
-                records = self._records(session, self._exchange(asked, told, timeout))
-        beside: dict[str, dict[str, Message]] = {}
-        for party, record in records.items():
-            try:
-                beside[party] = self._beside(check, party, record)
-            except WireError as error:
-                session.drop(party, str(error))
+        metric = self.weighted_by
+        counts = self._answers(session, replies, lambda _, reply: examples_of(reply.content, metric)) if metric else {}
+        if counts and not self.examples:
+            self.examples = fmean(counts.values())
+            replies = self._exchange(asked, {party: {"examples": self.examples} for party in counts}, timeout)
+        beside = [WEIGHTS] * bool(metric) + [BUFFERS] * bool(self.buffers)
         while True:
-            for party in session.parties:
-                try:
-                    session.receive(party, read(records[party].get("message")))
-                except WireError as error:
-                    session.drop(party, str(error))
-            unsettled = [party for party in session.parties if records[party].get("settled") is not True]
+
+            def receive(party: str, reply: FlowerMessage, beside: Sequence[str] = tuple(beside)) -> bool:
+                """Let the session take in a client's message, and what came beside it; whether more is due to it."""
+                for name in ("message", *beside):
+                    message = read(_record(reply).get(name))
+                    if name not in ("message", message.phase):
+                        raise WireError(f"got {message.name} as {name!r}")
+                    session.receive(party, message, early=name != "message")
+                return _record(reply).get("settled") is not True
+
+            waits = self._answers(session, replies, receive)
+            unsettled = [party for party in session.parties if waits[party]]
             sent = session.close(send=bool(unsettled))
             if not unsettled:
                 break
             told = {
-                party: RecordDict({KEY: ConfigRecord({"message": bytes(message.encode())})})
+                party: {"message": bytes(message.encode())}
                 for message, receivers in sent
                 for party in receivers
                 if party in unsettled
@@ -230,78 +216,59 @@ class SchemeGrid:
             # A client that is lost after its last message is in the mean: nothing more is due of it.
             if 2 * sum("message" in answer for answer in answers) <= len(answers):
                 break
-            records = self._records(session, replies)
-        weights = [float(beside[party][WEIGHTS].tensors["weight"]) for party in session.parties if self.weighted_by]
-        for phase in self._phases:
-            for party in session.parties:
-                session.receive(party, beside[party][phase])
-            session.close(send=False)
+            beside = []
         outcome = session.finish()
-        if self.examples is not None and weights:
-            self.examples *= fmean(weights)
         for party, why in outcome.refused.items():
             session.drop(party, why)
+        if counts and session.parties:
+            self.examples = fmean(counts[party] for party in session.parties)
         return outcome
 
+    def _answers(
+        self,
+        session: ServerSession[Outcome],
+        replies: Mapping[str, FlowerMessage],
+        take: Callable[[str, FlowerMessage], T],
+    ) -> dict[str, T]:
+        """What is taken of each client's answer; those whose answer cannot be taken are dropped."""
+        taken = {}
+        for party in session.parties:
+            try:
+                if party not in replies:
+                    raise WireError("it has not answered")
+                if replies[party].has_error():
+                    raise WireError(replies[party].error.reason)
+                if not _record(replies[party]):
+                    raise WireError(f"it sent no record of scheme {self.scheme.spec}")
+                taken[party] = take(party, replies[party])
+            except GradwireError as error:
+                session.drop(party, str(error))
+        return taken
+
     def _exchange(
-        self, asked: Mapping[str, FlowerMessage], contents: Mapping[str, RecordDict], timeout: float | None
+        self, asked: Mapping[str, FlowerMessage], told: Mapping[str, dict[str, Any]], timeout: float | None
     ) -> dict[str, FlowerMessage]:
         """Ask clients; the answer of each, in the clients' order. What is late, doubled or unasked is passed over."""
-        turn = Turn(self._run, self.round, self._turn)
         self._turn += 1
+        turn = dict(zip(TURN, (self._run, self._turn), strict=True))
         messages = []
-        for party, content in contents.items():
-            content[KEY].update(turn._asdict())
-            about = asked[party].metadata
-            messages.append(
-                FlowerMessage(content, about.dst_node_id, about.message_type, ttl=about.ttl, group_id=about.group_id)
+        for party, fields in told.items():
+            content = RecordDict(
+                {**(asked[party].content if "scheme" in fields else {}), KEY: ConfigRecord(turn | fields)}
             )
+            to = asked[party].metadata
+            messages.append(FlowerMessage(content, to.dst_node_id, to.message_type, ttl=to.ttl, group_id=to.group_id))
         got: dict[str, FlowerMessage] = {}
         for reply in self.inner.send_and_receive(messages, timeout=timeout):
             node = reply.metadata.src_node_id
             party, record = self._parties.get(node, ""), _record(reply)
-            if party not in contents or party in got:
-                why = "was not asked" if party not in contents else "has answered already"
-                log.warning("round %d: passed over a reply of node %d, which %s", self.round, node, why)
-            elif record and tuple(record.get(name) for name in Turn._fields) != turn:
-                log.warning("round %d: passed over a late reply of node %d (%s)", self.round, node, party)
+            if party not in told:
+                log.warning("round %d: passed over a reply of node %d, which was not asked", self.round, node)
+            elif party in got or (record and {name: record.get(name) for name in TURN} != turn):
+                log.warning("round %d: passed over a late or second reply of %s, node %d", self.round, party, node)
             else:
                 got[party] = reply
-        return {party: got[party] for party in contents if party in got}
-
-    def _records(
-        self, session: ServerSession[Outcome], replies: Mapping[str, FlowerMessage]
-    ) -> dict[str, Mapping[str, Any]]:
-        """What clients answered; those that did not are dropped."""
-        for party in session.parties:
-            if party not in replies:
-                session.drop(party, "it has not answered")
-            elif replies[party].has_error():
-                session.drop(party, replies[party].error.reason)
-        return {party: _record(replies[party]) for party in session.parties}
-
-    @property
-    def _phases(self) -> tuple[str, ...]:
-        """The phases of what goes beside the scheme."""
-        return (*((WEIGHTS,) if self.weighted_by is not None else ()), *((BUFFERS,) if self.buffers else ()))
-
-    def _beside(self, check: Check, party: str, record: Mapping[str, Any]) -> dict[str, Message]:
-        """What a client sent beside its first message: phase → message, fit to be received when its phase comes.
-
-        Raises:
-            WireError: something else.
-        """
-        found = {}
-        for phase in self._phases:
-            message = read(record.get(phase))
-            if (message.sender, message.receiver, message.round, message.phase) != (party, SERVER, self.round, phase):
-                raise WireError(f"got {message.name}; {phase!r} of round {self.round} from {party} was due")
-            finite(message)
-            check(party, phase, message.tensors)
-            if phase == WEIGHTS and not float(message.tensors["weight"]) > 0:
-                raise WireError(f"{party} weighs {float(message.tensors['weight'])}; a positive number was due")
-            found[phase] = message
-        return found
+        return {party: got[party] for party in told if party in got}
 
     def _model(self, messages: Sequence[FlowerMessage]) -> tuple[str, ArrayRecord]:
         """The one model that all clients are sent, in its own dtypes, and its key; in the first round its parts.
@@ -329,7 +296,7 @@ class SchemeGrid:
                     raise GradwireError(f"array {name!r} is complex; its mean over clients is not defined here")
             self._like = {name: tensor.to("meta") for name, tensor in tensors.items()}
         arrays = self.restored(sent)
-        check_arrays(dict(arrays.to_torch_state_dict()), self._like, "the strategy's arrays")
+        check_arrays(dict(arrays.to_torch_state_dict()), self._like, "the strategy's")
         return key, arrays
 
     def _party(self, node: int) -> str:
@@ -346,4 +313,4 @@ Grid.register(SchemeGrid)
 
 def _record(reply: FlowerMessage) -> Mapping[str, Any]:
     """gradwire's record in a reply; an empty one where there is none."""
-    return {} if reply.has_error() else record_of(reply.content) or {}
+    return {} if reply.has_error() else reply.content.config_records.get(KEY, {})

@@ -1,81 +1,46 @@
 """How gradwire's messages travel in Flower's: as bytes in a ConfigRecord of their own."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from dataclasses import dataclass
+from math import inf
 
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, RecordDict
 from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
-from gradwire.schemes import Scheme, State, parse
+from gradwire.schemes import Scheme, parse
 from gradwire.wire import Message, Need, check_carrier
 
 KEY = "gradwire"
 """The record's name, in Flower's messages and in a client's state."""
+TURN = "run", "turn"
+"""The fields that say which question a record asks or answers: a name that the grid has drawn, a number that rises."""
 OFFERS = frozenset({Need.SERVER, Need.REPLY_EACH, Need.LOCAL_UPDATE})
-"""What every scheme finds over Flower, and `Need.EQUAL_WEIGHTS` beside it where clients count alike."""
-
-
-class Turn(NamedTuple):
-    """Which of a run's questions and answers a record is: a name drawn by the grid, a round, a place in the round."""
-
-    run: str
-    round: int
-    turn: int
-
-    @classmethod
-    def of(cls, record: Mapping[str, object]) -> "Turn":
-        """The turn that a record names.
-
-        Raises:
-            WireError: it names none.
-        """
-        run, round, turn = (record.get(name) for name in cls._fields)
-        if not (isinstance(run, str) and isinstance(round, int) and isinstance(turn, int)):
-            raise WireError(
-                f"a record of gradwire's names turn {run!r}, {round!r}, {turn!r}; a name, two numbers are due"
-            )
-        return cls(run, round, turn)
+"""What every scheme finds over Flower; where clients count alike, `Need.EQUAL_WEIGHTS` too."""
 
 
 @dataclass(frozen=True)
 class Begin:
-    """What the server tells a client as a round begins: all of it public.
+    """What the server tells a client as a round begins: all of it public. Its fields are those of a record.
 
     Attributes:
         scheme: the spec, so that a client can refuse another. `party`: the client's name in this run.
         parameters: names of the arrays that go through the scheme; `buffers`, of those that are averaged beside it.
-        weighted_by: the metric that weighs clients; None: they count alike.
-        examples: what an update is scaled by the metric ÷; None where the server asks for the metric first.
+        weighted_by: the metric that weighs clients; "" where they count alike.
+        examples: the mean of that metric, by which each divides its own; 0 where the server does not know it yet.
+        public: the scheme's public state, as a message.
     """
 
     scheme: str
     party: str
-    clients: tuple[str, ...]
+    clients: list[str]
+    round: int
     seed: int
-    parameters: tuple[str, ...]
-    buffers: tuple[str, ...]
-    weighted_by: str | None
-    examples: float | None
-
-    def text(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def read(cls, text: str) -> "Begin":
-        """What `text` gave.
-
-        Raises:
-            WireError: something else.
-        """
-        try:
-            told = json.loads(text)
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise WireError(f"the beginning of a round cannot be read: {error}") from None
+    parameters: list[str]
+    buffers: list[str]
+    weighted_by: str
+    examples: float
+    public: bytes
 
 
 def chosen(scheme: str | Scheme, weighted_by: str | None) -> Scheme:
@@ -90,11 +55,6 @@ def chosen(scheme: str | Scheme, weighted_by: str | None) -> Scheme:
     offers = OFFERS if weighted_by else OFFERS | {Need.EQUAL_WEIGHTS}
     check_carrier(found.spec, found.needs, f"Flower (weighted_by={weighted_by!r})", offers)
     return found
-
-
-def record_of(content: RecordDict) -> ConfigRecord | None:
-    """gradwire's record in a message, if there is one."""
-    return content.config_records.get(KEY)
 
 
 def arrays_of(content: RecordDict) -> tuple[str, ArrayRecord]:
@@ -116,29 +76,33 @@ def check_arrays(arrays: Mapping[str, Tensor], like: Mapping[str, Tensor], whose
         GradwireError: naming the array.
     """
     for name in dict.fromkeys((*like, *arrays)):
-        found, due = (
-            f"shape {tuple(each[name].shape)} of {each[name].dtype}" if name in each else "nothing"
-            for each in (arrays, like)
-        )
-        if found != due:
-            raise GradwireError(f"{whose} hold {found} as {name!r}; {due} was due: a layout must not change in a run")
+        kinds = [(tuple(a[name].shape), a[name].dtype) if name in a else None for a in (arrays, like)]
+        if kinds[0] != kinds[1]:
+            raise GradwireError(f"{whose} array {name!r} is {kinds[0]}; {kinds[1]} was due: layouts stay in a run")
 
 
-def pick(tensors: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """Some of the arrays.
+def pick(arrays: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Some of the arrays, in the order of their names.
 
     Raises:
         GradwireError: one that there is not.
     """
     for name in names:
-        if name not in tensors:
-            raise GradwireError(f"parameter {name!r} is not among the arrays {', '.join(tensors)}")
-    return {name: tensors[name] for name in names}
+        if name not in arrays:
+            raise GradwireError(f"parameter {name!r} is not among the arrays {', '.join(arrays)}")
+    return {name: arrays[name] for name in names}
 
 
-def pack(state: State) -> bytes:
-    """A state as bytes."""
-    return bytes(Message("", "", 0, "state", state).encode())
+def examples_of(content: RecordDict, metric: str) -> float:
+    """The number by which a client is weighted.
+
+    Raises:
+        GradwireError: there is none, or it is not positive.
+    """
+    value = next((each[metric] for each in content.metric_records.values() if metric in each), None)
+    if not isinstance(value, int | float) or not 0 < value < inf:
+        raise GradwireError(f"metric {metric!r} is {value}; clients are weighted by it: a positive number is due")
+    return float(value)
 
 
 def read(data: object) -> Message:
@@ -148,5 +112,5 @@ def read(data: object) -> Message:
         WireError: the field holds none.
     """
     if not isinstance(data, bytes):
-        raise WireError(f"a record of gradwire's holds {type(data).__name__} where a message should be")
+        raise WireError(f"a record of gradwire's holds {type(data).__name__} where a message is due")
     return Message.decode(data)
