@@ -19,6 +19,7 @@ from gradwire.integrations.flower.records import (
     check_arrays,
     chosen,
     examples_of,
+    pack,
     pick,
     read,
 )
@@ -91,11 +92,7 @@ class SchemeMod:
         settled = None if waits else session.settled
         says = {"settled": settled is not None, **({} if waits else _messages(session))}
         answer = RecordDict({KEY: ConfigRecord({"run": run, "turn": turn, **says}), **rest})
-        state = (
-            {"session": session.save()}
-            if settled is None
-            else {"private": bytes(Message("", "", 0, "state", settled).encode())}
-        )
+        state = {"session": session.save()} if settled is None else {"private": pack(settled)}
         for name in saved:
             del context.state[name]
         context.state[KEY] = ConfigRecord({"run": run, "turn": turn, **state})

@@ -22,14 +22,16 @@ from gradwire.integrations.flower.records import (
     check_arrays,
     chosen,
     examples_of,
+    pack,
     pick,
     read,
 )
 from gradwire.rounds.halves import checking, server_half
 from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Weights
-from gradwire.wire import BUFFERS, WEIGHTS, Message, ServerSession, Transcript, client
+from gradwire.wire import BUFFERS, WEIGHTS, ServerSession, Transcript, client
 
 T = TypeVar("T")
+ByParty = Mapping[str, FlowerMessage]
 log = logging.getLogger(__name__)
 
 
@@ -92,7 +94,7 @@ class SchemeGrid:
 
     def send_and_receive(
         self, messages: Iterable[FlowerMessage], *, timeout: float | None = None
-    ) -> Iterable[FlowerMessage]:
+    ) -> list[FlowerMessage]:
         """As the inner grid's; messages of type train become a round of the scheme.
 
         Raises:
@@ -110,8 +112,7 @@ class SchemeGrid:
         if not training:
             return replies
         strategy = strategies.calling()
-        if strategy is not None:
-            strategies.check(strategy, self.scheme.spec, self.weighted_by)
+        strategies.check(strategy, self.scheme.spec, self.weighted_by)
         handed = self._play(training, timeout)
         if not isinstance(strategy, strategies.MOVING):
             self._means = {}
@@ -131,7 +132,9 @@ class SchemeGrid:
         """A round: what each client's reply comes to."""
         key, arrays = self._model(messages)
         before = arrays.to_torch_state_dict()
-        asked = {self._party(message.metadata.dst_node_id): message for message in messages}
+        nodes = [message.metadata.dst_node_id for message in messages]
+        parties = [self._parties.setdefault(node, client(len(self._parties))) for node in nodes]
+        asked = dict(zip(parties, messages, strict=True))
         parameters, stats = self.parameters or [], self.buffers or []
         start, buffers = pick(before, parameters), pick(before, stats)
         weights: Weights = "equal" if self.weighted_by is None else "told"
@@ -140,12 +143,12 @@ class SchemeGrid:
             self.public = self.scheme.public_state(round.layout)
         half, check = server_half(self.scheme, self.public, round, buffers), checking(self.scheme, round, buffers)
         session = ServerSession(half, asked, self.round, check, self.transcript)
-        public = bytes(Message("", "", self.round, "state", self.public).encode())
-        names = self.round, self.seed, parameters, stats, self.weighted_by or "", self.examples or 0.0, public
+        names = self.round, self.seed, parameters, stats, self.weighted_by or "", self.examples or 0.0
+        public = pack(self.public)
         begins = {}
         for party, message in asked.items():
             message.content = RecordDict({**message.content, key: arrays})
-            begins[party] = asdict(Begin(self.scheme.spec, party, list(asked), *names))
+            begins[party] = asdict(Begin(self.scheme.spec, party, list(asked), *names, public))
         replies = self._exchange(asked, begins, timeout)
         try:
             outcome = self._drive(session, asked, replies, timeout)
@@ -170,11 +173,7 @@ class SchemeGrid:
         return list(replies.values())
 
     def _drive(
-        self,
-        session: ServerSession[Outcome],
-        asked: Mapping[str, FlowerMessage],
-        replies: Mapping[str, FlowerMessage],
-        timeout: float | None,
+        self, session: ServerSession[Outcome], asked: ByParty, replies: ByParty, timeout: float | None
     ) -> Outcome:
         """Drive a round's session, from the answers to its beginning on.
 
@@ -203,13 +202,8 @@ class SchemeGrid:
             sent = session.close(send=bool(unsettled))
             if not unsettled:
                 break
-            told = {
-                party: {"message": bytes(message.encode())}
-                for message, receivers in sent
-                for party in receivers
-                if party in unsettled
-            }
-            replies = self._exchange(asked, told, timeout)
+            told = {party: bytes(message.encode()) for message, to in sent for party in to if party in unsettled}
+            replies = self._exchange(asked, {party: {"message": data} for party, data in told.items()}, timeout)
             answers = [_record(reply) for reply in replies.values() if not reply.has_error()]
             if not answers:
                 raise TooFewError(f"round {self.round}: no client has answered turn {self._turn}")
@@ -225,47 +219,40 @@ class SchemeGrid:
         return outcome
 
     def _answers(
-        self,
-        session: ServerSession[Outcome],
-        replies: Mapping[str, FlowerMessage],
-        take: Callable[[str, FlowerMessage], T],
+        self, session: ServerSession[Outcome], replies: ByParty, take: Callable[[str, FlowerMessage], T]
     ) -> dict[str, T]:
         """What is taken of each client's answer; those whose answer cannot be taken are dropped."""
         taken = {}
         for party in session.parties:
             try:
-                if party not in replies:
-                    raise WireError("it has not answered")
-                if replies[party].has_error():
-                    raise WireError(replies[party].error.reason)
-                if not _record(replies[party]):
+                reply = replies.get(party)
+                if reply is None or reply.has_error():
+                    raise WireError("it has not answered" if reply is None else reply.error.reason)
+                if not _record(reply):
                     raise WireError(f"it sent no record of scheme {self.scheme.spec}")
-                taken[party] = take(party, replies[party])
+                taken[party] = take(party, reply)
             except GradwireError as error:
                 session.drop(party, str(error))
         return taken
 
     def _exchange(
-        self, asked: Mapping[str, FlowerMessage], told: Mapping[str, dict[str, Any]], timeout: float | None
+        self, asked: ByParty, told: Mapping[str, dict[str, Any]], timeout: float | None
     ) -> dict[str, FlowerMessage]:
         """Ask clients; the answer of each, in the clients' order. What is late, doubled or unasked is passed over."""
         self._turn += 1
         turn = dict(zip(TURN, (self._run, self._turn), strict=True))
         messages = []
         for party, fields in told.items():
-            content = RecordDict(
-                {**(asked[party].content if "scheme" in fields else {}), KEY: ConfigRecord(turn | fields)}
-            )
-            to = asked[party].metadata
+            to, given = asked[party].metadata, asked[party].content if "scheme" in fields else {}
+            content = RecordDict({**given, KEY: ConfigRecord(turn | fields)})
             messages.append(FlowerMessage(content, to.dst_node_id, to.message_type, ttl=to.ttl, group_id=to.group_id))
         got: dict[str, FlowerMessage] = {}
         for reply in self.inner.send_and_receive(messages, timeout=timeout):
-            node = reply.metadata.src_node_id
-            party, record = self._parties.get(node, ""), _record(reply)
-            if party not in told:
-                log.warning("round %d: passed over a reply of node %d, which was not asked", self.round, node)
-            elif party in got or (record and {name: record.get(name) for name in TURN} != turn):
-                log.warning("round %d: passed over a late or second reply of %s, node %d", self.round, party, node)
+            node, record = reply.metadata.src_node_id, _record(reply)
+            party, late = self._parties.get(node, ""), record and {name: record.get(name) for name in TURN} != turn
+            if late or party in got or party not in told:
+                why = "late" if late else "a second one" if party in got else "of a node that was not asked"
+                log.warning("round %d: passed over a reply of node %d: it is %s", self.round, node, why)
             else:
                 got[party] = reply
         return {party: got[party] for party in told if party in got}
@@ -298,10 +285,6 @@ class SchemeGrid:
         arrays = self.restored(sent)
         check_arrays(dict(arrays.to_torch_state_dict()), self._like, "the strategy's")
         return key, arrays
-
-    def _party(self, node: int) -> str:
-        """The name of a node, the same in every round."""
-        return self._parties.setdefault(node, client(len(self._parties)))
 
     def __getattr__(self, name: str) -> Any:
         """All else is the inner grid's. What is pushed by hand passes by the scheme: its clients do not train on it."""

@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, RecordDict
 from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
-from gradwire.schemes import Scheme, parse
+from gradwire.schemes import Scheme, State, parse
 from gradwire.wire import Message, Need, check_carrier
 
 KEY = "gradwire"
@@ -103,6 +103,11 @@ def examples_of(content: RecordDict, metric: str) -> float:
     if not isinstance(value, int | float) or not 0 < value < inf:
         raise GradwireError(f"metric {metric!r} is {value}; clients are weighted by it: a positive number is due")
     return float(value)
+
+
+def pack(state: State) -> bytes:
+    """A state as bytes."""
+    return bytes(Message("", "", 0, "state", state).encode())
 
 
 def read(data: object) -> Message:

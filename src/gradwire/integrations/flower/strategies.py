@@ -46,12 +46,14 @@ def calling() -> Strategy | None:
     return frame and frame.f_locals["self"]
 
 
-def check(strategy: Strategy, scheme: str, weighted_by: str | None) -> None:
+def check(strategy: Strategy | None, scheme: str, weighted_by: str | None) -> None:
     """Refuse a strategy that a scheme would make another.
 
     Raises:
         GradwireError: naming it.
     """
+    if strategy is None:
+        return
     name, own = type(strategy).__name__, type(strategy).aggregate_train
     if not getattr(strategy, "mean_suffices", own in [each.aggregate_train for each in (FedAvg, *MOVING)]):
         raise GradwireError(
