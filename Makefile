@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: audit test test-flower lint clean
+.PHONY: audit test test-flower fuzz lint clean
 
 audit: $(VENV)/installed
 	$(BIN)/gradwire audit
@@ -11,6 +11,10 @@ audit: $(VENV)/installed
 # A process a core and a thread a process: threads of several processes on one core would wait for each other.
 test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# Property tests on other examples than the suite's, many more of them.
+fuzz: $(VENV)/installed-test
+	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" -k "$(ONLY)"
 
 # Extras whose own bounds exclude some of constraints.txt's pins have an environment of their own.
 test-flower: $(VENV)-flower/installed

@@ -4,7 +4,6 @@ import os
 import sys
 
 from gradwire.cli import main
-from gradwire.wire.rendezvous import launched
 
 
 def run() -> None:
@@ -17,13 +16,22 @@ def run() -> None:
         main()
         status = 0
     except SystemExit as stop:
-        if not launched():
+        if not _worker():
             raise
         status = stop.code if isinstance(stop.code, int) else 1
-    if launched():
+    if _worker():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _worker() -> bool:
+    """Whether this process is one of torchrun's, and may have a thread of gloo's."""
+    if "torch" not in sys.modules:
+        return False
+    from gradwire.wire.rendezvous import launched
+
+    return launched()
 
 
 if __name__ == "__main__":

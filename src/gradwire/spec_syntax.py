@@ -1,73 +1,136 @@
-"""Hyper-parameters spelt on a command line: `name:key=value,key=value` for a frozen dataclass, read and written."""
+"""Hyper-parameters as text, `key=value,key=value`, for a dataclass or any other callable with annotated parameters."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
-from typing import Any, TypeVar, get_args, get_type_hints
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError
 
-T = TypeVar("T")
+Plain = str | int | float | bool | None
 
 
-def read(what: str, spec: str, kinds: Mapping[str, type[T]]) -> T:
-    """The one of `kinds` that a spec names, with the values that it gives.
+@dataclass(frozen=True)
+class Parameter:
+    """One hyper-parameter: its type annotation, and its default (`MISSING` where it has to be given)."""
+
+    hint: object
+    default: object
+
+
+@lru_cache(256)
+def parameters(target: Callable[..., object]) -> Mapping[str, Parameter]:
+    """The parameters of a class or function by name, in the order in which it takes them."""
+    try:
+        hints = get_type_hints(target if inspect.isfunction(target) or is_dataclass(target) else target.__init__)
+    except Exception:  # annotations from outside may name what is not there when the program runs
+        hints = {}
+    if is_dataclass(target):
+        made = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(target)}
+        return {f.name: Parameter(hints.get(f.name, object), made[f.name]) for f in fields(target) if f.init}
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        name: Parameter(hints.get(name, object), MISSING if p.default is p.empty else p.default)
+        for name, p in inspect.signature(target).parameters.items()
+        if p.kind in by_keyword
+    }
+
+
+def read(what: str, name: str, spec: str, known: Mapping[str, Parameter]) -> dict[str, object]:
+    """The values that a spec gives behind its name.
 
     Args:
-        what: what the kinds are, for messages: "scheme", "study".
-        kinds: name → frozen dataclass of ints, floats, bools and literals, each of them optional or not.
+        what: the whole spec and its kind, for messages: "scheme 'topk:ratio=2'".
+        name: of the thing, `spec`: what is behind it and its colon.
+        known: the parameters that it takes.
 
     Raises:
-        GradwireError: an unknown name or parameter, a value that cannot be read, a needed parameter left out.
+        GradwireError: an unknown parameter, a value that cannot be read, a needed parameter left out.
     """
-    name, _, rest = spec.strip().partition(":")
-    if name not in kinds:
-        raise unknown(what, name, kinds)
-    kind: Any = kinds[name]
-    hints = get_type_hints(kind)
-    known = [field.name for field in fields(kind)]
     values: dict[str, object] = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, text = part.partition("=")
+    for part in filter(None, spec.split(",")):
+        key, equals, written = part.partition("=")
         if not equals or key not in known:
             takes = ", ".join(known) or "no parameters"
-            raise GradwireError(f"{what} {spec!r}: cannot read {part!r}; {name} takes {takes}, as key=value")
-        values[key] = _value(f"{what} {spec!r}: {key}", text, hints[key])
-    for field in fields(kind):
-        if field.default is MISSING and field.name not in values:
-            raise GradwireError(f"{what} {spec!r} lacks {field.name}: {name}:{field.name}=VALUE")
-    return kinds[name](**values)
+            raise GradwireError(f"{what}: cannot read {part!r}; {name} takes {takes}, as key=value")
+        values[key] = _value(f"{what}: {key}", written, known[key].hint)
+    return values
 
 
-def write(name: str, value: object) -> str:
-    """The spelling that `read` reads back: the name and what differs from the defaults."""
-    known = fields(value)  # type: ignore[arg-type]
-    changed = ((f.name, getattr(value, f.name)) for f in known if getattr(value, f.name) != f.default)
-    values = ",".join(f"{key}={text(each)}" for key, each in changed)
-    return f"{name}:{values}" if values else name
+def write(what: str, name: str, value: object) -> str:
+    """The spec that `read` reads back: the name and what differs from the defaults.
+
+    Raises:
+        GradwireError: a value that no spec can hold, such as a tensor or a text with a comma.
+    """
+    kind: Any = type(value)
+    changed = []
+    for key, parameter in parameters(kind).items():
+        if not hasattr(value, key):
+            raise GradwireError(
+                f"{what}: {key} is no attribute of it, so its spec cannot be told; keep it as self.{key}"
+            )
+        held = getattr(value, key)
+        if held is parameter.default or held == parameter.default:
+            continue
+        written = text(held)
+        if not _reads_back(written, held, parameter.hint):
+            raise GradwireError(f"{what}: {key} is {held!r}, which cannot be written in a spec")
+        changed.append(f"{key}={written}")
+    return f"{name}:{','.join(changed)}" if changed else name
 
 
-def _value(what: str, text: str, hint: object) -> object:
-    """The value of `text` as an int, float, bool or one of some words, whichever `hint` says."""
-    union = [get_args(part) or (part,) for part in (get_args(hint) or (hint,)) if part is not type(None)]
-    words = [kind for part in union for kind in part if isinstance(kind, str)]
-    kinds = [kind for part in union for kind in part if not isinstance(kind, str)]
-    if text in words or str in kinds:
-        return text
-    if not kinds:
-        raise GradwireError(f"{what} is {text!r}; it must be one of {', '.join(words)}")
-    if kinds[0] is bool:
-        if text in ("true", "false"):
-            return text == "true"
-        raise GradwireError(f"{what} is {text!r}; it must be true or false")
+def _reads_back(written: str, value: object, hint: object) -> bool:
     try:
-        return int(text) if kinds[0] is int else float(text)
-    except ValueError:
-        wanted = " or ".join([*words, "a whole number" if kinds[0] is int else "a number"])
-        raise GradwireError(f"{what} is {text!r}; it must be {wanted}") from None
+        return not set(written) & set(",+") and _value("", written, hint) == value
+    except GradwireError:
+        return False
 
 
 def text(value: object) -> str:
     """A value as `read` takes it."""
     if isinstance(value, float):
-        return repr(value).replace("e+", "e")  # a plus composes schemes
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return repr(float(value)).replace("e+", "e")  # a plus composes schemes
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _value(what: str, written: str, hint: object) -> Plain:
+    """The written value as a number, truth value, text, none or one of some words, whichever `hint` says.
+
+    Without any hint it is the first of these that it can be.
+    """
+    kinds, words = _kinds(hint)
+    if written in words:
+        return written
+    if NoneType in kinds and written == "none":
+        return None
+    if bool in kinds and written in ("true", "false"):
+        return written == "true"
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(written)
+            except ValueError:
+                continue
+    if str in kinds:
+        return written
+    names = {bool: "true or false", int: "a whole number", float: "a number"}
+    wanted = [names[kind] for kind in names if kind in kinds and not (kind is int and float in kinds)]
+    if not words and not wanted:
+        raise GradwireError(f"{what} is {written!r}; it cannot be given in a spec, only in Python")
+    choice = f"one of {', '.join(words)}" if words and not wanted else " or ".join([*words, *wanted])
+    raise GradwireError(f"{what} is {written!r}; it must be {choice}")
+
+
+def _kinds(hint: object) -> tuple[set[object], list[str]]:
+    """The plain types that a hint allows, and the words."""
+    if hint is object or hint is Any:
+        return {bool, int, float, str}, []
+    if get_origin(hint) is Literal:
+        return set(), [word for word in get_args(hint) if isinstance(word, str)]
+    if get_origin(hint) in (Union, UnionType):
+        parts = [_kinds(part) for part in get_args(hint)]
+        return set().union(*(kinds for kinds, _ in parts)), [word for _, words in parts for word in words]
+    return {hint} & {str, int, float, bool, NoneType}, []

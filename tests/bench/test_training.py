@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from gradwire.bench import training
+from gradwire.bench import training, wire
 from gradwire.bench.training import Comparison, hooks, selection
-from gradwire.cli import bench_training, main
+from gradwire.cli import main
 from tests.schemes.rounds import random_update
 
 
@@ -36,9 +36,9 @@ def test_hooks_are_measured_in_two_processes():
 
 def test_the_command_shows_and_writes_its_figures(monkeypatch, tmp_path, capsys):
     figures = [Comparison("ours", 0.001, "theirs", 0.002)]
-    monkeypatch.setattr(bench_training, "selection", lambda: figures)
-    monkeypatch.setattr(bench_training, "hooks", lambda schemes, steps: figures)
-    monkeypatch.setattr(bench_training, "message_speeds", lambda: (1.5, 9.0))
+    monkeypatch.setattr(training, "selection", lambda: figures)
+    monkeypatch.setattr(training, "hooks", lambda schemes, steps: figures)
+    monkeypatch.setattr(wire, "message_speeds", lambda: (1.5, 9.0))
     main(["bench", "training", "--out", str(tmp_path / "figures.csv")])
     assert "encode 1.50 GB/s" in capsys.readouterr().out
     with (tmp_path / "figures.csv").open(newline="") as file:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gradwire.cli import main
 
-QUICK = ["--samples", "1", "--iterations", "3"]
+QUICK = ["--samples", "1", "--attack", "iga:iterations=3"]
 FACTORY = """
 import torch
 from torch import nn
@@ -155,7 +155,8 @@ def test_what_cannot_be_is_one_line_and_status_2(user, tmp_path, arguments, word
         Image.new("L", (size, size)).save(user / "mixed" / kind / "0.png")
     # A model that has too few classes only shows with a label that is too large: digits has ten.
     samples = [] if "--samples" in arguments else ["--samples", "3"]
-    refused(run("audit", *samples, "--iterations", "2", "--out", tmp_path / "run", *arguments, cwd=user), *words)
+    quick = [] if "--attack" in arguments else ["--attack", "iga:iterations=2"]
+    refused(run("audit", *samples, *quick, "--out", tmp_path / "run", *arguments, cwd=user), *words)
 
 
 def test_a_partition_that_does_not_fit_is_refused_before_there_is_a_folder(tmp_path):
@@ -183,7 +184,7 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_audit_leaves_its_finished_rows(tmp_path):
     out = tmp_path / "run"
-    arguments = ["audit", "--samples", "8", "--iterations", "60", "--chunk", "4", "--out", str(out)]
+    arguments = ["audit", "--samples", "8", "--attack", "iga:iterations=60", "--chunk", "4", "--out", str(out)]
     # A job in a shell's background ignores SIGINT, and hands that on to what it starts.
     heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [sys.executable, "-c", f"{heeding}; from gradwire.cli import main; main()", *arguments]

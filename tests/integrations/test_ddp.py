@@ -8,7 +8,7 @@ import gradwire
 from gradwire.errors import GradwireError
 from gradwire.integrations import ddp_hook
 from gradwire.integrations.memory import gather, split
-from gradwire.integrations.recording import Recording
+from gradwire.rounds.recording import load
 from gradwire.schemes import Layout, Round, observation, parse
 from gradwire.schemes.buckets import Bucketed
 from gradwire.schemes.gradients import Full
@@ -132,7 +132,7 @@ def recording(transport, spec, path):
 def test_a_recorded_step_is_a_view_of_it(tmp_path, spec):
     states = workers.run(recording, tmp_path, spec, str(tmp_path))
     for rank, before in enumerate(states):
-        recorded = Recording.load(tmp_path / f"{rank}.transcript")
+        (recorded,) = load(tmp_path / f"{rank}.transcript").values()
         inputs, labels = batch(2, rank)
         view = recorded.view(network(), tuple(inputs.shape), labels)
         assert all(torch.equal(view.model.state_dict()[name], tensor) for name, tensor in before.items())
@@ -187,7 +187,7 @@ def test_state_follows_parameters_into_other_buckets():
 def test_a_state_of_another_scheme_is_refused():
     state, _ = ddp_hook("powersgd:rank=2", network())
     other, _ = ddp_hook("topk:ratio=0.1", network())
-    with pytest.raises(GradwireError, match=r"state is of scheme 'powersgd:rank=2'; this hook's is 'topk:ratio=0.1'"):
+    with pytest.raises(GradwireError, match=r"scheme='powersgd:rank=2'; this hook has scheme='topk:ratio=0.1'"):
         other.load_state_dict(state.state_dict())
 
 
@@ -196,7 +196,7 @@ def test_without_a_recorded_step_there_is_nothing_to_save(tmp_path):
     with pytest.raises(GradwireError, match=r"no step was recorded; set state\.record = True"):
         state.save_transcript(tmp_path / "x")
     with pytest.raises(GradwireError, match="there is no transcript"):
-        Recording.load(tmp_path / "x")
+        load(tmp_path / "x")
 
 
 @pytest.mark.parametrize("spec", ["sga", "ssga:compression=10", "powersgd:rank=2+sga"])

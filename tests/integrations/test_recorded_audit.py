@@ -8,7 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from gradwire import data, models
 from gradwire.cli import main
-from gradwire.integrations.recording import Recording
+from gradwire.errors import GradwireError
+from gradwire.rounds.recording import RecordedRound, Recorder, load, save
 from gradwire.schemes import Layout, Round, parse
 from gradwire.schemes.buckets import Bucketed, under
 from gradwire.wire import InProcess
@@ -30,11 +31,11 @@ def transcript(tmp_path):
     transport = InProcess()
     half = scheme.client(update, scheme.private_state(layout), {}, round)
     drive(transport, {"client:0": half}, scheme.server({}, round), 5)
-    recording = Recording("topk:ratio=0.2", 0, 5, ("client:0",), "client:0", kept)
-    messages = tuple(transport.transcript.messages())
+    recorder, messages = Recorder(), tuple(transport.transcript.messages())
+    recorder.begin(RecordedRound("topk:ratio=0.2", 0, 5, ("client:0",), "client:0"), kept)
     for index, part in enumerate(scheme.buckets):
-        recording.add(index, part, {}, tuple(m for m in messages if under({m.phase: m.tensors}, index)))
-    recording.save(tmp_path / "step")
+        recorder.add_bucket(5, index, part, tuple(m for m in messages if under({m.phase: m.tensors}, index)), {})
+    save(recorder.rounds, tmp_path / "step")
     return tmp_path / "step"
 
 
@@ -46,8 +47,8 @@ def run(transcript, tmp_path, *options):
             str(transcript),
             "--model",
             "mlp",
-            "--iterations",
-            "3",
+            "--attack",
+            "iga:iterations=3",
             "--out",
             str(tmp_path / "out"),
             *options,
@@ -61,8 +62,8 @@ def test_a_recorded_step_is_attacked_and_pictured(transcript, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["knowledge"] for row in rows] == ["naive", "adaptive"]
     assert all(row["labels"] == "4" and row["scheme"] == "topk:ratio=0.2" for row in rows)
-    assert (tmp_path / "out" / "iga-adaptive.png").read_bytes().startswith(b"\x89PNG")
-    assert "iga-naive.png" in capsys.readouterr().out
+    assert (tmp_path / "out" / "iga_iterations=3-adaptive.png").read_bytes().startswith(b"\x89PNG")
+    assert "iga_iterations=3-naive.png" in capsys.readouterr().out
 
 
 def test_known_labels_are_taken_as_they_are(transcript, tmp_path):
@@ -74,7 +75,7 @@ def test_known_labels_are_taken_as_they_are(transcript, tmp_path):
     ("options", "message"),
     [
         (("--label", "1", "--label", "2"), "2 labels for a batch of 1; give --label once an image"),
-        (("--model", "lenet"), "the recorded step is of another model"),
+        (("--model", "lenet"), "the recording is of another model"),
         (("--transcript", "nowhere"), "there is no transcript nowhere"),
     ],
 )
@@ -86,15 +87,29 @@ def test_what_does_not_fit_is_one_line(transcript, tmp_path, capsys, options, me
 
 
 def test_a_transcript_without_a_recorded_step_is_refused(tmp_path):
-    InProcess().transcript.save(tmp_path / "empty")
-    with pytest.raises(ValueError, match="holds no recorded step"):
-        Recording.load(tmp_path / "empty")
+    (tmp_path / "empty").write_bytes(InProcess().transcript.encode())
+    with pytest.raises(ValueError, match="holds no recorded round"):
+        load(tmp_path / "empty")
 
 
 def test_recordings_come_back_whole(transcript):
-    first = Recording.load(transcript)
-    first.save(transcript.with_suffix(".again"))
-    second = Recording.load(transcript.with_suffix(".again"))
+    rounds = load(transcript)
+    line = save(rounds, transcript.with_suffix(".again"))
+    first, second = rounds[5], load(transcript.with_suffix(".again"))[5]
+    assert line.startswith("round 5 of topk:ratio=0.2, 1 clients; the model, public state and messages")
+    assert transcript.read_bytes().splitlines()[0] == b"gradwire recording: " + line.encode()
+    assert transcript.stat().st_mode & 0o777 == 0o600
     assert first.buckets == second.buckets
     assert [m.encode() for m in first.messages] == [m.encode() for m in second.messages]
     assert all(torch.equal(first.model[name], second.model[name]) for name in first.model)
+
+
+def test_a_redacted_recording_keeps_sizes_and_nothing_to_attack(transcript):
+    whole = load(transcript)[5]
+    assert "sizes of messages only" in save({5: whole}, transcript.with_suffix(".redacted"), redact=True)
+    (found,) = load(transcript.with_suffix(".redacted")).values()
+    assert found.sizes == tuple(m.size for m in whole.messages)
+    assert not found.model
+    assert not any(m.tensors for m in found.messages)
+    with pytest.raises(GradwireError, match="round 5 is redacted"):
+        found.view(models.build("mlp", (1, 8, 8), 10), (1, 1, 8, 8))

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, parse
-from gradwire.schemes.gradients import Full
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
 LAYOUT = Layout(SHAPES)
@@ -36,7 +35,7 @@ def test_follows_the_papers_algorithm(momentum):
     gradients = [random_update(step) for step in range(6)]
     cluster = Cluster.of(f"dgc:ratio=0.05,momentum={momentum}", gradients[:1])
     for gradient, expected in zip(gradients, by_the_paper(gradients, momentum, 0.05), strict=True):
-        aggregate, _ = cluster.play([gradient])
+        aggregate, _ = cluster.run([gradient])
         torch.testing.assert_close(flat(aggregate), flat(expected))
 
 
@@ -46,7 +45,7 @@ def test_everything_sent_is_plain_momentum_sgd(momentum, seed):
     updates = [random_update(seed), random_update(seed + 1)]
     cluster = Cluster.of(f"dgc:ratio=1.0,momentum={momentum}", updates)
     for _ in range(2):
-        aggregate, _ = cluster.play(updates)
+        aggregate, _ = cluster.run(updates)
         torch.testing.assert_close(flat(aggregate), (flat(updates[0]) + flat(updates[1])) / 2)
 
 
@@ -57,7 +56,7 @@ def test_without_momentum_nothing_is_lost(seed, ratio):
     before = torch.zeros(LAYOUT.size)
     for step in range(3):
         update = random_update(seed + step)
-        aggregate, _ = cluster.play([update])
+        aggregate, _ = cluster.run([update])
         velocity = cluster.private["client:0"]["velocity"]
         torch.testing.assert_close(flat(aggregate) + velocity, flat(update) + before)
         before = velocity
@@ -66,7 +65,7 @@ def test_without_momentum_nothing_is_lost(seed, ratio):
 def test_momentum_is_masked_where_entries_were_sent():
     updates = [random_update(0)]
     cluster = Cluster.of("dgc:ratio=0.1", updates)
-    aggregate, _ = cluster.play(updates)
+    aggregate, _ = cluster.run(updates)
     sent = flat(aggregate) != 0
     state = cluster.private["client:0"]
     for name in ("momentum", "velocity"):
@@ -98,23 +97,6 @@ def test_the_epoch_decides_how_much_is_sent():
         for epoch in (0, 1)
     ]
     assert [len(values) for values in counts] == [22 + 1 + 24 + 1, 3 + 1 + 3 + 1]
-
-
-def test_state_goes_in_and_is_left_alone():
-    state = parse("dgc").private_state(LAYOUT)
-    cluster = Cluster.of("dgc:ratio=0.1", [random_update(0)])
-    cluster.private = {"client:0": state}
-    cluster.play([random_update(0)])
-    assert not any(tensor.any() for tensor in state.values())
-
-
-def test_in_a_first_round_the_measurement_is_of_the_gradient():
-    updates = [random_update(0), random_update(1)]
-    cluster = Cluster.of("dgc:ratio=0.1", updates)
-    _, observation = cluster.play(updates)
-    for name, terms in cluster.scheme.measure(observation).items():
-        for term in terms:
-            assert torch.equal(term.apply(Full(updates[0][name][None])), term.observed)
 
 
 @pytest.mark.parametrize(

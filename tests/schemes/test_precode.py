@@ -5,7 +5,7 @@ from torch.nn.functional import cross_entropy
 
 from gradwire import capture, invert, models, score
 from gradwire.attacks.inversion import pose
-from gradwire.attacks.inversion.engine import engine
+from gradwire.engine import engine
 from gradwire.errors import GradwireError
 from gradwire.models.bottleneck import VariationalBottleneck
 from gradwire.schemes import observation, parse

@@ -7,11 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gradwire.attacks.inversion import DLG, IGA
 from gradwire.errors import GradwireError
+from gradwire.schemes import parse
+from gradwire.schemes.topk import TopK
 from gradwire.studies import AuditSettings, audit
 from gradwire.studies.cells import RUNNERS
 
-QUICK = {"samples": 2, "iterations": 5, "schemes": ("none", "powersgd:rank=1", "topk:match_rank=1")}
+QUICK = {"samples": 2, "attacks": ("iga:iterations=5",), "schemes": ("none", "powersgd:rank=1", "topk:match_rank=1")}
 
 
 def rows(folder):
@@ -39,16 +42,18 @@ def test_one_row_a_victim_scheme_and_knowledge(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert config["settings"]["schemes"] == list(QUICK["schemes"])
     pictures = load_file(folder / "reconstructions.safetensors")
-    assert pictures["originals"].shape == pictures["powersgd:rank=1|iga|naive"].shape == (2, 1, 1, 8, 8)
+    assert pictures["originals"].shape == pictures["powersgd:rank=1|iga:iterations=5|naive"].shape == (2, 1, 1, 8, 8)
 
 
 def test_under_a_secure_sum_the_images_of_all_clients_are_scored(tmp_path):
-    settings = AuditSettings(schemes=("sga",), clients=2, samples=1, iterations=3, model="mlp", labels="inferred")
+    settings = AuditSettings(
+        schemes=("sga",), clients=2, samples=1, attacks=("iga:iterations=3",), model="mlp", labels="inferred"
+    )
     folder = audit(settings, tmp_path / "run")
     assert [row["knowledge"] for row in rows(folder)] == ["naive", "adaptive"]
     notes = json.loads((folder / "config.json").read_text())["notes"]
     assert any("images of all 2 clients are sought and scored" in note for note in notes)
-    assert load_file(folder / "reconstructions.safetensors")["sga|iga|adaptive"].shape == (1, 1, 1, 8, 8)
+    assert load_file(folder / "reconstructions.safetensors")["sga|iga:iterations=3|adaptive"].shape == (1, 1, 1, 8, 8)
 
 
 def test_the_network_may_take_pixels_as_they_are(tmp_path):
@@ -81,7 +86,7 @@ def test_attacks_in_the_middle_of_training_with_the_residual_as_it_then_is(tmp_p
 def test_training_before_the_attack_can_do_more_than_a_victim_does_and_says_what_became_of_the_scheme(tmp_path):
     warming, done = (f"autoencoder:warmup_rounds={rounds},warmup_iterations=1,passes=1" for rounds in (4, 1))
     settings = AuditSettings(
-        **(QUICK | {"model": "lenet", "schemes": (warming, done), "samples": 1, "iterations": 2}),
+        **(QUICK | {"model": "lenet", "schemes": (warming, done), "samples": 1}),
         trained_rounds=2,
         trained_epochs=1,
         local_steps=1,
@@ -96,7 +101,7 @@ def test_training_before_the_attack_can_do_more_than_a_victim_does_and_says_what
 
 @pytest.mark.slow
 def test_the_residual_makes_the_trained_audit_harder_than_a_fresh_one(tmp_path):
-    quick = QUICK | {"iterations": 150, "knowledge": "adaptive", "schemes": ("topk:match_rank=1",)}
+    quick = QUICK | {"attacks": ("iga:iterations=150",), "knowledge": "adaptive", "schemes": ("topk:match_rank=1",)}
     off = quick | {"schemes": ("topk:match_rank=1,error_feedback=false",)}
     carried, fresh = (
         sum(float(r["ssim"]) for r in rows(audit(AuditSettings(**how, trained_rounds=20), tmp_path / name)))
@@ -112,18 +117,17 @@ def test_labels_can_be_inferred_and_batches_attacked(tmp_path):
 
 
 @pytest.mark.parametrize("attack", ["dlg", "idlg", "bayes"])
-def test_every_iterative_attack_takes_what_it_has_a_use_for(tmp_path, attack):
-    settings = AuditSettings(
-        samples=1, iterations=3, schemes=("noise:std=0.01", "sparsify:drop=0.9"), attacks=(attack,)
-    )
-    assert {row["attack"] for row in rows(audit(settings, tmp_path / "run"))} == {attack}
+def test_every_iterative_attack_can_be_an_audits(tmp_path, attack):
+    spec = f"{attack}:iterations=3"
+    settings = AuditSettings(samples=1, schemes=("noise:std=0.01", "sparsify:drop=0.9"), attacks=(spec,))
+    assert {row["attack"] for row in rows(audit(settings, tmp_path / "run"))} == {spec}
 
 
-def test_an_attack_keeps_its_own_defaults_unless_told_otherwise():
-    assert AuditSettings().attack("iga").signed
-    assert not AuditSettings().attack("dlg").signed
-    assert AuditSettings(signed=True).attack("dlg").signed
-    assert AuditSettings(optimizer="adam").attack("dlg").optimizer == "adam"
+def test_objects_become_their_specs():
+    settings = AuditSettings(schemes=(TopK(ratio=0.1), parse("powersgd:rank=2+sga")), attacks=(IGA(tv=0.5), "dlg"))
+    assert settings.schemes == ("topk:ratio=0.1", "powersgd:rank=2+sga")
+    assert settings.attacks == ("iga:tv=0.5", "dlg")
+    assert list(settings.inversions.values()) == [IGA(tv=0.5), DLG()]
 
 
 class Cut(Exception):
@@ -132,8 +136,8 @@ class Cut(Exception):
 
 @pytest.mark.parametrize("moment", [110, 350])
 def test_an_audit_that_was_cut_ends_with_the_table_of_one_that_was_not(tmp_path, moment):
-    few = {"samples": 1, "iterations": 120, "schemes": ("none", "topk:ratio=0.1"), "knowledge": "adaptive"}
-    settings = AuditSettings(**few, attacks=("iga", "dlg"), chunk=1, model="mlp")
+    few = {"samples": 1, "schemes": ("none", "topk:ratio=0.1"), "knowledge": "adaptive"}
+    settings = AuditSettings(**few, attacks=("iga:iterations=120", "dlg:iterations=120"), chunk=1, model="mlp")
 
     def cut(stage, done, total):
         if done >= moment:
@@ -164,8 +168,10 @@ def test_what_cannot_be_resumed(tmp_path):
     with pytest.raises(GradwireError, match="holds a run that ended"):
         audit(AuditSettings(**QUICK), resume=ended)
     (ended / "checkpoints").mkdir()
-    with pytest.raises(GradwireError, match=r"has tv=0.0001; this run has tv=0.1"):
-        audit(AuditSettings(**QUICK, tv=0.1), resume=ended)
+    with pytest.raises(
+        GradwireError, match=r"has attacks=\['iga:iterations=5'\]; this run has attacks=\['iga:tv=0.1'\]"
+    ):
+        audit(AuditSettings(**(QUICK | {"attacks": ("iga:tv=0.1",)})), resume=ended)
     with pytest.raises(GradwireError, match="exclude each other"):
         audit(AuditSettings(**QUICK), tmp_path / "other", resume=ended)
 
@@ -173,7 +179,12 @@ def test_what_cannot_be_resumed(tmp_path):
 @pytest.mark.parametrize("attack", ["fedavg", "iga", "dlg"])
 def test_local_steps_are_attacked_for_what_they_are_or_it_is_said_that_they_are_not(tmp_path, attack):
     settings = AuditSettings(
-        **QUICK, attacks=(attack,), batch=2, local_steps=3, local_batch=1, weight_decay=0.01, labels="inferred"
+        **(QUICK | {"attacks": (f"{attack}:iterations=5",)}),
+        batch=2,
+        local_steps=3,
+        local_batch=1,
+        weight_decay=0.01,
+        labels="inferred",
     )
     folder = audit(settings, tmp_path / "run")
     assert len(rows(folder)) == 2 * 3 * 2
@@ -185,7 +196,9 @@ def test_local_steps_are_attacked_for_what_they_are_or_it_is_said_that_they_are_
 
 @pytest.mark.parametrize("lr", [0.0, 0.5])
 def test_several_rounds_are_one_attack_among_others(tmp_path, lr):
-    settings = AuditSettings(**QUICK, attacks=("rounds", "iga"), rounds=2, lr=lr, clients=2)
+    settings = AuditSettings(
+        **(QUICK | {"attacks": ("rounds:iterations=5", "iga:iterations=5")}), rounds=2, lr=lr, clients=2
+    )
     folder = audit(settings, tmp_path / "run")
     assert len(rows(folder)) == 2 * 3 * 2 * 2
     notes = json.loads((folder / "config.json").read_text())["notes"]
@@ -197,22 +210,26 @@ def test_several_rounds_are_one_attack_among_others(tmp_path, lr):
 def test_rounds_see_more_of_a_compressed_victim_than_its_first_one_alone(tmp_path):
     settings = AuditSettings(
         samples=4,
-        iterations=150,
         schemes=("topk:ratio=0.001",),
-        attacks=("rounds", "iga"),
+        attacks=("rounds:iterations=150", "iga:iterations=150"),
         knowledge="adaptive",
         rounds=4,
         lr=0.1,
     )
     found = rows(audit(settings, tmp_path / "run"))
-    mean = {name: sum(float(row["ssim"]) for row in found if row["attack"] == name) / 4 for name in ("rounds", "iga")}
-    assert mean["rounds"] > mean["iga"] + 0.15
+    rounds, iga = (sum(float(row["ssim"]) for row in found if row["attack"] == spec) / 4 for spec in settings.attacks)
+    assert rounds > iga + 0.15
 
 
 @pytest.mark.parametrize("scheme", ["sga", "none"])
 def test_a_report_says_what_a_secure_sum_leaves_in_the_clear(tmp_path, scheme):
     settings = AuditSettings(
-        samples=1, iterations=1, schemes=(scheme,), model="resnet20", clients=2, knowledge="adaptive"
+        samples=1,
+        attacks=("iga:iterations=1",),
+        schemes=(scheme,),
+        model="resnet20",
+        clients=2,
+        knowledge="adaptive",
     )
     notes = json.loads((audit(settings, tmp_path / "run") / "config.json").read_text())["notes"]
     said = "sga hides single updates; batch norm's running statistics are sent beside it in the clear"
@@ -221,7 +238,9 @@ def test_a_report_says_what_a_secure_sum_leaves_in_the_clear(tmp_path, scheme):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_adversarys_own_images_are_no_victims(tmp_path, split):
-    settings = AuditSettings(**QUICK, attacks=("bayes",), prior="patch", public=20, split=split)
+    settings = AuditSettings(
+        **(QUICK | {"attacks": ("bayes:iterations=5,prior=patch,scale=1",)}), public=20, split=split
+    )
     notes = " ".join(json.loads((audit(settings, tmp_path / "run") / "config.json").read_text())["notes"])
     first, last = (2, 21) if split == "train" else (0, 19)
     assert f"patches of digits's training split (images {first} to {last})" in notes
@@ -232,7 +251,7 @@ def test_the_adversarys_own_images_are_no_victims(tmp_path, split):
 
 def test_fedavg_needs_local_steps(tmp_path):
     with pytest.raises(GradwireError, match="fedavg needs a view of local steps"):
-        audit(AuditSettings(**QUICK, attacks=("fedavg",)), tmp_path / "run")
+        audit(AuditSettings(**(QUICK | {"attacks": ("fedavg",)})), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -250,9 +269,9 @@ def test_fedavg_needs_local_steps(tmp_path):
         ({"local_steps": 2, "batch": 3, "local_batch": 2}, "local_batch is 2; it must divide the victim's 3 images"),
         ({"local_steps": 2, "lr": 0.0}, "lr is 0; local steps need a size"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
-        ({"attacks": ("iga",), "bn": -1.0}, "bn is -1"),
-        ({"precision": "fp8"}, "unknown precision 'fp8'; known: fp32, tf32, bf16"),
-        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: adam, lbfgs"),
+        ({"attacks": ("iga:bn=-1",)}, "bn is -1"),
+        ({"attacks": ("iga:precision=fp8",)}, "precision is 'fp8'; it must be one of fp32, tf32, bf16"),
+        ({"attacks": ("iga:optimizer=sgd",)}, "optimizer is 'sgd'; it must be one of adam, lbfgs"),
         ({"samples": 0}, "samples is 0; it must be at least 1"),
         ({"batch": 0}, "batch is 0"),
         ({"chunk": -1}, "chunk is -1"),
@@ -267,7 +286,8 @@ def test_fedavg_needs_local_steps(tmp_path):
         ({"schemes": ("dgc",), "local_steps": 2}, "corrects the momentum of single gradients"),
         ({"schemes": ()}, "at least one scheme"),
         ({"attacks": ("magic",)}, "unknown attack"),
-        ({"iterations": 0}, "iterations is 0"),
+        ({"attacks": ("iga:iterations=0",)}, "iterations is 0"),
+        ({"attacks": ("iga:group=0.1,restart=2",)}, "cannot read 'restart=2'; iga takes iterations, restarts, step"),
         ({"device": "toaster"}, "device 'toaster' cannot be used"),
     ],
 )
@@ -285,6 +305,6 @@ def test_more_victims_than_images_is_refused_before_anything_is_written(tmp_path
 def test_pictures_hold_what_the_rows_were_scored_on(tmp_path):
     folder = audit(AuditSettings(**QUICK), tmp_path / "run")
     pictures = load_file(folder / "reconstructions.safetensors")
-    error = (pictures["none|iga|naive"] - pictures["originals"]).square().flatten(1).mean(1)
+    error = (pictures["none|iga:iterations=5|naive"] - pictures["originals"]).square().flatten(1).mean(1)
     expected = [float(r["mse"]) for r in rows(folder) if r["scheme"] == "none" and r["knowledge"] == "naive"]
     torch.testing.assert_close(error, torch.tensor(expected), atol=1e-6, rtol=1e-4)

@@ -1,7 +1,7 @@
 import pytest
 
-from gradwire.studies.catalog import find
 from gradwire.studies.compression import DGC, POWERSGD, SIGN, SIGN_FEEDBACK, TOPK, TOPK_PLAIN, Compression
+from gradwire.studies.own import find
 
 
 def rows(**accuracies):

@@ -20,7 +20,13 @@ def rows(study, lost):
 def audits(study, leaked):
     """A row an audit, attack and kind of knowledge: `leaked` gives the SSIM of a label and attack."""
     return [
-        {"command": "audit", "label": c.label, "attack": attack, "knowledge": knowledge, "ssim": str(leaked(c, attack))}
+        {
+            "command": "audit",
+            "label": c.label,
+            "attack": attack,
+            "knowledge": knowledge,
+            "ssim": str(leaked(c, attack.partition(":")[0])),
+        }
         for c in study.cells()
         if c.command == "audit"
         for attack in c.settings["attacks"]

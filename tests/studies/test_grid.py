@@ -8,11 +8,14 @@ import pytest
 
 from gradwire import report
 from gradwire.errors import GradwireError
+from gradwire.registry import STUDIES
+from gradwire.report.run import read
+from gradwire.report.study.page import sections
 from gradwire.runs import RunFolder
 from gradwire.studies import own
-from gradwire.studies.catalog import STUDIES, find
 from gradwire.studies.cells import RUNNERS
 from gradwire.studies.grid import Cell, Claim, Restartable, Study, run_study
+from gradwire.studies.own import find
 
 TRAIN = {"data": "digits:train=64,test=20", "model": "mlp", "rounds": 4, "eval_every": 2, "clients": 2}
 
@@ -170,3 +173,43 @@ def test_an_unknown_study_is_refused_by_name():
 def test_a_setting_that_a_command_does_not_have_is_named(tmp_path):
     with pytest.raises(GradwireError, match="TrainSettings has no 'batchsize'; known: "):
         RUNNERS["train"](TRAIN | {"batchsize": 3}, tmp_path / "cell")
+
+
+OWN_AUDITS = """
+command = "audit"
+[settings]
+samples = 1
+model = "mlp"
+attacks = ["iga:iterations=2"]
+schemes = ["none", "powersgd:rank=1"]
+[grid]
+data = [{data}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "groups"),
+    [('"digits"', ("",)), ('"digits", "digits:test=20"', ("data=digits: ", "data=digits:test=20: "))],
+)
+def test_a_grid_of_audits_gives_each_scheme_a_row(tmp_path, data, groups):
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN_AUDITS.format(data=data))
+    folder = run_study(own.read(path), RUNNERS, tmp_path / "out")
+    schemes = ("none", "powersgd:rank=1")
+    assert [row["label"] for row in table(folder)[::2]] == [
+        f"{group}{scheme}" for group in groups for scheme in schemes
+    ]
+    shown = sections(read(folder))
+    assert len(shown) == len(groups)
+    for section in shown:
+        assert [row[0] for row in section.table.rows] == list(schemes)
+        assert "100 %" in "".join(section.table.rows[0])
+
+
+def test_a_grid_over_lists_of_schemes_tells_its_cells_apart(tmp_path):
+    path = tmp_path / "mine.toml"
+    grid = 'schemes = [["none"], ["none", "powersgd:rank=1"]]\nattacks = [["iga:iterations=1"], ["dlg:iterations=1"]]'
+    path.write_text(f'command = "audit"\n[settings]\nsamples = 1\nmodel = "mlp"\n[grid]\n{grid}')
+    rows = table(run_study(own.read(path), RUNNERS, tmp_path / "out"))
+    assert {row["label"] for row in rows} == {"none", "powersgd:rank=1"}
+    assert {row["attack"] for row in rows} == {"iga:iterations=1", "dlg:iterations=1"}

@@ -1,5 +1,5 @@
 from gradwire.schemes import parse
-from gradwire.studies.catalog import find
+from gradwire.studies.own import find
 from gradwire.studies.secure_accuracy import SecureAccuracy
 
 

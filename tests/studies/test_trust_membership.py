@@ -2,9 +2,9 @@ import csv
 
 from gradwire import report
 from gradwire.schemes import parse
-from gradwire.studies.catalog import find
 from gradwire.studies.cells import RUNNERS
 from gradwire.studies.grid import Cell, run_study
+from gradwire.studies.own import find
 from gradwire.studies.trust_membership import BEYOND, PAPER, THREE, TrustMembership
 
 STUDY = TrustMembership()

@@ -12,11 +12,11 @@ from torch.nn.functional import cross_entropy
 
 from gradwire import models
 from gradwire.data import partition
+from gradwire.engine import stack
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, loop, train
 from gradwire.training.batches import descents, sampled
 from gradwire.training.cohort import CohortPlan
-from gradwire.training.stack import stack
 from gradwire.wire import InProcess, Transcript
 
 CLASSES = 4
@@ -79,7 +79,7 @@ def fedavg(how, name="mlp", pictures=None):
             weights.append(len(shards[k]) if settings.average == "weighted" else 1)
         mean = {n: sum(w * r[n] for w, r in zip(weights, results, strict=True)) / sum(weights) for n in results[0]}
         before = model.state_dict()
-        model.load_state_dict({n: before[n] + settings.server_lr * (mean[n] - before[n]) for n in mean})
+        model.load_state_dict({n: before[n] + settings.server_rate * (mean[n] - before[n]) for n in mean})
     return model.state_dict()
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from gradwire import data, models
+from gradwire.engine import Networks, stack
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, train
 from gradwire.training.plain import fits
-from gradwire.training.stack import Networks, stack
 from gradwire.wire import InProcess, Transcript
 
 DIGITS = data.load("digits", "train", limit=120)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire import data, models
-from gradwire.attacks.inversion.engine.choice import PATHS
 from gradwire.attacks.inversion.objective import cosine, total_variation
 from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computing
 from gradwire.bench.breaching import breaching
+from gradwire.engine import PATHS
 from gradwire.errors import GradwireError, unknown
+from gradwire.models.mode import set_mode
 from gradwire.schemes import StackedMeasurement, dense
 from gradwire.seeds import generator
 from gradwire.training import gradient
@@ -126,7 +127,7 @@ class _Loop:
     """One victim after another; returns all their objectives as one tensor, as the engine does."""
 
     def __init__(self, model: nn.Module, mode: Mode, updates: list[dict[str, Tensor]], labels: Tensor):
-        self.model, self.updates, self.labels = model.train(mode == "train"), updates, labels
+        self.model, self.updates, self.labels = set_mode(model, mode), updates, labels
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.stack([self.one(x[i], i) for i in range(len(x))])

@@ -1,4 +1,7 @@
-"""The command line. No logic of its own: it reads options, calls a study, and shows what came of it."""
+"""The command line. No logic of its own: it reads options, calls a study, and shows what came of it.
+
+A command imports what it runs when it runs: help needs no torch, which takes seconds.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -9,8 +12,7 @@ from gradwire.cli.audit import audit
 from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
 from gradwire.cli.membership import membership
-from gradwire.cli.report import report
-from gradwire.cli.study import study
+from gradwire.cli.study import report, study
 from gradwire.cli.train import train
 from gradwire.errors import GradwireError
 

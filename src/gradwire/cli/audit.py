@@ -2,26 +2,21 @@
 
 import click
 
-from gradwire.cli.options import shared
-from gradwire.cli.show import outcome, progress_bar, recorded
-from gradwire.studies import AuditSettings, audit_recording
-from gradwire.studies import audit as run_audit
+from gradwire.cli.show import outcome, progress_bar, recorded, shared
+from gradwire.cli.source import defaults
 
-DEFAULT = AuditSettings()
+DEFAULT = defaults("gradwire.studies.audit_settings:AuditSettings")
+ATTACK = "Such as iga:tv=1e-4,restarts=4 (see gradwire list). Repeatable."
 SCHEMES = "Repeatable. [default: none, powersgd and topk at ranks 1, 2, 4, 8]"
 CLIENTS = "Parties in the attacked round. [default: 1, or 2 for adversary client]"
 
 
 @click.command()
 @shared
+@click.option("--scheme", "schemes", multiple=True, metavar="SPEC", help=SCHEMES)
 @click.option(
-    "--scheme",
-    "schemes",
-    multiple=True,
-    metavar="SPEC",
-    help=SCHEMES,
+    "--attack", "attacks", multiple=True, default=DEFAULT.attacks, show_default=True, metavar="SPEC", help=ATTACK
 )
-@click.option("--attack", "attacks", multiple=True, default=DEFAULT.attacks, show_default=True, help="Repeatable.")
 @click.option("--knowledge", default=DEFAULT.knowledge, show_default=True, help="naive, adaptive or both.")
 @click.option("--adversary", default=DEFAULT.adversary, show_default=True, help="server, eavesdropper or client.")
 @click.option("--samples", default=DEFAULT.samples, show_default=True, help="Victims.")
@@ -30,18 +25,7 @@ CLIENTS = "Parties in the attacked round. [default: 1, or 2 for adversary client
 @click.option("--labels", default=DEFAULT.labels, show_default=True, help="known to the adversary, or inferred.")
 @click.option("--standardised/--raw", default=DEFAULT.standardised, help="Whether the network scales its images.")
 @click.option("--mode", default=DEFAULT.mode, show_default=True, help="How victims run the network: train or eval.")
-@click.option("--iterations", default=DEFAULT.iterations, show_default=True)
-@click.option("--restarts", default=DEFAULT.restarts, show_default=True)
-@click.option("--tv", default=DEFAULT.tv, show_default=True, help="Weight of total variation.")
-@click.option("--bn", type=float, help="Weight of the batch-norm statistics' prior. [default: 0]")
-@click.option("--group", type=float, help="Weight of the consistency of restarts. [default: 0]")
-@click.option("--prior", help="Of bayes: tv, or patch (fitted to --public images). [default: tv]")
 @click.option("--public", default=DEFAULT.public, help="Images that the adversary has of its own. [default: none]")
-@click.option("--step", default=DEFAULT.step, show_default=True, help="Adam's step size.")
-@click.option("--signed/--unsigned", default=None, help="Follow the slope's sign. [default: the attack's own]")
-@click.option("--decay", help="Of the step size: steps or cosine. [default: the attack's own]")
-@click.option("--optimizer", help="adam or lbfgs. [default: the attack's own]")
-@click.option("--precision", default=DEFAULT.precision, show_default=True, help="fp32, tf32 or bf16.")
 @click.option("--trained-rounds", default=DEFAULT.trained_rounds, show_default=True, help="Training before it.")
 @click.option("--trained-epochs", default=DEFAULT.trained_epochs, help="Local ones in it. [default: a victim's work]")
 @click.option("--rounds", default=DEFAULT.rounds, show_default=True, help="In a row, for --attack rounds.")
@@ -63,7 +47,12 @@ def audit(
     **options: object,
 ) -> None:
     """Attack one round's updates, for each scheme, and report what leaked beside what it cost in bytes."""
-    settings = AuditSettings(schemes=schemes or DEFAULT.schemes, **options)  # type: ignore[arg-type]
+    from gradwire.studies import AuditSettings, audit_recording
+    from gradwire.studies import audit as run_audit
+
+    if schemes:
+        options["schemes"] = schemes
+    settings = AuditSettings(**options)  # type: ignore[arg-type]
     if transcript:
         with progress_bar() as progress:
             folder = audit_recording(transcript, settings, known, out, progress)

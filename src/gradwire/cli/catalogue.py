@@ -1,40 +1,46 @@
 """gradwire list: what there is to choose from."""
 
-from dataclasses import MISSING, Field, fields
+import shutil
+import textwrap
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from gradwire import data, models, spec_syntax
-from gradwire.attacks.inversion import ATTACKS
-from gradwire.attacks.membership import ATTACKS as MEMBERSHIP
-from gradwire.attacks.membership import WIRE_ATTACKS as WIRE
-from gradwire.schemes import SCHEMES
-from gradwire.studies.catalog import STUDIES
+from gradwire import registry, spec_syntax
+from gradwire.cli.source import REQUIRED, Expression, describe
+
+ROOM = 40, 120
+"""The narrowest and the widest lines."""
+INDENT = 20
 
 
 @click.command(name="list")
 def catalogue() -> None:
-    """List schemes with their parameters, attacks, models, data sets and studies."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, scheme in SCHEMES.items():
-        table.add_row("scheme", name, ", ".join(map(_parameter, fields(scheme))))
-    for name, study in STUDIES.items():
-        table.add_row("study", name, f"{study.title} ({', '.join(f.name for f in fields(study))})")
-    for name, attack in ATTACKS.items():
-        table.add_row("attack", name, (attack.__doc__ or "").splitlines()[0])
-    for name, asked in {**MEMBERSHIP, **WIRE}.items():
-        table.add_row("membership", name, (asked.__doc__ or "").splitlines()[0])
-    for name in models.names():
-        table.add_row("model", name, "")
-    for name in data.names():
-        table.add_row("data", name, "")
-    Console().print(table)
+    """List schemes, attacks, studies, models and data sets, with their parameters."""
+    width = min(max(shutil.get_terminal_size().columns, ROOM[0]), ROOM[1])
+    indent = " " * INDENT
+    for title, known in (
+        ("schemes", registry.SCHEMES),
+        ("attacks", registry.ATTACKS),
+        ("membership attacks", registry.MEMBERSHIP),
+        ("studies", registry.STUDIES),
+        ("models", registry.MODELS),
+        ("data", registry.DATA),
+    ):
+        click.echo(click.style(title, bold=True))
+        for name, place in known.targets().items():
+            found = describe(place)
+            takes = ", ".join(_parameter(key, default) for key, default in found.parameters.items())
+            words = (f"{name:{INDENT - 3}} {takes}".rstrip(), found.doc)
+            for text, first in zip(words, ("  ", indent), strict=True):
+                if text:
+                    click.echo(textwrap.fill(text, width, initial_indent=first, subsequent_indent=indent))
 
 
-def _parameter(field: Field) -> str:
-    """A parameter with its default, as a spec spells it: `?` where it has to be given, nothing where it may be."""
-    if field.default is MISSING:
-        return f"{field.name}=?"
-    return field.name if field.default is None else f"{field.name}={spec_syntax.text(field.default)}"
+def _parameter(name: str, default: Any) -> str:
+    """A parameter with its default, as a spec has it: `?` where it has to be given, nothing where it may be."""
+    if default is REQUIRED:
+        return f"{name}=?"
+    if default is None:
+        return name
+    return f"{name}={default.text if isinstance(default, Expression) else spec_syntax.text(default)}"

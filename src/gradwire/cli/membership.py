@@ -2,11 +2,10 @@
 
 import click
 
-from gradwire.cli.options import shared
-from gradwire.cli.show import outcome, progress_bar
-from gradwire.studies.membership import MembershipSettings, run_membership
+from gradwire.cli.show import outcome, progress_bar, shared
+from gradwire.cli.source import defaults
 
-DEFAULT = MembershipSettings()
+DEFAULT = defaults("gradwire.studies.membership.settings:MembershipSettings")
 
 
 @click.command()
@@ -34,7 +33,7 @@ DEFAULT = MembershipSettings()
 @click.option("--precision", default=DEFAULT.precision, show_default=True, help="fp32 or bf16, of plain steps.")
 @click.option("--channels-last", is_flag=True, help="Memory layout of plain steps.")
 @click.option("--compile", is_flag=True, help="torch.compile for plain steps.")
-@click.option("--jobs", default=1, show_default=True, help="Lots at a time, each a process with one thread.")
+@click.option("--jobs", default=1, show_default=True, help="Shadow batches at a time, each a process with one thread.")
 @click.option("--resume", metavar="DIR", help="Go on with the run in this folder: finished models stay.")
 def membership(out: str | None, resume: str | None, jobs: int, **options: object) -> None:
     """Train shadow models as the target is trained, attack each of them, and report how well members are told.
@@ -43,6 +42,8 @@ def membership(out: str | None, resume: str | None, jobs: int, **options: object
     gradwire membership --data fashion_mnist:train=4000 --model lenet --scheme none --scheme topk:ratio=0.01
     gradwire membership --attack lira --attack cosine --watched 10 --canaries mislabelled:100
     """
+    from gradwire.studies.membership import MembershipSettings, run_membership
+
     settings = MembershipSettings(**options)  # type: ignore[arg-type]
     with progress_bar() as progress:
         folder = run_membership(settings, out, resume, jobs, progress)

@@ -1,41 +1,53 @@
-"""What commands show while they work, and when they are done."""
+"""What commands share: options, and what they show while they work and when they are done."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
-from gradwire import progress, report
+from gradwire import progress
 from gradwire.errors import GradwireError
-from gradwire.runs import RESULTS
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.table import Table
+
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def shared(function: F) -> F:
+    """--data, --model, --seed, --device, --out."""
+    for option in (
+        click.option("--out", metavar="DIR", help="Folder to write. [default: runs/<command>-<time>]"),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …"),
+        click.option("--seed", default=0, show_default=True, help="Decides everything that is random."),
+        click.option("--model", default="convnet", show_default=True, metavar="NAME|PACKAGE.MODULE:FACTORY"),
+        click.option("--data", default="digits", show_default=True, metavar="NAME|DIR", help="Data set or folder."),
+    ):
+        function = option(function)
+    return function
 
 
 @contextmanager
 def progress_bar() -> Iterator[progress.Progress]:
     """A bar a stage, with the time left; yields the function that moves it: (stage, done, total)."""
+    from rich import progress as bar
+    from rich.console import Console
+
     columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        bar.TextColumn("{task.description:<10}"),
+        bar.BarColumn(),
+        bar.TaskProgressColumn(),
+        bar.TimeElapsedColumn(),
+        bar.TextColumn("left"),
+        bar.TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with bar.Progress(*columns, console=Console(stderr=True)) as bars:
 
         def move(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
@@ -45,8 +57,10 @@ def progress_bar() -> Iterator[progress.Progress]:
         yield move
 
 
-def figures(title: str, *headings: str, words: Sequence[str] = ()) -> Table:
+def figures(title: str, *headings: str, words: Sequence[str] = ()) -> "Table":
     """An empty table of figures, set to the right; columns that hold `words` are set to the left."""
+    from rich.table import Table
+
     table = Table(title=title)
     for heading in headings:
         table.add_column(heading, justify="left" if heading in words else "right")
@@ -68,6 +82,10 @@ def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]
 
 def outcome(folder: Path) -> None:
     """Show a run's table, write its report, and name it."""
+    from rich.console import Console
+
+    from gradwire import report
+
     written = report.write(folder)
     Console().print(report.table(folder))
     click.echo(f"report: {written}")
@@ -75,6 +93,11 @@ def outcome(folder: Path) -> None:
 
 def recorded(folder: Path) -> None:
     """Show what an attack on a recorded step came to: there is no truth to score it by, but pictures to look at."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gradwire.runs import RESULTS
+
     table = Table(box=None)
     columns = ("scheme", "knowledge", "victim", "bytes_up", "ratio", "objective", "labels")
     for name in columns:

@@ -1,11 +1,10 @@
-"""gradwire study: a whole published table or figure, or a grid of one's own."""
+"""gradwire study: a whole published table or figure, or a grid of one's own; gradwire report."""
+
+from pathlib import Path
 
 import click
 
 from gradwire.cli.show import outcome, progress_bar
-from gradwire.studies.catalog import find
-from gradwire.studies.cells import RUNNERS
-from gradwire.studies.grid import run_study
 
 
 @click.command()
@@ -27,6 +26,17 @@ def study(study: str, out: str | None, resume: str | None, jobs: int) -> None:
       scheme = ["none", "topk:ratio=0.01"]
       seed = [0, 1, 2]
     """
+    from gradwire.studies.cells import RUNNERS
+    from gradwire.studies.grid import run_study
+    from gradwire.studies.own import find
+
     with progress_bar() as progress:
         folder = run_study(find(study), RUNNERS, out, resume, jobs, progress)
     outcome(folder)
+
+
+@click.command()
+@click.argument("folder")
+def report(folder: str) -> None:
+    """Write the report of the run in FOLDER again, and show its table."""
+    outcome(Path(folder))

@@ -4,17 +4,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from gradwire.cli.options import shared
-from gradwire.cli.show import outcome, progress_bar
+from gradwire.cli.show import outcome, progress_bar, shared
+from gradwire.cli.source import defaults
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
-from gradwire.schemes import parse
-from gradwire.studies import run_training
-from gradwire.training import TrainSettings
-from gradwire.wire import Need, Transcript
-from gradwire.wire.rendezvous import joined, launched, world_size
 
-DEFAULT = TrainSettings()
+DEFAULT = defaults("gradwire.training.settings:TrainSettings")
 
 
 @click.command()
@@ -61,6 +56,12 @@ def train(
       torchrun --nproc-per-node 2 -m gradwire train --scheme powersgd:rank=4
       torchrun --nnodes 2 --node-rank 0 --master-addr HOST --master-port 29500 --nproc-per-node 4 -m gradwire train
     """
+    from gradwire.schemes import parse
+    from gradwire.studies import run_training
+    from gradwire.training import TrainSettings
+    from gradwire.wire import Need, Transcript
+    from gradwire.wire.rendezvous import joined, launched, world_size
+
     if launched():
         if clients not in (None, world_size()):
             raise GradwireError(f"clients is {clients}; torchrun started {world_size()} processes, one client each")
@@ -90,5 +91,5 @@ def train(
 
 
 def _bar(leads: bool) -> AbstractContextManager[Progress]:
-    """A bar for the process that leads; the others keep still."""
+    """A bar for the process that leads, none for the others."""
     return progress_bar() if leads else nullcontext(silent)

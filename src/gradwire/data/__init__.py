@@ -7,7 +7,7 @@
 """
 
 from gradwire.data import partition
-from gradwire.data.catalog import load, names
+from gradwire.data.catalog import load, names, spec_of
 from gradwire.data.dataset import Dataset
 
-__all__ = ["Dataset", "load", "names", "partition"]
+__all__ = ["Dataset", "load", "names", "partition", "spec_of"]

@@ -1,28 +1,37 @@
-"""The data sets that gradwire knows by name, and the door to all of them."""
+"""Data sets by name: those that gradwire knows, folders of images, and the user's own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradwire import spec_syntax
 from gradwire.data.dataset import Dataset
-from gradwire.data.folder import load_folder
-from gradwire.data.hub import SOURCES, load_hub
-from gradwire.data.splits import SPLITS, load_digits
+from gradwire.data.splits import SPLITS
 from gradwire.errors import GradwireError, unknown
+from gradwire.registry import DATA
+
+Loader = Callable[..., Dataset]
+"""(split, limit) → a data set of the first `limit` images of this split, all of them where it is None."""
 
 
 def names() -> tuple[str, ...]:
     """List the data sets that `load` knows by name."""
-    return ("digits", *SOURCES)
+    return DATA.names()
 
 
-def load(name_or_dir: str | Path, split: str = "test", limit: int | None = None) -> Dataset:
+def spec_of(source: str | Path | Loader) -> str:
+    """What `load` takes in another process: a name or folder as it is, the `module:function` of a function."""
+    return DATA.spec(source) if callable(source) else str(source)
+
+
+def load(source: str | Path | Loader, split: str = "test", limit: int | None = None) -> Dataset:
     """Load one split of a data set.
 
     Args:
-        name_or_dir: one of `names()`, or a folder of class folders with images (`gradwire.data.folder`). A name goes
-            before a folder of that name; write `./digits` for the latter. After a name, `:train=10000,test=2000` takes
-            only so many images of a split, the first ones.
+        source: one of `names()`, a folder of class folders with images (`gradwire.data.folder`), or a function
+            (split, limit) → `Dataset` or its `package.module:function`. A name goes before a folder of that name;
+            write `./digits` for the latter. After a name, `:train=10000,test=2000` takes only so many images of a
+            split, the first ones, and other keys are given to the function.
         split: `train` or `test`.
         limit: take the first so many images only (fewer where there are fewer) and decode no others.
 
@@ -33,16 +42,26 @@ def load(name_or_dir: str | Path, split: str = "test", limit: int | None = None)
         raise unknown("split", split, SPLITS)
     if limit is not None and limit < 1:
         raise GradwireError(f"limit is {limit}; it must be 1 or more")
-    name = str(name_or_dir)
-    if name.partition(":")[0] in names():
-        name, limit = _cut(name, split, limit)
-    if name == "digits":
-        return load_digits(split, limit)
-    if name in SOURCES:
-        return load_hub(name, split, limit)
-    if Path(name).is_dir():
-        return load_folder(Path(name), split, limit)
-    raise unknown("data", name, (*names(), "or a folder of class folders with images"))
+    if callable(source):
+        return _loaded(source, f"data {spec_of(source)!r}", split, limit, {})
+    name = str(source)
+    if ":" not in name and name not in DATA:
+        if Path(name).is_dir():
+            from gradwire.data.folder import load_folder  # brings PIL
+
+            return load_folder(Path(name), split, limit)
+        raise unknown("data", name, (*names(), "or a folder of class folders with images"))
+    loader, known, rest = DATA.find(name)
+    own = {key: p for key, p in spec_syntax.parameters(loader).items() if key not in ("split", "limit")} if rest else {}
+    if known in DATA.builtin:
+        own = {}
+    values = spec_syntax.read(f"data {name!r}", known, rest, {**spec_syntax.parameters(_Cut), **own})
+    cut = _Cut(**{key: values.pop(key) for key in SPLITS if key in values})  # type: ignore[arg-type]
+    most = getattr(cut, split)
+    if most is not None and most < 1:
+        raise GradwireError(f"data {name!r}: {split} is {most}; it must be 1 or more")
+    limit = min((each for each in (most, limit) if each is not None), default=None)
+    return _loaded(loader, f"data {name!r}", split, limit, values)
 
 
 @dataclass(frozen=True)
@@ -51,10 +70,19 @@ class _Cut:
     test: int | None = None
 
 
-def _cut(spec: str, split: str, limit: int | None) -> tuple[str, int | None]:
-    """The name before the colon, and the smaller of the two limits for this split."""
-    name = spec.partition(":")[0]
-    cut = getattr(spec_syntax.read("data", spec, {name: _Cut}), split)
-    if cut is not None and cut < 1:
-        raise GradwireError(f"data {spec!r}: {split} is {cut}; it must be 1 or more")
-    return name, min((each for each in (cut, limit) if each is not None), default=None)
+def _loaded(loader: Loader, what: str, split: str, limit: int | None, further: dict[str, object]) -> Dataset:
+    """What a loader returns.
+
+    Raises:
+        GradwireError: a loader that fails or returns something else.
+    """
+    try:
+        found = loader(split=split, limit=limit, **further)
+    except GradwireError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise GradwireError(f"{what} failed when loaded: {reason}") from error
+    if not isinstance(found, Dataset):
+        raise GradwireError(f"{what} gave a {type(found).__name__}; it must give a gradwire.data.Dataset")
+    return found

@@ -107,9 +107,14 @@ class HookState:
         for bucket in self._buckets.values():
             _loosen(bucket, loose)
         memory = {kind: {"|".join(key): tensor for key, tensor in parts.items()} for kind, parts in loose.items()}
-        whose = {"rank": dist.get_rank(self.group), "world_size": dist.get_world_size(self.group)}
         counters = {name: getattr(self, name) for name in COUNTERS}
-        return {"scheme": self.scheme.spec, **whose, "parameters": sorted(self._names.values()), **counters, **memory}
+        return {
+            "scheme": self.scheme.spec,
+            **self._place(),
+            "parameters": sorted(self._names.values()),
+            **counters,
+            **memory,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave in this rank; buckets may be others.
@@ -117,12 +122,7 @@ class HookState:
         Raises:
             GradwireError: the state is of another scheme, rank, number of workers or model.
         """
-        due = {
-            "scheme": self.scheme.spec,
-            "rank": dist.get_rank(self.group),
-            "world_size": dist.get_world_size(self.group),
-        }
-        for name, here in due.items():
+        for name, here in {"scheme": self.scheme.spec, **self._place()}.items():
             if state.get(name) != here:
                 raise GradwireError(f"state has {name}={state.get(name)!r}; this hook has {name}={here!r}")
         own, theirs = set(self._names.values()), set(map(plain_name, state.get("parameters", ())))
@@ -174,6 +174,12 @@ class HookState:
     def names(self, bucket: dist.GradBucket) -> Names:
         """The names of a bucket's parameters."""
         return tuple(self._names[id(p)] for p in bucket.parameters())
+
+    def _place(self) -> dict[str, int]:
+        """This worker's place among the others; before there are any, that of one alone."""
+        if not dist.is_initialized():
+            return {"rank": 0, "world_size": 1}
+        return {"rank": dist.get_rank(self.group), "world_size": dist.get_world_size(self.group)}
 
     def _exchange(self, transport: Collective, update: dict[str, Tensor], index: int) -> Mapping[str, Tensor]:
         """One bucket's round."""

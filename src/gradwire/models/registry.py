@@ -1,40 +1,26 @@
-"""The networks that gradwire knows by name, and the door to all networks."""
+"""Networks by name: those that gradwire has, and the user's own."""
 
+import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import nn
 
-from gradwire.errors import GradwireError, unknown
-from gradwire.models import factory
+from gradwire import spec_syntax
+from gradwire.errors import GradwireError
 from gradwire.models.normalize import Normalize
-from gradwire.models.resnet import resnet18, resnet20, resnet50, resnet110
-from gradwire.models.small import cnn, convnet, lenet, mlp
-
-Architecture = Callable[[tuple[int, int, int], int], nn.Sequential]
-"""(shape, classes) → a network whose layers have names."""
-
-_ARCHITECTURES: dict[str, Architecture] = {
-    "mlp": mlp,
-    "lenet": lenet,
-    "convnet": convnet,
-    "cnn": cnn,
-    "resnet18": resnet18,
-    "resnet20": resnet20,
-    "resnet110": resnet110,
-    "resnet50": resnet50,
-}
+from gradwire.registry import MODELS
+from gradwire.seeds import drawing
 
 
 def names() -> tuple[str, ...]:
     """List the networks that `build` knows by name."""
-    return tuple(_ARCHITECTURES)
+    return MODELS.names()
 
 
 def build(
-    spec: str,
+    spec: str | Callable[..., nn.Module],
     shape: tuple[int, int, int],
     classes: int,
     mean: Sequence[float] | None = None,
@@ -44,8 +30,9 @@ def build(
     """Make a network, on the CPU, in training mode.
 
     Args:
-        spec: one of `names()`, or `package.module:factory` for the user's own (`gradwire.models.factory`), which is
-            used as it is: `mean` and `std` do not concern it.
+        spec: one of `names()`, or the user's own: a function or class, or `package.module:factory`, with
+            `:key=value,…` behind it where it takes more. It is given `shape` and `classes` as keywords if it takes
+            them, and what it returns is used as it is: `mean` and `std` do not concern it.
         shape: channels, height and width of the images.
         classes: how many class scores the network gives.
         mean: of each channel on the scale [0, 1]; with `std`, the first layer is a `Normalize`. It changes neither
@@ -65,22 +52,51 @@ def build(
         raise GradwireError(f"the shape of an image is {tuple(shape)}; it must be channels, height, width, each ≥ 1")
     if classes < 1:
         raise GradwireError(f"a model for {classes} classes cannot be made; there must be 1 or more")
-    if ":" in spec:
-        # Importing a module may draw random numbers, the first time only, so the generator is seeded again to call it.
-        with _seeded(seed):
-            own = factory.find(spec)
-        with _seeded(seed):
-            return factory.call(own, spec, shape, classes)
-    if spec not in _ARCHITECTURES:
-        raise unknown("model", spec, (*names(), "or package.module:factory"))
-    with _seeded(seed):
-        net = _ARCHITECTURES[spec](shape, classes)
-    return _normalized(net, shape[0], mean, std)
+    # Importing a module may draw random numbers, the first time only, so the generator is seeded again to call it.
+    with drawing(seed):
+        factory, name, rest = MODELS.find(spec) if isinstance(spec, str) else (spec, MODELS.spec(spec), "")
+    what = f"model {spec!r}" if isinstance(spec, str) else f"model {name!r}"
+    if isinstance(factory, nn.Module):
+        raise GradwireError(f"{what} is a network already; name a function or class that makes a new one")
+    given: dict[str, object] = {"shape": shape, "classes": classes}
+    own = {key: p for key, p in spec_syntax.parameters(factory).items() if key not in given} if rest else {}
+    given |= spec_syntax.read(what, name, rest, own)
+    with drawing(seed):
+        net = _called(factory, what, given)
+    return _normalized(net, shape[0], mean, std) if name in MODELS.builtin else net
 
 
 def parameter_count(model: nn.Module) -> int:
     """Count the numbers in a model's parameters, the frozen ones too; buffers do not count."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _called(factory: Callable[..., Any], what: str, given: Mapping[str, object]) -> Any:
+    """What a factory returns, given those keyword arguments that it takes.
+
+    Raises:
+        GradwireError: a factory that fails, or returns no module that can be trained.
+    """
+    try:
+        net = factory(**_accepted(factory, given))
+    except Exception as error:  # the user's code may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise GradwireError(f"{what} failed when called: {reason}") from error
+    if not isinstance(net, nn.Module):
+        raise GradwireError(f"{what} returned a {type(net).__name__}; it must return a torch.nn.Module")
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise GradwireError(f"{what} has no parameter that requires a gradient; at least one must")
+    return net
+
+
+def _accepted(factory: Callable[..., Any], offered: Mapping[str, object]) -> Mapping[str, object]:
+    """Pick those of the offered keyword arguments that the factory takes."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except ValueError:  # some callables written in C do not tell their signature
+        return {}
+    every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in offered.items() if every or name in parameters}
 
 
 def _normalized(
@@ -94,15 +110,3 @@ def _normalized(
     if len(mean) != channels:
         raise GradwireError(f"mean has {len(mean)} channels and the images have {channels}; they must agree")
     return nn.Sequential(OrderedDict([("normalize", Normalize(mean, std)), *net.named_children()]))
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """Seed the CPU's generator for a while; do nothing without a seed."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the generators of every accelerator too, and nothing would set them back.
-        torch.default_generator.manual_seed(seed)
-        yield

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradwire.errors import TooFewError, WireError
 from gradwire.schemes import Contribution, Outcome, Round, Scheme, State, Update
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 from gradwire.schemes.scheme import exactly
 from gradwire.wire import BUFFERS, WEIGHTS, ClientHalf, Send, ServerHalf, Tensors
 from gradwire.wire.session import Check

@@ -6,7 +6,6 @@ their settings, and the model before the forward pass. Nothing in it was secret 
 it can attack the round, so that only its owner may read the file.
 """
 
-import copy
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError, WireError
+from gradwire.models.mode import copied
 from gradwire.schemes import State
 from gradwire.schemes.buckets import joined
 from gradwire.wire import EVERYONE, SERVER, Message, Transcript, View
@@ -92,7 +92,7 @@ class RecordedRound:
         """
         if not self.model:
             raise GradwireError(f"the recording of round {self.round} is redacted: it holds sizes alone")
-        network = copy.deepcopy(model)
+        network = copied(model)
         try:
             network.load_state_dict(dict(self.model))
         except RuntimeError as error:

@@ -1,6 +1,6 @@
 """The measurements of many victims, of whatever schemes, as one: so that they are attacked as one batch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,11 @@ from gradwire.schemes.measurement import Measurement, Moments, Term
 
 @dataclass(frozen=True)
 class Part:
-    """One term and whose it is.
+    """One term, joined over the victims that it belongs to.
 
     Attributes:
-        rows: numbers of the victims, int64, ascending; `where`: the same as a slice where they are in a row, for
-            then their gradients are taken without a copy.
+        rows: numbers of the victims, int64, ascending; `where`: the same, as a slice where they are adjacent, so that
+            their gradients are taken without a copy.
     """
 
     term: Term
@@ -59,56 +59,61 @@ class StackedMeasurement:
             energy.index_add_(0, part.rows, part.term.observed.flatten(1).square().sum(1))
         return cls(parts, energy)
 
-    def moments(self, gradients: Mapping[str, Gradient]) -> Moments:
-        """⟨A(G), y⟩ and ‖A(G)‖² over all of each victim's terms.
+    def residuals(self, gradients: Mapping[str, Gradient]) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """A(G) − y of each term, zero where a shorter observation is padded.
 
         Args:
             gradients: parameter name → gradients of V victims.
 
-        Returns:
-            two tensors of shape (V,).
+        Yields:
+            the parameter's name, the n victims that the term belongs to (int64, shape (n,)), and A(G) − y, (n, …).
         """
-        inner, square = torch.zeros_like(self.energy), torch.zeros_like(self.energy)
-        for name, parts in self.parts.items():
-            for part in parts:
-                along, norm = part.term.moments(gradients[name].rows(part.where))
-                # In mixed precision the products come out in half of it.
-                inner = inner.index_add(0, part.rows, along.to(inner.dtype))
-                square = square.index_add(0, part.rows, norm.to(square.dtype))
-        return inner, square
+        for name, part, gradient in self._terms(gradients):
+            yield name, part.rows, part.term.apply(gradient) - part.term.observed
+
+    def total(self, gradients: Mapping[str, Gradient], of: Callable[[Tensor], Tensor]) -> Tensor:
+        """Σ over each victim's terms of a function of A(G) − y, shape (V,).
+
+        Args:
+            of: from (n, N), the residuals of n victims, each flat, to (n,): `lambda off: off.abs().sum(1)` for L1.
+        """
+        return self._sum((rows, of(off.flatten(1))) for _, rows, off in self.residuals(gradients))
 
     def distance(self, gradients: Mapping[str, Gradient]) -> Tensor:
         """‖A(G) − y‖² over all of each victim's terms, shape (V,)."""
-        total = torch.zeros_like(self.energy)
-        for name, parts in self.parts.items():
-            for part in parts:
-                off = part.term.distance(gradients[name].rows(part.where))
-                total = total.index_add(0, part.rows, off.to(total.dtype))
-        return total
+        return self.total(gradients, lambda off: off.square().sum(1))
+
+    def moments(self, gradients: Mapping[str, Gradient]) -> Moments:
+        """⟨A(G), y⟩ and ‖A(G)‖² over all of each victim's terms, two tensors of shape (V,)."""
+        found = [(part.rows, *part.term.moments(gradient)) for _, part, gradient in self._terms(gradients)]
+        inner = self._sum((rows, along) for rows, along, _ in found)
+        return inner, self._sum((rows, square) for rows, _, square in found)
 
     def surprise(self, gradients: Mapping[str, Gradient], variance: Tensor) -> Tensor:
         """−log p(y | G) over all of each victim's terms, shape (V,); `variance` (V,) is that of an entry's noise."""
-        total = torch.zeros_like(self.energy)
-        for name, parts in self.parts.items():
-            for part in parts:
-                found = part.term.surprise(gradients[name].rows(part.where), variance[part.rows])
-                total = total.index_add(0, part.rows, found.to(total.dtype))
-        return total
+        terms = self._terms(gradients)
+        return self._sum((part.rows, part.term.surprise(gradient, variance[part.rows])) for _, part, gradient in terms)
 
     def violation(self, gradients: Mapping[str, Gradient]) -> Tensor:
         """By how much candidates contradict what was sent, the mean over parameters, shape (V,); zero where none do."""
-        total, parameters = torch.zeros_like(self.energy), torch.zeros_like(self.energy)
-        for name, parts in self.parts.items():
-            for part in parts:
-                broken = part.term.violation(gradients[name].rows(part.where))
-                if broken is not None:
-                    total = total.index_add(0, part.rows, broken.to(total.dtype))
-                    parameters[part.rows] += 1
-        return total / parameters.clamp_min(1)
+        each = [(part.rows, part.term.violation(gradient)) for _, part, gradient in self._terms(gradients)]
+        broken = [(rows, found) for rows, found in each if found is not None]
+        return self._sum(broken) / self._sum((rows, torch.ones_like(found)) for rows, found in broken).clamp_min(1)
 
     def counts(self) -> Tensor:
         """How many numbers were observed of each victim, shape (V,); a padded entry does not count."""
+        return self._sum((part.rows, part.term.counts()) for parts in self.parts.values() for part in parts)
+
+    def _terms(self, gradients: Mapping[str, Gradient]) -> Iterator[tuple[str, Part, Gradient]]:
+        """Each part with its parameter's name and the gradients of the victims that it belongs to."""
+        for name, parts in self.parts.items():
+            for part in parts:
+                yield name, part, gradients[name].rows(part.where)
+
+    def _sum(self, found: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Add up (rows, a value each) by victim, shape (V,), in the precision of what was observed."""
         total = torch.zeros_like(self.energy)
-        for part in (part for several in self.parts.values() for part in several):
-            total = total.index_add(0, part.rows, part.term.counts().to(total))
+        for rows, values in found:
+            # In mixed precision the values come out in half of it.
+            total = total.index_add(0, rows, values.to(total.dtype))
         return total

@@ -16,7 +16,7 @@ from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
 from gradwire.runs import RunFolder, begun, check_place
 from gradwire.schemes import Layout, observation
-from gradwire.studies.audit_cells import AuditCell, chunk_size, chunks, held, load_public_images, network
+from gradwire.studies.audit_cells import AuditCell, Truth, chunk_size, chunks, held, load_public_images, network
 from gradwire.studies.audit_settings import AuditSettings
 
 COLUMNS = (*AUDIT_COLUMNS, "label_accuracy")
@@ -30,9 +30,9 @@ def audit(
 ) -> Path:
     """Run a whole audit and return the folder that it wrote: results.csv, config.json, reconstructions.
 
-    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable; attacks keep
-    their state beside them. Resumed, what was finished is read back, what was under way goes on, and the table ends as
-    it would have without the interruption, but for the seconds. Rounds of training before the attack are run again.
+    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable; attacks write
+    their state beside them. A resumed audit goes on from there, and its table ends as it would have without the
+    interruption, but for the seconds. Rounds of training before the attack are run again.
 
     Args:
         out: the folder to write; `resume`: the folder of an audit that was cut, with the same settings.
@@ -49,7 +49,7 @@ def audit(
     model, public_images = network(settings, victims), load_public_images(settings)
     dense = 4 * Layout.of_model(model).size
     if not settings.chunk:
-        # In other chunks the table would be another one by rounding, so that a resumed audit keeps to its own.
+        # Other chunks would round the table differently, so that a resumed audit goes on with its own.
         size = int(str(begun(resume)["chunk"])) if resume else chunk_size(settings, model, victims.shape)
         settings = replace(settings, chunk=size)
     run = (
@@ -60,21 +60,21 @@ def audit(
     run.checkpoints.mkdir(exist_ok=True)
     run.configure("audit", asdict(settings))
     images, _ = victims.batch(range(settings.samples * settings.batch))
-    truth = images.view(settings.samples, settings.batch, *victims.shape)
-    pictures = {"originals": truth}
+    originals = images.view(settings.samples, settings.batch, *victims.shape)
+    pictures = {"originals": originals}
     notes: dict[str, None] = {}
     lost, finished = 0, 0
-    attacks = {name: settings.attack(name, public_images) for name in settings.attacks}
+    attacks = settings.inversions
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.cells * sum(steps)
 
-    for number, chunk in enumerate(chunks(settings, victims, model, progress)):
+    for number, chunk in enumerate(chunks(settings, victims, model, public_images, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in (*cell.notes, *_of_sums(cell.problem)))
         for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]
             watch = part(progress, ATTACKING, finished, total)
-            kept = run.checkpoints / f"{number:05}-{name}.safetensors"
+            kept = run.checkpoints / f"{number:05}-{position}.safetensors"
             guess = attack.run(problems, settings.seed, settings.device, watch, kept)
             each = (time.perf_counter() - started) / len(chunk)
             finished += steps[position] * len(chunk)
@@ -82,13 +82,12 @@ def audit(
             lost += guess.lost
             notes |= dict.fromkeys(guess.notes)
             # Only here, when the attack has chosen, does the truth come in.
-            true, labels = held(settings, victims, chunk)
-            found = metrics.match(guess.images, true)
-            rows = _rows(settings, name, chunk, guess, found, true, each, dense)
-            run.append(_labelled(settings, rows, guess, labels))
+            truth = held(settings, victims, chunk)
+            found = metrics.match(guess.images, truth[0])
+            run.append(_rows(settings, name, chunk, guess, found, truth, each, dense))
             for cell, picture in zip(chunk, found, strict=True):
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
-                pictures.setdefault(key, torch.zeros_like(truth))[cell.victim] = picture[: settings.batch]
+                pictures.setdefault(key, torch.zeros_like(originals))[cell.victim] = picture[: settings.batch]
     run.save(pictures)
     if lost:
         notes[f"{lost} restarts ended in a value that was not finite and were given up"] = None
@@ -98,10 +97,7 @@ def audit(
 
 
 def _of_sums(problem: Problem) -> Iterator[str]:
-    """What has to be said where a mean over clients is seen, and what a secure sum does not hide even so.
-
-    Running statistics cross the wire beside it, each client's own.
-    """
+    """Notes on a mean over clients, and on the running statistics that a secure sum does not hide."""
     view, several = problem.view, len(problem.clients)
     scheme, _ = observation(view)
     if several > 1:
@@ -111,49 +107,54 @@ def _of_sums(problem: Problem) -> Iterator[str]:
         yield f"{view.scheme} hides single updates; batch norm's running statistics are sent beside it in the clear"
 
 
+def facts(
+    settings: AuditSettings, attack: str, problem: Problem, guess: Guess, number: int, dense: int
+) -> dict[str, object]:
+    """The columns of a row that need no truth; `number` is the problem's in the batch, `dense` the model's bytes."""
+    view = problem.view
+    return {
+        "data": settings.data,
+        "model": settings.model,
+        "scheme": view.scheme,
+        "seed": settings.seed,
+        "device": settings.device,
+        "bytes_up": view.bytes_up,
+        "bytes_down": view.bytes_down,
+        "ratio": dense / view.bytes_up,
+        "mode": settings.mode,
+        "attack": attack,
+        "knowledge": problem.knowledge,
+        "adversary": view.adversary,
+        "batch": settings.batch,
+        "iterations": guess.iterations,
+        "objective": float(guess.objective[number]),
+    }
+
+
 def _rows(
     settings: AuditSettings,
-    name: str,
+    attack: str,
     chunk: list[AuditCell],
     guess: Guess,
     found: Tensor,
-    true: Tensor,
+    truth: Truth,
     seconds: float,
     dense: int,
 ) -> Iterator[dict[str, object]]:
-    """One row a cell; `found` are the guess's images in the order of the true ones, `dense` bytes the whole model."""
+    """One row a cell; `found` are the guess's images in the order of the true ones."""
+    true, labels = truth
     mse, psnr, ssim = metrics.mse(found, true), metrics.psnr(found, true), metrics.ssim(found, true)
+    accuracy = metrics.label_accuracy(guess.labels, labels)
     for i, cell in enumerate(chunk):
-        view = cell.problem.view
-        yield {
-            "data": settings.data,
-            "model": settings.model,
+        yield facts(settings, attack, cell.problem, guess, i, dense) | {
             "scheme": cell.scheme,
-            "seed": settings.seed,
-            "device": settings.device,
             "seconds": round(seconds, 4),
-            "bytes_up": view.bytes_up,
-            "bytes_down": view.bytes_down,
-            "ratio": dense / view.bytes_up,
-            "mode": settings.mode,
-            "attack": name,
-            "knowledge": cell.knowledge,
             "adversary": settings.adversary,
             "victim": cell.victim,
-            "batch": settings.batch,
-            "iterations": guess.iterations,
-            "objective": float(guess.objective[i]),
             "mse": float(mse[i]),
             "psnr": float(psnr[i]),
             "ssim": float(ssim[i]),
             "success": int(metrics.success(ssim)[i]),
+            # The adversary may have been told them.
+            "label_accuracy": "" if settings.labels == "known" else float(accuracy[i]),
         }
-
-
-def _labelled(
-    settings: AuditSettings, rows: Iterator[dict[str, object]], guess: Guess, labels: Tensor
-) -> Iterator[dict[str, object]]:
-    """Rows with the share of labels that were found; an empty cell where the adversary was told them."""
-    accuracy = metrics.label_accuracy(guess.labels, labels)
-    for row, found in zip(rows, accuracy, strict=True):
-        yield row | {"label_accuracy": "" if settings.labels == "known" else float(found)}

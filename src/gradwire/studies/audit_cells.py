@@ -1,7 +1,8 @@
 """The cells of an audit: each scheme at the moment of the attack, each victim's views, the problems they pose."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from gradwire.training import TrainingState, TrainSettings, begin, capture, trai
 from gradwire.training.capture import capture_rounds
 from gradwire.wire import View
 
+Truth = tuple[Tensor, Tensor]
+"""Images and labels."""
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -31,7 +35,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class AuditCell:
-    """One victim's problem, what its row is filed under, and what training before it has left to say."""
+    """One victim's problem, what its row is filed under, and notes on the training before it."""
 
     scheme: str
     knowledge: Knowledge
@@ -68,16 +72,17 @@ def load_public_images(settings: AuditSettings) -> PublicImages | None:
 def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]) -> int:
     """Victims that fit into memory at once, with restarts, fellows under one sum, and rounds or steps unrolled."""
     rows = rows_that_fit(model, (settings.batch, *shape), settings.device)
-    return max(1, rows // (settings.restarts * settings.parties * settings.rounds * max(1, settings.local_steps)))
+    restarts = max(getattr(attack, "restarts", 1) for attack in settings.inversions.values())
+    return max(1, rows // (restarts * settings.parties * settings.rounds * max(1, settings.local_steps)))
 
 
 def chunks(
-    settings: AuditSettings, victims: Dataset, model: nn.Module, progress: Progress
+    settings: AuditSettings, victims: Dataset, model: nn.Module, public_images: PublicImages | None, progress: Progress
 ) -> Iterator[list[AuditCell]]:
     """The cells of the audit in chunks that are attacked as one batch each: cells that share a model in every round."""
     chunk: list[AuditCell] = []
     for situation in _situations(settings, model, progress):
-        for cell in _cells(settings, situation, victims):
+        for cell in _cells(settings, situation, victims, public_images):
             if chunk and (len(chunk) == settings.chunk or not chunk[0].problem.shares_model(cell.problem)):
                 yield chunk
                 chunk = []
@@ -86,7 +91,7 @@ def chunks(
         yield chunk
 
 
-def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> tuple[Tensor, Tensor]:
+def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> Truth:
     """The truth: images (V, n·B, C, H, W) and labels (V, n·B) of the n clients that each cell's problem is about."""
     rows = []
     for cell in chunk:
@@ -97,7 +102,7 @@ def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> t
 
 
 def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[Situation]:
-    """Every scheme at the moment of the attack: untrained, they share a model; trained, each has come its own way."""
+    """Every scheme at the moment of the attack: untrained, they share a model; trained, each has its own."""
     if not settings.trained_rounds:
         yield from (Situation(spec, model) for spec in settings.schemes)
         return
@@ -124,50 +129,44 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
         yield Situation(spec, state.model, state.public, state.private)
 
 
-def _cells(settings: AuditSettings, situation: Situation, victims: Dataset) -> Iterator[AuditCell]:
+def _cells(
+    settings: AuditSettings, situation: Situation, victims: Dataset, public_images: PublicImages | None
+) -> Iterator[AuditCell]:
     """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
     views = [_views(settings, situation, victims, victim) for victim in range(settings.samples)]
     accounting = parse(situation.scheme).accounting
     notes = accounting.notes(situation.private) if accounting and situation.private else ()
     for knowledge in settings.knows:
         for victim, seen in enumerate(views):
-            yield AuditCell(situation.scheme, knowledge, victim, joint(seen, knowledge, salt=victim), notes)
+            problem = replace(joint(seen, knowledge, salt=victim), public_images=public_images)
+            yield AuditCell(situation.scheme, knowledge, victim, problem, notes)
 
 
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:
     """What the adversary sees of one victim's rounds."""
-    batches = [_batch(settings, victims, victim, party) for party in range(settings.parties)]
-    known = settings.labels == "known"
+    first, *fellows = (_batch(settings, victims, victim, party) for party in range(settings.parties))
+    common: dict[str, Any] = {
+        "adversary": settings.adversary,
+        "fellows": fellows,
+        "mode": settings.mode,
+        "labels_known": settings.labels == "known",
+        "seed": settings.seed,
+        "lr": settings.lr,
+    }
     if settings.rounds > 1:
-        return capture_rounds(
-            situation.model,
-            *batches[0],
-            situation.scheme,
-            settings.rounds,
-            lr=settings.lr,
-            adversary=settings.adversary,
-            fellows=batches[1:],
-            mode=settings.mode,
-            labels_known=known,
-            seed=settings.seed,
-        )
+        return capture_rounds(situation.model, *first, situation.scheme, settings.rounds, **common)
     view = capture(
         situation.model,
-        *batches[0],
+        *first,
         situation.scheme,
-        adversary=settings.adversary,
-        fellows=batches[1:],
-        mode=settings.mode,
-        labels_known=known,
         public=situation.public,
         private=situation.private,
         round=settings.trained_rounds,
-        seed=settings.seed,
         freeze=False,
         local_steps=settings.local_steps or None,
         local_batch=settings.local_batch or None,
-        lr=settings.lr,
         weight_decay=settings.weight_decay,
+        **common,
     )
     return [view]
 

@@ -1,12 +1,13 @@
 """What decides an audit."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from gradwire.attacks.inversion import KNOWLEDGE, InversionAttack, Knowledge, PublicImages, attack, taken_by
+from gradwire import data
+from gradwire.attacks.inversion import KNOWLEDGE, InversionAttack, Knowledge
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import parse
+from gradwire.registry import ATTACKS, MODELS
+from gradwire.schemes import parse, spec_of
 from gradwire.wire import Need, check_carrier
 from gradwire.wire.view import Mode
 
@@ -21,6 +22,7 @@ class AuditSettings:
     """What decides an audit.
 
     Attributes:
+        model: of `models.build`. `schemes` and `attacks`: specs, or objects, which become their specs.
         knowledge: "naive", "adaptive" or "both".
         samples: victims; each is one client's batch in a round of its own.
         batch: images a victim.
@@ -37,9 +39,6 @@ class AuditSettings:
         lr: the step size of local steps, and of the model between several rounds.
         weight_decay: adds weight_decay·parameter to what each step, or the one gradient, follows.
         public: images of the training split, none a victim's, that the adversary has of its own (for bayes).
-        signed, decay, optimizer: of the search; None leaves each attack to its own. Of these, of `tv`, `step`, `bn`,
-            `group` and `prior`, an attack takes what it has a use for.
-        precision: of the search, "fp32", "tf32" or "bf16".
         split: where the victims come from.
         chunk: victims attacked at a time (0: chosen by memory).
     """
@@ -47,7 +46,7 @@ class AuditSettings:
     data: str = "digits"
     model: str = "convnet"
     schemes: tuple[str, ...] = DEFAULT_SCHEMES
-    attacks: tuple[str, ...] = ("iga",)
+    attacks: tuple[str, ...] = ("iga:iterations=300",)
     knowledge: str = "both"
     adversary: str = "server"
     samples: int = 8
@@ -56,18 +55,7 @@ class AuditSettings:
     labels: str = "known"
     standardised: bool = True
     mode: Mode = "train"
-    iterations: int = 300
-    restarts: int = 1
-    tv: float = 1e-4
-    bn: float | None = None
-    group: float | None = None
-    prior: Literal["tv", "patch"] | None = None
     public: int = 0
-    step: float = 0.1
-    signed: bool | None = None
-    decay: Literal["steps", "cosine"] | None = None
-    optimizer: Literal["adam", "lbfgs"] | None = None
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     trained_rounds: int = 0
     trained_epochs: int = 0
     rounds: int = 1
@@ -81,6 +69,10 @@ class AuditSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", data.spec_of(self.data))
+        object.__setattr__(self, "model", MODELS.spec(self.model))
+        object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
+        object.__setattr__(self, "attacks", tuple(map(ATTACKS.spec, self.attacks)))
         for name in ("samples", "batch", "rounds"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -105,8 +97,7 @@ class AuditSettings:
         for spec in self.schemes:
             lacks = Need.SINGLE_GRADIENT if self.local_steps else Need.LOCAL_UPDATE
             check_carrier(spec, parse(spec).needs, "this audit", set(Need) - {lacks})
-        for name in self.attacks:
-            self.attack(name)
+        _ = self.inversions
 
     def _check_work(self) -> None:
         """Refuse local work that cannot be, and rounds whose residuals nobody could follow."""
@@ -126,16 +117,10 @@ class AuditSettings:
             if self.rounds > 1 and value:
                 raise GradwireError(f"{name} is {value}; with several rounds it must be 0: they begin with the first")
 
-    def attack(self, name: str, public_images: PublicImages | None = None) -> InversionAttack:
-        """The attack with this name, and those of these settings that it takes and that are given.
-
-        Args:
-            gallery: the adversary's own images, for an attack that has a use for them.
-        """
-        given = {option: getattr(self, option, None) for option in taken_by(name)} | {"gallery": public_images}
-        return attack(
-            name, **{option: value for option, value in given.items() if value is not None and option in taken_by(name)}
-        )
+    @property
+    def inversions(self) -> dict[str, InversionAttack]:
+        """The attacks by their specs."""
+        return {spec: ATTACKS.parse(spec) for spec in self.attacks}
 
     @property
     def cells(self) -> int:

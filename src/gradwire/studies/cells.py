@@ -1,7 +1,8 @@
 """How a cell of a study is run: one runner a command, from plain settings to a run's folder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +17,6 @@ from gradwire.studies.training import run_training
 from gradwire.training import TrainSettings
 
 T = TypeVar("T")
-
-
 Where = Path | None
 """The folder to write, or that of a run to go on with: one of the two."""
 
@@ -29,24 +28,24 @@ def train_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
     run_training(data, model, _made(TrainSettings, own), eval_every=every, out=out, resume=resume)
 
 
-def audit_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
-    """An audit: the fields of `AuditSettings`."""
-    audit(_made(AuditSettings, settings), out, resume=resume)
+def settings_cell(
+    kind: type[T], run: Callable[..., object], settings: Mapping[str, Any], out: Where, resume: Where
+) -> None:
+    """A run that is decided by settings of one kind, and can be gone on with."""
+    run(_made(kind, settings), out=out, resume=resume)
 
 
-def membership_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
-    """A membership run: the fields of `MembershipSettings`."""
-    run_membership(_made(MembershipSettings, settings), out, resume)
-
-
-def labels_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
-    """What entries chosen in the open tell of labels: the fields of `LabelLeak`."""
-    RunFolder.create(out, "labels", LABELS).append([label_leak(_made(LabelLeak, settings))])
-
-
-def maximum_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
-    """What R_max tells of membership: the fields of `MaximumLeak`."""
-    RunFolder.create(out, "maximum", MAXIMUM).append([maximum_leak(_made(MaximumLeak, settings))])
+def row_cell(
+    kind: type[T],
+    row: Callable[[T], Mapping[str, object]],
+    name: str,
+    columns: Sequence[str],
+    settings: Mapping[str, Any],
+    out: Where,
+    resume: Where,
+) -> None:
+    """A run that ends in one row."""
+    RunFolder.create(out, name, columns).append([row(_made(kind, settings))])
 
 
 def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
@@ -63,8 +62,8 @@ def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
 
 RUNNERS: Mapping[str, Runner] = {
     "train": Restartable(train_cell, (CHECKPOINT,)),
-    "audit": Restartable(audit_cell, (CHECKPOINTS, CONFIG)),
-    "membership": Restartable(membership_cell, (CONFIG,)),
-    "labels": Restartable(labels_cell),
-    "maximum": Restartable(maximum_cell),
+    "audit": Restartable(partial(settings_cell, AuditSettings, audit), (CHECKPOINTS, CONFIG)),
+    "membership": Restartable(partial(settings_cell, MembershipSettings, run_membership), (CONFIG,)),
+    "labels": Restartable(partial(row_cell, LabelLeak, label_leak, "labels", LABELS)),
+    "maximum": Restartable(partial(row_cell, MaximumLeak, maximum_leak, "maximum", MAXIMUM)),
 }

@@ -141,7 +141,6 @@ class Federated(Study):
             "trained_rounds": self.trained_rounds,
             "trained_epochs": self.epochs,
             "batch": self.trained_batch,
-            "signed": True,
         }
         gradient = {"local_steps": 0}  # The paper adds noise to a gradient; only the autoencoder sends parameters.
         for model in MODELS:
@@ -155,15 +154,15 @@ class Federated(Study):
                 yield self._audit(model, "trained", self._codes(model, warmup_rounds=self.trained_rounds - 1), trained)
 
     def _audit(self, model: str, at: str, scheme: str, further: Mapping[str, object]) -> Cell:
+        attacks = OF_CODES if _name(scheme) == "autoencoder" else ATTACKS[model]
+        signed = "true" if at == "trained" else "false"
+        search = f"iterations={self.iterations},signed={signed},decay=cosine"
         settings = {
             "data": FASHION,
             "model": model,
             "schemes": (scheme,),
-            "attacks": OF_CODES if _name(scheme) == "autoencoder" else ATTACKS[model],
+            "attacks": tuple(name if name == "analytic" else f"{name}:{search}" for name in attacks),
             "samples": self.victims,
-            "iterations": self.iterations,
-            "signed": False,
-            "decay": "cosine",
             "local_steps": 1,
             "lr": self.lr,
             "seed": 0,

@@ -86,7 +86,7 @@ def leaks(rows: Sequence[Row], victims: str) -> Iterator[Claim]:
     The paper's adversary takes the decoded update for the gradient. Each sentence is checked for one who knows the
     scheme, too, for a defence that only holds against the first is none.
     """
-    audits = [row for row in rows if row["command"] == "audit"]
+    audits = [{**row, "attack": row["attack"].partition(":")[0]} for row in rows if row["command"] == "audit"]
     asked = [
         (scheme, model, at, attack, knowledge, f"table {table}", f"SSIM {paper:.2f}", paper >= SUCCESS)
         for scheme, model, at, attack, table, paper in SSIM

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
+from gradwire.registry import STUDIES
 from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place
 from gradwire.studies import workers
 
@@ -23,6 +24,11 @@ OWN = ("command", "label")
 """The columns that a study's table has before those of its cells."""
 
 Row = Mapping[str, str]
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file or folder, safe in any file system."""
+    return re.sub(r"[^\w=.+-]+", "_", text)
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,12 @@ class Cell:
     @property
     def folder(self) -> str:
         """The name of its folder, safe in any file system."""
-        return re.sub(r"[^\w=.+-]+", "_", f"{self.command} {self.label} {self.settings.get('seed', 0)}")
+        return file_name(f"{self.command} {self.label} {self.settings.get('seed', 0)}")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that is said about a grid, and what was measured.
+    """A sentence about a grid, and what was measured.
 
     Attributes:
         says: the sentence. `source`, who says it: a paper's table, an expectation.
@@ -72,6 +78,15 @@ class Study(ABC):
     @abstractmethod
     def cells(self) -> Sequence[Cell]:
         """What is run."""
+
+    @property
+    def spec(self) -> str:
+        """The spec that it is read from: the name and what differs from the defaults."""
+        return STUDIES.spec(self)
+
+    def label(self, cell: Cell, row: Row) -> str:
+        """What a row of a cell is filed under in tables: by default the cell's label."""
+        return cell.label
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """What is said of the finished grid, checked.
@@ -123,8 +138,8 @@ def run_study(
     for _ in _finish(waiting, runners, folder, jobs):
         done += 1
         progress("cells", done, len(cells))
-        _write(run.path / RESULTS, _rows(cells, folder))
-    rows = _rows(cells, folder)
+        _write(run.path / RESULTS, _rows(study, cells, folder))
+    rows = _rows(study, cells, folder)
     _write(run.path / RESULTS, rows)
     _write(run.path / CLAIMS, [{name: str(value) for name, value in asdict(c).items()} for c in study.claims(rows)])
     return run.path
@@ -144,7 +159,7 @@ def _check(cells: Sequence[Cell], runners: Mapping[str, Runner], jobs: int) -> N
 
 
 def _finish(cells: Sequence[Cell], runners: Mapping[str, Runner], folder: Path, jobs: int) -> Iterator[None]:
-    """Run the cells, and say so after each."""
+    """Run the cells; yields after each."""
     if jobs == 1:
         for cell in cells:
             _run(runners[cell.command], cell.settings, folder / cell.folder)
@@ -158,7 +173,7 @@ def _finish(cells: Sequence[Cell], runners: Mapping[str, Runner], folder: Path, 
 
 
 def _run(runner: Runner, settings: Mapping[str, object], folder: Path) -> None:
-    """One cell. Its folder gets its name when it is finished: what bears another is not."""
+    """Run one cell, in a folder that is called `….unfinished` until it has ended."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -189,14 +204,15 @@ class Restartable:
             self.run(settings, folder, None)
 
 
-def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
+def _rows(study: Study, cells: Sequence[Cell], folder: Path) -> list[Row]:
     """The rows of all finished cells, in the order of the grid."""
     rows: list[Row] = []
     for cell in cells:
         results = folder / cell.folder / RESULTS
         if results.exists():
             with results.open(newline="") as file:
-                rows += [{"command": cell.command, "label": cell.label} | row for row in csv.DictReader(file)]
+                found = csv.DictReader(file)
+                rows += [{"command": cell.command, "label": study.label(cell, row), **row} for row in found]
     return rows
 
 

@@ -1,4 +1,4 @@
-"""A grid of one's own, from a TOML file."""
+"""Studies by spec, and a grid of one's own from a TOML file."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gradwire.errors import GradwireError
-from gradwire.studies.grid import Cell, Study
+from gradwire.registry import STUDIES
+from gradwire.studies.grid import Cell, Row, Study
+
+SEVERAL = ("audit", "membership")
+"""The commands whose cells may have rows of several schemes."""
+OF_ROWS = ("schemes", "attacks", "seed")
+"""What each row says of itself."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,23 @@ class OwnStudy(Study):
         """One a combination; the label names what varies, the seed apart."""
         return [self._cell(dict(zip(self.varied, values, strict=True))) for values in product(*self.varied.values())]
 
+    def label(self, cell: Cell, row: Row) -> str:
+        """The cell's label; where a cell has rows of several schemes, "what the cells differ in: the row's scheme"."""
+        if cell.command not in SEVERAL:
+            return cell.label
+        several = [name for name, values in self.varied.items() if len(values) > 1 and name not in OF_ROWS]
+        group = " ".join(f"{name}={cell.settings[name]}" for name in several)
+        return ": ".join(filter(None, [group, row["scheme"]]))
+
     def _cell(self, chosen: Mapping[str, Any]) -> Cell:
-        named = {name: value for name, value in chosen.items() if name != "seed"}
-        scheme = str(named.pop("scheme", ""))
+        named = {name: _text(value) for name, value in chosen.items() if name != "seed"}
+        scheme = named.pop("scheme", "")
         label = " ".join(filter(None, [scheme, *(f"{name}={value}" for name, value in named.items())]))
         return Cell(label or self.command, self.command, {**self.fixed, **chosen})
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def read(path: Path) -> OwnStudy:
@@ -57,3 +75,15 @@ def read(path: Path) -> OwnStudy:
         if not isinstance(values, list) or not values:
             raise GradwireError(f"study {path}: grid {name} is {values!r}; it must be a list of values")
     return OwnStudy(str(path), content["command"], fixed, varied)
+
+
+def find(spec: str | Study) -> Study:
+    """The study with this spec, such as `compression:epochs=2,seeds=3`, or the one in this TOML file.
+
+    Raises:
+        GradwireError: an unknown study or parameter, or a file that does not hold a grid.
+    """
+    if isinstance(spec, str) and spec.endswith(".toml"):
+        return read(Path(spec))
+    study: Study = STUDIES.parse(spec)
+    return study

@@ -14,7 +14,9 @@ from gradwire.report.audit.pictures import contact_sheet
 from gradwire.rounds.recording import load
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
+from gradwire.studies.audit import facts
 from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.grid import file_name
 
 COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "bytes_up", "bytes_down", "ratio"),
@@ -55,32 +57,17 @@ def audit_recording(
         "audit", asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}, [note, *recording.notes]
     )
     pictures = {}
-    total = settings.iterations * len(problems)
-    for number, name in enumerate(settings.attacks):
-        watch = part(progress, ATTACKING, number * total, len(settings.attacks) * total)
-        guess = settings.attack(name).run(list(problems.values()), settings.seed, settings.device, watch)
+    steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}
+    done = 0
+    for name, attack in settings.inversions.items():
+        watch = part(progress, ATTACKING, done, sum(steps.values()))
+        guess = attack.run(list(problems.values()), settings.seed, settings.device, watch)
+        done += steps[name]
         for i, knowledge in enumerate(problems):
             pictures[f"{recording.scheme}|{name}|{knowledge}"] = guess.images[i]
-            (run.path / f"{name}-{knowledge}.png").write_bytes(contact_sheet(guess.images[i]))
-            row = {
-                "data": settings.data,
-                "model": settings.model,
-                "scheme": recording.scheme,
-                "seed": settings.seed,
-                "device": settings.device,
-                "bytes_up": view.bytes_up,
-                "bytes_down": view.bytes_down,
-                "ratio": 4 * Layout.of_model(view.model).size / view.bytes_up,
-                "mode": settings.mode,
-                "attack": name,
-                "knowledge": knowledge,
-                "adversary": view.adversary,
-                "victim": recording.victim,
-                "batch": settings.batch,
-                "iterations": guess.iterations,
-                "objective": float(guess.objective[i]),
-                "labels": " ".join(map(str, guess.labels[i].tolist())),
-            }
+            (run.path / f"{file_name(name)}-{knowledge}.png").write_bytes(contact_sheet(guess.images[i]))
+            row = facts(settings, name, problems[knowledge], guess, i, 4 * Layout.of_model(view.model).size)
+            row |= {"victim": recording.victim, "labels": " ".join(map(str, guess.labels[i].tolist()))}
             run.append([row])
     run.save(pictures)
     return run.path

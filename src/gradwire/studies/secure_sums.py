@@ -72,9 +72,9 @@ class SecureSums(Study):
         if clients == 1:
             spec = f"topk:ratio={1 / self.compression},per=model" if sparse else "none"
         label = f"{spec.partition(':')[0]}, {counted(clients, 'client')} × {counted(batch, 'image')}"
+        attack = f"iga:iterations={self.iterations},signed=false,decay=cosine,tv=1e-6"
         settings = self._about(schemes=(spec,), clients=clients, batch=batch, samples=self.samples)
-        settings |= {"iterations": self.iterations, "mode": "eval", "signed": False, "decay": "cosine", "tv": 1e-6}
-        return Cell(label, "audit", settings)
+        return Cell(label, "audit", settings | {"attacks": (attack,), "mode": "eval"})
 
     def _labels(self, union: str, clients: int) -> Cell:
         settings = self._about(union=union, clients=clients, samples=self.rounds_attacked, compression=self.compression)

@@ -9,6 +9,7 @@ from gradwire.data import partition
 from gradwire.errors import GradwireError
 from gradwire.metrics.energy import Meter
 from gradwire.progress import Progress, silent
+from gradwire.registry import MODELS
 from gradwire.report import TRAIN_COLUMNS
 from gradwire.runs import CHECKPOINT, RunFolder, check_place
 from gradwire.schemes import Layout, parse
@@ -48,6 +49,7 @@ def run_training(
     if eval_every < 1:
         raise GradwireError(f"eval_every is {eval_every}; it must be at least 1")
     check_place(out, resume)
+    data_name, model_name = data.spec_of(data_name), MODELS.spec(model_name)
     scheme = parse(settings.scheme)
     if scheme.least_rounds >= settings.rounds > 0:
         short = f"{scheme.spec} warms up for {scheme.least_rounds} rounds and the run has {settings.rounds}"

@@ -14,11 +14,12 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from gradwire.devices import bf16_note
+from gradwire.engine import Networks, Stack, busy, descend, stack
 from gradwire.errors import GradwireError
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State
-from gradwire.seeds import number
-from gradwire.training.client import Computation, Descent, carried_buffers, contribution, drawing
-from gradwire.training.stack import Networks, Stack, busy, descend, stack
+from gradwire.seeds import drawing, number
+from gradwire.training.client import Computation, Descent, carried_buffers, contribution
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ def cohort_plan(
     half = how.precision == "bf16"
     if half and scheme.step_hook is not None:
         raise GradwireError(f"precision is 'bf16'; {scheme.name} has a hand in each step, for which it must be 'fp32'")
-    products = ("clients' forward and backward products are in bfloat16",) if half else ()
+    products = ("clients' forward and backward products are in bfloat16", *bf16_note(device)) if half else ()
     if count == 1 or not local or not how.ordinary:
         # One gradient each: copying the parameters for every client would cost as much as the step.
         return CohortPlan(notes=products)

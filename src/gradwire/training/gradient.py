@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
+from gradwire.models.mode import failure, forward, in_mode, slopes
 from gradwire.schemes import Layout
 from gradwire.wire.view import Loss, Mode
 
@@ -23,15 +24,15 @@ def gradient(
     The model itself is not changed: neither its buffers (batch norm's running statistics) nor its mode.
 
     Args:
-        model: takes images (B, C, H, W) in [0, 1], gives logits (B, classes).
+        model: takes images (B, C, H, W) in [0, 1], gives logits (B, classes); see `models.mode.logits`.
         inputs: shape (B, C, H, W).
         labels: int64, shape (B,).
-        mode: "train" (batch norm uses the batch's own statistics, dropout drops) or "eval".
+        mode: "train" (batch norm uses the batch's own statistics, dropout drops) or "eval"; see `models.mode.set_mode`.
         finite: whether to insist that the gradient is.
 
     Raises:
-        GradwireError: images outside [0, 1], labels out of range, a model without trainable parameters, or a
-            gradient that is not finite (naming the parameter).
+        GradwireError: images outside [0, 1], labels out of range, a model without trainable parameters or that fails
+            on the images, or a gradient that is not finite (naming the parameter).
     """
     check_batch(inputs, labels)
     parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
@@ -40,19 +41,15 @@ def gradient(
     buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
     with in_mode(model, mode), torch.enable_grad():
         try:
-            logits = functional_call(model, {**parameters, **buffers}, (inputs,))
-        except (RuntimeError, ValueError) as error:
-            shape, why = tuple(inputs.shape), str(error).splitlines()[0]
-            raise GradwireError(f"model fails on images of shape {shape} in {mode} mode: {why}") from error
-        if logits.ndim != 2 or len(logits) != len(inputs):
-            shape = tuple(logits.shape)
-            raise GradwireError(f"model gives shape {shape} for {len(inputs)} images; it must be (images, classes)")
-        check_labels(labels, logits.shape[1])
-        value = loss(logits, labels)
-        found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-    update = {
-        name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(parameters.items(), found, strict=True)
-    }
+            logits = forward(model, inputs, {**parameters, **buffers})
+            check_labels(labels, logits.shape[1])
+            value = loss(logits, labels)
+            update = slopes(value, parameters)
+        except GradwireError:
+            raise
+        except Exception as error:
+            shape = tuple(inputs.shape)
+            raise GradwireError(f"model fails on images of shape {shape} in {mode} mode: {failure(error)}") from error
     if finite:
         Layout.of(update).check(update)
     return value.item(), update, buffers
@@ -67,35 +64,20 @@ def example_gradients(
         GradwireError: as `gradient`, and batch norm in training mode, under which examples have no gradient of their
             own.
     """
-    norm = next((n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)), None)
-    if norm is not None and mode == "train":
-        raise GradwireError(f"examples have no gradients of their own: {norm!r} is batch norm, which mixes a batch")
     check_batch(inputs, labels)
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     fixed = {name: p for name, p in model.named_parameters() if name not in parameters} | dict(model.named_buffers())
 
     def value(varied: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(model, {**varied, **fixed}, (x[None],)), y[None])
+        return loss(forward(model, x[None], {**varied, **fixed}), y[None])
 
     with in_mode(model, mode):
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                raise GradwireError(
+                    f"examples have no gradients of their own: {name!r} is batch norm, which mixes a batch"
+                )
         return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, labels)
-
-
-class in_mode:
-    """Run a block with a model in "train" or "eval" mode, and put every module back as it was."""
-
-    def __init__(self, model: nn.Module, mode: Mode):
-        if mode not in ("train", "eval"):
-            raise GradwireError(f"mode is {mode!r}; it must be 'train' or 'eval'")
-        self.model, self.mode = model, mode
-
-    def __enter__(self) -> None:
-        self.before = {module: module.training for module in self.model.modules()}
-        self.model.train(self.mode == "train")
-
-    def __exit__(self, *_: object) -> None:
-        for module, training in self.before.items():
-            module.training = training
 
 
 def check_batch(inputs: Tensor, labels: Tensor) -> None:

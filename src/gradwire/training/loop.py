@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError, TooFewError
+from gradwire.models.mode import forward, in_mode
 from gradwire.rounds import run_round
 from gradwire.rounds.recording import RecordedRound, Recorder
 from gradwire.schemes import (
@@ -31,7 +32,6 @@ from gradwire.training import optimizer
 from gradwire.training.batches import descents, sampled, step_sizes
 from gradwire.training.client import Computation, carried_buffers
 from gradwire.training.cohort import CohortPlan, cohort_plan, contributions
-from gradwire.training.gradient import in_mode
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
 from gradwire.wire import ClientHalf, InProcess, Need, Transcript, Transport, check_carrier, client, drop_out
@@ -301,7 +301,7 @@ def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int
     with in_mode(model, "eval"), torch.no_grad():
         for chosen in torch.arange(len(dataset)).split(batch):
             images, labels = (tensor.to(device) for tensor in dataset.batch(chosen))
-            logits = model(images)
+            logits = forward(model, images)
             loss += float(cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
     return loss / len(dataset), right / len(dataset)

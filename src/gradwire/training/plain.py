@@ -12,17 +12,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset
+from gradwire.engine import Networks, descend, stack
 from gradwire.errors import GradwireError
 from gradwire.models import parameter_count
+from gradwire.models.mode import forward, in_mode
 from gradwire.schemes import parse
 from gradwire.schemes.none import PlainSGD
 from gradwire.training import optimizer
 from gradwire.training.client import running_statistics
-from gradwire.training.gradient import in_mode
 from gradwire.training.settings import PRECISIONS, Precision, TrainSettings, learning_rate
-from gradwire.training.stack import Networks, descend, stack
 from gradwire.training.state import TrainingState
 
+Data = tuple[Tensor, Tensor]
+"""Images N×C×H×W and their labels, as `resident` gives them."""
 SMALL, MANY = 1_000_000, 64
 """Networks with fewer parameters train so many as one batch on an accelerator."""
 
@@ -77,12 +79,7 @@ def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (
     return parse(settings.scheme) == PlainSGD() and alone and whole and filled and exact
 
 
-def stackable(settings: TrainSettings) -> bool:
-    """Whether several networks can take their steps as one batch: plain SGD, with momentum and weight decay."""
-    return settings.optimizer == "sgd" and not settings.nesterov
-
-
-def resident(dataset: Dataset, device: str) -> tuple[Tensor, Tensor]:
+def resident(dataset: Dataset, device: str) -> Data:
     """All images and labels on the device, images as they are stored: batches are then one indexing away."""
     return dataset.images.to(device), dataset.labels.to(device)
 
@@ -115,11 +112,11 @@ def fit(
     Raises:
         GradwireError: a network whose parameters are no longer finite.
     """
-    if len(states) > 1 and stackable(settings):
-        _stacked(states, settings, images, labels, torch.stack(list(schedules), 1), speed, tick)
+    if len(states) > 1 and settings.optimizer == "sgd" and not settings.nesterov:
+        _stacked(states, settings, (images, labels), torch.stack(list(schedules), 1), speed, tick)
     else:
         for state, schedule in zip(states, schedules, strict=True):
-            _alone(state, settings, images, labels, schedule, speed, tick)
+            _alone(state, settings, (images, labels), schedule, speed, tick)
     for state, schedule in zip(states, schedules, strict=True):
         state.round += len(schedule)
         if not all(bool(torch.isfinite(p).all()) for p in state.model.parameters()):
@@ -127,20 +124,14 @@ def fit(
 
 
 def _alone(
-    state: TrainingState,
-    settings: TrainSettings,
-    images: Tensor,
-    labels: Tensor,
-    schedule: Tensor,
-    speed: Speed,
-    tick: Callable[[], None],
+    state: TrainingState, settings: TrainSettings, data: Data, schedule: Tensor, speed: Speed, tick: Callable[[], None]
 ) -> None:
     """One network's steps."""
     form = torch.channels_last if speed.channels_last else torch.contiguous_format
-    model = state.model.to(memory_format=form)  # type: ignore[call-overload]
+    model, (images, labels) = state.model.to(memory_format=form), data  # type: ignore[call-overload]
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(model(unit(x).contiguous(memory_format=form)), y)
+        return cross_entropy(forward(model, unit(x).contiguous(memory_format=form)), y)
 
     chosen = torch.compile(loss) if speed.compile else loss
     with in_mode(model, "train"), torch.enable_grad():
@@ -157,19 +148,18 @@ def _alone(
 def _stacked(
     states: Sequence[TrainingState],
     settings: TrainSettings,
-    images: Tensor,
-    labels: Tensor,
+    data: Data,
     schedule: Tensor,
     speed: Speed,
     tick: Callable[[], None],
 ) -> None:
     """The steps of several networks as one batch; `schedule` has shape (steps, networks, B)."""
-    networks = _joined(states)
+    networks, (images, labels) = _joined(states), data
     channels, height, width = images.shape[1:]
-    lot = stack(states[0].model, (channels, height, width), device=str(images.device))
-    lot = replace(lot, precision=speed.precision)
+    path = stack(states[0].model, (channels, height, width), device=str(images.device))
+    path = replace(path, precision=speed.precision)
     for round, where in enumerate(schedule.to(images.device), states[0].round):
-        found = lot.slopes(networks, unit(images[where]), labels[where])
+        found = path.slopes(networks, unit(images[where]), labels[where])
         rate = learning_rate(settings, round)
         networks = descend(networks, found, rate, settings.momentum, settings.weight_decay)
         tick()

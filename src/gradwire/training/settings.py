@@ -7,6 +7,7 @@ from typing import Literal
 
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
+from gradwire.schemes import spec_of
 
 OPTIMIZERS = ("sgd", "adam")
 AVERAGES = ("plain", "weighted")
@@ -75,6 +76,7 @@ class TrainSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scheme", spec_of(self.scheme))
         for name in ("clients", "batch_size"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")

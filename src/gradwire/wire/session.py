@@ -202,10 +202,12 @@ class ServerSession(Generic[S]):
             send: whether the replies go over the wire, and so are counted and recorded.
 
         Raises:
-            TooFewError: nothing has come.
-            WireError: the half does not reply, or not to just those that sent.
+            TooFewError: every client has dropped out.
+            WireError: nothing has come, or the half does not reply, or not to just those that sent.
         """
         self._keep_one_phase()
+        if not self._uploads and self.parties:
+            raise WireError(f"round {self.round}: {', '.join(self.parties)} sent nothing new since the last phase")
         if not self._uploads:
             raise TooFewError(f"round {self.round}: every client has dropped out{self._reasons()}")
         phase = next(iter(self._uploads.values())).phase

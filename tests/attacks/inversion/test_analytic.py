@@ -8,6 +8,7 @@ from torch import nn
 
 import gradwire
 from gradwire import data, models
+from gradwire.attacks.inversion import Analytic
 from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
@@ -44,12 +45,21 @@ def test_in_double_precision_the_image_is_exact_to_rounding(mlp, digits):
 
 @given(st.integers(0, 350), st.integers(1, 4))
 @settings(max_examples=20)
-def test_rows_that_one_image_alone_activated_give_a_batch(start, batch):
+def test_images_that_are_alone_in_two_rows_are_found(start, batch):
+    """Rows of one image agree; what one row alone holds may be a mixture that happens to look like an image."""
     digits = data.load("digits")
     model = models.build("mlp", digits.shape, 10, digits.mean, digits.std, seed=0)
-    guess, score = attacked(model, digits, start=start, batch=batch)
-    assert float(score.mse) < 1e-10
-    assert float(guess.objective) < 1e-10
+    guess, _ = attacked(model, digits, start=start, batch=batch)
+    images, _ = digits.batch(range(start, start + batch))
+    seen = []
+    first = next(module for module in model.modules() if isinstance(module, nn.Linear))
+    hook = first.register_forward_hook(lambda *call: seen.append(call[2] > 0))
+    model(images)
+    hook.remove()
+    alone = seen[0] & (seen[0].sum(0) == 1)
+    found = (guess.images[0].flatten(1)[None] - images.flatten(1)[:, None]).abs().amax(2).amin(1) < 1e-4
+    assert alone.any()
+    assert bool(found[alone.sum(1) >= 2].all())
 
 
 def test_a_crowded_batch_is_found_in_part(mlp, digits):
@@ -93,15 +103,6 @@ def test_where_no_entry_was_sent_the_decoded_update_is_read(mlp, digits, scheme,
     assert (note in adaptive.notes, note in naive.notes) == (True, False)
 
 
-def test_the_truth_does_not_reach_the_attack(mlp, digits):
-    images, labels = (tensor.clone() for tensor in digits.batch([0, 1]))
-    view = gradwire.capture(mlp, images, labels)
-    before = gradwire.invert(view, "analytic")
-    images.zero_()
-    labels.zero_()
-    assert torch.equal(before.images, gradwire.invert(view, "analytic").images)
-
-
 def test_a_layer_without_any_slope_is_given_up_alone(mlp, digits):
     dead = models.build("mlp", digits.shape, 10, seed=0)
     nn.init.constant_(dead.hidden1.bias, -100.0)
@@ -132,6 +133,6 @@ def test_models_that_it_cannot_take(digits):
 
 
 def test_it_takes_no_options_and_an_audit_gives_it_none(mlp, digits):
-    AuditSettings(attacks=("analytic", "iga"))
+    assert AuditSettings(attacks=("analytic", "iga")).inversions["analytic"] == Analytic()
     view = gradwire.capture(mlp, *digits.batch([0]))
     assert gradwire.invert(dataclasses.replace(view, labels=None), "analytic").labels == digits.labels[0]

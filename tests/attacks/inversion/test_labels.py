@@ -67,7 +67,7 @@ def test_a_network_without_a_linear_layer_is_refused(digits):
 
 
 def test_an_audit_says_how_many_labels_were_found(tmp_path):
-    quick = {"samples": 2, "batch": 2, "iterations": 2, "schemes": ("none",), "knowledge": "naive"}
+    quick = {"samples": 2, "batch": 2, "attacks": ("iga:iterations=2",), "schemes": ("none",), "knowledge": "naive"}
     for labels, expected in (("inferred", {"1"}), ("known", {""})):
         folder = audit(AuditSettings(**quick, labels=labels), tmp_path / labels)
         with (folder / "results.csv").open(newline="") as file:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture
@@ -10,6 +12,7 @@ from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.rehearsal import rehearse
 from gradwire.errors import GradwireError
+from gradwire.progress import silent
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,7 @@ def test_of_sums_the_images_of_all_clients_are_rehearsed(model, digits, own, sch
     sought = [0, 1, 2, 3, 4, 5] if adversary == "server" else [0, 1, 4, 5]
     assert torch.equal(images, torch.stack([own.images[sought], own.images[[6 + i for i in sought]]]))
     assert torch.equal(posed.labels, own.labels[sought])
-    # What was measured is what the gallery's images give, and no others.
+    # What was measured is what the public images give, and no others.
     match = Match.of([posed], "cpu")
     assert match.distance(images[:1]) < 1e-4 * match.stack.energy
 
@@ -83,17 +86,24 @@ def test_a_scheme_with_a_say_in_training_is_not_imitated(model, digits, own):
 def test_the_scale_is_chosen_without_the_victims(model, digits, own):
     images, labels = (tensor.clone() for tensor in digits.batch([0]))
     view = gradwire.capture(model, images, labels, "noise:std=0.05")
-    attack = Bayes(iterations=20, public_images=own)
-    first = attack.rehearsed([pose(view, "adaptive")], 0, "cpu")
+
+    def scales():
+        return (
+            Bayes(iterations=20).prepared([replace(pose(view, "adaptive"), public_images=own)], 0, "cpu", silent).scales
+        )
+
+    first = scales()
+    assert len(first) == 1
     images.zero_()
-    assert attack.rehearsed([pose(view, "adaptive")], 0, "cpu") == first
+    assert scales() == first
 
 
 def test_a_rehearsal_tells_how_far_it_is_and_does_not_count_as_the_attack(model, digits, own):
     specs = ("noise:std=0.05", "topk:ratio=0.1")
-    problems = [pose(gradwire.capture(model, *digits.batch([0]), spec), "adaptive") for spec in specs]
+    views = [gradwire.capture(model, *digits.batch([0]), spec) for spec in specs]
+    problems = [replace(pose(view, "adaptive"), public_images=own) for view in views]
     told = []
-    Bayes(iterations=2, public_images=own).run(problems, progress=lambda *step: told.append(step))
+    Bayes(iterations=2).run(problems, progress=lambda *step: told.append(step))
     rows = REHEARSALS * len(TRIED)
     assert told == [
         *(("rehearsing", done * rows, 4 * rows) for done in (1, 2, 3, 4)),
@@ -117,7 +127,7 @@ def test_a_rehearsed_scale_sees_through_noise_in_which_a_fixed_one_sees_nothing(
     truth = digits.batch(range(4))[0][:, None]
     patch, tv, fixed = (
         gradwire.score(gradwire.invert(views, "bayes", iterations=300, **options).images, truth).ssim.mean()
-        for options in ({"prior": "patch", "gallery": own}, {"gallery": own}, {})
+        for options in ({"prior": "patch", "public_images": own}, {"public_images": own}, {})
     )
     assert min(patch, tv) > fixed + 0.5
 
@@ -126,7 +136,7 @@ def test_bad_input(model, digits, own):
     view = gradwire.capture(model, *digits.batch([0]))
     with pytest.raises(GradwireError, match="a patch prior is fitted to images of the adversary's own; there are none"):
         gradwire.invert(view, "bayes", prior="patch", iterations=1)
-    with pytest.raises(GradwireError, match="60 images of digits are too few; 100 rehearsals take 100"):
+    with pytest.raises(GradwireError, match="digits has 60 images; 100 rehearsals take 100"):
         rehearse(pose(view, "adaptive"), own, 100)
     with pytest.raises(GradwireError, match="hold no patch of 9×9"):
         PatchPrior.fit(own.images, "digits", size=9)

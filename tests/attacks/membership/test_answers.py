@@ -6,13 +6,14 @@ import torch
 from scipy.stats import norm
 
 from gradwire.attacks import membership
-from gradwire.attacks.membership import ATTACKS, Lira, LiraOffline, QueryAccess, attack
+from gradwire.attacks.membership import Lira, LiraOffline, MembershipAttack, QueryAccess, attack
 from gradwire.errors import GradwireError
 from gradwire.metrics import roc
+from gradwire.registry import MEMBERSHIP
 from tests.attacks.membership.worlds import of, world
 
 SPECS = (
-    *ATTACKS,
+    *(name for name, kind in MEMBERSHIP.items() if issubclass(kind, MembershipAttack)),
     *("lira:variance=global", "lira:variance=shrunk", "lira-offline:sides=two", "lira-offline:variance=shrunk"),
 )
 

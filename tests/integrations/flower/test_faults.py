@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import FedAvg
 from gradwire.errors import GradwireError
 from gradwire.integrations.flower import SchemeGrid, SchemeMod, run
 from gradwire.rounds import ClientRound
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Outcome
 from gradwire.wire import Deal, Message, Send

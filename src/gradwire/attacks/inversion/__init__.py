@@ -1,9 +1,7 @@
 """Gradient inversion: from a view of one round to the images that the victim held. One file an attack."""
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import replace
 
 from gradwire.attacks.inversion.analytic import Analytic
 from gradwire.attacks.inversion.bayes import Bayes
@@ -11,75 +9,41 @@ from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
-from gradwire.attacks.inversion.problem import ATTACKING, KNOWLEDGE, Guess, Knowledge, Problem, pose
-from gradwire.attacks.inversion.rehearsal import PublicImages
+from gradwire.attacks.inversion.problem import (
+    ATTACKING,
+    KNOWLEDGE,
+    Guess,
+    InversionAttack,
+    Knowledge,
+    Problem,
+    PublicImages,
+    pose,
+)
 from gradwire.attacks.inversion.rounds import Rounds, joint
-from gradwire.errors import GradwireError, unknown
-from gradwire.progress import Progress, silent
+from gradwire.errors import GradwireError
+from gradwire.registry import ATTACKS
 from gradwire.wire import View
-
-
-class InversionAttack(Protocol):
-    """A frozen set of hyper-parameters that turns problems into guesses."""
-
-    def run(
-        self,
-        problems: Sequence[Problem],
-        seed: int = 0,
-        device: str = "cpu",
-        progress: Progress = silent,
-        checkpoint: Path | None = None,
-    ) -> Guess:
-        """Attack problems that share a model, a mode and a shape, as one batch.
-
-        Progress is told in the stage `ATTACKING`, in victims times iterations; what comes before has stages of its own.
-        What takes long keeps its state in the file `checkpoint`, and goes on from there if the file exists.
-        """
-
-
-ATTACKS: Mapping[str, Callable[..., InversionAttack]] = {
-    "iga": IGA,
-    "dlg": DLG,
-    "idlg": IDLG,
-    "bayes": Bayes,
-    "analytic": Analytic,
-    "fedavg": FedAvg,
-    "rounds": Rounds,
-}
-
-
-def attack(name: str, **options: object) -> InversionAttack:
-    """The attack with this name.
-
-    Raises:
-        GradwireError: an unknown name, or an option's value that does not fit.
-    """
-    if name not in ATTACKS:
-        raise unknown("attack", name, ATTACKS)
-    return ATTACKS[name](**options)
-
-
-def taken_by(name: str) -> frozenset[str]:
-    """The options that the attack with this name has; none, for a name that there is not."""
-    return frozenset(inspect.signature(ATTACKS[name]).parameters) if name in ATTACKS else frozenset()
 
 
 def invert(
     view: View | Sequence[View],
-    attack: str = "iga",
+    attack: str | InversionAttack = "iga",
     knowledge: Knowledge = "adaptive",
     *,
     seed: int = 0,
     device: str = "cpu",
+    public_images: PublicImages | None = None,
     **options: object,
 ) -> Guess:
     """Reconstruct what the victims of one view, or of several that share a model, held.
 
     Args:
         view: from `gradwire.capture`. Several are attacked as one batch.
-        attack: one of `ATTACKS`; `options` are its hyper-parameters (iterations, restarts, tv, …).
+        attack: an attack, or its spec, such as `iga:tv=1e-4,restarts=4` or `package.module:Class`; `options` replace
+            its hyper-parameters (iterations, restarts, tv, …).
         knowledge: "adaptive" (the adversary knows the scheme and matches what was sent) or "naive" (it decodes the
             update and takes it for a gradient).
+        public_images: the adversary's own, for an attack that has a use for them.
 
     Returns:
         images (V, B, C, H, W) in [0, 1], one victim a view.
@@ -93,11 +57,10 @@ def invert(
         raise GradwireError("there is no view to attack")
     if not all(views[0].shares_model(each) for each in views):
         raise GradwireError("views that are attacked together must share a model, a mode and a shape")
-    problems = [pose(each, knowledge, number) for number, each in enumerate(views)]
-    return _attack(attack, **options).run(problems, seed=seed, device=device)
+    chosen: InversionAttack = ATTACKS.parse(attack, **options)
+    problems = [replace(pose(each, knowledge, n), public_images=public_images) for n, each in enumerate(views)]
+    return chosen.run(problems, seed=seed, device=device)
 
-
-_attack = attack
 
 __all__ = [
     "ATTACKING",
@@ -115,9 +78,7 @@ __all__ = [
     "Problem",
     "PublicImages",
     "Rounds",
-    "attack",
     "invert",
     "joint",
     "pose",
-    "taken_by",
 ]

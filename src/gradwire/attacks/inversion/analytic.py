@@ -1,7 +1,7 @@
 """The exact input of a first linear layer, read from its gradient.
 
-A layer y = W·x + b has ∂W = Σ δ·xᵀ and ∂b = Σ δ over the batch, δ being the slope at y. So a row that one image alone
-gave a slope to holds that image: x = ∂W_i / ∂b_i.
+A layer y = W·x + b has ∂W = Σ δ·xᵀ and ∂b = Σ δ over the batch, δ being the slope at y. A row to which one image alone
+gave a slope holds that image: x = ∂W_i / ∂b_i.
 
 - J. Geiping et al., "Inverting gradients – how easy is it to break privacy in federated learning?", NeurIPS 2020,
   proposition 3.1: one image, any row whose bias has a slope.
@@ -9,10 +9,10 @@ gave a slope to holds that image: x = ∂W_i / ∂b_i.
   (PRECODE's bottleneck) changes δ, not the ratio.
 - L. Fowl et al., "Robbing the Fed", ICLR 2022: in a batch, the rows that one image alone activated.
 
-What compression leaves is used as far as it goes: a left sketch ∂Wᵀ·P = x·(δᵀP) still holds one image exactly; the
-kept entries of Top-K give x where any row kept its entry, with slopes that were not kept worked out from the entries
-that were (∂W has rank one), and a pixel of which nothing was kept is taken for zero at the layer: it was small.
-Where no entries were sent at all (signs, cells, a latent code), it is the update decoded from them that is read.
+Compressed gradients are used as far as they go. A left sketch ∂Wᵀ·P = x·(δᵀP) holds one image exactly. The entries that
+Top-K sends give x where any row sent one; slopes that were not sent follow from the entries that were, for ∂W has rank
+one; a pixel of which nothing was sent counts as zero. Where no entry was sent (signs, cells, a latent code),
+the decoded update is read instead.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.attacks.inversion.rows import KnownEntries, read, single_activations
 from gradwire.progress import Progress, silent
+from gradwire.registry import ATTACKS
 from gradwire.schemes import Measurement, dense, observation
 from gradwire.schemes.measurement import LeftSketch
 
@@ -39,6 +40,11 @@ class Analytic:
 
     name: ClassVar[str] = "analytic"
 
+    @property
+    def spec(self) -> str:
+        """The spec that it is read from."""
+        return ATTACKS.spec(self)
+
     def run(
         self,
         problems: Sequence[Problem],
@@ -47,12 +53,12 @@ class Analytic:
         progress: Progress = silent,
         checkpoint: Path | None = None,
     ) -> Guess:
-        """Attack problems one by one, on the CPU in float64: they take microseconds, and no checkpoint is kept.
+        """Attack problems one by one, on the CPU in float64, in microseconds each; no checkpoint is written.
 
         Returns:
-            images in [0, 1], those with the most evidence first; the objective is the share of the layer's observed
-            gradient, ‖∂W − Δ·X‖² / ‖∂W‖², that they leave unexplained. For one image that is proof; for a batch any
-            mixtures that span the same rows explain as much, and what speaks for an image is that rows agree on it.
+            images in [0, 1], the surest first; the objective is the share of the layer's observed gradient,
+            ‖∂W − Δ·X‖² / ‖∂W‖², that they leave unexplained. For one image that is proof; for a batch, mixtures that
+            span the same rows explain as much, and an image is the surer the more rows agree on it.
 
         Raises:
             GradwireError: the model's first layer with parameters is no linear layer that sees the pixels one by one.
@@ -82,7 +88,7 @@ def solve(problem: Problem, layer: FirstLayer) -> tuple[Tensor, float] | None:
     if not (weight.values.isfinite().all() and bias.values.isfinite().all() and bias.values.any()):
         return None
     if shape[0] > 1:
-        # A pixel's sign or absence is no help to tell rows of one image from mixtures: absent entries count as zero.
+        # Entries that were not sent count as zero.
         ratios, candidates = single_activations(weight.values, bias.values, layer, shape)
         return candidates, _unexplained(weight.values, bias.values, ratios)
     if sketches:
@@ -97,14 +103,14 @@ def solve(problem: Problem, layer: FirstLayer) -> tuple[Tensor, float] | None:
 
 
 def _entries(terms: Measurement, problem: Problem, layer: FirstLayer) -> tuple[KnownEntries, KnownEntries] | None:
-    """What terms tell of the entries of the layer's ∂W and ∂b; None where they are of another kind."""
+    """The entries of the layer's ∂W and ∂b as far as the terms tell; None where they are of another kind."""
     size = problem.view.model.get_parameter(layer.weight).shape
     weight, bias = read(terms.get(layer.weight, ()), size), read(terms.get(layer.bias, ()), size[:1])
     return None if weight is None or bias is None else (weight, bias)
 
 
 def _decoded(problem: Problem, layer: FirstLayer) -> tuple[KnownEntries, KnownEntries]:
-    """The same of the update that the server decodes; its scale is of no account, for only ratios are taken."""
+    """The same of the update that the server decodes; its scale does not matter, for only ratios are taken."""
     scheme, seen = observation(problem.view)
     found = _entries(dense(scheme.decode(seen)), problem, layer)
     assert found is not None
@@ -126,8 +132,7 @@ def _from_sketch(
 def _complete(weight: KnownEntries, bias: KnownEntries) -> tuple[Tensor, Tensor]:
     """x (m,) and δ (n,) with ∂W = δ·xᵀ at its known entries, beginning from the known slopes.
 
-    In turns, each by least squares over the entries that are known: every x_j of which a row with a slope kept an
-    entry, then every slope of which a row kept an entry with an x_j. Two sets that grow: it ends when they do not.
+    x and δ are solved for in turns, by least squares over the known entries, until no further slope becomes known.
     """
     slopes, settled = bias.values, bias.known
     while True:

@@ -1,12 +1,12 @@
 """The Bayes-optimal adversary: the images that are likeliest, given what was sent and how images look.
 
 M. Balunović, D. I. Dimitrov, R. Staab, M. Vechev, "Bayesian framework for gradient leakage", ICLR 2022, eq. 6: maximise
-log p(g | x) + log p(x). What p(g | x) is, the defence decides.
+log p(g | x) + log p(x). The defence decides what p(g | x) is.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,16 +15,16 @@ from gradwire import metrics
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import total_variation
 from gradwire.attacks.inversion.patches import PatchPrior
-from gradwire.attacks.inversion.problem import Problem
-from gradwire.attacks.inversion.rehearsal import PublicImages, best, distinct, imitable, rehearse
+from gradwire.attacks.inversion.problem import Problem, PublicImages
+from gradwire.attacks.inversion.rehearsal import best, distinct, imitable, rehearse
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
 
 SCALES: Mapping[str, float] = {"tv": 0.1, "patch": 1.0}
-"""Of each prior, where nobody knows better: differences of neighbouring pixels, and the mixture as it was fitted."""
+"""Each prior's default scale: of the differences of neighbouring pixels, and of the mixture as it was fitted."""
 TRIED = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""Times these, the scales that a rehearsal tries, on so many rounds of its own."""
+"""The scales that a rehearsal tries, in units of the default one, on so many rounds of its own."""
 REHEARSALS = 4
 
 
@@ -32,21 +32,17 @@ REHEARSALS = 4
 class Bayes(Search):
     """Minimise −log p(sent | x) + prior(x)/scale over images x in [0, 1].
 
-    The likelihood is Gaussian around the measurement A of the scheme: all entries of a noisy gradient, the kept ones
-    of a sparse one; of signs and quantisation cells it is the probability that a Gaussian takes the gradient there. σ
-    is the noise that the scheme adds; where it adds none, a small one stands for whatever the model of the victim
-    leaves out (rounding, for one).
+    The likelihood is Gaussian around the scheme's measurement A; of signs and quantisation cells it is the probability
+    that a Gaussian takes the gradient there. σ is the noise that the scheme adds; where it adds none, a small one
+    stands for what the model of the victim leaves out, such as rounding.
 
     Attributes:
         prior: "tv", a Laplace distribution of the differences between neighbouring pixels, which is total variation;
             or "patch", a mixture of Gaussians over patches, fitted to the adversary's own images.
         scale: what the prior is divided by; for "tv" that of the distribution. Neighbouring pixels of real images
-            differ by 0.05 to 0.3; but where much is lost the likeliest image of a narrow prior may be a flat one. None:
-            chosen by attacking the adversary's own images; `SCALES` without any, and under a scheme that has a say in
-            how clients train.
+            differ by 0.05 to 0.3; where much is lost, a narrow prior may make a flat image the likeliest. None: chosen
+            by attacking the adversary's own images; `SCALES` without any, and under a scheme with a local-step hook.
         slack: the least σ, in units of the root mean square of what was sent.
-        gallery: images of the adversary's, none a victim's.
-        scales: one a problem, in place of `scale`.
     """
 
     name: ClassVar[str] = "bayes"
@@ -56,9 +52,6 @@ class Bayes(Search):
     prior: Literal["tv", "patch"] = "tv"
     scale: float | None = None
     slack: float = 1e-2
-    public_images: PublicImages | None = None
-    scales: tuple[float, ...] = ()
-    patches: PatchPrior | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,14 +63,15 @@ class Bayes(Search):
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """−log p(g | x) − log p(x), without what does not depend on x."""
-        likelihood = match.stack.surprise(match.gradients(images), self.variance(match))
-        scales = torch.tensor(self.scales or (self.scale or SCALES[self.prior],) * len(images)).to(likelihood)
-        return likelihood + self.energy(images) / scales.repeat_interleave(len(images) // len(scales))
+        return match.stack.surprise(match.gradients(images), self.variance(match)) + self.surprise(images)
+
+    def surprise(self, images: Tensor) -> Tensor:
+        """−log p(x), shape (V,)."""
+        energy = self.energy(images)
+        return energy / torch.full_like(energy, self.scale or SCALES[self.prior])
 
     def energy(self, images: Tensor) -> Tensor:
-        """−log p(x) before it is divided by the scale, shape (V,)."""
-        if self.patches is not None:
-            return self.patches.energy(images)
+        """−log p(x) before it is divided by the scale, shape (V,): total variation."""
         # Down and across alike: as many differences as there are pixels, but for the last row and column.
         return images[0].numel() * total_variation(images)
 
@@ -87,25 +81,57 @@ class Bayes(Search):
         least = self.slack**2 * match.stack.energy / match.stack.counts()
         return torch.maximum(stated.square(), least).clamp_min(torch.finfo(least.dtype).tiny)
 
-    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> Self:
+    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Bayes":
         """With a prior that is fitted to the adversary's own images, and a scale that was rehearsed on them.
 
         Raises:
             GradwireError: a patch prior without images to fit it to, or too few to rehearse with.
         """
-        ready = self
-        if self.prior == "patch" and self.patches is None:
-            if self.public_images is None:
+        own = problems[0].public_images
+        if own is None:
+            if self.prior == "patch":
                 raise GradwireError("bayes: a patch prior is fitted to images of the adversary's own; there are none")
-            ready = replace(
-                ready, patches=PatchPrior.fit(self.public_images.images, self.public_images.source, seed=seed)
-            )
-        if self.public_images is not None and self.scale is None and not self.scales:
-            ready = replace(ready, scales=ready.rehearsed(problems, seed, device, progress))
-        return ready
+            return self
+        patches = PatchPrior.fit(own.images, own.source, seed=seed) if self.prior == "patch" else None
+        ready = PreparedBayes(**vars(self), source=own.source, patches=patches)
+        return ready if self.scale else replace(ready, scales=ready.rehearsed(problems, own, seed, device, progress))
+
+    def notes(self, match: Match) -> tuple[str, ...]:
+        """With which prior."""
+        return (*super().notes(match), "bayes has a prior of total variation")
+
+
+@dataclass(frozen=True)
+class PreparedBayes(Bayes):
+    """Bayes with a prior and scales that come from the adversary's own images.
+
+    Attributes:
+        source: where these images come from.
+        scales: one a problem, in place of `scale`.
+        patches: the prior that was fitted to them, in place of total variation.
+    """
+
+    source: str = ""
+    scales: tuple[float, ...] = ()
+    patches: PatchPrior | None = field(default=None, repr=False)
+
+    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Bayes":
+        """As it is."""
+        return self
+
+    def surprise(self, images: Tensor) -> Tensor:
+        """−log p(x), by each problem's own scale."""
+        if not self.scales:
+            return super().surprise(images)
+        scales = torch.tensor(self.scales).to(images)
+        return self.energy(images) / scales.repeat_interleave(len(images) // len(scales))
+
+    def energy(self, images: Tensor) -> Tensor:
+        """By the patches, where a prior was fitted to some."""
+        return super().energy(images) if self.patches is None else self.patches.energy(images)
 
     def rehearsed(
-        self, problems: Sequence[Problem], seed: int, device: str, progress: Progress = silent
+        self, problems: Sequence[Problem], own: PublicImages, seed: int, device: str, progress: Progress = silent
     ) -> tuple[float, ...]:
         """Each problem's scale: the best one for its scheme and knowledge, on images of the adversary's own."""
         chosen = dict.fromkeys(distinct(problems), SCALES[self.prior])
@@ -115,13 +141,12 @@ class Bayes(Search):
             def tell(_: str, done: int, of: int, turn: int = turn) -> None:
                 progress("rehearsing", turn * of + done, len(posed) * of)
 
-            chosen[key] = self.best_scale(problem, seed, device, tell)
+            chosen[key] = self.best_scale(problem, own, seed, device, tell)
         return tuple(chosen[p.view.scheme, p.knowledge] for p in problems)
 
-    def best_scale(self, problem: Problem, seed: int, device: str, progress: Progress = silent) -> float:
+    def best_scale(self, problem: Problem, own: PublicImages, seed: int, device: str, progress: Progress) -> float:
         """The scale that does best, by mean SSIM, on the adversary's own images under the problem's scheme."""
-        assert self.public_images is not None
-        posed, truth = rehearse(problem, self.public_images, REHEARSALS, device)
+        posed, truth = rehearse(problem, own, REHEARSALS, device)
         tried = [factor * SCALES[self.prior] for factor in TRIED]
         scales = tuple(scale for scale in tried for _ in posed)
         found = replace(self, scales=scales).run(posed * len(tried), seed, device, progress).images
@@ -130,11 +155,11 @@ class Bayes(Search):
 
     def notes(self, match: Match) -> tuple[str, ...]:
         """With which prior, at which scales."""
-        told = "total variation" if self.patches is None else f"patches of {self.patches.source}"
+        told = "total variation" if self.patches is None else f"patches of {self.source}"
         firsts = match.problems[:: self.restarts]
         found = {p.view.scheme: s for p, s in zip(firsts, self.scales, strict=False) if imitable(p)}
         chosen = ""
-        if self.public_images is not None and found:
+        if found:
             scales = ", ".join(f"{scale:g} under {scheme}" for scheme, scale in found.items())
-            chosen = f", its scale rehearsed on images of {self.public_images.source}: {scales}"
-        return (*super().notes(match), f"bayes has a prior of {told}{chosen}")
+            chosen = f", its scale rehearsed on images of {self.source}: {scales}"
+        return (*super().notes(match)[:-1], f"bayes has a prior of {told}{chosen}")

@@ -17,7 +17,7 @@ from gradwire.errors import GradwireError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where an attack keeps its state.
+    """The file that holds an attack's state.
 
     Attributes:
         path: of the file. An interrupted write leaves the one that was there.
@@ -46,7 +46,7 @@ class Checkpoint:
         return int(header["iteration"]), state
 
     def save(self, iteration: int, state: Mapping[str, Tensor]) -> None:
-        """Keep the state before an iteration."""
+        """Write the state before an iteration."""
         temporary = self.path.with_name(self.path.name + ".tmp")
         owned = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
         header = {"identity": self.identity, "iteration": iteration}

@@ -4,21 +4,19 @@ D. I. Dimitrov, M. Balunović, N. Konstantinov, M. Vechev, "Data leakage in fede
 the simulation of the client, epochs in an unknown order, and the order-invariant prior that ties them.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
 
-from gradwire.attacks.inversion.engine.norms import spell_out
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import cosine, total_variation
 from gradwire.attacks.inversion.search import Search
+from gradwire.engine import engine
 from gradwire.errors import GradwireError
-from gradwire.schemes.gradients import Full, Gradient
+from gradwire.schemes.gradients import Gradient
 from gradwire.seeds import generator
 from gradwire.wire import View
 from gradwire.wire.view import LocalWork
@@ -52,8 +50,8 @@ class FedAvg(Search):
                 raise GradwireError(f"fedavg: {name} is {getattr(self, name)}; it must not be negative")
 
     def notes(self, match: Match) -> tuple[str, ...]:
-        """The gradients are those of the unrolled steps, not the engine's."""
-        return (f"{work_of(match.problems[0].view).steps} local steps unrolled by torch.func",)
+        """How many steps were unrolled, and by which path."""
+        return (f"{work_of(match.problems[0].view).steps} local steps unrolled", *match.steps.notes)
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
         """The later epochs' images, from noise: one tensor (V, epochs − 1, B, C, H, W), none if they are shared."""
@@ -74,7 +72,7 @@ class FedAvg(Search):
         held = torch.cat([images[:, None], *(within(extra) for extra in extras)], 1)
         if not self.free:
             held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
-        update = simulate(view, held, match.labels)
+        update = match.steps.gradients(held, match.labels)
         value = cosine(*match.stack.moments(update), match.stack.energy)
         means = held.mean(2)
         apart = (means - means.mean(1, keepdim=True)).square().flatten(1).mean(1)
@@ -88,27 +86,8 @@ def simulate(view: View, images: Tensor, labels: Tensor) -> Mapping[str, Gradien
         images: shape (V, epochs, B, C, H, W), each epoch's in the order in which it used them.
         labels: int64, shape (V, B), the same for each epoch.
     """
-    work = work_of(view)
-    network = copy.deepcopy(view.model).to(images.device, images.dtype).train(view.mode == "train")
-    # Plain operations: running statistics are not touched (a step in training mode does not use them either).
-    spell_out(network)
-    parameters = {name: p.detach() for name, p in network.named_parameters()}
-    start = {name: p for name, p in parameters.items() if network.get_parameter(name).requires_grad}
-    fixed = {n: p for n, p in parameters.items() if n not in start} | dict(network.named_buffers())
-
-    def value(varied: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return view.loss(functional_call(network, {**varied, **fixed}, (x,)), y)
-
-    def one(x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        current = start
-        for step in range(work.steps):
-            epoch, place = divmod(step * work.batch, view.shape[0])
-            chosen = slice(place, place + work.batch)
-            slope = grad(value)(current, x[epoch, chosen], y[chosen])
-            current = {n: p - work.lr * (slope[n] + work.weight_decay * p) for n, p in current.items()}
-        return {name: p - current[name] for name, p in start.items()}
-
-    return {name: Full(g) for name, g in vmap(one, randomness="different")(images, labels).items()}
+    steps = engine(view.model, view.mode, view.loss, view.shape, str(images.device), work_of(view))
+    return steps.gradients(images, labels)
 
 
 def work_of(view: View) -> LocalWork:

@@ -1,6 +1,5 @@
-"""The first layer of a network with something to learn, and what an image has gone through on its way there."""
+"""The first layer of a network with trainable parameters, and what happens to an image before it."""
 
-import copy
 from dataclasses import dataclass
 from math import prod
 
@@ -8,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
+from gradwire.models.mode import copied, set_mode
 from gradwire.wire.view import Mode
 
 EXACT = 1e-9
-"""Relative error, in float64, up to which the way to the layer counts as one scale and one offset a pixel."""
+"""Relative error, in float64, up to which what precedes the layer counts as one scale and one offset a pixel."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class FirstLayer:
     def of(cls, model: nn.Module, mode: Mode, shape: tuple[int, ...]) -> "FirstLayer":
         """Find the layer, and read a and c off by sending probes through what comes before it.
 
-        Probing takes any forward pass, whatever its author called the layers; what the network does behind the layer
-        is never run, so bottlenecks and noise there do not matter.
+        The network is never run beyond the layer, so that bottlenecks and noise behind it do not matter.
 
         Args:
             mode: how victims ran the network.
@@ -44,7 +43,7 @@ class FirstLayer:
             GradwireError: the first layer with trainable parameters is no linear layer with a bias, or pixels do not
                 reach it one by one.
         """
-        network = copy.deepcopy(model).to("cpu", torch.float64).train(mode == "train")
+        network = set_mode(copied(model).to("cpu", torch.float64), mode)
         random = torch.Generator().manual_seed(0)
         pixels = torch.rand(2, *shape[1:], generator=random, dtype=torch.float64)
         name, layer, reached = _reach(network, pixels)
@@ -53,7 +52,11 @@ class FirstLayer:
             raise GradwireError(
                 f"analytic needs a first layer with parameters that is Linear; {name!r} is {kind}: try iga"
             )
-        if layer.bias is None or not (layer.weight.requires_grad and layer.bias.requires_grad):
+        if (
+            layer.bias is None
+            or "weight" not in layer._parameters
+            or not (layer.weight.requires_grad and layer.bias.requires_grad)
+        ):
             raise GradwireError(f"analytic needs the gradients of a weight and a bias; {name!r} lacks one")
         if reached.shape == (2, prod(shape[1:])):
             zero, one = (_reach(network, torch.full_like(pixels, value))[2] for value in (0.0, 1.0))

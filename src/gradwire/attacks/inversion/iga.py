@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.objective import cosine, total_variation
+from gradwire.attacks.inversion.objective import apart, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError
 
@@ -45,26 +45,16 @@ class IGA(Search):
             raise GradwireError(f"iga: group is {self.group} and restarts {self.restarts}; a group takes at least 2")
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
-        """Eq. 4, and what was asked for beside it."""
+        """Eq. 4, and the terms beside it."""
         gradients, stack = match.gradients(images), match.stack
         value = cosine(*stack.moments(gradients), stack.energy) + stack.violation(gradients)
         return value + self.priors(match, images)
 
     def priors(self, match: Match, images: Tensor) -> Tensor:
-        """What speaks for images whatever was sent, shape (V,)."""
+        """The terms that do not depend on what was sent, shape (V,)."""
         value = self.tv * total_variation(images)
         if self.bn:
             value = value + self.bn * match.statistics.distance(match.held(images))
         if self.group:
             value = value + self.group * apart(images, self.restarts)
         return value
-
-
-def apart(images: Tensor, restarts: int) -> Tensor:
-    """The mean squared distance of each row to the mean of its victim's restarts: (V, …) → (V,).
-
-    The mean is held fast: each restart is drawn to it, and does not draw it along. Yin et al., eq. 11.
-    """
-    groups = images.unflatten(0, (-1, restarts))
-    mean = groups.detach().mean(1, keepdim=True)
-    return (groups - mean).flatten(2).square().mean(2).flatten()

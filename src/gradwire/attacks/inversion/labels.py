@@ -7,12 +7,11 @@
   "Towards general deep leakage in federated learning", 2021: a batch with repeated classes, by counting.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
+from gradwire.models.mode import copied, forward, set_mode
 from gradwire.schemes import Update
 from gradwire.wire import View
 
@@ -21,7 +20,7 @@ PROBES = 64
 
 
 def infer(view: View, update: Update) -> Tensor:
-    """The labels of a victim's batch, int64, shape (B,), ascending: their order leaves no trace in a mean.
+    """The labels of a victim's batch, int64, shape (B,), ascending: a mean does not depend on their order.
 
     Under cross-entropy the last bias has the gradient g = mean over the batch of (softmax − onehot), so that class c
     occurs n_c = Σ p_c − B·g_c times.
@@ -42,8 +41,8 @@ def infer(view: View, update: Update) -> Tensor:
     weight, bias = last_linear(view.model)
     batch = view.shape[0]
     if batch == 1:
-        evidence = update[bias] if bias is not None and update[bias].any() else update[weight].sum(1)
-        return evidence.argmin()[None]
+        slopes = update[bias] if bias is not None and update[bias].any() else update[weight].sum(1)
+        return slopes.argmin()[None]
     prediction, inputs = _on_noise(view, weight.removesuffix("weight").rstrip("."))
     rows = update[weight].cpu().double()
     gradient = rows @ inputs / ((rows != 0).double() @ inputs.square()).clamp_min(torch.finfo(torch.float32).tiny)
@@ -72,19 +71,23 @@ def last_linear(model: nn.Module) -> tuple[str, str | None]:
     """Names of the last linear layer's weight and bias (None if it has none).
 
     Raises:
-        GradwireError: the model has no linear layer.
+        GradwireError: the model has no linear layer, or the last one's weight is no parameter.
     """
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise GradwireError(f"labels cannot be inferred: {type(model).__name__} has no linear layer")
     name, module = linear[-1]
+    if "weight" not in module._parameters:
+        raise GradwireError(
+            f"labels cannot be inferred: the weight of {name!r} is made of other parameters (weight_norm)"
+        )
     prefix = f"{name}." if name else ""
     return f"{prefix}weight", None if module.bias is None else f"{prefix}bias"
 
 
 def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
     """The mean prediction (classes,) and the last layer's mean inputs (features,), on noise; float64."""
-    network = copy.deepcopy(view.model).train(view.mode == "train")
+    network = set_mode(copied(view.model), view.mode)
     like = next(network.parameters())
     noise = torch.randn(PROBES, *view.shape[1:], generator=torch.Generator().manual_seed(0))
     images = (0.5 + 0.25 * noise).clamp(0, 1).to(like)
@@ -94,8 +97,8 @@ def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
         seen.append(arguments[0].mean(0).cpu().double())
 
     network.get_submodule(layer).register_forward_pre_hook(note)
-    # Dropout must not draw from the generator that others count on.
+    # Dropout must not draw from the global generator.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
-        prediction = network(images).softmax(1).mean(0).cpu().double()
+        prediction = forward(network, images).softmax(1).mean(0).cpu().double()
     return prediction, seen[-1]

@@ -1,16 +1,16 @@
 """Many problems as one: one engine for their shared model, their measurements in one stack, labels side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.engine import Engine, engine
 from gradwire.attacks.inversion.pooling import grouped
 from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.statistics import Statistics, sent
+from gradwire.engine import Engine, arithmetic, engine
 from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.gradients import Gradient
 
@@ -25,20 +25,28 @@ class Match:
     """
 
     problems: tuple[Problem, ...]
-    engine: Engine
     stack: StackedMeasurement
     labels: Tensor
 
     @classmethod
     def of(cls, problems: Sequence[Problem], device: str) -> "Match":
         """Join problems that share a model, a mode and a shape."""
-        view = problems[0].view
         labels = torch.stack([problem.labels for problem in problems]).to(device)
-        stack = StackedMeasurement.of([problem.measurement for problem in problems], torch.empty(0, device=device))
-        clients = len(problems[0].clients)
+        like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
+        return cls(tuple(problems), StackedMeasurement.of([problem.measurement for problem in problems], like), labels)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The gradients of one batch for each row."""
+        view, clients = self.problems[0].view, len(self.problems[0].clients)
         shape = (view.shape[0] // clients, *view.shape[1:])
-        way = grouped(engine(view.model, view.mode, view.loss, shape, device), clients)
-        return cls(tuple(problems), way, stack, labels)
+        return grouped(engine(view.model, view.mode, view.loss, shape, str(self.labels.device)), clients)
+
+    @cached_property
+    def steps(self) -> Engine:
+        """What the local steps of each row's client change: old − new parameters."""
+        view = self.problems[0].view
+        return engine(view.model, view.mode, view.loss, view.shape, str(self.labels.device), view.work)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -64,6 +72,10 @@ class Match:
     def held(self, images: Tensor) -> Tensor:
         """The victim's own of candidates (V, B, C, H, W), where those of several clients are sought."""
         return images[:, : images.shape[1] // len(self.problems[0].clients)]
+
+    def total(self, images: Tensor, of: Callable[[Tensor], Tensor], labels: Tensor | None = None) -> Tensor:
+        """Σ over terms of a function of A(G) − y at candidates, shape (V,): see `StackedMeasurement.total`."""
+        return self.stack.total(self.gradients(images, labels), of)
 
     def distance(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """‖A(G) − y‖² of candidates, shape (V,), for objectives that must be exact where it is small."""

@@ -1,10 +1,12 @@
 """How many rows (a victim and restart each) fit into memory at once, so that nobody has to guess `--chunk`."""
 
-import copy
 import os
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from gradwire.models.mode import copied, forward
 
 SHARE = 0.4
 """Of the memory that is free when an attack begins: the rest is left to captures, the system and other processes."""
@@ -17,20 +19,26 @@ def row_bytes(model: nn.Module, shape: tuple[int, ...]) -> int:
     """Bytes that one row takes at the peak of an iteration, for a victim's batch of shape (B, C, H, W)."""
     outputs, unfolded = 0, 0
 
-    def count(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(layer: nn.Module, arguments: tuple[Tensor, ...], output: object) -> None:
         nonlocal outputs, unfolded
-        outputs += output.numel()
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        outputs += sum(tensor.numel() for tensor in tensors)
+        if isinstance(layer, nn.RNNBase):
+            # Every step of every layer and direction keeps its gates.
+            gates = sum(len(p) for name, p in layer.named_parameters() if name.startswith("weight_ih"))
+            outputs += gates * tensors[0].shape[:-1].numel()
         if isinstance(layer, nn.Conv2d):
+            output = tensors[0]
             kernel = layer.kernel_size[0] * layer.kernel_size[1]
             positions = output.shape[-2] * output.shape[-1]
             unfolded += len(output) * layer.in_channels * kernel * positions
 
-    probe = copy.deepcopy(model).cpu().eval()
+    probe = copied(model).float().cpu().eval()
     for layer in probe.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)
     with torch.no_grad():
-        probe(torch.zeros(shape))
+        forward(probe, torch.zeros(shape))
     parameters = sum(p.numel() for p in probe.parameters())
     return 4 * (PARAMETER * parameters + ACTIVATION * outputs + UNFOLDED * unfolded)
 

@@ -1,4 +1,4 @@
-"""How far a candidate's measured gradient is from what was observed, by its moments; and how images look."""
+"""Terms of objectives: how far a measured gradient is from what was observed, and how images look."""
 
 from torch import Tensor
 
@@ -15,3 +15,13 @@ def total_variation(images: Tensor) -> Tensor:
     down = (images[..., 1:, :] - images[..., :-1, :]).abs().flatten(1).mean(1)
     across = (images[..., :, 1:] - images[..., :, :-1]).abs().flatten(1).mean(1)
     return down + across
+
+
+def apart(images: Tensor, restarts: int) -> Tensor:
+    """The mean squared distance of each row to the mean of its victim's restarts: (V, …) → (V,).
+
+    The mean has no slope: each restart is drawn to it and does not move it. Yin et al. 2021, eq. 11.
+    """
+    groups = images.unflatten(0, (-1, restarts))
+    mean = groups.detach().mean(1, keepdim=True)
+    return (groups - mean).flatten(2).square().mean(2).flatten()

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.engine import Engine
+from gradwire.engine import Engine
 from gradwire.schemes.gradients import Gradient, Mean
 from gradwire.wire import View
 
@@ -38,7 +38,7 @@ def grouped(engine: Engine, clients: int) -> Engine:
     """The engine whose rows hold the images of so many clients, and whose gradients are the means over them."""
     if clients == 1:
         return engine
-    return replace(engine, gradients=_over(engine.gradients, clients))
+    return replace(engine, run=_over(engine.run, clients))
 
 
 def _over(

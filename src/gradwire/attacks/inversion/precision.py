@@ -1,4 +1,4 @@
-"""With how many bits an attack computes."""
+"""The precision in which an attack computes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

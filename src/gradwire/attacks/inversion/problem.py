@@ -1,13 +1,16 @@
-"""What an inversion attack works on: views, each with a measurement to fit, and the labels to fit it under."""
+"""What an inversion attack is and works on: views, each with a measurement to fit and the labels to fit it under."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from gradwire.attacks.inversion.labels import infer
 from gradwire.attacks.inversion.pooling import widened
 from gradwire.errors import unknown
+from gradwire.progress import Progress, silent
 from gradwire.schemes import Measurement, dense, observation, others, pooled
 from gradwire.wire import View
 
@@ -15,6 +18,21 @@ Knowledge = Literal["naive", "adaptive"]
 KNOWLEDGE: tuple[Knowledge, ...] = ("naive", "adaptive")
 ATTACKING = "attacking"
 """The stage of an attack's progress that counts victims times iterations."""
+
+
+@dataclass(frozen=True)
+class PublicImages:
+    """Images that an adversary has of its own: public ones, of the kind that it expects.
+
+    Attributes:
+        images: shape (N, C, H, W), in [0, 1]; none of them a victim's.
+        labels: int64, shape (N,).
+        source: where they come from, in words.
+    """
+
+    images: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    source: str
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,7 @@ class Problem:
         clients: whose images are sought, the victim first: the mean over all of them is observed, and the view's shape,
             the labels and the answer are of all their batches.
         later: the same victim's problems of the rounds that follow, for the attack that takes several (`rounds`).
+        public_images: the adversary's own images, for attacks that have a use for them (`bayes`).
     """
 
     view: View
@@ -44,6 +63,7 @@ class Problem:
     carried: float = 0.0
     clients: tuple[str, ...] = ("client:0",)
     later: tuple["Problem", ...] = ()
+    public_images: PublicImages | None = None
 
     def shares_model(self, other: "Problem") -> bool:
         """Whether both can be attacked as one batch: their views share a model in every round."""
@@ -52,7 +72,7 @@ class Problem:
         return alike and all(a.shares_model(b) for a, b in zip(ours, theirs, strict=True))
 
     def left_aside(self) -> tuple[str, ...]:
-        """What a report has to say of an attack that takes all this for one gradient."""
+        """Lines for the report on an attack that takes all this for one gradient."""
         notes, work = [], self.view.work
         if work is not None:
             steps = "one local step" if work.steps == 1 else f"{work.steps} local steps"
@@ -66,10 +86,10 @@ class Problem:
 def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     """The problem that a view poses to an adversary who knows the scheme ("adaptive") or not ("naive").
 
-    The naive adversary takes the decoded update for a plain gradient, as published evaluations do; the adaptive one
-    matches what was sent, through the scheme's measurement, and where that is a mean of several clients' gradients, it
-    looks for all their images. The update of local steps is brought to the scale of one gradient, divided by their
-    number and size: as such it is what attacks on a gradient can take it for; and a mean of several for one client's.
+    The naive adversary takes the decoded update for a plain gradient, as published evaluations do. The adaptive one
+    matches what was sent, through the scheme's measurement; where that is a mean of several clients' gradients, it
+    looks for all their images. An update of local steps is divided by their number and size, which brings it to the
+    scale of one gradient.
 
     Raises:
         GradwireError: unknown knowledge, a view that tells nothing, labels that cannot be inferred.
@@ -93,7 +113,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
 
 @dataclass(frozen=True)
 class Guess:
-    """What an attack came up with.
+    """An attack's answer.
 
     Attributes:
         images: shape (V, B, C, H, W), in [0, 1].
@@ -110,3 +130,22 @@ class Guess:
     iterations: int
     lost: int = 0
     notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class InversionAttack(Protocol):
+    """A frozen set of hyper-parameters that turns problems into guesses."""
+
+    def run(
+        self,
+        problems: Sequence[Problem],
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress = silent,
+        checkpoint: Path | None = None,
+    ) -> Guess:
+        """Attack problems that share a model, a mode and a shape, as one batch.
+
+        Progress is told in the stage `ATTACKING`, in victims times iterations; what comes before has stages of its own.
+        An attack that takes long keeps its state in the file `checkpoint`, and goes on from there if the file exists.
+        """

@@ -1,17 +1,17 @@
 """A rehearsal: the problem that an adversary is about to attack, posed with images of its own, whose answer it knows.
 
-What a scheme leaves of a gradient, and so how far a prior should be trusted against it, can be found out without any
-victim: everybody knows the model and the scheme, and whoever has images can be a client.
+How far a prior should be trusted against a scheme can be found out without a victim: everybody knows the model and the
+scheme, and an adversary that has images can be a client.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.engine import engine
-from gradwire.attacks.inversion.problem import Problem, pose
+from gradwire.attacks.inversion.problem import Problem, PublicImages, pose
+from gradwire.engine import engine
 from gradwire.errors import GradwireError
 from gradwire.rounds import run_round
 from gradwire.schemes import Contribution, Layout, Round, initial_states, observation, parameters
@@ -22,27 +22,12 @@ SALT = 1_000_000
 """Rehearsals start from other noise than victims."""
 
 
-@dataclass(frozen=True)
-class PublicImages:
-    """Images that an adversary has of its own: public ones, of the kind that it expects.
-
-    Attributes:
-        images: shape (N, C, H, W), in [0, 1]; none of them a victim's.
-        labels: int64, shape (N,).
-        source: where they come from, in words.
-    """
-
-    images: Tensor = field(repr=False)
-    labels: Tensor = field(repr=False)
-    source: str
-
-
 def rehearse(
     problem: Problem, public_images: PublicImages, times: int, device: str = "cpu"
 ) -> tuple[list[Problem], Tensor]:
     """The problem again, of so many rounds whose clients hold the adversary's images and began without residuals.
 
-    The scheme must be `imitable`: a say that it has in how clients train is not followed here.
+    The scheme must be `imitable`: a local-step hook is not followed here.
 
     Returns:
         problems, and the images (times, B, C, H, W) that those held whose images they are about.
@@ -90,7 +75,7 @@ def imitable(problem: Problem) -> bool:
 
 
 def distinct(problems: Sequence[Problem]) -> dict[tuple[str, str], Problem]:
-    """One problem of each scheme and kind of knowledge: those that are worth a rehearsal of their own."""
+    """One problem of each scheme and kind of knowledge: each gets a rehearsal of its own."""
     found: dict[tuple[str, str], Problem] = {}
     for problem in problems:
         found.setdefault((problem.view.scheme, problem.knowledge), problem)

@@ -1,11 +1,11 @@
-"""Several rounds of one victim's batch at once: what error feedback keeps back, it sends later.
+"""Several rounds of one victim's batch at once: error feedback sends later what it kept back.
 
 With error feedback (Karimireddy et al. 2019; Stich et al. 2018, algorithm 1) a client sends of M_t = G_t + e_t and
 carries e_{t+1} = M_t − sent_t. Beginning from e_0 = 0, and with G_s the gradient of one batch at round s's model,
 
     M_t = Σ_{s ≤ t} G_s − Σ_{s < t} sent_s,
 
-of which the second sum is known to whoever watched. So with the scheme's linear measurement A_t of round t,
+whose second sum is known to everybody who watched. So with the scheme's linear measurement A_t of round t,
 
     A_t(Σ_{s ≤ t} G_s(x)) = y_t + A_t(Σ_{s < t} sent_s)      for every t,
 
@@ -14,7 +14,7 @@ of Geiping et al. 2020, eq. 4, averaged over rounds. What was sent is taken to b
 victim's upload: exact for Top-K, and for PowerSGD where the victim is alone in its rounds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -24,45 +24,28 @@ from torch import Tensor
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.objective import cosine
-from gradwire.attacks.inversion.problem import Guess, Knowledge, Problem, pose
+from gradwire.attacks.inversion.problem import Knowledge, Problem, pose
 from gradwire.errors import GradwireError
-from gradwire.schemes import Measurement, observation
+from gradwire.schemes import observation
 from gradwire.schemes.gradients import Full
 from gradwire.wire import View
-
-
-def invert_rounds(views: Sequence[Sequence[View]], *, seed: int = 0, device: str = "cpu", **options: object) -> Guess:
-    """Reconstruct what victims held from several rounds' views of each.
-
-    Args:
-        views: for each victim its views of rounds 0, 1, …, as `training.rounds.capture_rounds` gives them; all victims
-            have as many and share a model in each round.
-        options: of `IGA`: iterations, restarts, tv, …
-
-    Returns:
-        images (V, B, C, H, W) in [0, 1].
-
-    Raises:
-        GradwireError: no views, victims with different numbers of rounds, rounds that do not follow each other from
-            the first, or victims that do not share a model.
-    """
-    if not views or not views[0] or any(len(each) != len(views[0]) for each in views):
-        raise GradwireError(f"victims have {[len(v) for v in views]} rounds; each needs as many, at least one")
-    for each in views:
-        if [view.round for view in each] != list(range(len(each))):
-            raise GradwireError(f"rounds are {[view.round for view in each]}; they must be 0, 1, … without a gap")
-        if not all(view.shares_model(first) for view, first in zip(each, views[0], strict=True)):
-            raise GradwireError("victims that are attacked together must share a model, a mode and a shape each round")
-    problems = [joint(each, "adaptive", salt) for salt, each in enumerate(views)]
-    return Rounds(**options).run(problems, seed=seed, device=device)  # type: ignore[arg-type]
 
 
 def joint(views: Sequence[View], knowledge: Knowledge = "adaptive", salt: int = 0) -> Problem:
     """One victim's problem of its first round, with those of the rounds after it.
 
-    For who knows of error feedback, a later round's measurement is of Σ_{s ≤ t} G_s. The naive adversary takes each
-    round's decoded update for that round's gradient, and without error feedback that is what it is.
+    For an adversary who knows of error feedback, a later round's measurement is of Σ_{s ≤ t} G_s. The naive one takes
+    each round's decoded update for that round's gradient, which it is without error feedback.
+
+    Args:
+        views: of rounds 0, 1, …, as `training.rounds.capture_rounds` gives them; or one, of any round.
+
+    Raises:
+        GradwireError: rounds that do not follow each other from the first.
     """
+    rounds = [view.round for view in views]
+    if len(views) > 1 and rounds != list(range(len(views))):
+        raise GradwireError(f"rounds are {rounds}; they must be 0, 1, … without a gap")
     problems: list[Problem] = []
     sent: dict[str, Tensor] = {}
     for view in views:
@@ -70,15 +53,12 @@ def joint(views: Sequence[View], knowledge: Knowledge = "adaptive", salt: int = 
         scheme, seen = observation(view)
         if knowledge == "adaptive" and scheme.feeds_back:
             if sent:
-                problem = replace(problem, measurement=larger(problem.measurement, sent), carried=1.0)
+                known = {name: Full(tensor[None]) for name, tensor in sent.items()}
+                terms = {name: [t.plus(known[name]) for t in each] for name, each in problem.measurement.items()}
+                problem = replace(problem, measurement=terms, carried=1.0)
             sent = {name: tensor + sent.get(name, 0) for name, tensor in scheme.decode(seen).items()}
         problems.append(problem)
     return replace(problems[0], later=tuple(problems[1:]))
-
-
-def larger(measurement: Measurement, by: Mapping[str, Tensor]) -> Measurement:
-    """The same maps of something that is larger by a known update."""
-    return {name: [term.plus(Full(by[name][None])) for term in terms] for name, terms in measurement.items()}
 
 
 @dataclass(frozen=True)

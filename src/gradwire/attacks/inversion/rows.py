@@ -1,8 +1,7 @@
-"""What measurements tell of a layer's rows, and which rows of a batch's gradient one image alone has filled."""
+"""The known entries of a layer's gradient, and the rows of a batch's gradient that one image alone has filled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
@@ -35,9 +34,9 @@ class KnownEntries:
 
 
 def read(terms: Sequence[Term], shape: Sequence[int]) -> KnownEntries | None:
-    """What terms tell of the entries of a parameter: all of them (dense), some (support), or those of P·(GᵀP)ᵀ.
+    """The entries of a parameter as far as terms tell: all (dense), some (support), or those of P·(GᵀP)ᵀ (a sketch).
 
-    None where no term is of these kinds. Without any term, nothing is known, and that is said by an empty mask.
+    None where no term is of these kinds. Without any term nothing is known: the mask is zero.
     """
     nothing = torch.zeros(*shape, dtype=torch.float64)
     if not terms:
@@ -48,12 +47,10 @@ def read(terms: Sequence[Term], shape: Sequence[int]) -> KnownEntries | None:
         if isinstance(term, LeftSketch):
             return KnownEntries(term.left[0].double() @ term.observed[0].double().mT, nothing == 0)
         if isinstance(term, Support):
-            kept = term.indices[0][term.weight[0] > 0]
-            values = torch.zeros(prod(shape), dtype=torch.float64)
-            values[kept] = term.observed[0][term.weight[0] > 0].double()
-            return KnownEntries(
-                values.view(*shape), torch.zeros(prod(shape)).index_fill(0, kept, 1).bool().view(*shape)
-            )
+            sent = term.indices[0][term.weight[0] > 0]
+            values, mask = nothing.flatten(), nothing.flatten().bool()
+            values[sent], mask[sent] = term.observed[0][term.weight[0] > 0].double(), True
+            return KnownEntries(values.view(*shape), mask.view(*shape))
     return None
 
 
@@ -62,9 +59,9 @@ def single_activations(
 ) -> tuple[Tensor, Tensor]:
     """The B rows that most likely hold one image each: as inputs of the layer (≤ B, m) and as images (B, C, H, W).
 
-    Rows of one image agree; rows that several images filled hold a mixture of their own. So groups of rows that agree
-    come first, the larger the surer; then the single rows, those first that stay nearest to the range of pixels.
-    If there are fewer rows with a slope than images, the images left over are mid-grey.
+    Rows of one image agree; a row of several images holds a mixture of its own. Groups of rows that agree come first,
+    the largest before the others, then single rows, by how near they stay to the range of pixels. Where fewer rows
+    have a slope than there are images, the images left over are mid-grey.
     """
     rows = (bias.abs() > NEGLIGIBLE * bias.abs().max()).nonzero()[:, 0]
     ratios = weight[rows] / bias[rows, None]

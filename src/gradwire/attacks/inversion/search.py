@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computin
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
+from gradwire.registry import ATTACKS
 from gradwire.seeds import generator
 
 OPTIMIZERS = ("adam", "lbfgs")
@@ -60,6 +61,11 @@ class Search(ABC):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
 
+    @property
+    def spec(self) -> str:
+        """The spec that it is read from: the name and what differs from the defaults."""
+        return ATTACKS.spec(self)
+
     @abstractmethod
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """What is minimised, shape (V,), at images (V, B, C, H, W) and the attack's other unknowns."""
@@ -69,11 +75,11 @@ class Search(ABC):
         return ()
 
     def labels(self, match: Match, *extras: Tensor) -> Tensor:
-        """The labels that the attack has come to, int64, shape (V, B): by default those that it was given."""
+        """The labels of the answer, int64, shape (V, B): by default those that the attack was given."""
         return match.labels
 
     def notes(self, match: Match) -> tuple[str, ...]:
-        """What a report has to say of how the answer was found."""
+        """Lines for the report on how the answer was found."""
         return (*match.engine.notes, *(f"{self.name} {note}" for note in match.problems[0].left_aside()))
 
     def run(
@@ -97,50 +103,41 @@ class Search(ABC):
             every: iterations from one writing of the file to the next.
 
         Raises:
-            GradwireError: a checkpoint of another attack, or one that cannot be read or written.
+            GradwireError: problems of different models or numbers of rounds, a checkpoint of another attack, or one
+                that cannot be read or written.
         """
-        return self.prepared(problems, seed, device, progress)._search(
-            problems, seed, device, progress, checkpoint, every
-        )
-
-    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> Self:
-        """The attack as these problems want it: by default as it is."""
-        return self
-
-    def _search(
-        self,
-        problems: Sequence[Problem],
-        seed: int,
-        device: str,
-        progress: Progress,
-        checkpoint: Path | None,
-        every: int,
-    ) -> Guess:
-        match = Match.of([problem for problem in problems for _ in range(self.restarts)], device)
-        images = torch.stack([self._start(p, r, seed) for p in problems for r in range(self.restarts)]).to(device)
-        unknowns = _Unknowns(images, *self.extras(match, seed))
-        optimizer = self._optimizer(unknowns)
+        if not all(problems[0].shares_model(problem) for problem in problems):
+            raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
+        ready = self.prepared(problems, seed, device, progress)
+        match = Match.of([problem for problem in problems for _ in range(ready.restarts)], device)
+        images = torch.stack([ready._start(p, r, seed) for p in problems for r in range(ready.restarts)]).to(device)
+        unknowns = _Unknowns(images, *ready.extras(match, seed))
+        optimizer = ready._optimizer(unknowns)
 
         def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
             points = points.detach().requires_grad_()
-            with computing(self.precision, device):
-                values = self.value(match, *unknowns.split(points))
+            with computing(ready.precision, device):
+                values = ready.value(match, *unknowns.split(points))
                 (slopes,) = torch.autograd.grad(values.sum(), points)
             return values.detach(), slopes
 
-        kept = None if checkpoint is None else Checkpoint(checkpoint, f"{self} seed={seed} of {fingerprint(problems)}")
-        begun = None if kept is None else kept.load()
+        file = None if checkpoint is None else Checkpoint(checkpoint, f"{ready} seed={seed} of {fingerprint(problems)}")
+        begun = None if file is None else file.load()
         if begun is not None:
             optimizer.restore(begun[1])
-        for iteration in range(0 if begun is None else begun[0], self.iterations):
+        for iteration in range(0 if begun is None else begun[0], ready.iterations):
             optimizer.step(evaluate)
-            if kept is not None and ((iteration + 1) % every == 0 or iteration + 1 == self.iterations):
-                kept.save(iteration + 1, optimizer.state)
-            progress(ATTACKING, (iteration + 1) * len(problems), self.iterations * len(problems))
+            if file is not None and ((iteration + 1) % every == 0 or iteration + 1 == ready.iterations):
+                file.save(iteration + 1, optimizer.state)
+            progress(ATTACKING, (iteration + 1) * len(problems), ready.iterations * len(problems))
         found = unknowns.split(optimizer.points)
         with computing("fp32", device):
-            values = self.value(match, *found).detach()
-        return self._best(found[0].cpu(), values.cpu(), self.labels(match, *found[1:]).cpu(), self.notes(match))
+            values = ready.value(match, *found).detach()
+        return ready._best(found[0].cpu(), values.cpu(), ready.labels(match, *found[1:]).cpu(), ready.notes(match))
+
+    def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
+        """The attack, fitted to these problems: by default as it is."""
+        return self
 
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
         """Noise around mid-grey, the same for every scheme that attacks the same victim."""
@@ -153,7 +150,7 @@ class Search(ABC):
         return Adam(unknowns.start, unknowns.box, self.iterations, self.step, self.signed, self.decay)
 
     def _best(self, images: Tensor, values: Tensor, labels: Tensor, notes: tuple[str, ...]) -> Guess:
-        """Each victim's restart of lowest value: chosen by what the adversary has, and by nothing else."""
+        """Each victim's restart of lowest value, which is all that the adversary can choose by."""
         lost = ~values.isfinite()
         ranked = values.masked_fill(lost, float("inf")).view(-1, self.restarts)
         rows = torch.arange(len(ranked)) * self.restarts + ranked.argmin(1)

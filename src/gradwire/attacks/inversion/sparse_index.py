@@ -1,11 +1,9 @@
-"""What the positions of a sparse message give away by themselves: the labels of the batch.
+"""Labels of a batch from the positions of a sparse message alone.
 
 Encrypting, masking or rounding the values of a sparse update leaves its positions in the clear. Those of the last
 weight suffice: row c of its gradient is Σ (p_c − y_c)·h, about one for the classes that occur and 1/classes for the
-others, so what a scheme keeps by magnitude lies in the rows of the classes that occur.
-
-No paper's algorithm: the row rule is that of iDLG (Zhao et al. 2020) with magnitudes replaced by whether they were
-among the largest.
+others, so that the largest entries lie in the rows of the classes that occur. No paper's algorithm: it is the row rule
+of iDLG (Zhao et al. 2020), with magnitudes replaced by whether they were among the largest.
 """
 
 import torch
@@ -37,12 +35,12 @@ def support_of(view: View) -> dict[str, Tensor]:
 def labels_from_indices(view: View, batch: int) -> Tensor:
     """The labels that the positions speak for, int64, shape (batch,), ascending.
 
-    A kept bias counts for its class as much as the mean row of the weight. With s_c the class's share of what was
-    kept, n_c is expected to be batch·(w·s_c + (1 − w)/classes), w = classes/(classes + batch), rounded by least
-    squares: the fuller a batch, the less its positions tell of how often, and the nearer the counts are to equal.
+    A bias that was sent counts for its class as much as the mean row of the weight. With s_c the class's share of what
+    was sent, n_c is expected to be batch·(w·s_c + (1 − w)/classes), w = classes/(classes + batch), rounded by least
+    squares: the larger a batch, the nearer the counts are to equal.
 
-    A row's size is about |1/classes − n_c/batch|, whose sign positions do not show: from batch ≥ classes/2 on, classes
-    that are absent have rows as large as those that occur, and an untrained network's positions tell next to nothing.
+    A row's size is about |1/classes − n_c/batch|, whose sign positions do not show: from batch ≥ classes/2 on, absent
+    classes have rows as large as those that occur, and an untrained network's positions tell next to nothing.
 
     Raises:
         GradwireError: the scheme sends no positions, or the model has no linear layer.
@@ -53,9 +51,8 @@ def labels_from_indices(view: View, batch: int) -> Tensor:
     positions = support_of(view)
     nothing = torch.empty(0, dtype=torch.int64)
     rows = (positions.get(weight, nothing) // width).bincount(minlength=classes).double()
-    evidence = rows
     if bias is not None and bias in positions:
-        evidence = rows + rows.mean().clamp_min(1) * positions[bias].bincount(minlength=classes)
-    share = evidence / evidence.sum().clamp_min(1)
+        rows = rows + rows.mean().clamp_min(1) * positions[bias].bincount(minlength=classes)
+    share = rows / rows.sum().clamp_min(1)
     trust = classes / (classes + batch)
     return counts(batch * (trust * share + (1 - trust) / classes), torch.zeros(classes, dtype=torch.bool), batch)

@@ -5,15 +5,16 @@ statistics stand in for the batch's. But training sends them round by round: a c
 (1 − m)·old + m·batch, with m the layer's momentum, so that who sees them knows its batch's to rounding.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from gradwire.attacks.inversion.engine.norms import normalise, scale
+from gradwire.engine import choose, wide_copy
+from gradwire.engine.norms import NORMS, normalise, scale
 from gradwire.errors import GradwireError
+from gradwire.models.mode import copied, forward, set_mode
 from gradwire.wire import View
 from gradwire.wire.view import Mode
 
@@ -25,7 +26,8 @@ Known = Mapping[str, tuple[Tensor, Tensor]]
 class Statistics:
     """Images of V victims → how far their statistics are from the known ones.
 
-    It takes a forward pass of its own, for the engine's paths have no place in common where activations are seen.
+    It takes a forward pass of its own, for the engine's paths have no place in common where activations are seen: one
+    of all victims' images together where that gives what one victim after another does.
 
     Args:
         model: the network as the adversary knows it; it is copied.
@@ -38,28 +40,54 @@ class Statistics:
     """
 
     def __init__(self, model: nn.Module, mode: Mode, device: str = "cpu", known: Known | None = None):
-        self._network = copy.deepcopy(model).to(device).train(mode == "train").requires_grad_(False)
-        known = running(model) if known is None else known
-        self._known = {name: (mean.to(device), variance.to(device)) for name, (mean, variance) in known.items()}
-        self._victims = 1
-        self._found: list[Tensor] = []
-        for name, layer in _norms(self._network):
-            layer.forward = partial(self._noting, name, layer)  # type: ignore[method-assign]
-        if not known:
+        self._model, self._mode, self._device = model, mode, device
+        self._known = running(model) if known is None else known
+        self._path: _Distances | None = None
+        if not self._known:
             raise GradwireError(f"model {type(model).__name__} has no batch norm whose statistics could be a prior")
 
     def distance(self, images: Tensor) -> Tensor:
         """Σ_l ‖μ_l(x) − μ_l‖₂ + ‖σ²_l(x) − σ²_l‖₂ over layers l, for images (V, B, C, H, W); shape (V,)."""
-        self._victims, self._found = len(images), []
-        self._network(images.flatten(0, 1))
-        found, self._found = self._found, []
-        return torch.stack(found).sum(0)
+        if self._path is None:
+            probe = partial(self._probe, images.shape[1:])
+            name, _ = choose(("together", "apart"), probe, wide_copy(self._model, "cpu"))
+            self._path = _Distances(wide_copy(self._model, self._device), self._mode, self._known, name == "together")
+        return self._path(images)
 
-    def _noting(self, name: str, layer: Norm, x: Tensor) -> Tensor:
-        each = x.unflatten(0, (self._victims, -1)).transpose(1, 2).flatten(2)
+    def _probe(self, shape: Sequence[int], name: str, model: nn.Module) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(0)
+        images = torch.rand(2, *shape, generator=random, dtype=torch.float64).requires_grad_()
+        found = _Distances(model, self._mode, running(model), name == "together")(images)
+        return {"distances": found.detach(), "their slope": torch.autograd.grad(found.sum(), images)[0]}
+
+
+class _Distances:
+    """The distance of each victim, by a forward pass of all of them together or of one after another."""
+
+    def __init__(self, network: nn.Module, mode: Mode, known: Known, together: bool):
+        self._network, self._together = set_mode(copied(network), mode).requires_grad_(False), together
+        like, self._victims = next(self._network.parameters()), 1
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        for name, layer in _norms(self._network):
+            layer.register_forward_pre_hook(partial(self._note, [moment.to(like) for moment in known[name]]))
+            if together and type(layer) in NORMS:
+                layer.forward = partial(self._normalising, layer)  # type: ignore[method-assign]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        passes = []
+        for several in [images] if self._together else images.split(1):
+            self._victims, self._seen = len(several), []
+            forward(self._network, several.flatten(0, 1))
+            passes.append(self._seen)
+        each = [(torch.cat([own for own, _ in seen]) - seen[0][1]).norm(dim=1) for seen in zip(*passes, strict=True)]
+        return torch.stack(each).sum(0)
+
+    def _note(self, known: Sequence[Tensor], _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        each = arguments[0].unflatten(0, (self._victims, -1)).transpose(1, 2).flatten(2)
         variance, mean = torch.var_mean(each, 2, correction=min(1, each.shape[2] - 1))
-        for own, known in zip((mean, variance), self._known[name], strict=True):
-            self._found.append((own - known).norm(dim=1))
+        self._seen.extend(zip((mean, variance), known, strict=True))
+
+    def _normalising(self, layer: Norm, x: Tensor) -> Tensor:
         return scale(layer, normalise(layer, x, self._victims))
 
 

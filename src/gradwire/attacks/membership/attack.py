@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gradwire import spec_syntax
 from gradwire.attacks.membership.query_access import QueryAccess
+from gradwire.registry import MEMBERSHIP
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class MembershipAttack(ABC):
 
     @property
     def spec(self) -> str:
-        """The name, and the values that differ from the defaults."""
-        return spec_syntax.write(self.name, self)
+        """The spec that it is read from: the name and what differs from the defaults."""
+        return MEMBERSHIP.spec(self)
 
     @property
     def shadows(self) -> int:

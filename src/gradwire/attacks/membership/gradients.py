@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire import spec_syntax
 from gradwire.attacks.membership.wire_statistics import WireStatistics
 from gradwire.errors import GradwireError
+from gradwire.registry import MEMBERSHIP
 
 TINY = torch.finfo(torch.float64).tiny
 
@@ -33,8 +33,8 @@ class WireAttack(ABC):
 
     @property
     def spec(self) -> str:
-        """The name, and the values that differ from the defaults."""
-        return spec_syntax.write(self.name, self)
+        """The spec that it is read from: the name and what differs from the defaults."""
+        return MEMBERSHIP.spec(self)
 
     @abstractmethod
     def scores(self, statistics: WireStatistics, victim: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.engine import engine
+from gradwire.engine import arithmetic, engine
 from gradwire.errors import GradwireError, unknown
 from gradwire.schemes import Layout, Measurement, dense, observation
 from gradwire.schemes.gradients import Full, Gradient
@@ -109,7 +109,7 @@ def observe(
 def _measurement(view: View, knowledge: str, device: str) -> Measurement:
     scheme, seen = observation(view)
     terms = scheme.measure(seen) if knowledge == "adaptive" else dense(scheme.decode(seen))
-    return {name: [term.to(device) for term in several] for name, several in terms.items()}
+    return {name: [term.to(device, arithmetic(view.model)) for term in several] for name, several in terms.items()}
 
 
 def _moments(measurement: Measurement, gradients: Mapping[str, Gradient]) -> Tensor:

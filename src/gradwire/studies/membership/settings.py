@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from gradwire.attacks.membership import ATTACKS, WIRE_ATTACKS, MembershipAttack, WireAttack, attack, wire_attack
+from gradwire.attacks.membership import MembershipAttack, WireAttack, attack
 from gradwire.attacks.membership.wire_statistics import KNOWLEDGE
 from gradwire.data import augment, partition
+from gradwire.data import spec_of as spec_of_data
 from gradwire.devices import check_device
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes import parse
+from gradwire.registry import MEMBERSHIP, MODELS
+from gradwire.schemes import parse, spec_of
 from gradwire.seeds import number
 from gradwire.studies.membership import canaries
 from gradwire.training import TrainSettings
@@ -70,6 +72,10 @@ class MembershipSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", spec_of_data(self.data))
+        object.__setattr__(self, "model", MODELS.spec(self.model))
+        object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
+        object.__setattr__(self, "attacks", tuple(map(MEMBERSHIP.spec, self.attacks)))
         for name in ("shadows", "epochs", "clients", "batch_size", "population", "watched"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -77,11 +83,9 @@ class MembershipSettings:
             raise GradwireError(f"confidence is {self.confidence}; it must be in (0, 1)")
         if not self.schemes or not (self.attacks or self.canaries):
             raise GradwireError("a membership run needs at least one scheme, and an attack or canaries")
-        names = tuple(spec.partition(":")[0] for spec in self.attacks)
         for what, given, known in (
             ("knowledge", (self.knowledge,), (*KNOWLEDGE, "both")),
             ("threshold", self.thresholds, THRESHOLDS),
-            ("attack", names, (*ATTACKS, *WIRE_ATTACKS)),
         ):
             for name in given:
                 if name not in known:
@@ -119,13 +123,17 @@ class MembershipSettings:
 
     @cached_property
     def query_attacks(self) -> dict[str, MembershipAttack]:
-        """The attacks on a model's answers."""
-        return {spec: attack(spec) for spec in self.attacks if spec.partition(":")[0] in ATTACKS}
+        """The attacks on a model's answers.
+
+        Raises:
+            GradwireError: an attack that there is not, naming all that there are.
+        """
+        return {spec: found for spec in self.attacks if isinstance(found := attack(spec), MembershipAttack)}
 
     @cached_property
     def wire_attacks(self) -> dict[str, WireAttack]:
         """The attacks on the wire."""
-        return {spec: wire_attack(spec) for spec in self.attacks if spec.partition(":")[0] in WIRE_ATTACKS}
+        return {spec: found for spec in self.attacks if isinstance(found := attack(spec), WireAttack)}
 
     def victims(self, scheme: str) -> int:
         """Clients whose own messages the server sees; one, all of them together, where it only sees their sum."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gradwire.attacks.membership import Signals, signals
 from gradwire.data import Dataset, augment
 from gradwire.errors import GradwireError
+from gradwire.models.mode import forward, in_mode
 from gradwire.progress import Progress
 from gradwire.schemes import Layout, guarantee, parse
 from gradwire.studies import workers
@@ -25,7 +26,6 @@ from gradwire.studies.membership.shadow_experiment import ShadowExperiment, Shad
 from gradwire.studies.membership.wiretap import Wiretap
 from gradwire.training import train
 from gradwire.training.batches import schedule
-from gradwire.training.gradient import in_mode
 from gradwire.training.plain import fit, fits, resident, unit
 from gradwire.wire import InProcess, Transcript
 
@@ -151,6 +151,6 @@ def query(model: nn.Module, dataset: Dataset, augmentations: str, device: str, b
     with in_mode(model, "eval"):
         for images, labels in zip(dataset.images.split(batch), dataset.labels.split(batch), strict=True):
             several = augment.views(unit(images.to(device)), augmentations)
-            logits = model(several.flatten(0, 1)).unflatten(0, several.shape[:2])
+            logits = forward(model, several.flatten(0, 1)).unflatten(0, several.shape[:2])
             found.append(signals(logits.cpu(), labels))
     return Signals(*(torch.cat(column) for column in zip(*(vars(s).values() for s in found), strict=True)))

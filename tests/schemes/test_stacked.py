@@ -1,0 +1,58 @@
+"""Many victims' measurements as one: sums of any function of A(G) − y, term by term."""
+
+import torch
+
+import gradwire
+from gradwire.attacks.inversion import IGA, pose
+from gradwire.attacks.inversion.match import Match
+from gradwire.schemes import StackedMeasurement
+from gradwire.schemes.gradients import Full
+from tests.schemes.rounds import Cluster, random_update
+
+SPECS = ("none", "topk:ratio=0.1,per=model", "topk:ratio=0.3,per=model", "powersgd:rank=2", "signsgd")
+
+
+def measured():
+    """The measurements of victims under several schemes, and a candidate's gradient for each."""
+    found = []
+    for number, spec in enumerate(SPECS):
+        updates = [random_update(number)]
+        cluster = Cluster.of(spec, updates)
+        found.append(cluster.scheme.measure(cluster.play(updates)[1]))
+    candidates = [random_update(100 + number) for number in range(len(SPECS))]
+    return found, candidates
+
+
+def test_a_total_adds_up_each_victims_terms_whatever_their_schemes_are():
+    measurements, candidates = measured()
+    stack = StackedMeasurement.of(measurements, torch.zeros(1))
+    together = {name: Full(torch.stack([c[name] for c in candidates])) for name in candidates[0]}
+    found = stack.total(together, lambda off: off.abs().sum(1))
+    for victim, (measurement, candidate) in enumerate(zip(measurements, candidates, strict=True)):
+        terms = [(name, term) for name, several in measurement.items() for term in several]
+        alone = sum((t.apply(Full(candidate[n][None])) - t.observed).abs().sum() for n, t in terms)
+        torch.testing.assert_close(found[victim], alone)
+    squares = stack.total(together, lambda off: off.square().sum(1))
+    assert torch.equal(stack.distance(together), squares)
+
+
+def test_residuals_name_their_parameter_and_their_victims():
+    measurements, candidates = measured()
+    stack = StackedMeasurement.of(measurements, torch.zeros(1))
+    together = {name: Full(torch.stack([c[name] for c in candidates])) for name in candidates[0]}
+    found = list(stack.residuals(together))
+    assert {name for name, _, _ in found} == set(candidates[0])
+    assert all(len(off) == len(rows) for _, rows, off in found)
+    assert {int(row) for _, rows, _ in found for row in rows} == set(range(len(SPECS)))
+
+
+def test_an_absolute_distance_can_be_minimised():
+    class Absolute(IGA):
+        def value(self, match: Match, images, *extras):
+            return match.total(images, lambda off: off.abs().sum(1))
+
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    truth = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    problem = pose(gradwire.capture(model, truth, torch.tensor([1]), "topk:ratio=0.9"), "adaptive")
+    guess = Absolute(iterations=300, signed=False, decay="cosine").run([problem])
+    assert float((guess.images[0] - truth).abs().max()) < 0.02

@@ -1,0 +1,84 @@
+"""What others add to gradwire, in a package with entry points, goes through every command without a line in ours."""
+
+import csv
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gradwire.cli import main
+from gradwire.registry import ATTACKS, CARRIERS, SCHEMES, STUDIES
+from gradwire.schemes import parse
+from gradwire.testing import check_attack, check_carrier, check_scheme
+
+OUTSIDE = Path(__file__).parents[1] / "examples" / "outside"
+MODULES = ("terngrad", "tag", "ternary", "shared_folder")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The example package as an installer leaves it: its modules, and its entry points beside them."""
+    project = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
+    site, name = tmp_path / "site", f"gradwire_outside-{project['version']}.dist-info"
+    (site / name).mkdir(parents=True)
+    (site / name / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in known.items())
+        for group, known in project["entry-points"].items()
+    )
+    (site / name / "entry_points.txt").write_text(points)
+    for module in MODULES:
+        (site / f"{module}.py").write_text((OUTSIDE / f"{module}.py").read_text())
+    monkeypatch.syspath_prepend(site)
+    yield
+    for module in MODULES:
+        sys.modules.pop(module, None)
+
+
+def rows(folder):
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_examples_are_short():
+    for module in MODULES:
+        assert len((OUTSIDE / f"{module}.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.usefixtures("installed")
+def test_they_pass_the_checks_and_go_by_the_names_of_their_entry_points():
+    check_scheme("terngrad")
+    check_attack("tag:iterations=5")
+    check_carrier(lambda: CARRIERS.parse("shared-folder"))
+    assert parse("terngrad:TernGrad:clip=2") == parse("terngrad:clip=2")
+    assert parse("terngrad:TernGrad:clip=2").spec == "terngrad:clip=2.0"
+    assert ATTACKS.parse("tag:TAG").spec == "tag"
+    assert {"terngrad", "none"} <= set(SCHEMES)
+    assert "ternary" in STUDIES.names()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
+def test_they_go_through_every_command(tmp_path, capsys):
+    def run(*arguments, folder):
+        main([*arguments, "--out", str(tmp_path / folder)])
+        main(["report", str(tmp_path / folder)])
+        return rows(tmp_path / folder)
+
+    main(["list"])
+    assert "TAG" not in capsys.readouterr().err
+    quick = ["--scheme", "terngrad", "--model", "mlp"]
+    found = run("audit", *quick, "--attack", "tag:iterations=3,alpha=0.1", "--samples", "1", folder="audit")
+    assert {row["attack"] for row in found} == {"tag:iterations=3,alpha=0.1"}
+    assert {row["scheme"] for row in run("train", *quick, "--rounds", "4", folder="train")} == {"terngrad"}
+    small = ["--data", "digits:train=40,test=20", "--clients", "2", "--batch-size", "8", "--epochs", "1", "--jobs", "2"]
+    few = ["--shadows", "4", "--attack", "loss", "--threshold", "mean-loss"]
+    assert {row["scheme"] for row in run("membership", *quick, *small, *few, folder="membership")} == {"terngrad"}
+    study = run("study", "ternary:rounds=4,iterations=3", "--jobs", "2", folder="study")
+    assert {(row["command"], row["label"]) for row in study} == {
+        (command, scheme) for command in ("train", "audit") for scheme in ("none", "terngrad")
+    }
+    (claim,) = csv.DictReader((tmp_path / "study" / "claims.csv").open(newline=""))
+    assert claim["holds"] == "True"
+    assert "Ternary gradients" in (tmp_path / "study" / "report.html").read_text()
