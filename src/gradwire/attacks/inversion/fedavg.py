@@ -11,8 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.objective import cosine, total_variation
+from gradwire.attacks.inversion.match import Match, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
 from gradwire.engine import engine
 from gradwire.errors import GradwireError
@@ -26,15 +25,12 @@ from gradwire.wire.view import LocalWork
 class FedAvg(Search):
     """Minimise 1 − cos(A(old − new), sent) + tv·TV + tie·(epochs' mean images apart)², over every epoch's images.
 
-    With free orders each epoch has images of its own, because its order is unknown; they are the same images, so that
-    what does not depend on an order, their mean, must agree (the paper's prior, g the identity), and the answer is the
-    first epoch's. Otherwise every epoch is taken to use one set of images in one order: wrong where steps are many and
-    large, but with as many unknowns fewer as there are epochs. Labels are taken in one order in every epoch: which
-    step they came in is not known either.
-
     Attributes:
         tv: the weight of total variation, and `tie` of the order-invariant prior.
-        free: whether each epoch has images of its own.
+        free: whether each epoch has images of its own, because its order is unknown. They are the same images, so that
+            their mean, which does not depend on the order, must agree (the paper's prior, g the identity); the answer
+            is the first epoch's. Otherwise every epoch uses one set of images in one order: wrong where steps are many
+            and large, but with fewer unknowns. Labels have one order in every epoch.
     """
 
     name: ClassVar[str] = "fedavg"
@@ -45,12 +41,10 @@ class FedAvg(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tv", "tie"):
-            if getattr(self, name) < 0:
-                raise GradwireError(f"fedavg: {name} is {getattr(self, name)}; it must not be negative")
+        self.not_negative("tv", "tie")
 
     def notes(self, match: Match) -> tuple[str, ...]:
-        """How many steps were unrolled, and by which path."""
+        """The number of local steps, and the path."""
         return (f"{work_of(match.problems[0].view).steps} local steps unrolled", *match.steps.notes)
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
@@ -91,22 +85,18 @@ def simulate(view: View, images: Tensor, labels: Tensor) -> Mapping[str, Gradien
 
 
 def work_of(view: View) -> LocalWork:
-    """The local work that a view tells of.
-
-    Raises:
-        GradwireError: it tells of a plain gradient.
-    """
+    """The victim's local work; an error where it sent a plain gradient."""
     if view.work is None:
         raise GradwireError("fedavg needs a view of local steps, and this one is of a plain gradient: attack it by iga")
     return view.work
 
 
 def epochs(view: View) -> int:
-    """How often the victim began to go through its images."""
+    """How many epochs the victim began."""
     work = work_of(view)
     return -(-work.steps * work.batch // view.shape[0])
 
 
 def within(images: Tensor) -> Tensor:
-    """Images in [0, 1], with the slope of the unclamped: what steps outside can still find back."""
+    """Images in [0, 1], with the slope of the unclamped ones, so that what leaves the interval can return."""
     return images + (images.clamp(0, 1) - images).detach()
