@@ -20,13 +20,13 @@ def conv2d(layer: nn.Module, inputs: Tensor, slope: Tensor, victims: int) -> dic
     if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding in ((0, 0), "same", "valid"):
         unfolded = inputs.flatten(2)
     else:
-        # PyTorch's own list of margins: left, right, top, bottom; of "same" padding, the odd one at the far side.
+        # PyTorch's own list of margins: left, right, top, bottom.
         padded = pad(inputs, layer._reversed_padding_repeated_twice)
         unfolded = unfold(padded, layer.kernel_size, layer.dilation, layer.stride)  # type: ignore[arg-type]
     if layer.groups == 1:
         a, delta = (_by_victim(t, victims) for t in (unfolded, slope.flatten(2)))
         return weighted(layer, delta, a)
-    # A group is a layer of its own; as their weights are small, the gradient is formed.
+    # Each group is a layer; their weights are small, so that the gradient is formed.
     shape = (victims, len(inputs) // victims, layer.groups, -1, unfolded.shape[-1])
     weight = torch.einsum("vbgol,vbgkl->vgok", slope.reshape(shape), unfolded.reshape(shape))
     gradients: dict[str, Gradient] = {"weight": Full(weight.reshape(victims, *layer.weight.shape))}
@@ -48,7 +48,7 @@ class ColumnConv2d:
     A convolution of stride s is one of stride 1 over s×s blocks of pixels. Inputs are unfolded along columns only: with
     R the inputs shifted by each column j of a kernel, and Wᵢ the i-th row of blocks of the kernels, the output is
     Σᵢ Wᵢ·(R shifted by i rows of blocks), so that a k×k kernel copies its input k times and not k². The slope at the
-    inputs is made of slopes in the same way.
+    inputs is computed likewise from the slope at the outputs.
     """
 
     def __init__(self, layer: nn.Conv2d):
@@ -90,16 +90,16 @@ class ColumnConv2d:
         return [each.flatten(2) for each in weight.transpose(2, 3).split(self.stride, 2)]
 
     def _blocks(self, weight: Tensor) -> Tensor:
-        """The same on the way back, of kernels filled up to whole blocks: (rows of blocks, N, s·s·C, outputs·taps)."""
+        """Wᵢ for `back`, of kernels padded to whole blocks: (rows of blocks, N, s·s·C, outputs·taps)."""
         s, (n, outputs, channels, high, wide) = self.stride, weight.shape
         whole = pad(weight, (0, -wide % s, 0, -high % s)).view(n, outputs, channels, -(-high // s), s, -1, s)
         return whole.permute(3, 0, 4, 6, 2, 1, 5).flatten(5).flatten(2, 4)
 
 
 class RowConv2d:
-    """y = W ∗ a + b on zero padding, of one network after another, examples first and channels last in memory.
+    """y = W ∗ a + b on zero padding, by PyTorch's kernels, of one network after another.
 
-    Each is run by PyTorch's own kernels, those that large convolutions have.
+    Examples come first and channels last in memory.
     """
 
     def __init__(self, layer: nn.Conv2d):

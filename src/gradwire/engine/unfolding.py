@@ -1,8 +1,8 @@
 """Unfolding the input of a convolution, and back, by strided copies.
 
-PyTorch's own `unfold` walks over the batch one example at a time, and on a CPU takes a sixth of an iteration on
-ResNet-18 (`gradwire bench inversion --model resnet18`); a strided view copied once, and k·k slices added, take less.
-Each is the other's slope, to any order.
+PyTorch's own `unfold` takes one example after another, and on a CPU a sixth of an iteration on ResNet-18
+(`gradwire bench inversion --model resnet18`); one copy of a strided view, and k·k slices added, take less. Each is the
+other's slope, to any order.
 """
 
 from typing import Any
