@@ -4,7 +4,6 @@ D. I. Dimitrov, M. Balunović, N. Konstantinov, M. Vechev, "Data leakage in fede
 the simulation of the client, epochs in an unknown order, and the order-invariant prior that ties them.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,9 +12,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.match import Match, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
-from gradwire.engine import engine
 from gradwire.errors import GradwireError
-from gradwire.schemes.gradients import Gradient
 from gradwire.seeds import generator
 from gradwire.wire import View
 from gradwire.wire.view import LocalWork
@@ -71,17 +68,6 @@ class FedAvg(Search):
         means = held.mean(2)
         apart = (means - means.mean(1, keepdim=True)).square().flatten(1).mean(1)
         return value + self.tv * total_variation(held if self.free else images) + self.tie * apart
-
-
-def simulate(view: View, images: Tensor, labels: Tensor) -> Mapping[str, Gradient]:
-    """Old − new parameters of V victims after their local work, differentiable in the images.
-
-    Args:
-        images: shape (V, epochs, B, C, H, W), each epoch's in the order in which it used them.
-        labels: int64, shape (V, B), the same for each epoch.
-    """
-    steps = engine(view.model, view.mode, view.loss, view.shape, str(images.device), work_of(view))
-    return steps.gradients(images, labels)
 
 
 def work_of(view: View) -> LocalWork:
