@@ -33,14 +33,14 @@ class Axis:
         self.held = -(-(padding + size) // stride) - self.first
 
     def phase(self, place: int, first: int, blocks: int) -> tuple[slice, slice]:
-        """Pixels at this place of their block, in so many blocks from the first, and those blocks."""
+        """Pixels at this place of their block, in `blocks` blocks from the first, and which blocks those are."""
         pixel = (place - self.padding) % self.stride
         start = (pixel + self.padding) // self.stride - first
         count = max(0, min(blocks - start, -(-(self.size - pixel) // self.stride)))
         return slice(pixel, pixel + count * self.stride, self.stride), slice(start, start + count)
 
     def met(self, tap: int, blocks: int) -> tuple[slice, slice]:
-        """Outputs whose kernels have this tap in one of so many blocks from `first`, and those blocks."""
+        """Outputs whose kernels have this tap in one of `blocks` blocks from `first`, and which blocks those are."""
         start = max(0, self.first - tap)
         stop = max(start, min(self.outputs, self.first + blocks - tap))
         return slice(start, stop), slice(start + tap - self.first, stop + tap - self.first)
@@ -55,7 +55,7 @@ class Frames:
     """
 
     def __init__(self, x: Tensor, outputs: int, kernel: Sequence[int], stride: int, padding: Sequence[int]):
-        """For inputs like x (N, C, H, W, B), in shape, type and device, and so many channels of output."""
+        """For inputs like x (N, C, H, W, B), in shape, type and device, and a number of output channels."""
         rows, columns = self.rows, self.columns = tuple(
             Axis(x.shape[2 + i], kernel[i], stride, padding[i]) for i in range(2)
         )

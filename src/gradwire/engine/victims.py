@@ -78,11 +78,7 @@ class Plain:
         return _descended(slope, self._work, self._trained, images, labels)
 
 
-PATHS: Mapping[str, Callable[..., GradientPath]] = {
-    "batched": Batched,
-    "functional": Functional,
-    "plain": Plain,
-}
+PATHS: Mapping[str, Callable[..., GradientPath]] = {"batched": Batched, "functional": Functional, "plain": Plain}
 """Usually the fastest first; the others are compared with the last one."""
 
 

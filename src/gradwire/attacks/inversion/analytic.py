@@ -124,15 +124,10 @@ class FirstLayer:
         pixels = torch.rand(2, *shape[1:], generator=random, dtype=torch.float64)
         name, layer, reached = _reach(network, pixels)
         if not isinstance(layer, nn.Linear):
-            kind = type(layer).__name__
-            raise GradwireError(
-                f"analytic needs a first layer with parameters that is Linear; {name!r} is {kind}: try iga"
-            )
-        if (
-            layer.bias is None
-            or "weight" not in layer._parameters
-            or not (layer.weight.requires_grad and layer.bias.requires_grad)
-        ):
+            found = f"{name!r} is {type(layer).__name__}"
+            raise GradwireError(f"analytic needs a first layer with parameters that is Linear; {found}: try iga")
+        trained = {name for name, p in layer.named_parameters(recurse=False) if p.requires_grad}
+        if not {"weight", "bias"} <= trained:
             raise GradwireError(f"analytic needs the gradients of a weight and a bias; {name!r} lacks one")
         if reached.shape == (2, prod(shape[1:])):
             zero, one = (_reach(network, torch.full_like(pixels, value))[2] for value in (0.0, 1.0))

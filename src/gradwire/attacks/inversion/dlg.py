@@ -44,11 +44,9 @@ class DLG(Search):
         model = match.problems[0].view.model
         shape = (match.labels.shape[1], len(model.get_parameter(last_linear(model)[0])))
         # Restarts of a victim follow one another: its n-th row is its n-th restart.
-        starts = [
-            torch.randn(shape, generator=generator("labels", seed, problem.salt, row % self.restarts))
-            for row, problem in enumerate(match.problems)
-        ]
-        return (torch.stack(starts).to(match.labels.device),)
+        rows = enumerate(match.problems)
+        draws = [generator("labels", seed, problem.salt, row % self.restarts) for row, problem in rows]
+        return (torch.stack([torch.randn(shape, generator=draw) for draw in draws]).to(match.labels.device),)
 
     def labels(self, match: Match, *extras: Tensor) -> Tensor:
         """The likeliest classes, where labels were sought."""

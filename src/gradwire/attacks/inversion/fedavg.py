@@ -50,17 +50,16 @@ class FedAvg(Search):
         later = epochs(view) - 1
         if not (later and self.free):
             return ()
-        salts = [problem.salt for problem in match.problems]
-        starts = [
-            0.5 + 0.25 * torch.randn(later, *view.shape, generator=generator("epochs", seed, salt, row))
-            for row, salt in enumerate(salts)
-        ]
-        return (torch.stack(starts).clamp(0, 1).to(match.labels.device),)
+        draws = [generator("epochs", seed, problem.salt, row) for row, problem in enumerate(match.problems)]
+        noise = torch.stack([torch.randn(later, *view.shape, generator=draw) for draw in draws])
+        return ((0.5 + 0.25 * noise).clamp(0, 1).to(match.labels.device),)
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """The distance of the updates, and the priors."""
         view = match.problems[0].view
-        held = torch.cat([images[:, None], *(within(extra) for extra in extras)], 1)
+        # Clamped to [0, 1] with the slope of the unclamped ones, so that what leaves the interval can return.
+        later = (extra + (extra.clamp(0, 1) - extra).detach() for extra in extras)
+        held = torch.cat([images[:, None], *later], 1)
         if not self.free:
             held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
         update = match.steps.gradients(held, match.labels)
@@ -81,8 +80,3 @@ def epochs(view: View) -> int:
     """How many epochs the victim began."""
     work = work_of(view)
     return -(-work.steps * work.batch // view.shape[0])
-
-
-def within(images: Tensor) -> Tensor:
-    """Images in [0, 1], with the slope of the unclamped ones, so that what leaves the interval can return."""
-    return images + (images.clamp(0, 1) - images).detach()

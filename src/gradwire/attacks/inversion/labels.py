@@ -107,9 +107,8 @@ def last_linear(model: nn.Module) -> tuple[str, str | None]:
         raise GradwireError(f"labels cannot be inferred: {type(model).__name__} has no linear layer")
     name, module = linear[-1]
     if "weight" not in module._parameters:
-        raise GradwireError(
-            f"labels cannot be inferred: the weight of {name!r} is made of other parameters (weight_norm)"
-        )
+        why = f"the weight of {name!r} is made of other parameters (weight_norm)"
+        raise GradwireError(f"labels cannot be inferred: {why}")
     prefix = f"{name}." if name else ""
     return f"{prefix}weight", None if module.bias is None else f"{prefix}bias"
 

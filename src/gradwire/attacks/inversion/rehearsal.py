@@ -35,10 +35,8 @@ def rehearse(
     batch, parties = view.shape[0] // len(problem.clients), len(view.clients)
     shape = (batch, *view.shape[1:])
     needed = times * parties * batch
-    if len(public_images.images) < needed:
-        raise GradwireError(
-            f"{public_images.source} has {len(public_images.images)} images; {times} rehearsals take {needed}"
-        )
+    if (count := len(public_images.images)) < needed:
+        raise GradwireError(f"{public_images.source} has {count} images; {times} rehearsals take {needed}")
     images = public_images.images[:needed].view(times * parties, *shape).to(device)
     labels = public_images.labels[:needed].view(times * parties, batch).to(device)
     found = engine(view.model, view.mode, view.loss, shape, device).gradients(images, labels)

@@ -130,7 +130,7 @@ class Search(ABC):
         match = Match.of([problem for problem in problems for _ in range(ready.restarts)], device)
         images = torch.stack([ready._start(p, r, seed) for p in problems for r in range(ready.restarts)]).to(device)
         unknowns = _Unknowns(images, *ready.extras(match, seed))
-        optimizer = ready._optimizer(unknowns)
+        optimizer = ready._optimizer(unknowns.start, unknowns.box)
 
         def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
             points = points.detach().requires_grad_()
@@ -162,10 +162,10 @@ class Search(ABC):
         noise = torch.randn(problem.view.shape, generator=generator("start", seed, problem.salt, restart))
         return (0.5 + 0.25 * noise).clamp(0, 1)
 
-    def _optimizer(self, unknowns: "_Unknowns") -> Optimizer:
+    def _optimizer(self, start: Tensor, box: Box) -> Optimizer:
         if self.optimizer == "lbfgs":
-            return LBFGS(unknowns.start, unknowns.box)
-        return Adam(unknowns.start, unknowns.box, self.iterations, self.step, self.signed, self.decay)
+            return LBFGS(start, box)
+        return Adam(start, box, self.iterations, self.step, self.signed, self.decay)
 
     def _best(self, images: Tensor, values: Tensor, labels: Tensor, notes: tuple[str, ...]) -> Guess:
         """The answer: each victim's restart of lowest value."""
@@ -181,9 +181,9 @@ class _Unknowns:
     def __init__(self, *starts: Tensor):
         self._shapes = [start.shape[1:] for start in starts]
         self.start = torch.cat([start.flatten(1) for start in starts], 1)
-        everywhere = Box.everywhere(self.start)
-        pixels = torch.arange(self.start.shape[1], device=self.start.device) < prod(self._shapes[0])
-        self.box = Box(everywhere.low.masked_fill(pixels, 0), everywhere.high.masked_fill(pixels, 1))
+        self.box = Box.everywhere(self.start)
+        pixels = slice(prod(self._shapes[0]))
+        self.box.low[pixels], self.box.high[pixels] = 0, 1
 
     def split(self, points: Tensor) -> list[Tensor]:
         """The unknowns of points, each in its own shape."""

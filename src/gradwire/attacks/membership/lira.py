@@ -58,9 +58,8 @@ class Lira(MembershipAttack):
                 f"variance {self.variance!r} needs at least {self.least}"
             )
         if (count < 2).all():
-            raise GradwireError(
-                f"attack {self.name!r}: no candidate has two shadow models {which}, so none has a variance"
-            )
+            none = f"no candidate has two shadow models {which}, so none has a variance"
+            raise GradwireError(f"attack {self.name!r}: {none}")
         return mean, settle(variance, count, self.variance)
 
 

@@ -40,9 +40,8 @@ class QueryAccess:
     def __post_init__(self) -> None:
         n = len(self.target)
         if self.labels.shape != (n,):
-            raise GradwireError(
-                f"there are {n} candidates and labels of shape {tuple(self.labels.shape)}; each needs one"
-            )
+            shape = tuple(self.labels.shape)
+            raise GradwireError(f"there are {n} candidates and labels of shape {shape}; each needs one")
         if (self.shadows is None) != (self.members is None):
             raise GradwireError("shadow models need both their answers and which candidates they were trained on")
         if self.shadows is not None and self.members is not None:
@@ -54,7 +53,7 @@ class QueryAccess:
                 )
 
     def known(self, needed: int, attack: str) -> tuple[Signals, Tensor]:
-        """The answers and members of the shadows, of which there must be so many."""
+        """The answers and members of the shadows; an error where there are fewer than needed."""
         count = 0 if self.shadows is None else len(self.shadows)
         if self.shadows is None or self.members is None or count < needed:
             raise GradwireError(f"attack {attack!r} has {count} shadow models; it needs at least {needed}")

@@ -51,9 +51,8 @@ class RMIA(MembershipAttack):
         answers, members = access.known(self.shadows, self.name)
         z = access.population
         if z is None or not len(z.target):
-            raise GradwireError(
-                f"attack {self.name!r} compares with a population that no model was trained on: give one"
-            )
+            needs = "compares with a population that no model was trained on: give one"
+            raise GradwireError(f"attack {self.name!r} {needs}")
         ratio = logsigmoid(access.target.label) - self.prior(logsigmoid(answers.label), members)
         level = logsigmoid(z.target.label) - self.prior(logsigmoid(z.shadows.label), None)
         levels, needed = level.T.contiguous().sort().values, (ratio.T - log(self.gamma)).contiguous()

@@ -57,10 +57,8 @@ def signals(logits: Tensor, labels: Tensor) -> Signals:
     if not torch.isfinite(logits).all():
         raise GradwireError(f"{int((~torch.isfinite(logits)).sum())} of {logits.numel()} logits are not finite")
     classes = logits.shape[-1]
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise GradwireError(
-            f"labels run from {int(labels.min())} to {int(labels.max())}; the model has {classes} classes"
-        )
+    if len(labels) and ((first := int(labels.min())) < 0 or int(labels.max()) >= classes):
+        raise GradwireError(f"labels run from {first} to {int(labels.max())}; the model has {classes} classes")
     chosen = labels[:, None].expand(logits.shape[:2])
     return Signals(_odds(logits, chosen), _odds(logits, logits.argmax(-1)), -mentr(logits, chosen).log())
 

@@ -74,9 +74,8 @@ def observe(
     if not views or any(view.model is not views[0].model and not view.shares_model(views[0]) for view in views):
         raise GradwireError(f"{len(views)} views do not share one model; observe the clients of one round together")
     if labels.shape != images.shape[:1]:
-        raise GradwireError(
-            f"there are {len(images)} candidates and labels of shape {tuple(labels.shape)}; each needs one"
-        )
+        shape = tuple(labels.shape)
+        raise GradwireError(f"there are {len(images)} candidates and labels of shape {shape}; each needs one")
     measured = {knowledge: [_measurement(view, knowledge, device) for view in views] for knowledge in knows}
     model = views[0].model
     gradients = engine(model, mode, views[0].loss, (1, *images.shape[1:]), device).gradients
@@ -104,12 +103,8 @@ def _measurement(view: View, knowledge: str, device: str) -> Measurement:
 
 def _moments(measurement: Measurement, gradients: Mapping[str, Gradient]) -> Tensor:
     """⟨A(G), y⟩ and ‖A(G)‖² of V candidates over all terms, shape (2, V)."""
-    found = [
-        torch.stack(term.repeat(len(gradients[name])).moments(gradients[name])).double()
-        for name, terms in measurement.items()
-        for term in terms
-    ]
-    return torch.stack(found).sum(0)
+    pairs = [(term, gradients[name]) for name, terms in measurement.items() for term in terms]
+    return torch.stack([torch.stack(term.repeat(len(g)).moments(g)).double() for term, g in pairs]).sum(0)
 
 
 def _energy(measurement: Measurement) -> Tensor:
