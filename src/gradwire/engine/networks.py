@@ -45,7 +45,12 @@ class Networks:
     @classmethod
     def repeat(cls, model: nn.Module, count: int) -> "Networks":
         """`count` copies of one module's network."""
-        return cls.of([model] * count)
+
+        def copies(tensor: Tensor) -> Tensor:
+            return tensor.detach().expand(count, *tensor.shape).clone()
+
+        parameters = {name: copies(p) for name, p in model.named_parameters() if p.requires_grad}
+        return cls(parameters, {name: copies(b) for name, b in model.named_buffers()})
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
