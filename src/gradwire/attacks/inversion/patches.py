@@ -60,7 +60,7 @@ class PatchPrior:
         return cls(weights, means, factors.mT.contiguous(), size, source)
 
     def energy(self, images: Tensor) -> Tensor:
-        """−Σ log p(patch) over all patches, divided by size²: each pixel is in size² patches. (V, B, C, H, W) → (V,)."""
+        """−Σ log p(patch) over all patches, divided by size²: a pixel is in size² patches. (V, B, C, H, W) → (V,)."""
         patches = _patches(images.flatten(0, 1), self.size)
         weights, means, whitening = (x.to(patches) for x in (self.weights, self.means, self.whitening))
         white = torch.einsum("kij,mkj->mki", whitening, patches[:, None] - means)
