@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.functional import batch_norm, cross_entropy, layer_norm, scaled_dot_product_attention
 
 from gradwire import capture, devices, invert
-from gradwire.attacks.inversion.fedavg import simulate
 from gradwire.attacks.inversion.memory import row_bytes
 from gradwire.attacks.inversion.statistics import Statistics
 from gradwire.attacks.membership.wire_statistics import observe
@@ -67,8 +66,9 @@ def frozen():
 def test_local_steps_are_simulated_as_the_client_takes_them_whatever_its_norms_are(norm, path):
     model, (images, labels) = convolutional(norm()), batch()
     view = capture(model, images, labels, local_steps=2, local_batch=2, lr=0.1)
-    assert engine(view.model, view.mode, view.loss, view.shape, work=view.work).path == path
-    found = simulate(view, images[None, None].expand(1, 2, *images.shape), labels[None])
+    steps = engine(view.model, view.mode, view.loss, view.shape, work=view.work)
+    assert steps.path == path
+    found = steps.gradients(images[None, None].expand(1, 2, *images.shape), labels[None])
     for name, due in sent(view).items():
         torch.testing.assert_close(found[name].full()[0], due, rtol=1e-4, atol=1e-6)
 

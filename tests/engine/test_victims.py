@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from gradwire import capture, models
 from gradwire.attacks.inversion import pose
-from gradwire.attacks.inversion.objective import cosine
+from gradwire.attacks.inversion.match import cosine
 from gradwire.engine import PATHS, engine
 from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.measurement import Dense, LeftSketch, RightSketch, Support

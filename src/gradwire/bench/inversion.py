@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradwire import data, models
-from gradwire.attacks.inversion.objective import cosine, total_variation
-from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computing
+from gradwire.attacks.inversion.match import cosine, total_variation
+from gradwire.attacks.inversion.search import PRECISIONS, Precision, computing
 from gradwire.bench.breaching import breaching
 from gradwire.engine import PATHS
 from gradwire.errors import GradwireError, unknown

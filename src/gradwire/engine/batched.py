@@ -1,9 +1,8 @@
 """The fast path: one ordinary forward pass of all victims' images as one batch, one backward pass to layer outputs.
 
 Victims do not mix: each example's loss depends on its own victim's examples only (batch norm in training mode is
-computed a victim at a time), so the slope of the sum of all losses at a layer's output holds every victim's δ side
-by side. The gradients of a layer that computes y from a are products of δ = ∂L/∂y and a: each type of layer has a rule
-that turns one call of it, seen as its input and the slope at its output, into each victim's gradient.
+computed a victim at a time), so the slope of the sum of all losses at a layer's output holds every victim's δ = ∂L/∂y
+side by side. For each type of layer a rule turns its input and δ into each victim's gradient.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +45,7 @@ RULES: Mapping[type[nn.Module], Rule] = {
 
 
 def unsupported(layer: nn.Module) -> str | None:
-    """Why the gradients of a layer with parameters cannot be made by these rules, or None."""
+    """Why no rule gives the gradients of a layer with parameters, or None."""
     kind = type(layer)
     if kind not in RULES:
         return f"{kind.__name__} has parameters of its own"
@@ -58,11 +57,7 @@ def unsupported(layer: nn.Module) -> str | None:
 
 
 class Batched:
-    """Candidates of V victims → the gradient that each would have sent, as products where it is one.
-
-    Raises:
-        Unsupported: a parameter that belongs to no layer of a known type, or to two.
-    """
+    """Candidates of V victims → the gradient that each would have sent, as a product where it is one."""
 
     def __init__(self, model: nn.Module, mode: Mode, loss: Loss):
         self._victims = 1
@@ -74,7 +69,7 @@ class Batched:
         for name, layer in list(network.named_modules()):
             own = list(model.get_submodule(name).parameters(recurse=False))
             if hasattr(layer, "inplace"):
-                # The slope is taken at what a layer put out, which must still be there.
+                # The slope is taken at the layer's output, which must not be overwritten.
                 layer.inplace = False
             reason = None
             if layer._forward_pre_hooks:
@@ -87,7 +82,7 @@ class Batched:
                 raise Unsupported(f"{name or 'the model itself'}: {reason}")
             rule, prefix = RULES.get(type(layer)), f"{name}." if name else ""
             if rule is affine:
-                # Normalisation is taken apart in two steps.
+                # Normalisation is computed in two steps.
                 layer.forward = partial(self._normalising, prefix, layer)
             elif rule is not None:
                 layer.register_forward_hook(partial(self._note, prefix, rule))

@@ -1,4 +1,4 @@
-"""Which path computes something of a model: the fastest one that is right, which is tried before it is trusted."""
+"""The choice of a path: the fastest one that gives the results of the plain one on the model at hand."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ FUSED: Sequence[tuple[Callable[[], bool], Callable[[bool], None]]] = (
 Run = TypeVar("Run")
 Results = Mapping[str, Tensor]
 Probe = Callable[[str, nn.Module], Results]
-"""(a path's name, a model) → what the path computes of it from the same random inputs each time, by name."""
+"""(a path's name, a model) → what the path computes with it from the same random inputs each time, by name."""
 
 
 class Unsupported(GradwireError):
@@ -33,11 +33,7 @@ class Unsupported(GradwireError):
 
 @dataclass(frozen=True)
 class Chosen(Generic[Run]):
-    """A path that was chosen.
-
-    Attributes:
-        path: its name; `reasons`: why each faster one was not taken.
-    """
+    """A path that was chosen: its name, and the reasons why each faster one was not taken."""
 
     what: ClassVar[str] = "computed"
 
@@ -47,7 +43,7 @@ class Chosen(Generic[Run]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a report has to say of it."""
+        """Lines for the report."""
         return (f"{self.what} by the {self.path} path" + "".join(f"; {reason}" for reason in self.reasons),)
 
 
@@ -56,16 +52,13 @@ def choose(
 ) -> tuple[str, tuple[str, ...]]:
     """The name of the first path that computes what the plain one does, and why each one before it was not taken.
 
-    Paths are compared in float64 on the CPU. A model that uses a parameter outside its layer, mixes examples in a way
-    of its own, or meets a fault of PyTorch's is caught there. Dropout is left out, for it draws anew each time.
+    Paths are compared in float64 on the CPU, without dropout. This catches models that use a parameter outside its
+    layer, mix examples, or meet a fault of PyTorch's.
 
     Args:
-        order: names of paths, the fastest first and the plain one last. It must depend on shapes alone, never on a
-            clock: a seed has to give the same table twice.
-        wrong: how to say that results differ.
-
-    Raises:
-        GradwireError: the plain path cannot take the model either.
+        order: names of paths, the fastest first and the plain one last. It must depend on shapes alone, not on a
+            clock, so that a seed gives the same table twice.
+        wrong: the words for results that differ.
     """
     *faster, plain = order
     reasons: list[str] = []
@@ -75,7 +68,7 @@ def choose(
         try:
             right = probe(plain, exact) if right is None else right
         except Exception as error:
-            # The model may insist on a type of its own, in which nothing can be compared.
+            # The model may work in its own type only, in which nothing can be compared.
             reasons.append(f"not {name}: float64, in which paths are compared, fails: {failure(error)}")
             break
         try:
@@ -100,7 +93,7 @@ def choose(
 
 
 def _difference(found: Results, right: Results, wrong: str) -> str | None:
-    """What two paths differ in, or None."""
+    """The first difference of two paths' results, or None."""
     for key, due in right.items():
         off, size = float((found[key].double() - due.double()).norm()), float(due.double().norm())
         if not off <= TOLERANCE * size + 1e-12:
@@ -109,7 +102,7 @@ def _difference(found: Results, right: Results, wrong: str) -> str | None:
 
 
 def _exact(model: nn.Module) -> nn.Module:
-    """A copy in float64 on the CPU that drops nothing out."""
+    """A copy in float64 on the CPU without dropout."""
     exact = copied(model).to("cpu", torch.float64)
     for module in exact.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
@@ -121,9 +114,9 @@ def _exact(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def unfused(network: nn.Module) -> Iterator[None]:
-    """Keep PyTorch, in a forward and the backward pass behind it, to what has slopes of slopes and runs under vmap.
+    """Turn off fused kernels that have no second derivatives or do not run under vmap.
 
-    The fused kernels of attention, of encoder layers and of cuDNN's recurrent layers do not.
+    These are the kernels of attention, of encoder layers and of cuDNN's recurrent layers.
     """
     cudnn = torch.backends.cudnn
     before, cudnn_before = [enabled() for enabled, _ in FUSED], cudnn.enabled

@@ -1,4 +1,4 @@
-"""A weight's gradient as the product that it is, G = Δ·Uᵀ, for many victims at once.
+"""A weight's gradient as a product, G = Δ·Uᵀ, for many victims at once.
 
 Objectives seldom need G itself. With L positions, n outputs and m inputs:
 
@@ -40,10 +40,10 @@ class Factored(Gradient):
         return Factored(self.delta[rows], self.inputs[rows], self.shape)
 
     @property
-    def gram_is_cheaper(self) -> bool:
-        """Whether L·(n + m) < n·m."""
-        n, m, positions = self.delta.shape[1], self.inputs.shape[1], self.delta.shape[2]
-        return positions * (n + m) < n * m
+    def by_gram(self) -> bool:
+        """Whether G is not formed yet and L·(n + m) < n·m."""
+        (_, n, positions), m = self.delta.shape, self.inputs.shape[1]
+        return "matrix" not in self.__dict__ and positions * (n + m) < n * m
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -56,16 +56,16 @@ class Factored(Gradient):
 
     def square(self) -> Tensor:
         """‖G‖², shape (V,)."""
-        if "matrix" in self.__dict__ or not self.gram_is_cheaper:
-            return self.matrix.square().sum((1, 2))
-        return ((self.delta.mT @ self.delta) * (self.inputs.mT @ self.inputs)).sum((1, 2))
+        if self.by_gram:
+            return ((self.delta.mT @ self.delta) * (self.inputs.mT @ self.inputs)).sum((1, 2))
+        return self.matrix.square().sum((1, 2))
 
     def inner(self, target: Tensor) -> Tensor:
         """⟨G, T⟩, shape (V,)."""
         flat = target.flatten(2)
-        if "matrix" in self.__dict__ or not self.gram_is_cheaper:
-            return (self.matrix * flat).sum((1, 2))
-        return ((flat @ self.inputs) * self.delta).sum((1, 2))
+        if self.by_gram:
+            return ((flat @ self.inputs) * self.delta).sum((1, 2))
+        return (self.matrix * flat).sum((1, 2))
 
     def right(self, q: Tensor) -> Tensor:
         """G·Q, shape (V, n, r)."""
@@ -80,10 +80,6 @@ class Factored(Gradient):
         n, m = self.delta.shape[1], self.inputs.shape[1]
         if "matrix" in self.__dict__ or SPARSE * indices.shape[1] > n * m:
             return self.matrix.flatten(1).gather(1, indices)
-        outputs, columns = indices // m, indices % m
-        return (_take(self.delta, outputs) * _take(self.inputs, columns)).sum(2)
-
-
-def _take(x: Tensor, rows: Tensor) -> Tensor:
-    """Rows (V, K) of each victim's matrix (V, n, L): (V, K, L)."""
-    return torch.take_along_dim(x, rows.unsqueeze(2), 1)
+        pairs = ((self.delta, indices // m), (self.inputs, indices % m))
+        delta, inputs = (torch.take_along_dim(x, rows.unsqueeze(2), 1) for x, rows in pairs)
+        return (delta * inputs).sum(2)

@@ -1,7 +1,7 @@
-"""Where a convolution of N networks lays out what it multiplies: memory that is used again at every step.
+"""The memory in which a convolution of N networks lays out its factors, used again at every step.
 
-Fresh pages would cost more than the products that fill them, and views that are made once cost nothing later. What lies
-outside an image is zero from the beginning, and nothing is ever written there.
+New pages would cost more than the products, and views that are made once cost nothing later. What lies outside an image
+is zero from the beginning and is never written.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from typing import Any
 from torch import Tensor
 
 Moves = Sequence[tuple[Tensor, Any]]
-"""Views to write to, and of what part of a tensor."""
+"""Views to write to, and the part of a tensor that is written."""
 
 
 class Axis:
-    """How one axis of an input of `size` pixels, `padding` on either side, lies in blocks of `stride` pixels.
+    """One axis of an input of `size` pixels, with `padding` on either side, in blocks of `stride` pixels.
 
     Attributes:
-        outputs: how many there are, one for each block that a kernel begins in.
-        taps: blocks that a kernel lies in; `blocks`: all that kernels lie in.
-        first: the first block that has a pixel of the input; `held`: how many have any.
+        outputs: their number, one for each block in which a kernel begins.
+        taps: the number of blocks in a kernel; `blocks`: in all kernels together.
+        first: the first block that has a pixel of the input; `held`: the number of blocks that have any.
     """
 
     def __init__(self, size: int, kernel: int, stride: int, padding: int):
@@ -33,14 +33,14 @@ class Axis:
         self.held = -(-(padding + size) // stride) - self.first
 
     def phase(self, place: int, first: int, blocks: int) -> tuple[slice, slice]:
-        """Pixels that stand at this place of their block, in so many blocks from the first; which blocks those are."""
+        """Pixels at this place of their block, in `blocks` blocks from the first, and which blocks those are."""
         pixel = (place - self.padding) % self.stride
         start = (pixel + self.padding) // self.stride - first
         count = max(0, min(blocks - start, -(-(self.size - pixel) // self.stride)))
         return slice(pixel, pixel + count * self.stride, self.stride), slice(start, start + count)
 
     def met(self, tap: int, blocks: int) -> tuple[slice, slice]:
-        """Outputs whose kernels have this tap in one of so many blocks from `first`; which blocks those are."""
+        """Outputs whose kernels have this tap in one of `blocks` blocks from `first`, and which blocks those are."""
         start = max(0, self.first - tap)
         stop = max(start, min(self.outputs, self.first + blocks - tap))
         return slice(start, stop), slice(start + tap - self.first, stop + tap - self.first)
@@ -51,11 +51,11 @@ class Frames:
 
     Attributes:
         rows, columns: the two axes.
-        seen: what each row of blocks of the kernels meets, (N, a·C·k, h·w·B), a ≤ s the rows of the kernel in it.
+        seen: the factor of each row of blocks of the kernels, (N, a·C·k, h·w·B), a ≤ s the rows of the kernel in it.
     """
 
     def __init__(self, x: Tensor, outputs: int, kernel: Sequence[int], stride: int, padding: Sequence[int]):
-        """For inputs of this one's shape (N, C, H, W, B), type and device, and so many channels of output."""
+        """For inputs like x (N, C, H, W, B), in shape, type and device, and a number of output channels."""
         rows, columns = self.rows, self.columns = tuple(
             Axis(x.shape[2 + i], kernel[i], stride, padding[i]) for i in range(2)
         )
@@ -79,12 +79,12 @@ class Frames:
         ]
 
     def fits(self, x: Tensor) -> bool:
-        """Whether it is for inputs such as this."""
+        """Whether it is for inputs like x."""
         like = self._like
         return (like.shape, like.dtype, like.device) == (x.shape, x.dtype, x.device)
 
     def shifted(self, x: Tensor) -> Sequence[Tensor]:
-        """`seen`, of these inputs, until the next call."""
+        """`seen` of these inputs; the next call overwrites it."""
         for where, pixels in self._into_blocks:
             where.copy_(x[pixels])
         for where, block in self._into_shifted:
@@ -92,14 +92,14 @@ class Frames:
         return self.seen
 
     def spread(self, slope: Tensor) -> Sequence[Tensor]:
-        """What each row of blocks of the kernels meets on the way back: (N, outputs·taps, blocks with pixels·B)."""
+        """The factor of each row of blocks in the backward pass: (N, outputs·taps, blocks with pixels·B)."""
         met, moves = self._back
         for where, outputs in moves:
             where.copy_(slope[outputs])
         return met
 
     def pixels(self, below: Tensor) -> Tensor:
-        """The slope at the inputs, of that at blocks of pixels, (N, s·s·C, blocks with pixels·B)."""
+        """The slope at the inputs from that at blocks of pixels (N, s·s·C, blocks with pixels·B)."""
         rows, columns, s, shape = self.rows, self.columns, self._stride, self._like.shape
         if s == 1:
             return below.view(shape)
@@ -113,7 +113,7 @@ class Frames:
 
     @cached_property
     def _back(self) -> tuple[Sequence[Tensor], Moves]:
-        """What `spread` gives, and which outputs' slopes go where in it; the first layer has no use for it."""
+        """The result of `spread`, and which outputs' slopes go where in it; the first layer does not need it."""
         rows, columns, like = self.rows, self.columns, self._like
         high = rows.held + rows.taps - 1
         spread = like.new_zeros(len(like), self._outputs, columns.taps, high, columns.held, like.shape[-1])

@@ -1,8 +1,8 @@
 """All networks at once, layer by layer: batched matrix products where there are parameters, autograd in between.
 
-On a CPU this is what makes a cohort of small networks fast: under vmap their convolutions become grouped ones, for
-which there are no good kernels there. The gradient of a linear layer's weight is never formed (`Factored`). `Layered`
-has examples last in memory, for small convolutions; `Rowwise` has them first, for large ones and for none.
+On a CPU this makes a cohort of small networks fast: under vmap their convolutions become grouped ones, which have no
+good kernels there. The gradient of a linear layer's weight is not formed (`Factored`). `Layered` has examples last in
+memory, for small convolutions; `Rowwise` has them first, for large ones and for none.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,17 +25,17 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 """Of logits (B, classes) and labels (B,): one an example, (B,)."""
 Affine = ColumnLinear | ColumnConv2d | RowConv2d
 Follower = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
-"""A layer without parameters, on all networks' examples; what each network draws from."""
+"""A layer without parameters: (all networks' examples, their generators) → outputs."""
 ENTRYWISE = (nn.ReLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Softplus, nn.Identity)
 KNOWN = (*ENTRYWISE, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class Layered:
-    """Networks that are a sequence of layers: linear ones and convolutions, and such as have no parameters.
+    """Networks that are a sequence of linear layers, convolutions, and layers without parameters.
 
     Attributes:
-        kinds: of layers that have parameters, and how they are run.
-        draws_apart: whether nothing is drawn but by each network's own generator.
+        kinds: types of layers with parameters → their products.
+        draws_apart: whether each network draws from its own generator only.
     """
 
     kinds: Mapping[type[nn.Module], Callable[[Any], Affine]] = {nn.Linear: ColumnLinear, nn.Conv2d: ColumnConv2d}
@@ -99,12 +99,25 @@ class Layered:
         return Slopes(losses.detach(), {name: gradients[name] for name in networks.parameters}, networks.buffers)
 
     def ordered(self, x: Tensor, back: bool = False) -> Tensor:
-        """From (N, B, …) to the order in which layers want their inputs, or back."""
+        """From (N, B, …) to the memory order of the layers' inputs, or back."""
         return x.movedim(-1, 1) if back else x.movedim(1, -1)
 
     def follower(self, layer: nn.Module) -> Follower:
         """A layer without parameters, in that order."""
-        return _columns(layer)
+        if type(layer) in ENTRYWISE:
+            return lambda x, _: layer(x)
+        if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+            return lambda x, _: x.flatten(1, -2)
+        if type(layer) is nn.MaxPool2d and not layer.return_indices:
+            sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+            kernel, stride, padding, dilation = map(_pair, sizes)
+            volumes = (*kernel, 1), (*stride, 1), (*padding, 0), (*dilation, 1)
+            return lambda x, _: max_pool3d(x, *volumes, layer.ceil_mode)
+        if type(layer) is nn.AvgPool2d:
+            own, step, margin = map(_pair, (layer.kernel_size, layer.stride, layer.padding))
+            how = (layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
+            return lambda x, _: avg_pool3d(x, (*own, 1), (*step, 1), (*margin, 0), *how)
+        raise Unsupported(f"{type(layer).__name__} is no layer that it knows")
 
 
 class Rowwise(Layered):
@@ -117,24 +130,24 @@ class Rowwise(Layered):
         return x
 
     def follower(self, layer: nn.Module) -> Follower:
-        """The layer itself, on one example after another."""
+        """The layer itself, on all examples as one batch."""
         if type(layer) not in KNOWN:
             raise Unsupported(f"{type(layer).__name__} is no layer that it knows")
         return _rows(_pooling(layer) if isinstance(layer, nn.MaxPool2d) else layer)
 
 
 class StackedDropout:
-    """As `nn.Dropout`. What a network draws depends on its own generator, and not on who else is in the stack."""
+    """As `nn.Dropout`, but each network draws from its own generator, whoever else is in the stack."""
 
     def __init__(self, layer: nn.Dropout):
         self._chance = layer.p if layer.training else 0.0
 
     def __call__(self, x: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
-        """Drop entries of x (N, …) as N generators on the CPU draw, or, where there are none, the global one."""
+        """Drop entries of x (N, …) by N generators on the CPU, or, where there are none, by the global one."""
         if not draws or self._chance in (0.0, 1.0):
             return dropout(x, self._chance)
         size = x[0].numel()
-        # Random integers of 32 bits, two from each draw, are ready five times as fast as `bernoulli_`.
+        # Random integers of 32 bits, two from each draw, take a fifth of the time of `bernoulli_`.
         words = torch.empty(len(draws), -(-size // 2), dtype=torch.int64)
         for row, generator in zip(words, draws, strict=True):
             row.random_(-(2**63), None, generator=generator)
@@ -150,7 +163,7 @@ def means(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 def _sequence(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers of a network in the order in which they are applied, with their names."""
+    """The layers of a network, with their names, in the order of their application."""
     if type(module) is not nn.Sequential:
         yield name, module
         return
@@ -159,7 +172,7 @@ def _sequence(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _pooled_first(layers: Iterable[tuple[str, nn.Module]]) -> Sequence[tuple[str, nn.Module]]:
-    """With max-pooling in front of a ReLU that it follows: the same numbers and slopes, from fewer entries."""
+    """Max-pooling moved before a ReLU that it follows: the same numbers and slopes, from fewer entries."""
     found: list[tuple[str, nn.Module]] = []
     for layer in layers:
         behind = found and type(found[-1][1]) is nn.ReLU and type(layer[1]) is nn.MaxPool2d
@@ -182,22 +195,6 @@ def _pooling(layer: nn.MaxPool2d) -> Callable[[Tensor], Tensor]:
         return y
 
     return run
-
-
-def _columns(layer: nn.Module) -> Follower:
-    """A layer without parameters, where examples come last."""
-    if type(layer) in ENTRYWISE:
-        return lambda x, _: layer(x)
-    if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
-        return lambda x, _: x.flatten(1, -2)
-    if type(layer) is nn.MaxPool2d and not layer.return_indices:
-        kernel, stride, padding, dilation = map(_pair, (layer.kernel_size, layer.stride, layer.padding, layer.dilation))
-        return lambda x, _: max_pool3d(x, (*kernel, 1), (*stride, 1), (*padding, 0), (*dilation, 1), layer.ceil_mode)
-    if type(layer) is nn.AvgPool2d:
-        own, step, margin = map(_pair, (layer.kernel_size, layer.stride, layer.padding))
-        how = (layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
-        return lambda x, _: avg_pool3d(x, (*own, 1), (*step, 1), (*margin, 0), *how)
-    raise Unsupported(f"{type(layer).__name__} is no layer that it knows")
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:

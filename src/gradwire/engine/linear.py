@@ -1,9 +1,8 @@
 """Linear layers: the rule for victims who share a network, and the products of N networks at once.
 
-Products of networks come in two orders of memory. With examples last, (N, features, B), inner loops run over all
-examples. With examples as rows, (N, B, features), a product of a few examples is four times as fast, where so few
-columns leave a CPU's registers empty. The type of the inputs decides in which type products are taken; gradients are of
-the parameters' own.
+Networks have two orders of memory. With examples last, (N, features, B), inner loops run over all examples. With
+examples as rows, (N, B, features), products of a few examples are four times as fast. Products have the type of the
+inputs, gradients that of the parameters.
 """
 
 from typing import Any
@@ -51,7 +50,7 @@ class ColumnLinear:
     def gradients(self, slope: Tensor, weight: Tensor, kept: Any) -> tuple[Factored, Tensor]:
         """Of weight and bias."""
         slope, x = slope.to(weight.dtype), kept[0].to(weight.dtype)
-        # The sum over examples: of a few that lie side by side it is a slow reduction, and a quick product.
+        # The sum over a few contiguous examples is slow as a reduction and fast as a product.
         ones = slope.new_ones(slope.shape[2], 1).expand(len(slope), -1, -1)
         return Factored(slope, x, weight.shape[1:]), torch.bmm(slope, ones).squeeze(2)
 

@@ -1,4 +1,4 @@
-"""Many networks of one architecture, each tensor of theirs stacked along a first axis; and their steps of SGD."""
+"""Many networks of one architecture, with tensors stacked along a first axis, and their steps of SGD."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +16,13 @@ Stacked = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Networks:
-    """What sets N networks apart: nothing else of them is held more than once.
+    """The tensors of N networks of one architecture.
 
     Attributes:
-        parameters: those that require a gradient, name → (N, …).
-        buffers: name → (N, …); those that a state dict leaves out (constants) too.
+        parameters: those that require a gradient.
+        buffers: with those that a state dict omits (constants).
         momenta: SGD's, as `parameters`; empty before the first step with momentum.
-        draws: what each network's dropout draws from, N generators; empty: all from the global one.
+        draws: N generators, one for each network's dropout; empty: all use the global one.
     """
 
     parameters: Stacked
@@ -32,11 +32,7 @@ class Networks:
 
     @classmethod
     def of(cls, models: Sequence[nn.Module]) -> "Networks":
-        """The networks of these modules, which are copied.
-
-        Raises:
-            GradwireError: no module, or modules of different architectures.
-        """
+        """The networks of these modules, which are copied."""
         if not models:
             raise GradwireError("a stack of networks needs at least one")
         try:
@@ -60,18 +56,18 @@ class Networks:
         return len(next(iter(self.parameters.values())))
 
     def network(self, index: int) -> dict[str, Tensor]:
-        """One network's parameters and buffers by name, constants among them: views."""
+        """One network's parameters and buffers by name, as views."""
         return {name: tensor[index] for name, tensor in (self.parameters | self.buffers).items()}
 
 
 @dataclass(frozen=True)
 class Slopes:
-    """What one batch a network gives.
+    """Losses and gradients of N networks on one batch each.
 
     Attributes:
         losses: shape (N,), each the weighted mean over the network's examples.
-        parts: the gradients of these, name → (N, …), some of them not formed yet.
-        buffers: as the forward pass leaves them, name → (N, …).
+        parts: their gradients, name → (N, …), some of them not formed yet.
+        buffers: as the forward pass leaves them.
     """
 
     losses: Tensor
@@ -80,7 +76,7 @@ class Slopes:
 
     @property
     def gradients(self) -> Stacked:
-        """All of them formed."""
+        """All gradients, formed."""
         return {name: part.full() if isinstance(part, Factored) else part for name, part in self.parts.items()}
 
 
@@ -113,7 +109,7 @@ def descend(
         if momentum:
             before = momenta.get(name)
             after = slope.clone() if before is None else before.mul(momentum).add_(slope)
-            # A network that has not stepped yet has momentum zero, which the first step's rule agrees with.
+            # A network that has not stepped yet has momentum zero, which gives the rule of the first step.
             rest = torch.zeros_like(after) if before is None else before
             momenta = momenta | {name: _where(active, after, rest)}
             slope = after

@@ -1,8 +1,7 @@
 """Normalisation layers in plain operations and two steps: x̂, then γ·x̂ + β, from which their gradients come.
 
-The first step is spelled out because PyTorch's fused kernels save mean and variance as constants: under
-`torch.func.vmap` the second derivative of batch, layer and instance norm is then silently wrong (2.13; the engine's
-tests show it). Only layers of exactly these types are taken apart: a subclass may compute something else.
+PyTorch's fused kernels save mean and variance as constants: under `torch.func.vmap` the second derivative of batch,
+layer and instance norm is then silently wrong (2.13; the engine's tests show it).
 """
 
 from functools import partial
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from gradwire.schemes.gradients import Full, Gradient
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm)
-"""The types of layers that are taken apart."""
+"""The types of layers that are replaced; not their subclasses, which may compute something else."""
 
 
 def normalise(layer: nn.Module, x: Tensor, victims: int = 1) -> Tensor:

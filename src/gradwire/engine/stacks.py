@@ -1,4 +1,4 @@
-"""Many networks of one architecture as one batch: each with parameters, buffers, data and a loss of its own."""
+"""Many networks of one architecture as one batch, each with its own parameters, buffers, data and loss."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ StackPath = Callable[[Networks, Tensor, Tensor, Tensor], Slopes]
 """(networks, images (N, B, C, H, W), labels (N, B), weights (N, B)) → slopes. Weights of 0 leave examples out."""
 each: Losses = partial(cross_entropy, reduction="none")
 BUSY = 2_000_000
-"""Floating-point operations in the convolutions of one image beyond which one network's keep a CPU's core busy: small
-ones of several networks gain from being one product, large ones lose by being copied for it."""
+"""Floating-point operations in the convolutions of one image beyond which one network keeps a CPU's core busy: small
+convolutions of several networks are faster as one product, large ones lose more by the copies for it."""
 
 
 class FunctionalStack:
-    """All networks at once under `torch.func.vmap`: every operation becomes one over the stacked tensors."""
+    """All networks at once under `torch.func.vmap`."""
 
     def __init__(self, model: nn.Module, mode: Mode, losses: Losses):
         network = self._network = set_mode(copied(model), mode)
@@ -49,7 +49,7 @@ class FunctionalStack:
 
 
 class PlainStack:
-    """One network after another, each with just its own examples: no padding is ever seen."""
+    """One network after another, each with its own examples only, without padding."""
 
     def __init__(self, model: nn.Module, mode: Mode, losses: Losses):
         self._network, self._losses = set_mode(copied(model), mode), losses
@@ -79,7 +79,7 @@ STACK_PATHS: Mapping[str, Callable[[nn.Module, Mode, Losses], StackPath]] = {
     "functional": FunctionalStack,
     "plain": PlainStack,
 }
-"""The last one is what the others are compared with."""
+"""The others are compared with the last one."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Stack(Chosen[StackPath]):
         Args:
             images: shape (N, B, C, H, W), on the networks' device.
             labels: int64, shape (N, B).
-            weights: of the examples, shape (N, B); 0 leaves one out, so that batches of fewer than B examples are
-                filled up with anything and count exactly. By default all count alike.
+            weights: of the examples, shape (N, B); 0 leaves one out, so that batches of fewer than B examples can be
+                padded with anything. By default all are equal.
         """
         images = images.to(next(iter(networks.parameters.values())).dtype)
         weights = images.new_ones(labels.shape) if weights is None else weights.to(images)
@@ -114,7 +114,7 @@ class Stack(Chosen[StackPath]):
 
     @property
     def draws_apart(self) -> bool:
-        """Whether each network draws from the generator that `Networks.draws` has for it, and nothing else is drawn."""
+        """Whether each network draws from its own generator in `Networks.draws` only."""
         return isinstance(self.run, Layered) and self.run.draws_apart
 
 
@@ -134,14 +134,11 @@ def stack(
 
     Args:
         model: the architecture; its parameters do not matter.
-        shape: channels, height, width of an image.
+        shape: (C, H, W) of an image.
         losses: one an example.
         ragged: whether there will be weights of 0. Models that mix examples (batch norm while training) then run one
-            after another, for padding would change what they compute.
-        path: the name of a path to take without further ado.
-
-    Raises:
-        GradwireError: a model that cannot be differentiated, or gives no logits.
+            after another, because padding would change their results.
+        path: the name of a path to take untried.
     """
     if path is not None:
         return Stack(STACK_PATHS[path](model, mode, losses), path)
@@ -175,11 +172,7 @@ def _by_speed(model: nn.Module, shape: tuple[int, int, int], device: str) -> Seq
 
 
 def busy(model: nn.Module, shape: tuple[int, int, int]) -> bool:
-    """Whether one network on the CPU keeps a core of it busy.
-
-    Raises:
-        GradwireError: a model that fails on such images.
-    """
+    """Whether one network on the CPU keeps a core of it busy."""
     image = torch.zeros(1, *shape, dtype=floating(model))
     try:
         with FlopCounterMode(display=False) as counter, in_mode(model, "eval"), torch.no_grad():

@@ -1,6 +1,6 @@
 """Victims who share a network: candidates of V victims → what each would have sent, differentiable in the candidates.
 
-Victims send gradients of one batch each, or what several local steps change.
+Each sends the gradient of one batch, or what several local steps change.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ THIN = 16
 
 
 class Functional:
-    """The general path: `torch.func.vmap` over `torch.func.grad` of the whole model. Gradients are formed in full."""
+    """The general path: `torch.func.vmap` over `torch.func.grad` of the whole model."""
 
     def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
         network = self._network = set_mode(copied(model), mode)
@@ -54,7 +54,7 @@ class Functional:
 
 
 class Plain:
-    """The path of last resort: plain autograd, one victim after another. Right for whatever autograd differentiates."""
+    """The plain path: autograd, one victim after another."""
 
     def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
         self._network, self._loss, self._work = set_mode(copied(model), mode), loss, work
@@ -67,7 +67,7 @@ class Plain:
         return {name: Full(torch.stack([each[name] for each in found])) for name in self._trained}
 
     def _one(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        # What a victim's forward pass leaves in buffers is for its own next step alone.
+        # Buffers that a victim's forward pass writes serve its own next step only.
         buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
 
         def slope(trained: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -78,12 +78,8 @@ class Plain:
         return _descended(slope, self._work, self._trained, images, labels)
 
 
-PATHS: Mapping[str, Callable[..., GradientPath]] = {
-    "batched": Batched,
-    "functional": Functional,
-    "plain": Plain,
-}
-"""As a rule the fastest first; the last one is what the others are compared with."""
+PATHS: Mapping[str, Callable[..., GradientPath]] = {"batched": Batched, "functional": Functional, "plain": Plain}
+"""Usually the fastest first; the others are compared with the last one."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def engine(
     device: str = "cpu",
     work: LocalWork | None = None,
 ) -> Engine:
-    """The path to attack a model with. It computes in float64 for a model in float64, and in float32 for others.
+    """The engine for a model. It computes in float64 for a model in float64, and in float32 for others.
 
     Paths are compared by the gradients of two victims' random batches and their slopes in the images. A bottleneck's
     noise is held.
@@ -113,17 +109,13 @@ def engine(
     Args:
         model: the network; it is copied.
         mode: how victims ran it.
-        loss: of logits and labels.
         shape: (B, C, H, W) of a victim's batch.
-        work: the victims' local steps: what is computed is then old − new parameters, and images have the shape
+        work: the victims' local steps. The engine then computes old − new parameters, and images have the shape
             (V, epochs, B, C, H, W), each epoch's in the order in which it used them.
-
-    Raises:
-        GradwireError: a model that cannot be differentiated twice, or gives no logits.
     """
     steps = brief = () if work is None else (work,)
     if work is not None:
-        # Two steps show what one does to the next.
+        # Two steps are enough to show the effect of one on the next.
         brief = (replace(work, steps=min(work.steps, 2)),)
         shape = (-(-min(work.steps, 2) * work.batch // shape[0]), *shape)
 
@@ -146,12 +138,12 @@ def engine(
 
 
 def arithmetic(model: nn.Module) -> torch.dtype:
-    """The type in which an attack computes: the model's; float32 for half precision, where slopes of slopes drown."""
+    """The type in which an attack computes: the model's, but float32 for half precision."""
     return torch.float32 if floating(model) in NARROW else floating(model)
 
 
 def wide_copy(model: nn.Module, device: str) -> nn.Module:
-    """A copy on a device, in the type in which an attack computes."""
+    """A copy on a device, in the type in which an attack computes (`arithmetic`)."""
     return copied(model).to(device, torch.float32 if floating(model) in NARROW else None)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 import gradwire
 from gradwire import data, models
 from gradwire.attacks.inversion import Analytic
-from gradwire.attacks.inversion.first_layer import FirstLayer
+from gradwire.attacks.inversion.analytic import FirstLayer
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
 

@@ -3,7 +3,7 @@ import torch
 
 import gradwire
 from gradwire import data, models
-from gradwire.attacks.inversion.precision import PRECISIONS, computing
+from gradwire.attacks.inversion.search import PRECISIONS, computing
 
 
 def test_the_switches_are_put_back():

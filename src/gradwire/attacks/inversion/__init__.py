@@ -1,4 +1,4 @@
-"""Gradient inversion: from a view of one round to the images that the victim held. One file an attack."""
+"""Gradient inversion: from a view of one round to the images that the victim held."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ def invert(
             its hyper-parameters (iterations, restarts, tv, …).
         knowledge: "adaptive" (the adversary knows the scheme and matches what was sent) or "naive" (it decodes the
             update and takes it for a gradient).
-        public_images: the adversary's own, for an attack that has a use for them.
+        public_images: the adversary's own, for an attack that uses them.
 
     Returns:
         images (V, B, C, H, W) in [0, 1], one victim a view.

@@ -1,4 +1,4 @@
-"""The Bayes-optimal adversary: the images that are likeliest, given what was sent and how images look.
+"""The Bayes-optimal adversary: the likeliest images, given what was sent and a prior of images.
 
 M. Balunović, D. I. Dimitrov, R. Staab, M. Vechev, "Bayesian framework for gradient leakage", ICLR 2022, eq. 6: maximise
 log p(g | x) + log p(x). The defence decides what p(g | x) is.
@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from gradwire import metrics
-from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.objective import total_variation
+from gradwire.attacks.inversion.match import Match, total_variation
 from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.problem import Problem, PublicImages
-from gradwire.attacks.inversion.rehearsal import best, distinct, imitable, rehearse
+from gradwire.attacks.inversion.rehearsal import imitable, rehearse
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError, unknown
-from gradwire.progress import Progress, silent
+from gradwire.progress import Progress
 
 SCALES: Mapping[str, float] = {"tv": 0.1, "patch": 1.0}
-"""Each prior's default scale: of the differences of neighbouring pixels, and of the mixture as it was fitted."""
+"""Each prior's default scale: of the differences of neighbouring pixels; of the mixture as it was fitted."""
 TRIED = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""The scales that a rehearsal tries, in units of the default one, on so many rounds of its own."""
+"""The scales that are tried in rehearsals, in units of the default one."""
 REHEARSALS = 4
 
 
@@ -34,14 +33,14 @@ class Bayes(Search):
 
     The likelihood is Gaussian around the scheme's measurement A; of signs and quantisation cells it is the probability
     that a Gaussian takes the gradient there. σ is the noise that the scheme adds; where it adds none, a small one
-    stands for what the model of the victim leaves out, such as rounding.
+    represents what the model of the victim omits, such as rounding.
 
     Attributes:
         prior: "tv", a Laplace distribution of the differences between neighbouring pixels, which is total variation;
             or "patch", a mixture of Gaussians over patches, fitted to the adversary's own images.
-        scale: what the prior is divided by; for "tv" that of the distribution. Neighbouring pixels of real images
-            differ by 0.05 to 0.3; where much is lost, a narrow prior may make a flat image the likeliest. None: chosen
-            by attacking the adversary's own images; `SCALES` without any, and under a scheme with a local-step hook.
+        scale: of the prior. Neighbouring pixels of real images differ by 0.05 to 0.3; where much is lost, a narrow
+            prior may make a flat image the likeliest. None: the best on rounds with the adversary's own images;
+            `SCALES` without any, and under a scheme with a local-step hook.
         slack: the least σ, in units of the root mean square of what was sent.
     """
 
@@ -62,7 +61,7 @@ class Bayes(Search):
                 raise GradwireError(f"bayes: {name} is {value}; it must be positive")
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
-        """−log p(g | x) − log p(x), without what does not depend on x."""
+        """−log p(g | x) − log p(x), without constants."""
         return match.stack.surprise(match.gradients(images), self.variance(match)) + self.surprise(images)
 
     def surprise(self, images: Tensor) -> Tensor:
@@ -82,11 +81,7 @@ class Bayes(Search):
         return torch.maximum(stated.square(), least).clamp_min(torch.finfo(least.dtype).tiny)
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Bayes":
-        """With a prior that is fitted to the adversary's own images, and a scale that was rehearsed on them.
-
-        Raises:
-            GradwireError: a patch prior without images to fit it to, or too few to rehearse with.
-        """
+        """With a prior that is fitted to the adversary's own images, and a scale that was rehearsed on them."""
         own = problems[0].public_images
         if own is None:
             if self.prior == "patch":
@@ -97,7 +92,7 @@ class Bayes(Search):
         return ready if self.scale else replace(ready, scales=ready.rehearsed(problems, own, seed, device, progress))
 
     def notes(self, match: Match) -> tuple[str, ...]:
-        """With which prior."""
+        """The prior."""
         return (*super().notes(match), "bayes has a prior of total variation")
 
 
@@ -106,9 +101,9 @@ class PreparedBayes(Bayes):
     """Bayes with a prior and scales that come from the adversary's own images.
 
     Attributes:
-        source: where these images come from.
-        scales: one a problem, in place of `scale`.
-        patches: the prior that was fitted to them, in place of total variation.
+        source: of these images.
+        scales: one a problem, instead of `scale`.
+        patches: the prior that was fitted to them, instead of total variation.
     """
 
     source: str = ""
@@ -127,39 +122,41 @@ class PreparedBayes(Bayes):
         return self.energy(images) / scales.repeat_interleave(len(images) // len(scales))
 
     def energy(self, images: Tensor) -> Tensor:
-        """By the patches, where a prior was fitted to some."""
+        """−log p(x) before it is divided by the scale: of patches, where a prior was fitted to some."""
         return super().energy(images) if self.patches is None else self.patches.energy(images)
 
     def rehearsed(
-        self, problems: Sequence[Problem], own: PublicImages, seed: int, device: str, progress: Progress = silent
+        self, problems: Sequence[Problem], own: PublicImages, seed: int, device: str, progress: Progress
     ) -> tuple[float, ...]:
-        """Each problem's scale: the best one for its scheme and knowledge, on images of the adversary's own."""
-        chosen = dict.fromkeys(distinct(problems), SCALES[self.prior])
-        posed = {key: problem for key, problem in distinct(problems).items() if imitable(problem)}
-        for turn, (key, problem) in enumerate(posed.items()):
+        """Each problem's scale: the best one for its scheme and knowledge, on the adversary's own images."""
+        # The first problem of each scheme and knowledge is enough.
+        cases = {(p.view.scheme, p.knowledge): p for p in reversed(problems) if imitable(p)}
+        chosen: dict[tuple[str, str], float] = {}
+        for key, problem in cases.items():
 
-            def tell(_: str, done: int, of: int, turn: int = turn) -> None:
-                progress("rehearsing", turn * of + done, len(posed) * of)
+            def report(_: str, done: int, of: int) -> None:
+                progress("rehearsing", len(chosen) * of + done, len(cases) * of)
 
-            chosen[key] = self.best_scale(problem, own, seed, device, tell)
-        return tuple(chosen[p.view.scheme, p.knowledge] for p in problems)
+            chosen[key] = self.best_scale(problem, own, seed, device, report)
+        return tuple(chosen.get((p.view.scheme, p.knowledge), SCALES[self.prior]) for p in problems)
 
     def best_scale(self, problem: Problem, own: PublicImages, seed: int, device: str, progress: Progress) -> float:
-        """The scale that does best, by mean SSIM, on the adversary's own images under the problem's scheme."""
+        """The scale of highest mean SSIM on the adversary's own images under the problem's scheme."""
         posed, truth = rehearse(problem, own, REHEARSALS, device)
         tried = [factor * SCALES[self.prior] for factor in TRIED]
         scales = tuple(scale for scale in tried for _ in posed)
         found = replace(self, scales=scales).run(posed * len(tried), seed, device, progress).images
         truths = truth.repeat(len(tried), 1, 1, 1, 1)
-        return best(metrics.ssim(metrics.match(found, truths), truths).view(len(tried), -1), tried)
+        scores = metrics.ssim(metrics.match(found, truths), truths).view(len(tried), -1)
+        return tried[int(torch.nan_to_num(scores, nan=-1.0).mean(1).argmax())]
 
     def notes(self, match: Match) -> tuple[str, ...]:
-        """With which prior, at which scales."""
-        told = "total variation" if self.patches is None else f"patches of {self.source}"
+        """The prior and its scales."""
+        prior = "total variation" if self.patches is None else f"patches of {self.source}"
         firsts = match.problems[:: self.restarts]
         found = {p.view.scheme: s for p, s in zip(firsts, self.scales, strict=False) if imitable(p)}
         chosen = ""
         if found:
             scales = ", ".join(f"{scale:g} under {scheme}" for scheme, scale in found.items())
             chosen = f", its scale rehearsed on images of {self.source}: {scales}"
-        return (*super().notes(match)[:-1], f"bayes has a prior of {told}{chosen}")
+        return (*super().notes(match)[:-1], f"bayes has a prior of {prior}{chosen}")

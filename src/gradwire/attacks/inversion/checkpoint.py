@@ -17,22 +17,13 @@ from gradwire.errors import GradwireError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file that holds an attack's state.
-
-    Attributes:
-        path: of the file. An interrupted write leaves the one that was there.
-        identity: what the attack is: a file of another one is refused.
-    """
+    """The file that holds the state of the attack `identity`; one of another attack is refused."""
 
     path: Path
     identity: str
 
     def load(self) -> tuple[int, dict[str, Tensor]] | None:
-        """The number of the next iteration and the optimiser's state; None if there is no file yet.
-
-        Raises:
-            GradwireError: not a checkpoint, or one of another attack.
-        """
+        """The number of the next iteration and the optimiser's state; None if there is no file yet."""
         if not self.path.exists():
             return None
         try:
@@ -46,7 +37,7 @@ class Checkpoint:
         return int(header["iteration"]), state
 
     def save(self, iteration: int, state: Mapping[str, Tensor]) -> None:
-        """Write the state before an iteration."""
+        """Write the state before an iteration. An interrupted write leaves the file that was there."""
         temporary = self.path.with_name(self.path.name + ".tmp")
         owned = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
         header = {"identity": self.identity, "iteration": iteration}
@@ -58,15 +49,13 @@ class Checkpoint:
 
 
 def fingerprint(problems: Sequence[Problem]) -> str:
-    """Sixteen hexadecimal digits that depend on what was observed of whom, and on the attacked model."""
+    """A hash of the observations, whose they are, and the attacked model."""
     digest = xxhash.xxh3_64()
     tensors = list(problems[0].view.model.state_dict().values())
     for problem in (each for first in problems for each in (first, *first.later)):
         digest.update(repr((problem.salt, problem.view.shape, problem.view.mode)).encode())
-        tensors += [
-            problem.labels,
-            *(t for terms in problem.measurement.values() for term in terms for t in vars(term).values()),
-        ]
+        terms = [term for several in problem.measurement.values() for term in several]
+        tensors += [problem.labels, *(tensor for term in terms for tensor in vars(term).values())]
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

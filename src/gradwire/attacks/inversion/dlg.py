@@ -35,25 +35,18 @@ class DLG(Search):
         return match.distance(images, *(logits.softmax(-1) for logits in extras))
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
-        """Logits of the labels, shape (V, B, classes), from a normal distribution, if the view does not hold labels.
-
-        Raises:
-            GradwireError: some views hold labels and some do not, or the model does not end in a linear layer.
-        """
+        """Logits of the labels, shape (V, B, classes), from a normal distribution, if the view does not hold labels."""
         known = {problem.view.labels is not None for problem in match.problems}
         if len(known) > 1:
             raise GradwireError("some of the views hold labels and some do not; attack them apart")
         if known == {True}:
             return ()
-        weight, _ = last_linear(match.problems[0].view.model)
-        classes = match.problems[0].view.model.get_parameter(weight).shape[0]
+        model = match.problems[0].view.model
+        shape = (match.labels.shape[1], len(model.get_parameter(last_linear(model)[0])))
         # Restarts of a victim follow one another: its n-th row is its n-th restart.
-        numbers = [row % self.restarts for row in range(len(match.problems))]
-        starts = [
-            torch.randn(*match.labels.shape[1:], classes, generator=generator("labels", seed, p.salt, number))
-            for p, number in zip(match.problems, numbers, strict=True)
-        ]
-        return (torch.stack(starts).to(match.labels.device),)
+        rows = enumerate(match.problems)
+        draws = [generator("labels", seed, problem.salt, row % self.restarts) for row, problem in rows]
+        return (torch.stack([torch.randn(shape, generator=draw) for draw in draws]).to(match.labels.device),)
 
     def labels(self, match: Match, *extras: Tensor) -> Tensor:
         """The likeliest classes, where labels were sought."""

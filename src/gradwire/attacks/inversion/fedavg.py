@@ -4,19 +4,15 @@ D. I. Dimitrov, M. Balunović, N. Konstantinov, M. Vechev, "Data leakage in fede
 the simulation of the client, epochs in an unknown order, and the order-invariant prior that ties them.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.objective import cosine, total_variation
+from gradwire.attacks.inversion.match import Match, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
-from gradwire.engine import engine
 from gradwire.errors import GradwireError
-from gradwire.schemes.gradients import Gradient
 from gradwire.seeds import generator
 from gradwire.wire import View
 from gradwire.wire.view import LocalWork
@@ -26,15 +22,12 @@ from gradwire.wire.view import LocalWork
 class FedAvg(Search):
     """Minimise 1 − cos(A(old − new), sent) + tv·TV + tie·(epochs' mean images apart)², over every epoch's images.
 
-    With free orders each epoch has images of its own, because its order is unknown; they are the same images, so that
-    what does not depend on an order, their mean, must agree (the paper's prior, g the identity), and the answer is the
-    first epoch's. Otherwise every epoch is taken to use one set of images in one order: wrong where steps are many and
-    large, but with as many unknowns fewer as there are epochs. Labels are taken in one order in every epoch: which
-    step they came in is not known either.
-
     Attributes:
         tv: the weight of total variation, and `tie` of the order-invariant prior.
-        free: whether each epoch has images of its own.
+        free: whether each epoch has images of its own, because its order is unknown. They are the same images, so that
+            their mean, which does not depend on the order, must agree (the paper's prior, g the identity); the answer
+            is the first epoch's. Otherwise every epoch uses one set of images in one order: wrong where steps are many
+            and large, but with fewer unknowns. Labels have one order in every epoch.
     """
 
     name: ClassVar[str] = "fedavg"
@@ -45,12 +38,10 @@ class FedAvg(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tv", "tie"):
-            if getattr(self, name) < 0:
-                raise GradwireError(f"fedavg: {name} is {getattr(self, name)}; it must not be negative")
+        self.not_negative("tv", "tie")
 
     def notes(self, match: Match) -> tuple[str, ...]:
-        """How many steps were unrolled, and by which path."""
+        """The number of local steps, and the path."""
         return (f"{work_of(match.problems[0].view).steps} local steps unrolled", *match.steps.notes)
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
@@ -59,17 +50,16 @@ class FedAvg(Search):
         later = epochs(view) - 1
         if not (later and self.free):
             return ()
-        salts = [problem.salt for problem in match.problems]
-        starts = [
-            0.5 + 0.25 * torch.randn(later, *view.shape, generator=generator("epochs", seed, salt, row))
-            for row, salt in enumerate(salts)
-        ]
-        return (torch.stack(starts).clamp(0, 1).to(match.labels.device),)
+        draws = [generator("epochs", seed, problem.salt, row) for row, problem in enumerate(match.problems)]
+        noise = torch.stack([torch.randn(later, *view.shape, generator=draw) for draw in draws])
+        return ((0.5 + 0.25 * noise).clamp(0, 1).to(match.labels.device),)
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """The distance of the updates, and the priors."""
         view = match.problems[0].view
-        held = torch.cat([images[:, None], *(within(extra) for extra in extras)], 1)
+        # Clamped to [0, 1] with the slope of the unclamped ones, so that what leaves the interval can return.
+        later = (extra + (extra.clamp(0, 1) - extra).detach() for extra in extras)
+        held = torch.cat([images[:, None], *later], 1)
         if not self.free:
             held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
         update = match.steps.gradients(held, match.labels)
@@ -79,34 +69,14 @@ class FedAvg(Search):
         return value + self.tv * total_variation(held if self.free else images) + self.tie * apart
 
 
-def simulate(view: View, images: Tensor, labels: Tensor) -> Mapping[str, Gradient]:
-    """Old − new parameters of V victims after their local work, differentiable in the images.
-
-    Args:
-        images: shape (V, epochs, B, C, H, W), each epoch's in the order in which it used them.
-        labels: int64, shape (V, B), the same for each epoch.
-    """
-    steps = engine(view.model, view.mode, view.loss, view.shape, str(images.device), work_of(view))
-    return steps.gradients(images, labels)
-
-
 def work_of(view: View) -> LocalWork:
-    """The local work that a view tells of.
-
-    Raises:
-        GradwireError: it tells of a plain gradient.
-    """
+    """The victim's local work; an error where it sent a plain gradient."""
     if view.work is None:
         raise GradwireError("fedavg needs a view of local steps, and this one is of a plain gradient: attack it by iga")
     return view.work
 
 
 def epochs(view: View) -> int:
-    """How often the victim began to go through its images."""
+    """How many epochs the victim began."""
     work = work_of(view)
     return -(-work.steps * work.batch // view.shape[0])
-
-
-def within(images: Tensor) -> Tensor:
-    """Images in [0, 1], with the slope of the unclamped: what steps outside can still find back."""
-    return images + (images.clamp(0, 1) - images).detach()

@@ -14,10 +14,10 @@ from gradwire.attacks.inversion.match import Match
 
 @dataclass(frozen=True)
 class IDLG(DLG):
-    """DLG under the labels that the problem holds: those that were inferred where they are not known."""
+    """DLG with the labels of the problem: known, or inferred from the view."""
 
     name: ClassVar[str] = "idlg"
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
-        """Nothing is sought but images."""
+        """None: only images are sought."""
         return ()

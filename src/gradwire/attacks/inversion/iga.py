@@ -10,8 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.objective import apart, cosine, total_variation
+from gradwire.attacks.inversion.match import Match, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError
 
@@ -20,8 +19,8 @@ from gradwire.errors import GradwireError
 class IGA(Search):
     """Minimise 1 − cos(A(∇L(x, y)), sent) + tv·TV(x) over images x in [0, 1].
 
-    Where what was sent says less than values (signs, quantisation cells), the share of the gradient that contradicts
-    it is added.
+    Where no values were sent (but signs or quantisation cells), the share of the gradient that contradicts them is
+    added.
 
     Attributes:
         tv: the weight of total variation.
@@ -38,9 +37,7 @@ class IGA(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tv", "bn", "group"):
-            if getattr(self, name) < 0:
-                raise GradwireError(f"iga: {name} is {getattr(self, name)}; it must not be negative")
+        self.not_negative("tv", "bn", "group")
         if self.group and self.restarts < 2:
             raise GradwireError(f"iga: group is {self.group} and restarts {self.restarts}; a group takes at least 2")
 
@@ -58,3 +55,13 @@ class IGA(Search):
         if self.group:
             value = value + self.group * apart(images, self.restarts)
         return value
+
+
+def apart(images: Tensor, restarts: int) -> Tensor:
+    """The mean squared distance of each row to the mean of its victim's restarts: (V, …) → (V,).
+
+    The mean has no slope: each restart is drawn to it and does not move it. Yin et al. 2021, eq. 11.
+    """
+    groups = images.unflatten(0, (-1, restarts))
+    mean = groups.detach().mean(1, keepdim=True)
+    return (groups - mean).flatten(2).square().mean(2).flatten()

@@ -1,4 +1,4 @@
-"""Labels from the last layer's gradient.
+"""Labels from the last layer's gradient, or from the positions of a sparse message alone.
 
 - B. Zhao, K. R. Mopuri, H. Bilen, "iDLG: Improved deep leakage from gradients", 2020: one image, exactly.
 - H. Yin et al., "See through gradients: Image batch recovery via GradInversion", CVPR 2021, eq. 4: a batch of images
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
 from gradwire.models.mode import copied, forward, set_mode
-from gradwire.schemes import Update
+from gradwire.schemes import Update, observation
+from gradwire.schemes.measurement import Support
 from gradwire.wire import View
 
 PROBES = 64
@@ -20,7 +21,7 @@ PROBES = 64
 
 
 def infer(view: View, update: Update) -> Tensor:
-    """The labels of a victim's batch, int64, shape (B,), ascending: a mean does not depend on their order.
+    """The labels of a victim's batch from its decoded update, int64, shape (B,), ascending.
 
     Under cross-entropy the last bias has the gradient g = mean over the batch of (softmax − onehot), so that class c
     occurs n_c = Σ p_c − B·g_c times.
@@ -29,14 +30,8 @@ def infer(view: View, update: Update) -> Tensor:
     - For several, every class with a negative gradient occurs, and Σ p_c is B times the network's mean prediction,
       which is estimated on noise. The counts are the whole numbers that come nearest.
 
-    Where nothing was sent of a bias, its row of the last weight stands in: Σ δ·h ≈ g_c·h̄, by least squares over what
+    Where nothing was sent of a bias, its row of the last weight replaces it: Σ δ·h ≈ g_c·h̄, by least squares over what
     was sent, with the layer's mean inputs h̄ on noise as well. For one image the row's sum is enough (iDLG, eq. 5).
-
-    Args:
-        update: the victim's, as decoded.
-
-    Raises:
-        GradwireError: the model has no linear layer.
     """
     weight, bias = last_linear(view.model)
     batch = view.shape[0]
@@ -49,6 +44,40 @@ def infer(view: View, update: Update) -> Tensor:
     if bias is not None:
         gradient = torch.where(update[bias].cpu() != 0, update[bias].cpu().double(), gradient)
     return counts(batch * (prediction - gradient), gradient < 0, batch)
+
+
+def labels_from_indices(view: View, batch: int) -> Tensor:
+    """The labels that fit the positions of a sparse message, whose values are not read; int64 (batch,), ascending.
+
+    Encrypting, masking or rounding the values of a sparse update leaves its positions in the clear. Row c of the last
+    weight's gradient is Σ (p_c − y_c)·h, about one for the classes that occur and 1/classes for the others, so that the
+    largest entries lie in the rows of the classes that occur. No paper's algorithm: it is the row rule of iDLG, with
+    magnitudes replaced by whether they were among the largest.
+
+    A bias that was sent counts for its class as much as the mean row of the weight. With s_c the class's share of what
+    was sent, n_c is expected to be batch·(w·s_c + (1 − w)/classes), w = classes/(classes + batch), rounded by least
+    squares: the larger a batch, the nearer the counts are to equal.
+
+    A row's size is about |1/classes − n_c/batch|, whose sign positions do not show: from batch ≥ classes/2 on, absent
+    classes have rows as large as those that occur, and an untrained network's positions reveal next to nothing.
+
+    Raises:
+        GradwireError: the scheme sends no positions, or the model has no linear layer.
+    """
+    weight, bias = last_linear(view.model)
+    classes, width = view.model.get_parameter(weight).shape
+    scheme, seen = observation(view)
+    sparse = ((name, term) for name, terms in scheme.measure(seen).items() for term in terms)
+    positions = {name: term.indices[0] for name, term in sparse if isinstance(term, Support)}
+    if not positions:
+        raise GradwireError(f"scheme {view.scheme!r} sends no positions; sparse-index needs one that does: topk")
+    nothing = torch.empty(0, dtype=torch.int64)
+    rows = (positions.get(weight, nothing) // width).bincount(minlength=classes).double()
+    if bias is not None and bias in positions:
+        rows = rows + rows.mean().clamp_min(1) * positions[bias].bincount(minlength=classes)
+    share = rows / rows.sum().clamp_min(1)
+    trust = classes / (classes + batch)
+    return counts(batch * (trust * share + (1 - trust) / classes), torch.zeros(classes, dtype=torch.bool), batch)
 
 
 def counts(expected: Tensor, present: Tensor, batch: int) -> Tensor:
@@ -78,9 +107,8 @@ def last_linear(model: nn.Module) -> tuple[str, str | None]:
         raise GradwireError(f"labels cannot be inferred: {type(model).__name__} has no linear layer")
     name, module = linear[-1]
     if "weight" not in module._parameters:
-        raise GradwireError(
-            f"labels cannot be inferred: the weight of {name!r} is made of other parameters (weight_norm)"
-        )
+        why = f"the weight of {name!r} is made of other parameters (weight_norm)"
+        raise GradwireError(f"labels cannot be inferred: {why}")
     prefix = f"{name}." if name else ""
     return f"{prefix}weight", None if module.bias is None else f"{prefix}bias"
 

@@ -1,26 +1,39 @@
-"""Many problems as one: one engine for their shared model, their measurements in one stack, labels side by side."""
+"""Many problems attacked as one, and the terms that objectives are made of."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.pooling import grouped
 from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.statistics import Statistics, sent
 from gradwire.engine import Engine, arithmetic, engine
 from gradwire.schemes import StackedMeasurement
-from gradwire.schemes.gradients import Gradient
+from gradwire.schemes.gradients import Gradient, Mean
+
+EPSILON = 1e-12
+
+
+def cosine(inner: Tensor, square: Tensor, energy: Tensor) -> Tensor:
+    """1 − ⟨A(G), y⟩ / (‖A(G)‖·‖y‖), shape (V,). Geiping et al. 2020, eq. 4, over all parameters at once."""
+    return 1 - inner / (square * energy).clamp_min(EPSILON**2).sqrt()
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """The mean absolute difference of neighbouring pixels, down plus across, a victim: (V, B, C, H, W) → (V,)."""
+    down = (images[..., 1:, :] - images[..., :-1, :]).abs().flatten(1).mean(1)
+    across = (images[..., :, 1:] - images[..., :, :-1]).abs().flatten(1).mean(1)
+    return down + across
 
 
 @dataclass(frozen=True)
 class Match:
-    """What candidates of V rows (a victim and restart each) are held against.
+    """What candidates of V rows (a victim and restart each) are compared with.
 
     Attributes:
-        problems: one a row; rows of one victim follow one another.
+        problems: one a row; they share a model, a mode and a shape. Rows of one victim follow one another.
         labels: int64, shape (V, B).
     """
 
@@ -30,17 +43,23 @@ class Match:
 
     @classmethod
     def of(cls, problems: Sequence[Problem], device: str) -> "Match":
-        """Join problems that share a model, a mode and a shape."""
+        """Join problems."""
         labels = torch.stack([problem.labels for problem in problems]).to(device)
         like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
         return cls(tuple(problems), StackedMeasurement.of([problem.measurement for problem in problems], like), labels)
 
     @cached_property
     def engine(self) -> Engine:
-        """The gradients of one batch for each row."""
+        """The gradient of each row's batch; where several clients' images are sought, the mean of their gradients."""
         view, clients = self.problems[0].view, len(self.problems[0].clients)
         shape = (view.shape[0] // clients, *view.shape[1:])
-        return grouped(engine(view.model, view.mode, view.loss, shape, str(self.labels.device)), clients)
+        single = engine(view.model, view.mode, view.loss, shape, str(self.labels.device))
+
+        def means(images: Tensor, labels: Tensor) -> dict[str, Gradient]:
+            each = single.gradients(*(t.unflatten(1, (clients, -1)).flatten(0, 1) for t in (images, labels)))
+            return {name: Mean(gradient, clients) for name, gradient in each.items()}
+
+        return single if clients == 1 else replace(single, run=means)
 
     @cached_property
     def steps(self) -> Engine:
@@ -50,27 +69,26 @@ class Match:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """What is known of the statistics of each victim's images: those that it sent, or else the model's."""
+        """The batch-norm statistics of each victim's images: those that it sent, or else the model's."""
         views = [problem.view for problem in self.problems]
         return Statistics(views[0].model, views[0].mode, str(self.labels.device), sent(views))
 
     @cached_property
     def later(self) -> tuple["Match", ...]:
-        """The same rows in each of the rounds that follow, for the attack that takes several."""
+        """The same rows in each of the rounds that follow."""
         rounds = zip(*(problem.later for problem in self.problems), strict=True)
         return tuple(Match.of(problems, str(self.labels.device)) for problems in rounds)
 
     def gradients(self, images: Tensor, labels: Tensor | None = None) -> Mapping[str, Gradient]:
-        """What each row's client would have sent of these candidates.
+        """The gradients of candidates (V, B, C, H, W).
 
         Args:
-            images: shape (V, B, C, H, W).
             labels: instead of the problems' own: int64 (V, B), or probabilities (V, B, classes).
         """
         return self.engine.gradients(images, self.labels if labels is None else labels)
 
     def held(self, images: Tensor) -> Tensor:
-        """The victim's own of candidates (V, B, C, H, W), where those of several clients are sought."""
+        """The victim's own among candidates (V, B, C, H, W), where several clients' images are sought."""
         return images[:, : images.shape[1] // len(self.problems[0].clients)]
 
     def total(self, images: Tensor, of: Callable[[Tensor], Tensor], labels: Tensor | None = None) -> Tensor:

@@ -1,6 +1,7 @@
-"""How many rows (a victim and restart each) fit into memory at once, so that nobody has to guess `--chunk`."""
+"""How many rows (a victim and restart each) fit into memory at once: the default of `--chunk`."""
 
 import os
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,9 @@ from torch.utils._pytree import tree_leaves
 from gradwire.models.mode import copied, forward
 
 SHARE = 0.4
-"""Of the memory that is free when an attack begins: the rest is left to captures, the system and other processes."""
+"""Of the memory that is free when an attack begins; the rest is for captures, the system and other processes."""
 PARAMETER, ACTIVATION, UNFOLDED = 3, 6, 3
-"""Copies that one row keeps of each parameter (its gradient, what it is held against, slopes of both), of each
+"""Copies that one row holds of each parameter (its gradient, what it is compared with, slopes of both), of each
 activation (both passes forward and both back), and of each unfolded input of a convolution; measured, rounded up."""
 
 
@@ -28,10 +29,7 @@ def row_bytes(model: nn.Module, shape: tuple[int, ...]) -> int:
             gates = sum(len(p) for name, p in layer.named_parameters() if name.startswith("weight_ih"))
             outputs += gates * tensors[0].shape[:-1].numel()
         if isinstance(layer, nn.Conv2d):
-            output = tensors[0]
-            kernel = layer.kernel_size[0] * layer.kernel_size[1]
-            positions = output.shape[-2] * output.shape[-1]
-            unfolded += len(output) * layer.in_channels * kernel * positions
+            unfolded += layer.in_channels * prod(layer.kernel_size) * tensors[0][:, 0].numel()
 
     probe = copied(model).float().cpu().eval()
     for layer in probe.modules():

@@ -29,7 +29,7 @@ TRIALS = 25
 
 @dataclass(frozen=True)
 class Box:
-    """Bounds of every coordinate: shape (N,), infinite where there is none."""
+    """Bounds of every coordinate, shape (N,); infinite where there is none."""
 
     low: Tensor
     high: Tensor
@@ -44,7 +44,7 @@ class Box:
         return torch.minimum(torch.maximum(points, self.low), self.high)
 
     def leaving(self, points: Tensor, slopes: Tensor) -> Tensor:
-        """Whether a coordinate is within a hundredth of the box from a bound that its slope pushes it through."""
+        """Whether a coordinate is within a hundredth of the box from a bound and its slope pushes it outwards."""
         margin = (self.high - self.low) / 100
         return ((points <= self.low + margin) & (slopes > 0)) | ((points >= self.high - margin) & (slopes < 0))
 
@@ -53,8 +53,8 @@ class Optimizer(ABC):
     """Minimises R functions side by side, one evaluation of all of them an iteration.
 
     Attributes:
-        state: everything that the next iteration depends on, by name, `points` (R, N) among it. It can be stored
-            and put back: the iterations that follow are then the same to the last bit.
+        state: everything that the next iteration depends on, by name, with `points` (R, N). Iterations after it has
+            been stored and restored are the same to the last bit.
     """
 
     state: dict[str, Tensor]
@@ -74,17 +74,7 @@ class Optimizer(ABC):
 
 
 class Adam(Optimizer):
-    """Steps of Adam, of a size that decays towards the end.
-
-    Args:
-        start: where the rows begin, shape (R, N).
-        box: where they must stay.
-        iterations: how many steps there will be.
-        step: the first step's size.
-        signed: follow the sign of the slope, not the slope.
-        decay: "steps" divides the step size by 10 at 3/8, 5/8 and 7/8 of the iterations, "cosine" takes it along a
-            half cosine to zero.
-    """
+    """Steps of Adam, of a size that decays from `step` over the iterations; see `Search` for `signed` and `decay`."""
 
     def __init__(
         self, start: Tensor, box: Box, iterations: int, step: float = 0.1, signed: bool = False, decay: Decay = "steps"
@@ -116,19 +106,14 @@ class Adam(Optimizer):
 
 
 class LBFGS(Optimizer):
-    """Minimise R functions of N variables, each row with its own memory and its own line search.
+    """L-BFGS with a memory of `history` pairs and a line search for each row.
 
     An iteration is one evaluation of all rows: some try a first length, others a shorter or longer one.
 
     A trial is the point x + t·d brought back into the box. Coordinates that are about to leave the box go straight to
-    their bound and have no part in the recursion: D. P. Bertsekas, "Projected Newton methods for optimization problems
+    their bound and are left out of the recursion: D. P. Bertsekas, "Projected Newton methods for optimization problems
     with simple constraints", 1982, shows that the value falls along such a path, and may not along another. Pairs
     (s, y) without positive curvature are not remembered.
-
-    Args:
-        start: where the rows begin, shape (R, N).
-        box: where they must stay.
-        history: pairs that a row remembers.
     """
 
     def __init__(self, start: Tensor, box: Box | None = None, history: int = 20):
@@ -191,7 +176,7 @@ class LBFGS(Optimizer):
         now["trials"] = now["trials"] + 1
 
     def _remember(self, accepted: Tensor, step: Tensor, change: Tensor) -> None:
-        """Put (s, y) last in the memory of the rows that have moved along a positive curvature."""
+        """Append (s, y) to the memory of the rows that have moved along a positive curvature."""
         now = self.state
         curvature = (step * change).sum(1)
         enough = accepted & (curvature > 1e-10 * step.norm(dim=1) * change.norm(dim=1))

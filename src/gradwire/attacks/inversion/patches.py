@@ -1,4 +1,4 @@
-"""How likely images are, patch by patch, under a mixture of Gaussians that is fitted to public images.
+"""The likelihood of images, patch by patch, under a mixture of Gaussians that is fitted to public images.
 
 D. Zoran, Y. Weiss, "From learning models of natural image patches to whole image restoration", ICCV 2011: the expected
 patch log likelihood, eq. 2, under a mixture of Gaussians, section 4.
@@ -16,7 +16,7 @@ from gradwire.seeds import number
 
 SIZE, COMPONENTS, PATCHES = 4, 10, 20_000
 FLOOR = 1e-4
-"""Added to every variance, for what a mixture of few components leaves out and for rounded pixels."""
+"""Added to every variance, for what a mixture of few components misses and for rounded pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,7 @@ class PatchPrior:
     def fit(
         cls, images: Tensor, source: str, size: int = SIZE, components: int = COMPONENTS, seed: int = 0
     ) -> "PatchPrior":
-        """Fit it to patches drawn at random from images (N, C, H, W).
-
-        Raises:
-            GradwireError: images smaller than a patch, or too few of them for the components.
-        """
+        """Fit it to patches drawn at random from images (N, C, H, W)."""
         # sklearn takes a second to import.
         from sklearn.mixture import GaussianMixture
 
@@ -64,7 +60,7 @@ class PatchPrior:
         return cls(weights, means, factors.mT.contiguous(), size, source)
 
     def energy(self, images: Tensor) -> Tensor:
-        """−Σ log p(patch) over all patches, divided by size²: a pixel is in so many. (V, B, C, H, W) → (V,)."""
+        """−Σ log p(patch) over all patches, divided by size²: a pixel is in size² patches. (V, B, C, H, W) → (V,)."""
         patches = _patches(images.flatten(0, 1), self.size)
         weights, means, whitening = (x.to(patches) for x in (self.weights, self.means, self.whitening))
         white = torch.einsum("kij,mkj->mki", whitening, patches[:, None] - means)

@@ -1,14 +1,14 @@
-"""What an inversion attack is and works on: views, each with a measurement to fit and the labels to fit it under."""
+"""Inversion's problems, guesses, and the interface of attacks that turn the former into the latter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.labels import infer
-from gradwire.attacks.inversion.pooling import widened
 from gradwire.errors import unknown
 from gradwire.progress import Progress, silent
 from gradwire.schemes import Measurement, dense, observation, others, pooled
@@ -22,10 +22,10 @@ ATTACKING = "attacking"
 
 @dataclass(frozen=True)
 class PublicImages:
-    """Images that an adversary has of its own: public ones, of the kind that it expects.
+    """The adversary's own images, none of them a victim's.
 
     Attributes:
-        images: shape (N, C, H, W), in [0, 1]; none of them a victim's.
+        images: shape (N, C, H, W), in [0, 1].
         labels: int64, shape (N,).
         source: where they come from, in words.
     """
@@ -37,21 +37,19 @@ class PublicImages:
 
 @dataclass(frozen=True)
 class Problem:
-    """One victim's view, and what a candidate's gradient is held against.
+    """One victim's view, and what a candidate's gradient is compared with.
 
     Attributes:
-        view: of one round of one victim.
         measurement: the terms to match.
         labels: int64, shape (B,): known, or inferred from the view.
         salt: problems with equal salts start from equal noise, so that schemes are compared on equal terms.
-        deviation: the standard deviation of the noise in what was sent, as far as the adversary knows of any.
-        knowledge: of the adversary, "naive" or "adaptive".
+        deviation: the standard deviation of the noise in what was sent, as far as the adversary knows it.
         carried: 1 where the measurement is of the sum of this and all earlier rounds' gradients, 0 where it is of this
             round's alone.
         clients: whose images are sought, the victim first: the mean over all of them is observed, and the view's shape,
             the labels and the answer are of all their batches.
-        later: the same victim's problems of the rounds that follow, for the attack that takes several (`rounds`).
-        public_images: the adversary's own images, for attacks that have a use for them (`bayes`).
+        later: the same victim's problems of the rounds that follow, for `rounds`.
+        public_images: for attacks that use them (`bayes`).
     """
 
     view: View
@@ -72,7 +70,7 @@ class Problem:
         return alike and all(a.shares_model(b) for a, b in zip(ours, theirs, strict=True))
 
     def left_aside(self) -> tuple[str, ...]:
-        """Lines for the report on an attack that takes all this for one gradient."""
+        """Lines for the report on an attack that treats the observation as one gradient."""
         notes, work = [], self.view.work
         if work is not None:
             steps = "one local step" if work.steps == 1 else f"{work.steps} local steps"
@@ -86,19 +84,20 @@ class Problem:
 def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     """The problem that a view poses to an adversary who knows the scheme ("adaptive") or not ("naive").
 
-    The naive adversary takes the decoded update for a plain gradient, as published evaluations do. The adaptive one
-    matches what was sent, through the scheme's measurement; where that is a mean of several clients' gradients, it
-    looks for all their images. An update of local steps is divided by their number and size, which brings it to the
-    scale of one gradient.
+    The naive adversary takes the decoded update for a plain gradient of the victim's, as published evaluations do. The
+    adaptive one matches what was sent, through the scheme's measurement. Where that is a mean over clients (a secure
+    sum, or what a fellow client observes), it seeks the images of all of them, for a mean does not say whose image is
+    whose. An update of local steps is divided by their number and size, which gives it the scale of one gradient.
 
     Raises:
-        GradwireError: unknown knowledge, a view that tells nothing, labels that cannot be inferred.
+        GradwireError: unknown knowledge, a view without a message of the victim, labels that cannot be inferred.
     """
     if knowledge not in KNOWLEDGE:
         raise unknown("knowledge", knowledge, KNOWLEDGE)
     scheme, seen = observation(view)
     clients = pooled(view, scheme) if knowledge == "adaptive" and view.work is None else (view.victim,)
-    view = widened(view, clients, others(view))
+    if len(clients) > 1:
+        view = _widened(view, clients)
     scale = 1 / ((view.weight or 1.0) * (1.0 if view.work is None else view.work.steps * view.work.lr))
     decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
     labels = infer(view, decoded) if view.labels is None else view.labels
@@ -111,6 +110,15 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     return Problem(view, sent, labels, salt, noise, clients=clients)
 
 
+def _widened(view: View, clients: tuple[str, ...]) -> View:
+    """The view as one of a single victim that holds the images of all these clients, the victim first."""
+    labels, batch = None, view.shape[0]
+    if view.labels is not None and view.fellow_labels is not None:
+        fellows = [view.fellow_labels[others(view).index(party)] for party in clients[1:]]
+        labels = torch.cat([view.labels, *(each.to(view.labels) for each in fellows)])
+    return replace(view, shape=(len(clients) * batch, *view.shape[1:]), labels=labels)
+
+
 @dataclass(frozen=True)
 class Guess:
     """An attack's answer.
@@ -119,9 +127,8 @@ class Guess:
         images: shape (V, B, C, H, W), in [0, 1].
         labels: int64, shape (V, B): those that the attack worked with.
         objective: what the attack minimised, at the images; shape (V,). Infinite where every restart was lost.
-        iterations: how many there were.
         lost: restarts that ended in a value that was not finite.
-        notes: what a report has to say of how it was found.
+        notes: lines for the report on how it was found.
     """
 
     images: Tensor
@@ -146,6 +153,7 @@ class InversionAttack(Protocol):
     ) -> Guess:
         """Attack problems that share a model, a mode and a shape, as one batch.
 
-        Progress is told in the stage `ATTACKING`, in victims times iterations; what comes before has stages of its own.
-        An attack that takes long keeps its state in the file `checkpoint`, and goes on from there if the file exists.
+        Args:
+            progress: called in the stage `ATTACKING` with victims times iterations; earlier work has other stages.
+            checkpoint: the file in which a long attack keeps its state; where it exists, the attack goes on from it.
         """

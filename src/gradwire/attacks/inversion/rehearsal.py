@@ -1,13 +1,11 @@
-"""A rehearsal: the problem that an adversary is about to attack, posed with images of its own, whose answer it knows.
+"""A rehearsal: the problem that an adversary is about to attack, posed with the adversary's own images.
 
-How far a prior should be trusted against a scheme can be found out without a victim: everybody knows the model and the
-scheme, and an adversary that has images can be a client.
+Everybody knows the model and the scheme, so that an adversary who has images can run rounds whose answer it knows, and
+choose the weight of a prior by them.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.problem import Problem, PublicImages, pose
@@ -25,25 +23,20 @@ SALT = 1_000_000
 def rehearse(
     problem: Problem, public_images: PublicImages, times: int, device: str = "cpu"
 ) -> tuple[list[Problem], Tensor]:
-    """The problem again, of so many rounds whose clients hold the adversary's images and began without residuals.
+    """Problems like this one, of rounds whose clients hold the adversary's images and begin without residuals.
 
-    The scheme must be `imitable`: a local-step hook is not followed here.
+    The scheme must be `imitable`.
 
     Returns:
-        problems, and the images (times, B, C, H, W) that those held whose images they are about.
-
-    Raises:
-        GradwireError: too few images.
+        as many problems as `times`, and their true images (times, B, C, H, W).
     """
     view = problem.view
     scheme, _ = observation(view)
     batch, parties = view.shape[0] // len(problem.clients), len(view.clients)
     shape = (batch, *view.shape[1:])
     needed = times * parties * batch
-    if len(public_images.images) < needed:
-        raise GradwireError(
-            f"{public_images.source} has {len(public_images.images)} images; {times} rehearsals take {needed}"
-        )
+    if (count := len(public_images.images)) < needed:
+        raise GradwireError(f"{public_images.source} has {count} images; {times} rehearsals take {needed}")
     images = public_images.images[:needed].view(times * parties, *shape).to(device)
     labels = public_images.labels[:needed].view(times * parties, batch).to(device)
     found = engine(view.model, view.mode, view.loss, shape, device).gradients(images, labels)
@@ -55,33 +48,23 @@ def rehearse(
         rows = range(turn * parties, (turn + 1) * parties)
         private = initial_states(scheme, layout, view.clients, number("rehearsal", turn))
         mine = {party: {n: u[row] for n, u in updates.items()} for party, row in zip(view.clients, rows, strict=True)}
-        brought = {party: Own(update, private[party]) for party, update in mine.items()}
-        came = {party: Contribution(mine[party], private[party]) for party in view.clients}
+        contributions = {party: Contribution(mine[party], private[party]) for party in view.clients}
         transcript = Transcript()
-        run_round(scheme, came, view.public, round, InProcess(transcript))
-        known = None if view.labels is None else labels[rows[0]].cpu()
-        told = {"messages": transcript.seen_by(view.adversary), "labels": known, "own": brought.get(view.adversary)}
-        if view.fellow_labels is not None:
-            told["fellow_labels"] = labels[rows[1:]].cpu()
-        posed = replace(view, shape=shape, work=None, **told)  # type: ignore[arg-type]
+        run_round(scheme, contributions, view.public, round, InProcess(transcript))
+        posed = replace(
+            view,
+            messages=transcript.seen_by(view.adversary),
+            shape=shape,
+            labels=None if view.labels is None else labels[rows[0]].cpu(),
+            fellow_labels=None if view.fellow_labels is None else labels[rows[1:]].cpu(),
+            own=Own(mine[view.adversary], private[view.adversary]) if view.adversary in mine else None,
+            work=None,
+        )
         problems.append(pose(posed, problem.knowledge, SALT + turn))
     sought = [view.clients.index(party) for party in problem.clients]
     return problems, images.unflatten(0, (times, parties))[:, sought].flatten(1, 2).cpu()
 
 
 def imitable(problem: Problem) -> bool:
-    """Whether the scheme leaves it to the model and the batch what a client's update is."""
+    """Whether a client's update depends on the model and the batch alone, without a local-step hook."""
     return observation(problem.view)[0].step_hook is None
-
-
-def distinct(problems: Sequence[Problem]) -> dict[tuple[str, str], Problem]:
-    """One problem of each scheme and kind of knowledge: each gets a rehearsal of its own."""
-    found: dict[tuple[str, str], Problem] = {}
-    for problem in problems:
-        found.setdefault((problem.view.scheme, problem.knowledge), problem)
-    return found
-
-
-def best(scores: Tensor, of: Sequence[float]) -> float:
-    """The value with the highest mean score; scores (values, rehearsals)."""
-    return of[int(torch.nan_to_num(scores, nan=-1.0).mean(1).argmax())]

@@ -1,11 +1,11 @@
-"""Several rounds of one victim's batch at once: error feedback sends later what it kept back.
+"""Several rounds of one victim's batch at once, whose error feedback sends later what it did not send before.
 
 With error feedback (Karimireddy et al. 2019; Stich et al. 2018, algorithm 1) a client sends of M_t = G_t + e_t and
 carries e_{t+1} = M_t − sent_t. Beginning from e_0 = 0, and with G_s the gradient of one batch at round s's model,
 
     M_t = Σ_{s ≤ t} G_s − Σ_{s < t} sent_s,
 
-whose second sum is known to everybody who watched. So with the scheme's linear measurement A_t of round t,
+whose second sum everybody knows who observed the rounds. So with the scheme's linear measurement A_t of round t,
 
     A_t(Σ_{s ≤ t} G_s(x)) = y_t + A_t(Σ_{s < t} sent_s)      for every t,
 
@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.iga import IGA
-from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.objective import cosine
+from gradwire.attacks.inversion.match import Match, cosine
 from gradwire.attacks.inversion.problem import Knowledge, Problem, pose
 from gradwire.errors import GradwireError
 from gradwire.schemes import observation
@@ -38,10 +37,7 @@ def joint(views: Sequence[View], knowledge: Knowledge = "adaptive", salt: int = 
     each round's decoded update for that round's gradient, which it is without error feedback.
 
     Args:
-        views: of rounds 0, 1, …, as `training.rounds.capture_rounds` gives them; or one, of any round.
-
-    Raises:
-        GradwireError: rounds that do not follow each other from the first.
+        views: of rounds 0, 1, …, as `training.capture.capture_rounds` gives them; or one, of any round.
     """
     rounds = [view.round for view in views]
     if len(views) > 1 and rounds != list(range(len(views))):
@@ -84,5 +80,5 @@ class Rounds(IGA):
         return torch.stack(values).mean(0) + self.priors(match, images)
 
     def notes(self, match: Match) -> tuple[str, ...]:
-        """How many rounds were taken together."""
+        """The number of rounds."""
         return (*match.engine.notes, f"rounds takes {1 + len(match.later)} rounds of a victim together")

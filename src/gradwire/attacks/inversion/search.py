@@ -1,7 +1,8 @@
 """The search that iterative attacks share: noise, an optimiser within [0, 1], restarts ranked by what is minimised."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,21 +14,39 @@ from torch import Tensor
 from gradwire.attacks.inversion.checkpoint import Checkpoint, fingerprint
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.optimize import DECAYS, LBFGS, Adam, Box, Decay, Optimizer
-from gradwire.attacks.inversion.precision import PRECISIONS, Precision, computing
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
 from gradwire.seeds import generator
 
+Precision = Literal["fp32", "tf32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 OPTIMIZERS = ("adam", "lbfgs")
 EVERY = 100
 """Iterations from one checkpoint to the next."""
 
 
+@contextmanager
+def computing(precision: Precision, device: str) -> Iterator[None]:
+    """Compute in a precision for a while, and leave PyTorch's switches as they were.
+
+    "tf32" gives products on CUDA cards 10 bits of mantissa (elsewhere it is fp32); "bf16" is mixed precision with 7
+    bits (`torch.autocast`).
+    """
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (products.allow_tf32, convolutions.allow_tf32)
+    try:
+        products.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
+
+
 @dataclass(frozen=True)
 class Search(ABC):
-    """Minimise a value over images in [0, 1]. Subclasses say which.
+    """Minimise a value, which subclasses define, over images in [0, 1].
 
     Attributes:
         iterations: evaluations of the value and its slope, each of them a step of Adam or a trial of L-BFGS.
@@ -61,6 +80,12 @@ class Search(ABC):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
 
+    def not_negative(self, *names: str) -> None:
+        """Refuse negative weights of an objective's terms."""
+        for name in names:
+            if getattr(self, name) < 0:
+                raise GradwireError(f"{self.name}: {name} is {getattr(self, name)}; it must not be negative")
+
     @property
     def spec(self) -> str:
         """The spec that it is read from: the name and what differs from the defaults."""
@@ -71,7 +96,7 @@ class Search(ABC):
         """What is minimised, shape (V,), at images (V, B, C, H, W) and the attack's other unknowns."""
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
-        """Where the attack's other unknowns start, each of shape (V, …); none by default. They have no bounds."""
+        """The starting values of other unknowns, each of shape (V, …) and without bounds; none by default."""
         return ()
 
     def labels(self, match: Match, *extras: Tensor) -> Tensor:
@@ -94,17 +119,10 @@ class Search(ABC):
         """Attack all problems as one batch: they share a model, a mode and a shape, not a scheme.
 
         Args:
-            problems: one a victim.
-            seed: decides where the search starts.
-            device: where it runs.
-            progress: called after each iteration; one of one victim counts as one.
+            seed: decides the starting noise.
             checkpoint: a file that holds the search's state. Where it exists, the search goes on from there, and ends
                 as it would have without the interruption, to the last bit.
-            every: iterations from one writing of the file to the next.
-
-        Raises:
-            GradwireError: problems of different models or numbers of rounds, a checkpoint of another attack, or one
-                that cannot be read or written.
+            every: iterations from one checkpoint to the next.
         """
         if not all(problems[0].shares_model(problem) for problem in problems):
             raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
@@ -112,7 +130,7 @@ class Search(ABC):
         match = Match.of([problem for problem in problems for _ in range(ready.restarts)], device)
         images = torch.stack([ready._start(p, r, seed) for p in problems for r in range(ready.restarts)]).to(device)
         unknowns = _Unknowns(images, *ready.extras(match, seed))
-        optimizer = ready._optimizer(unknowns)
+        optimizer = ready._optimizer(unknowns.start, unknowns.box)
 
         def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
             points = points.detach().requires_grad_()
@@ -130,10 +148,10 @@ class Search(ABC):
             if file is not None and ((iteration + 1) % every == 0 or iteration + 1 == ready.iterations):
                 file.save(iteration + 1, optimizer.state)
             progress(ATTACKING, (iteration + 1) * len(problems), ready.iterations * len(problems))
-        found = unknowns.split(optimizer.points)
+        images, *extras = unknowns.split(optimizer.points)
         with computing("fp32", device):
-            values = ready.value(match, *found).detach()
-        return ready._best(found[0].cpu(), values.cpu(), ready.labels(match, *found[1:]).cpu(), ready.notes(match))
+            values = ready.value(match, images, *extras).detach()
+        return ready._best(images.cpu(), values.cpu(), ready.labels(match, *extras).cpu(), ready.notes(match))
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
         """The attack, fitted to these problems: by default as it is."""
@@ -144,13 +162,13 @@ class Search(ABC):
         noise = torch.randn(problem.view.shape, generator=generator("start", seed, problem.salt, restart))
         return (0.5 + 0.25 * noise).clamp(0, 1)
 
-    def _optimizer(self, unknowns: "_Unknowns") -> Optimizer:
+    def _optimizer(self, start: Tensor, box: Box) -> Optimizer:
         if self.optimizer == "lbfgs":
-            return LBFGS(unknowns.start, unknowns.box)
-        return Adam(unknowns.start, unknowns.box, self.iterations, self.step, self.signed, self.decay)
+            return LBFGS(start, box)
+        return Adam(start, box, self.iterations, self.step, self.signed, self.decay)
 
     def _best(self, images: Tensor, values: Tensor, labels: Tensor, notes: tuple[str, ...]) -> Guess:
-        """Each victim's restart of lowest value, which is all that the adversary can choose by."""
+        """The answer: each victim's restart of lowest value."""
         lost = ~values.isfinite()
         ranked = values.masked_fill(lost, float("inf")).view(-1, self.restarts)
         rows = torch.arange(len(ranked)) * self.restarts + ranked.argmin(1)
@@ -163,9 +181,9 @@ class _Unknowns:
     def __init__(self, *starts: Tensor):
         self._shapes = [start.shape[1:] for start in starts]
         self.start = torch.cat([start.flatten(1) for start in starts], 1)
-        everywhere = Box.everywhere(self.start)
-        pixels = torch.arange(self.start.shape[1], device=self.start.device) < prod(self._shapes[0])
-        self.box = Box(everywhere.low.masked_fill(pixels, 0), everywhere.high.masked_fill(pixels, 1))
+        self.box = Box.everywhere(self.start)
+        pixels = slice(prod(self._shapes[0]))
+        self.box.low[pixels], self.box.high[pixels] = 0, 1
 
     def split(self, points: Tensor) -> list[Tensor]:
         """The unknowns of points, each in its own shape."""

@@ -1,8 +1,8 @@
-"""What batch norm tells of images: what a layer remembers of all it was trained on, or what a victim sent of its own.
+"""Batch-norm statistics as a prior of images: those that a model keeps, or those of the batch that a victim sent.
 
-H. Yin et al., "See through gradients: Image batch recovery via GradInversion", CVPR 2021, eq. 9. There the running
-statistics stand in for the batch's. But training sends them round by round: a client's new ones are
-(1 − m)·old + m·batch, with m the layer's momentum, so that who sees them knows its batch's to rounding.
+H. Yin et al., "See through gradients: Image batch recovery via GradInversion", CVPR 2021, eq. 9, where the running
+statistics replace the batch's. But training sends them round by round: a client's new ones are
+(1 − m)·old + m·batch, with m the layer's momentum, so that they give its batch's up to rounding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,17 +26,12 @@ Known = Mapping[str, tuple[Tensor, Tensor]]
 class Statistics:
     """Images of V victims → how far their statistics are from the known ones.
 
-    It takes a forward pass of its own, for the engine's paths have no place in common where activations are seen: one
-    of all victims' images together where that gives what one victim after another does.
+    It takes a forward pass of its own, for the engine's paths do not all show activations: one of all victims' images
+    together where that gives the same as one victim after another.
 
     Args:
         model: the network as the adversary knows it; it is copied.
-        mode: how victims ran it.
-        device: where the images will be.
         known: to compare with; by default the model's running statistics.
-
-    Raises:
-        GradwireError: the model has no batch norm that keeps running statistics.
     """
 
     def __init__(self, model: nn.Module, mode: Mode, device: str = "cpu", known: Known | None = None):
@@ -62,7 +57,7 @@ class Statistics:
 
 
 class _Distances:
-    """The distance of each victim, by a forward pass of all of them together or of one after another."""
+    """The path of `Statistics.distance`: one forward pass of all victims together, or of one after another."""
 
     def __init__(self, network: nn.Module, mode: Mode, known: Known, together: bool):
         self._network, self._together = set_mode(copied(network), mode).requires_grad_(False), together
@@ -93,24 +88,20 @@ class _Distances:
 
 def running(model: nn.Module) -> Known:
     """The statistics that a model keeps, as those of one victim."""
-    return {
-        name: (layer.running_mean[None], layer.running_var[None])  # type: ignore[index]
-        for name, layer in _norms(model)
-    }
+    return {n: (layer.running_mean[None], layer.running_var[None]) for n, layer in _norms(model)}  # type: ignore[index]
 
 
 def sent(views: Sequence[View]) -> Known | None:
-    """The statistics of each victim's own batch, from the running ones that it sent; None if one cannot be told.
+    """The statistics of each victim's own batch, from the running ones that it sent.
 
-    They cannot where nothing was sent, where several local steps have mixed in one after another, and from a layer
-    whose momentum is zero.
+    None where a victim sent none, after several local steps, whose statistics are mixed, and where a layer's momentum
+    is zero.
     """
-    found: list[Known] = []
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for view in views:
         buffers = view.buffers
         if buffers is None or (view.work is not None and (view.work.steps, view.work.batch) != (1, view.shape[0])):
             return None
-        own: dict[str, tuple[Tensor, Tensor]] = {}
         for name, layer in _norms(view.model):
             tracked = 0 if layer.num_batches_tracked is None else int(layer.num_batches_tracked)
             momentum = 1 / (tracked + 1) if layer.momentum is None else layer.momentum
@@ -119,11 +110,9 @@ def sent(views: Sequence[View]) -> Known | None:
             old = [getattr(layer, kind).cpu() for kind in ("running_mean", "running_var")]
             new = [buffers[f"{name}.{kind}".lstrip(".")] for kind in ("running_mean", "running_var")]
             mean, variance = ((n - (1 - momentum) * o) / momentum for n, o in zip(new, old, strict=True))
-            own[name] = mean, variance
-        found.append(own)
+            found.setdefault(name, []).append((mean, variance))
     return {
-        name: (torch.stack([own[name][0] for own in found]), torch.stack([own[name][1] for own in found]))
-        for name in found[0]
+        name: (torch.stack([m for m, _ in each]), torch.stack([v for _, v in each])) for name, each in found.items()
     }
 
 

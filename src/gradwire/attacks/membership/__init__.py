@@ -1,4 +1,4 @@
-"""Membership inference: who was in the training set? One file an attack.
+"""Membership inference: who was in the training set?
 
 Attacks on a model's answers (`MembershipAttack`) take `QueryAccess`; attacks on the wire (`WireAttack`) take
 `WireStatistics`, which `observe` computes from the views of a round. Both give one score a candidate: the higher, the
@@ -18,11 +18,7 @@ from gradwire.registry import MEMBERSHIP
 
 
 def attack(spec: str | MembershipAttack | WireAttack) -> MembershipAttack | WireAttack:
-    """The attack with this spec, such as `lira-offline:sides=two` or `fedmia:statistic=norm-difference`.
-
-    Raises:
-        GradwireError: an unknown name or parameter, or a value that does not fit.
-    """
+    """The attack with this spec, such as `lira-offline:sides=two` or `fedmia:statistic=norm-difference`."""
     return MEMBERSHIP.parse(spec)
 
 

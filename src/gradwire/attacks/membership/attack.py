@@ -15,8 +15,7 @@ class MembershipAttack(ABC):
     """A frozen set of hyper-parameters that turns query access into one score a candidate.
 
     Attributes:
-        name: on the command line.
-        by_class: whether each class has a threshold of its own.
+        by_class: whether each class has its own threshold.
         sorts: of shadow models that the attack needs: 2, trained with a candidate and without; 1, without; or none.
     """
 
@@ -41,11 +40,7 @@ class MembershipAttack(ABC):
 
     @abstractmethod
     def scores(self, access: QueryAccess) -> Tensor:
-        """Scores, float64, shape (n,): the higher, the likelier a member.
-
-        Raises:
-            GradwireError: `access` lacks something that the attack needs.
-        """
+        """Scores, float64, shape (n,): the higher, the likelier a member."""
 
     def at_loss(self, loss: float) -> float | None:
         """The score of a candidate with this loss, in nats; None where the loss does not determine the score."""

@@ -20,12 +20,10 @@ from gradwire.attacks.membership.query_access import QueryAccess
 
 @dataclass(frozen=True)
 class _OneSignal(MembershipAttack):
-    """An attack whose score is one of the target's `Signals`, the mean over augmentations."""
-
     signal: ClassVar[str]
 
     def scores(self, access: QueryAccess) -> Tensor:
-        """See the class."""
+        """One of the target's `Signals`, the mean over augmentations."""
         signal: Tensor = getattr(access.target, self.signal)
         return signal.mean(1)
 
@@ -40,7 +38,7 @@ class Prediction(_OneSignal):
 
 @dataclass(frozen=True)
 class Loss(_OneSignal):
-    """log p_y / (1 − p_y), with p_y the probability of the label: orders as −loss does, but keeps its digits near 1."""
+    """log p_y / (1 − p_y), with p_y the probability of the label: the order of −loss, with more digits near 1."""
 
     name: ClassVar[str] = "loss"
     signal: ClassVar[str] = "label"
@@ -55,9 +53,8 @@ class CrossEntropy(Loss):
     """log p_y / (1 − p_y), compared with the threshold of class y.
 
     "Trustworthiness of Stochastic Gradient Descent in Distributed Learning" lists loss (after Yeom et al.) and
-    cross-entropy (after Song and Mittal) as two attacks. With one label an example both are the same number, and
-    thresholds for each class are what Song and Mittal (§3.2.1) add. The paper does not say so: this is the reading
-    under which both of its citations hold.
+    cross-entropy (after Song and Mittal) as two attacks. With one label an example both are the same number; the
+    difference that fits both citations is the threshold for each class that Song and Mittal (§3.2.1) add.
     """
 
     name: ClassVar[str] = "cross-entropy"

@@ -1,4 +1,4 @@
-"""FedMIA: the other clients' updates show what a candidate looks like that is in none of them.
+"""FedMIA: a candidate is compared with the other clients' updates, which were made without it.
 
 G. Zhu, D. Li, H. Gu, Y. Yao, L. Fan, Y. Han, "FedMIA: an effective membership inference attack exploiting 'all for one'
 principle in federated learning", CVPR 2025.
@@ -37,7 +37,7 @@ class FedMIA(WireAttack):
         others = values[:, torch.arange(values.shape[1]) != victim]
         scale = others.square().mean(1).clamp_min(1e-300)
         z = (values[:, victim] - others.mean(1)) / others.var(1).clamp_min(FLOOR * scale).sqrt()
-        # Both tails are averaged as logarithms: a mean of probabilities near 1 would lose what tells them apart.
+        # Both tails are averaged as logarithms: a mean of probabilities near 1 would lose its digits.
         rounds = torch.tensor(float(len(z)), dtype=z.dtype).log()
         below, above = (log_ndtr(sign * z).logsumexp(0) - rounds for sign in (1, -1))
         return below - above

@@ -21,12 +21,7 @@ TINY = torch.finfo(torch.float64).tiny
 
 @dataclass(frozen=True)
 class WireAttack(ABC):
-    """A frozen set of hyper-parameters that turns wire statistics into one score a candidate.
-
-    Attributes:
-        name: on the command line.
-        clients: the fewest clients whose messages the attack works with.
-    """
+    """A frozen set of hyper-parameters that turns wire statistics of at least `clients` into one score a candidate."""
 
     name: ClassVar[str]
     clients: ClassVar[int] = 1
@@ -38,14 +33,10 @@ class WireAttack(ABC):
 
     @abstractmethod
     def scores(self, statistics: WireStatistics, victim: int = 0) -> Tensor:
-        """Scores, float64, shape (n,): the higher, the likelier was the candidate in the data of client `victim`.
-
-        Raises:
-            GradwireError: there are too few clients, or no such victim.
-        """
+        """Scores, float64, shape (n,): the higher, the likelier was the candidate in the data of client `victim`."""
 
     def check(self, statistics: WireStatistics, victim: int) -> None:
-        """Refuse statistics of too few clients, and a victim that is none of them."""
+        """Refuse statistics of too few clients, and a victim that is not among them."""
         clients = statistics.inner.shape[1]
         if clients < self.clients:
             raise GradwireError(f"attack {self.name!r} has the messages of {clients} clients; it needs {self.clients}")

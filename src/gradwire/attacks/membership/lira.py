@@ -37,7 +37,7 @@ class Lira(MembershipAttack):
 
     @property
     def least(self) -> int:
-        """Two shadows have a variance; one is enough for a pooled one."""
+        """A variance takes two shadows; a pooled one takes one."""
         return 1 if self.variance == "global" else 2
 
     def scores(self, access: QueryAccess) -> Tensor:
@@ -49,11 +49,7 @@ class Lira(MembershipAttack):
         return (inside - outside).mean(1)
 
     def fit(self, answers: Signals, chosen: Tensor, which: str) -> tuple[Tensor, Tensor]:
-        """Mean and variance of φ over the chosen shadows, shape (n, A) each.
-
-        Raises:
-            GradwireError: a candidate has too few of them.
-        """
+        """Mean and variance of φ over the chosen shadows, shape (n, A) each."""
         mean, variance, count = moments(answers.label, chosen)
         if (count < self.least).any():
             short = int(count.argmin())
@@ -62,9 +58,8 @@ class Lira(MembershipAttack):
                 f"variance {self.variance!r} needs at least {self.least}"
             )
         if (count < 2).all():
-            raise GradwireError(
-                f"attack {self.name!r}: no candidate has two shadow models {which}, so none has a variance"
-            )
+            none = f"no candidate has two shadow models {which}, so none has a variance"
+            raise GradwireError(f"attack {self.name!r}: {none}")
         return mean, settle(variance, count, self.variance)
 
 
@@ -74,8 +69,7 @@ class LiraOffline(Lira):
 
     Attributes:
         sides: "one": the paper's Pr[Z ≤ φ], as its log-odds, which do not saturate. "two": the reference code's
-            −log N(φ; μ_out, σ²_out), which suspects a model that is *less* sure than the shadows as much as a surer
-            one.
+            −log N(φ; μ_out, σ²_out), which is as high for a model *less* sure than the shadows as for a surer one.
     """
 
     name: ClassVar[str] = "lira-offline"

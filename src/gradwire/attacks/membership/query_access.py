@@ -1,4 +1,4 @@
-"""What an adversary who may query a model has: its answers, and those of shadow models whose members are known."""
+"""Query access: a model's answers, and those of shadow models whose members are known."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,7 @@ from gradwire.errors import GradwireError
 
 @dataclass(frozen=True)
 class Population:
-    """Answers on m further examples that no model was trained on.
-
-    Attributes:
-        target: shape (m, A).
-        shadows: shape (S, m, A).
-    """
+    """Answers of the target (m, A) and its shadows (S, m, A) on m further examples that no model was trained on."""
 
     target: Signals
     shadows: Signals
@@ -24,12 +19,12 @@ class Population:
 
 @dataclass(frozen=True)
 class QueryAccess:
-    """The target's answers on n candidates, and what they are compared with; not who is a member.
+    """The target's answers on n candidates, and what they are compared with, but not the target's members.
 
     Attributes:
         target: shape (n, A), A augmentations of each candidate, the first of them the candidate as it is.
         labels: int64, shape (n,).
-        shadows: shape (S, n, A); None without shadow models.
+        shadows: shape (S, n, A).
         members: bool, shape (S, n): which candidates each shadow was trained on.
         population: for attacks that compare a candidate with other examples.
         train_loss: the target's mean training loss, where its owner publishes it.
@@ -45,9 +40,8 @@ class QueryAccess:
     def __post_init__(self) -> None:
         n = len(self.target)
         if self.labels.shape != (n,):
-            raise GradwireError(
-                f"there are {n} candidates and labels of shape {tuple(self.labels.shape)}; each needs one"
-            )
+            shape = tuple(self.labels.shape)
+            raise GradwireError(f"there are {n} candidates and labels of shape {shape}; each needs one")
         if (self.shadows is None) != (self.members is None):
             raise GradwireError("shadow models need both their answers and which candidates they were trained on")
         if self.shadows is not None and self.members is not None:
@@ -59,22 +53,14 @@ class QueryAccess:
                 )
 
     def known(self, needed: int, attack: str) -> tuple[Signals, Tensor]:
-        """The shadows' answers and members.
-
-        Raises:
-            GradwireError: there are fewer than `needed` shadows.
-        """
+        """The answers and members of the shadows; an error where there are fewer than needed."""
         count = 0 if self.shadows is None else len(self.shadows)
         if self.shadows is None or self.members is None or count < needed:
             raise GradwireError(f"attack {attack!r} has {count} shadow models; it needs at least {needed}")
         return self.shadows, self.members
 
     def rehearsal(self, shadow: int = 0) -> tuple["QueryAccess", Tensor]:
-        """The same attack on a shadow model in the target's place, and its members, bool (n,), which are known.
-
-        Raises:
-            GradwireError: there are no shadows.
-        """
+        """Query access to a shadow model in the target's place, and its members, bool (n,), which are known."""
         shadows, members = self.known(1, "rehearsal")
         population = None if self.population is None else self.population.shadows
         return Answers(shadows, members, self.labels, population).against(shadow)
@@ -82,13 +68,13 @@ class QueryAccess:
 
 @dataclass(frozen=True)
 class Answers:
-    """What M models answer on n candidates: each model can be the target, with the others for its shadows.
+    """The answers of M models on n candidates: each model can be the target, with the others as its shadows.
 
     Attributes:
         signals: shape (M, n, A).
         members: bool, shape (M, n).
         labels: int64, shape (n,).
-        population: shape (M, m, A), on examples that no model was trained on; None without.
+        population: shape (M, m, A), on examples that no model was trained on.
     """
 
     signals: Signals
@@ -97,7 +83,7 @@ class Answers:
     population: Signals | None = None
 
     def of(self, candidates: Tensor) -> "Answers":
-        """The answers on the candidates that a mask, bool (n,), chooses."""
+        """The answers on some candidates: a mask, bool (n,)."""
         signals = Signals(*(tensor[:, candidates] for tensor in vars(self.signals).values()))
         return Answers(signals, self.members[:, candidates], self.labels[candidates], self.population)
 

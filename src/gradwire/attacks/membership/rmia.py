@@ -18,14 +18,11 @@ from gradwire.errors import GradwireError
 
 @dataclass(frozen=True)
 class RMIA(MembershipAttack):
-    """Pr_z[ (p(x|θ)/p(x)) / (p(z|θ)/p(z)) ≥ γ ]: the share of others z that θ raises less than the candidate x.
+    """Pr_z[ (p(x|θ)/p(x)) / (p(z|θ)/p(z)) ≥ γ ]: the share of other examples z that θ raises less than the candidate x.
 
     p(·|θ) is the probability of the label; p(x) is its mean over shadow models, those with x and those without in equal
     parts; z runs over a population that no model was trained on. The score is the log-odds of the mean share over
     augmentations, with half an example added to both sides to keep them finite.
-
-    Attributes:
-        gamma: γ, by how much x must beat z.
     """
 
     name: ClassVar[str] = "rmia"
@@ -54,9 +51,8 @@ class RMIA(MembershipAttack):
         answers, members = access.known(self.shadows, self.name)
         z = access.population
         if z is None or not len(z.target):
-            raise GradwireError(
-                f"attack {self.name!r} compares with a population that no model was trained on: give one"
-            )
+            needs = "compares with a population that no model was trained on: give one"
+            raise GradwireError(f"attack {self.name!r} {needs}")
         ratio = logsigmoid(access.target.label) - self.prior(logsigmoid(answers.label), members)
         level = logsigmoid(z.target.label) - self.prior(logsigmoid(z.shadows.label), None)
         levels, needed = level.T.contiguous().sort().values, (ratio.T - log(self.gamma)).contiguous()
@@ -83,17 +79,13 @@ class RMIAOffline(RMIA):
             raise GradwireError(f"{self.name}: a is {self.a}; it must lie between 0 and 1")
 
     def prior(self, answers: Tensor, members: Tensor | None) -> Tensor:
-        """See the class and `RMIA.prior`."""
+        """log p(x), see the class."""
         outside = torch.ones(answers.shape[:2], dtype=torch.bool) if members is None else ~members
         return (0.5 * ((1 + self.a) * _mean(answers, outside, "trained without it").exp() + 1 - self.a)).log()
 
 
 def _mean(answers: Tensor, chosen: Tensor, which: str) -> Tensor:
-    """The log of the mean probability over the chosen shadows, shape (n, A).
-
-    Raises:
-        GradwireError: a candidate has none of them.
-    """
+    """The log of the mean probability over the chosen shadows, shape (n, A)."""
     count = chosen.sum(0)
     if (count == 0).any():
         raise GradwireError(f"candidate {int(count.argmin())} has no shadow model {which}; the attack needs one")

@@ -1,7 +1,7 @@
 """Signals: a model's logits on candidates, reduced to the few numbers that attacks on its answers use.
 
-All are float64 and in logit form, for near 1, where members' probabilities lie, a float32 probability and even its
-logarithm have run out of digits (Carlini et al. 2022, §IV-C).
+All are float64 and in logit form: near 1, where members' probabilities lie, float32 probabilities and even their
+logarithms do not have enough digits (Carlini et al. 2022, §IV-C).
 """
 
 from dataclasses import dataclass
@@ -48,14 +48,7 @@ class Signals:
 
 
 def signals(logits: Tensor, labels: Tensor) -> Signals:
-    """The signals in one model's logits, shape (n, A, classes), or (n, classes) without augmentations.
-
-    Args:
-        labels: int64, shape (n,).
-
-    Raises:
-        GradwireError: shapes that do not fit, labels that are no classes, logits that are not finite.
-    """
+    """The signals of one model's logits (n, A, classes), or (n, classes) without augmentations; labels int64 (n,)."""
     logits = logits.detach().double()
     logits = logits.unsqueeze(1) if logits.ndim == 2 else logits
     if logits.ndim != 3 or labels.shape != logits.shape[:1]:
@@ -64,10 +57,8 @@ def signals(logits: Tensor, labels: Tensor) -> Signals:
     if not torch.isfinite(logits).all():
         raise GradwireError(f"{int((~torch.isfinite(logits)).sum())} of {logits.numel()} logits are not finite")
     classes = logits.shape[-1]
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise GradwireError(
-            f"labels run from {int(labels.min())} to {int(labels.max())}; the model has {classes} classes"
-        )
+    if len(labels) and ((first := int(labels.min())) < 0 or int(labels.max()) >= classes):
+        raise GradwireError(f"labels run from {first} to {int(labels.max())}; the model has {classes} classes")
     chosen = labels[:, None].expand(logits.shape[:2])
     return Signals(_odds(logits, chosen), _odds(logits, logits.argmax(-1)), -mentr(logits, chosen).log())
 
@@ -80,7 +71,7 @@ def mentr(logits: Tensor, labels: Tensor) -> Tensor:
     (chances, rests), label = _logs(logits), labels[..., None]
     wrong = (chances.exp() * -rests).scatter(-1, label, 0.0).sum(-1)
     right = rests.gather(-1, label).exp() * -chances.gather(-1, label)
-    # Kept above zero, where float64 ends: its logarithm is a score.
+    # Its logarithm is a score, and must be finite.
     return (wrong + right.squeeze(-1)).clamp_min(torch.finfo(logits.dtype).tiny)
 
 

@@ -1,4 +1,4 @@
-"""Variances of many small samples of equal kind: one each, one for all, or each shrunk towards what they share."""
+"""Variances of many small samples: one each, one for all, or each shrunk towards a common one."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 Variance = Literal["per-example", "global", "shrunk"]
 FLOOR = 1e-12
-"""A lower variance is that of rounding."""
+"""Lower variances come from rounding."""
 
 
 def moments(values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,10 +29,8 @@ def moments(values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def settle(variance: Tensor, count: Tensor, kind: Variance) -> Tensor:
     """The variances that an attack uses, shape (n, A), at least `FLOOR`.
 
-    Args:
-        variance, count: as `moments` gives them.
-        kind: "per-example" keeps them; "global" pools them, weighted by degrees of freedom, into one for each
-            augmentation; "shrunk": see `shrink`.
+    "per-example" leaves those of `moments`; "global" pools them, weighted by degrees of freedom, into one for each
+    augmentation; "shrunk": see `shrink`.
     """
     freedom = (count - 1).clamp_min(0)
     if kind == "global":
@@ -53,10 +51,10 @@ def shrink(variance: Tensor, freedom: Tensor) -> Tensor:
     Args:
         variance: s², shape (n, A), and freedom: d, shape (n, 1); examples with d = 0 do not count for the prior.
     """
-    told = (freedom > 0).squeeze(1)
-    if told.sum() < 2:
+    known = (freedom > 0).squeeze(1)
+    if known.sum() < 2:
         return variance
-    s, d = variance[told].clamp_min(FLOOR), freedom[told]
+    s, d = variance[known].clamp_min(FLOOR), freedom[known]
     centred = s.log() - torch.digamma(d / 2) + (d / 2).log()
     mean = centred.mean(0)
     excess = centred.var(0) - torch.polygamma(1, d / 2).mean(0)

@@ -1,8 +1,7 @@
-"""Wire statistics: what candidates have in common with what was sent, for each round and client.
+"""Wire statistics: products of candidates' gradients G with what each client sent in each round.
 
-The adversary computes each candidate's gradient G at the round's model. Attacks need three numbers of it and the
-message, those by which inversion fits a measurement (`schemes.measurement`): ⟨A(G), y⟩, ‖A(G)‖² and ‖y‖². For the naive
-adversary, y is the decoded update and A(G) = G; the adaptive one measures G as the scheme would have.
+Attacks need three numbers, by which inversion also fits a measurement (`schemes.measurement`): ⟨A(G), y⟩, ‖A(G)‖² and
+‖y‖². For the naive adversary, y is the decoded update and A(G) = G; the adaptive one measures G as the scheme would.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,11 +43,7 @@ class WireStatistics:
 
     @classmethod
     def join(cls, rounds: Sequence["WireStatistics"]) -> "WireStatistics":
-        """The statistics of several rounds as one.
-
-        Raises:
-            GradwireError: there is none, or they are not of the same clients and candidates.
-        """
+        """The statistics of several rounds as one."""
         shapes = {tuple(each.inner.shape[1:]) for each in rounds}
         if len(shapes) != 1:
             raise GradwireError(f"rounds have shapes {sorted(shapes)}; all must be one (clients, candidates)")
@@ -68,15 +63,10 @@ def observe(
 
     Args:
         views: of one round, one a client, with the same model. With a scheme that masks, each holds the sum.
-        images: candidates, shape (n, C, H, W), in [0, 1].
-        labels: int64, shape (n,).
-        knows: kinds of knowledge, of "naive" and "adaptive".
+        images: candidates, shape (n, C, H, W), in [0, 1], and `labels`: int64, shape (n,).
         mode: of the model for candidates' gradients. In evaluation mode they do not depend on the rest of the batch,
             which the adversary does not know.
         chunk: candidates whose gradients are held at once; 0: as many as fit `BLOCK`.
-
-    Raises:
-        GradwireError: no views, views of several models, candidates without labels, unknown knowledge.
     """
     for knowledge in knows:
         if knowledge not in KNOWLEDGE:
@@ -84,17 +74,16 @@ def observe(
     if not views or any(view.model is not views[0].model and not view.shares_model(views[0]) for view in views):
         raise GradwireError(f"{len(views)} views do not share one model; observe the clients of one round together")
     if labels.shape != images.shape[:1]:
-        raise GradwireError(
-            f"there are {len(images)} candidates and labels of shape {tuple(labels.shape)}; each needs one"
-        )
+        shape = tuple(labels.shape)
+        raise GradwireError(f"there are {len(images)} candidates and labels of shape {shape}; each needs one")
     measured = {knowledge: [_measurement(view, knowledge, device) for view in views] for knowledge in knows}
-    first = views[0]
-    gradients = engine(first.model, mode, first.loss, (1, *images.shape[1:]), device).gradients
+    model = views[0].model
+    gradients = engine(model, mode, views[0].loss, (1, *images.shape[1:]), device).gradients
     parts: dict[str, list[Tensor]] = {knowledge: [] for knowledge in knows}
-    size = chunk or max(1, BLOCK // Layout.of_model(first.model).size)
+    size = chunk or max(1, BLOCK // Layout.of_model(model).size)
     for x, y in zip(images.split(size), labels.split(size), strict=True):
         lazy = gradients(x[:, None].to(device), y[:, None].to(device))
-        # Formed once, for they are compared with every client's messages.
+        # They are formed once because every client's messages need them.
         formed = {name: Full(gradient.full().detach()) for name, gradient in lazy.items()}
         for knowledge, clients in measured.items():
             parts[knowledge].append(torch.stack([_moments(client, formed) for client in clients], 1).cpu())
@@ -114,12 +103,8 @@ def _measurement(view: View, knowledge: str, device: str) -> Measurement:
 
 def _moments(measurement: Measurement, gradients: Mapping[str, Gradient]) -> Tensor:
     """⟨A(G), y⟩ and ‖A(G)‖² of V candidates over all terms, shape (2, V)."""
-    found = [
-        torch.stack(term.repeat(len(gradients[name])).moments(gradients[name])).double()
-        for name, terms in measurement.items()
-        for term in terms
-    ]
-    return torch.stack(found).sum(0)
+    pairs = [(term, gradients[name]) for name, terms in measurement.items() for term in terms]
+    return torch.stack([torch.stack(term.repeat(len(g)).moments(g)).double() for term, g in pairs]).sum(0)
 
 
 def _energy(measurement: Measurement) -> Tensor:
