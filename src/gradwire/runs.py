@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class RunFolder:
         Raises:
             GradwireError: the folder cannot be written, or holds another run.
         """
-        folder = Path(path) if path else Path("runs") / time.strftime(f"{command}-%Y%m%d-%H%M%S")
+        folder = Path(path) if path else default_place(command)
         if any((folder / name).exists() for name in (RESULTS, CONFIG)):
             raise GradwireError(f"--out {folder} already holds a run; name another folder")
         try:
@@ -56,23 +56,27 @@ class RunFolder:
         """The folder of a run to continue, its results cut back to the rows up to round `keep`."""
         run = cls(Path(path), columns)
         with (run.path / RESULTS).open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["round"]) <= keep]
-        run.rewrite(rows)
+            run.rewrite([row for row in csv.DictReader(file) if int(row["round"]) <= keep])
         return run
 
     @classmethod
-    def resume(
-        cls, path: str | Path, command: str, columns: Iterable[str], settings: Mapping[str, object]
+    def begin(
+        cls,
+        out: str | Path | None,
+        resume: str | Path | None,
+        command: str,
+        columns: Iterable[str],
+        settings: Mapping[str, object],
     ) -> "RunFolder":
-        """The folder of a run that was interrupted, to be run again from its checkpoints, with empty results.
+        """A new folder, or with `resume` that of an earlier run of the same command and settings.
 
         Raises:
-            GradwireError: the folder holds no run, one that ended, or one of other settings (naming what differs).
+            GradwireError: as `create` and `check`.
         """
-        begun(path)
-        run = cls(Path(path), columns)
+        if not resume:
+            return cls.create(out, command, columns)
+        run = cls(Path(resume), columns)
         run.check(command, settings)
-        run.rewrite([])
         return run
 
     @property
@@ -86,13 +90,8 @@ class RunFolder:
             csv.DictWriter(file, self.columns).writerows(map(self._cells, rows))
 
     def rewrite(self, rows: Iterable[Row]) -> None:
-        """Replace what results.csv holds by these rows; an interrupted write leaves what was there."""
-        temporary = (self.path / RESULTS).with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(map(self._cells, rows))
-        os.replace(temporary, self.path / RESULTS)
+        """Replace what results.csv holds by these rows."""
+        write_table(self.path / RESULTS, self.columns, map(self._cells, rows))
 
     def check(self, command: str, settings: Mapping[str, object]) -> None:
         """Refuse to continue a run whose config.json has another command or other settings, naming what differs."""
@@ -140,6 +139,21 @@ class RunFolder:
     def _cells(self, row: Row) -> dict[str, object]:
         """The row's cells; floats have nine significant digits, enough to give a float32 back."""
         return {n: f"{row[n]:.9g}" if isinstance(row[n], float) else row[n] for n in self.columns}
+
+
+def default_place(name: str) -> Path:
+    """Where a run is written if no folder is named: runs/<name>-<time>."""
+    return Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV file; what a row lacks stays empty. An interrupted write leaves the file that was there."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
 
 
 def check_place(out: str | Path | None, resume: str | Path | None) -> None:

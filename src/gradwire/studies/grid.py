@@ -4,21 +4,19 @@ A finished cell is never run again, so that an interrupted study goes on where i
 """
 
 import csv
-import os
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, at_least
 from gradwire.progress import Progress, silent
 from gradwire.registry import STUDIES
-from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place
-from gradwire.studies import workers
+from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place, default_place, write_table
+from gradwire.studies.workers import run_each
 
 OWN = ("command", "label")
 """The columns that a study's table has before those of its cells."""
@@ -125,17 +123,15 @@ def run_study(
     cells = tuple(study.cells())
     _check(cells, runners, jobs)
     settings = {"study": study.name, **asdict(study)}
-    if resume:
-        run = RunFolder(Path(resume), ())
-        run.check("study", settings)
-    else:
-        run = RunFolder.create(out, f"study-{study.name}", OWN)
+    place = out or default_place(f"study-{study.name}")
+    run = RunFolder.begin(place, resume, "study", OWN, settings)
     run.configure("study", settings, title=study.title)
     folder = run.path / CELLS
     waiting = [cell for cell in cells if not (folder / cell.folder).exists()]
     done = len(cells) - len(waiting)
     progress("cells", done, len(cells))
-    for _ in _finish(waiting, runners, folder, jobs):
+    tasks = [(runners[cell.command], cell.settings, folder / cell.folder) for cell in waiting]
+    for _ in run_each(_run, tasks, jobs):
         done += 1
         progress("cells", done, len(cells))
         _write(run.path / RESULTS, _rows(study, cells, folder))
@@ -146,8 +142,7 @@ def run_study(
 
 
 def _check(cells: Sequence[Cell], runners: Mapping[str, Runner], jobs: int) -> None:
-    if jobs < 1:
-        raise GradwireError(f"jobs is {jobs}; it must be at least 1")
+    at_least(1, jobs=jobs)
     if not cells:
         raise GradwireError("a study needs at least one cell; this grid has none")
     names = [cell.folder for cell in cells]
@@ -156,20 +151,6 @@ def _check(cells: Sequence[Cell], runners: Mapping[str, Runner], jobs: int) -> N
             raise GradwireError(f"a cell of command {cell.command!r} cannot be run; known: {', '.join(runners)}")
         if names.count(cell.folder) > 1:
             raise GradwireError(f"two cells are called {cell.folder!r}; each needs a label or a seed of its own")
-
-
-def _finish(cells: Sequence[Cell], runners: Mapping[str, Runner], folder: Path, jobs: int) -> Iterator[None]:
-    """Run the cells; yields after each."""
-    if jobs == 1:
-        for cell in cells:
-            _run(runners[cell.command], cell.settings, folder / cell.folder)
-            yield
-        return
-    with workers.pool(jobs) as pool:
-        tasks = [pool.submit(_run, runners[c.command], c.settings, folder / c.folder) for c in cells]
-        for task in as_completed(tasks):
-            task.result()
-            yield
 
 
 def _run(runner: Runner, settings: Mapping[str, object], folder: Path) -> None:
@@ -217,11 +198,5 @@ def _rows(study: Study, cells: Sequence[Cell], folder: Path) -> list[Row]:
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
-    """A table with the columns of all rows; what a row lacks stays empty. An interrupted write leaves the old one."""
-    columns = dict.fromkeys(name for row in rows for name in row)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns) or OWN, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+    """A table with the columns of all rows."""
+    write_table(path, list(dict.fromkeys(name for row in rows for name in row)) or OWN, rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gradwire.errors import GradwireError
+from gradwire.errors import at_least
 from gradwire.progress import Progress, silent
 from gradwire.runs import CURVES, Row, RunFolder, check_place
 from gradwire.studies.membership.rows import COLUMNS, rows
@@ -38,14 +38,10 @@ def run_membership(
         GradwireError: settings that the data do not suit, a folder that cannot be written or holds another run.
     """
     check_place(out, resume)
-    if jobs < 1:
-        raise GradwireError(f"jobs is {jobs}; it must be at least 1")
+    at_least(1, jobs=jobs)
     experiment, options = shadow_experiment(settings), asdict(settings)
-    if resume:
-        run = RunFolder(Path(resume), COLUMNS)
-        run.check("membership", options)
-    else:
-        run = RunFolder.create(out, "membership", COLUMNS)
+    run = RunFolder.begin(out, resume, "membership", COLUMNS, options)
+    if not resume:
         run.configure("membership", options)
     table: list[Row] = []
     curves: dict[str, Tensor] = {}

@@ -5,8 +5,7 @@ An interrupted run goes on with the files that are there.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,10 +19,10 @@ from gradwire.errors import GradwireError
 from gradwire.models.mode import forward, in_mode
 from gradwire.progress import Progress
 from gradwire.schemes import Layout, guarantee, parse
-from gradwire.studies import workers
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment, ShadowTraining, shadow_experiment
 from gradwire.studies.membership.wiretap import Wiretap
+from gradwire.studies.workers import run_each
 from gradwire.training import train
 from gradwire.training.batches import schedule
 from gradwire.training.plain import fit, fits, resident, unit
@@ -47,7 +46,7 @@ def train_shadows(settings: MembershipSettings, out: Path, scheme: int, jobs: in
     done, total = settings.shadows * (scheme + 1) - sum(map(len, waiting)), settings.shadows * len(settings.schemes)
     (out / FOLDER).mkdir(exist_ok=True)
     progress("shadows", done, total)
-    for batch in _trained(settings, out, scheme, waiting, jobs):
+    for batch in run_each(_train, [(settings, out, scheme, batch) for batch in waiting], jobs):
         done += len(batch)
         progress("shadows", done, total)
 
@@ -78,18 +77,6 @@ def _batches(settings: MembershipSettings, scheme: int) -> list[range]:
 
 def _path(out: Path, scheme: int, batch: range) -> Path:
     return out / FOLDER / f"{scheme:02d}-{batch[0]:04d}.safetensors"
-
-
-def _trained(
-    settings: MembershipSettings, out: Path, scheme: int, batches: Sequence[range], jobs: int
-) -> Iterator[range]:
-    if jobs == 1 or len(batches) < 2:
-        for batch in batches:
-            yield _train(settings, out, scheme, batch)
-        return
-    with workers.pool(jobs) as pool:
-        for task in as_completed([pool.submit(_train, settings, out, scheme, batch) for batch in batches]):
-            yield task.result()
 
 
 def _train(settings: MembershipSettings, out: Path, scheme: int, batch: range) -> range:
