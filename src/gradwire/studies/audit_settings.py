@@ -114,9 +114,8 @@ class AuditSettings:
                 f"trained_epochs is {self.trained_epochs} with {self.trained_rounds} trained_rounds and "
                 f"{self.local_steps} local_steps; it needs both: rounds of training, and of local work"
             )
-        beside = {"trained_rounds": self.trained_rounds, "local_steps": self.local_steps}
-        for name, value in (beside | {"weight_decay": self.weight_decay}).items():
-            if self.rounds > 1 and value:
+        for name in ("trained_rounds", "local_steps", "weight_decay"):
+            if self.rounds > 1 and (value := getattr(self, name)):
                 raise GradwireError(f"{name} is {value}; with several rounds it must be 0: they begin with the first")
 
     @property

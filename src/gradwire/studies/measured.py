@@ -17,11 +17,7 @@ def values(rows: Iterable[Row], column: str, **told: str) -> list[float]:
 
 def reached(rows: Iterable[Row]) -> dict[str, list[float]]:
     """Label → the last test accuracy of each of its seeds, in per cent; rows are of trainings."""
-    labelled: dict[str, list[Row]] = {}
+    found: dict[str, dict[int, list[float]]] = {}
     for row in rows:
-        labelled.setdefault(row["label"], []).append(row)
-    last = {label: max(int(row["round"]) for row in mine) for label, mine in labelled.items()}
-    return {
-        label: [100 * float(row["test_accuracy"]) for row in mine if int(row["round"]) == last[label]]
-        for label, mine in labelled.items()
-    }
+        found.setdefault(row["label"], {}).setdefault(int(row["round"]), []).append(100 * float(row["test_accuracy"]))
+    return {label: rounds[max(rounds)] for label, rounds in found.items()}

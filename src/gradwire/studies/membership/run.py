@@ -30,9 +30,8 @@ def run_membership(
     client in one round. Rows reach the disk scheme by scheme.
 
     Args:
-        out: the folder to write; `resume`: the folder of an interrupted run to go on with instead, whose finished
-            models stay.
-        jobs: see `train_shadows`; it changes only the time.
+        out: the folder to write; `resume`: that of an interrupted run to go on with, whose finished models stay.
+        jobs: shadow batches at a time, which changes only the time (see `train_shadows`).
 
     Raises:
         GradwireError: settings that the data do not suit, a folder that cannot be written or holds another run.

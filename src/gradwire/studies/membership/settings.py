@@ -58,7 +58,7 @@ class MembershipSettings:
     schemes: tuple[str, ...] = ("none",)
     shadows: int = 16
     attacks: tuple[str, ...] = ("prediction", "loss", "cross-entropy", "mentr", "lira", "rmia")
-    thresholds: tuple[str, ...] = ("mean-loss", "shadow", "target")
+    thresholds: tuple[str, ...] = THRESHOLDS
     epochs: int = 30
     clients: int = 4
     partition: str = "iid"
@@ -113,27 +113,22 @@ class MembershipSettings:
             needs.setdefault("threshold shadow", 2)
         for what, needed in needs.items():
             if self.shadows < needed:
-                raise GradwireError(
-                    f"shadows is {self.shadows}; {what} needs at least {needed}, of which each is the target once"
-                )
+                least = f"{what} needs at least {needed}, of which each is the target once"
+                raise GradwireError(f"shadows is {self.shadows}; {least}")
         if self.thresholds and set(self.thresholds) == {"mean-loss"}:
             unset = [spec for spec, found in self.query_attacks.items() if found.at_loss(1.0) is None]
             if lost := [*self.wire_attacks, *unset]:
                 raise GradwireError(f"no loss sets a threshold for {lost[0]}; add --threshold shadow or target")
         for spec, found in self.wire_attacks.items():
             if all(self.victims(scheme) < found.clients for scheme in self.schemes):
-                seen = f"clients is {self.clients}, and under {', '.join(self.schemes)} the server sees"
-                raise GradwireError(
-                    f"{seen} {self.victims(self.schemes[0])} of their messages; {spec} needs {found.clients}"
+                seen = (
+                    f"the server sees {self.victims(self.schemes[0])} of their messages; {spec} needs {found.clients}"
                 )
+                raise GradwireError(f"clients is {self.clients}, and under {', '.join(self.schemes)} {seen}")
 
     @cached_property
     def query_attacks(self) -> dict[str, MembershipAttack]:
-        """The attacks on a model's answers.
-
-        Raises:
-            GradwireError: an unknown attack.
-        """
+        """The attacks on a model's answers."""
         return {spec: found for spec in self.attacks if isinstance(found := attack(spec), MembershipAttack)}
 
     @cached_property
