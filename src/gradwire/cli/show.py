@@ -112,6 +112,15 @@ def figures(title: str, *headings: str, words: Sequence[str] = ()) -> "Table":
     return table
 
 
+def show(*shown: object) -> None:
+    """Print tables and lines of text, set for the terminal."""
+    from rich.console import Console
+
+    console = Console()
+    for each in shown:
+        console.print(each)
+
+
 def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write the file that --out names.
 
@@ -127,18 +136,15 @@ def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]
 
 def outcome(folder: Path) -> None:
     """Show a run's table, write its report, and name it."""
-    from rich.console import Console
-
     from gradwire import report
 
     written = report.write(folder)
-    Console().print(report.table(folder))
+    show(report.table(folder))
     click.echo(f"report: {written}")
 
 
 def recorded(folder: Path) -> None:
     """Show what an attack on a recorded step came to: there is no truth to score it by, but pictures to look at."""
-    from rich.console import Console
     from rich.table import Table
 
     from gradwire.runs import RESULTS
@@ -150,6 +156,6 @@ def recorded(folder: Path) -> None:
     with (folder / RESULTS).open(newline="") as file:
         for row in csv.DictReader(file):
             table.add_row(*(row[name] for name in columns))
-    Console().print(table)
+    show(table)
     for picture in sorted(folder.glob("*.png")):
         click.echo(f"picture: {picture}")
