@@ -55,8 +55,7 @@ class RunFolder:
     def reopen(cls, path: str | Path, columns: Iterable[str], keep: int) -> "RunFolder":
         """The folder of a run to continue, its results cut back to the rows up to round `keep`."""
         run = cls(Path(path), columns)
-        with (run.path / RESULTS).open(newline="") as file:
-            run.rewrite([row for row in csv.DictReader(file) if int(row["round"]) <= keep])
+        run.rewrite([row for row in read_table(run.path / RESULTS) if int(row["round"]) <= keep])
         return run
 
     @classmethod
@@ -95,19 +94,14 @@ class RunFolder:
 
     def check(self, command: str, settings: Mapping[str, object]) -> None:
         """Refuse to continue a run whose config.json has another command or other settings, naming what differs."""
-        try:
-            config = json.loads((self.path / CONFIG).read_text())
-            before = config["settings"]
-        except (OSError, ValueError, KeyError):
-            raise GradwireError(f"--resume {self.path} holds no {CONFIG} of a run to go on with") from None
+        config = _config(self.path)
+        before = config["settings"]
         now = json.loads(json.dumps(dict(settings)))
-        if config.get("command") != command:
-            raise GradwireError(f"--resume {self.path} holds a run of {config.get('command')}; this is {command}")
-        for name in now:
-            if before.get(name) != now[name]:
-                raise GradwireError(
-                    f"--resume {self.path} has {name}={before.get(name)}; this run has {name}={now[name]}"
-                )
+        if config["command"] != command:
+            raise GradwireError(f"--resume {self.path} holds a run of {config['command']}; this is {command}")
+        for name, value in now.items():
+            if (had := before.get(name)) != value:
+                raise GradwireError(f"--resume {self.path} has {name}={had}; this run has {name}={value}")
 
     def configure(
         self, command: str, settings: Mapping[str, object], notes: Iterable[str] = (), title: str = ""
@@ -146,6 +140,12 @@ def default_place(name: str) -> Path:
     return Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write a CSV file; what a row lacks stays empty. An interrupted write leaves the file that was there."""
     temporary = path.with_suffix(".tmp")
@@ -172,7 +172,12 @@ def begun(path: str | Path) -> dict[str, object]:
     if not (folder / CHECKPOINTS).is_dir() or not (folder / CONFIG).is_file():
         what = "a run that ended" if (folder / CONFIG).is_file() else "no run"
         raise GradwireError(f"--resume {path}: the folder holds {what}; there is nothing to resume")
+    return dict(_config(folder)["settings"])
+
+
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / CONFIG).read_text())["settings"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise GradwireError(f"--resume {path}: {CONFIG} cannot be read: {error}") from None
+        config = json.loads((folder / CONFIG).read_text())
+        return {"command": config.get("command"), "settings": dict(config["settings"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise GradwireError(f"--resume {folder} holds no {CONFIG} of a run to go on with") from None

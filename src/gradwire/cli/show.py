@@ -147,15 +147,14 @@ def recorded(folder: Path) -> None:
     """Show what an attack on a recorded step came to: there is no truth to score it by, but pictures to look at."""
     from rich.table import Table
 
-    from gradwire.runs import RESULTS
+    from gradwire.runs import RESULTS, read_table
 
     table = Table(box=None)
     columns = ("scheme", "knowledge", "victim", "bytes_up", "ratio", "objective", "labels")
     for name in columns:
         table.add_column(name.replace("_", " "))
-    with (folder / RESULTS).open(newline="") as file:
-        for row in csv.DictReader(file):
-            table.add_row(*(row[name] for name in columns))
+    for row in read_table(folder / RESULTS):
+        table.add_row(*(row[name] for name in columns))
     show(table)
     for picture in sorted(folder.glob("*.png")):
         click.echo(f"picture: {picture}")

@@ -88,10 +88,9 @@ def _fields(module: str, node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
 
 def _arguments(module: str, node: ast.FunctionDef) -> dict[str, Any]:
     given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    values: list[Any] = [REQUIRED] * (len(given) - len(node.args.defaults) - len(node.args.kw_defaults))
-    values += [
-        REQUIRED if value is None else _value(module, value) for value in (*node.args.defaults, *node.args.kw_defaults)
-    ]
+    last = [*node.args.defaults, *node.args.kw_defaults]
+    values: list[Any] = [REQUIRED] * (len(given) - len(last))
+    values += [REQUIRED if value is None else _value(module, value) for value in last]
     return {each.arg: value for each, value in zip(given, values, strict=True) if each.arg not in GIVEN}
 
 

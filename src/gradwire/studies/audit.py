@@ -30,9 +30,8 @@ def audit(
 ) -> Path:
     """Run a whole audit and return the folder that it wrote: results.csv, config.json, reconstructions.
 
-    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable; attacks write
-    their state beside them. A resumed audit goes on from there, and its table ends as it would have without the
-    interruption, but for the seconds. Rounds of training before the attack are run again.
+    Rows are written as chunks of victims are finished, and attacks write their state beside them. A resumed audit goes
+    on from there to the table that it would have had, but for the seconds; training before the attack is run again.
 
     Args:
         out: the folder to write; `resume`: the folder of an audit that was cut, with the same settings.
@@ -63,7 +62,7 @@ def audit(
     notes: dict[str, None] = {}
     lost, finished, attacks = 0, 0, settings.inversions
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
-    total = settings.cells * sum(steps)
+    total = settings.samples * len(settings.schemes) * len(settings.knows) * sum(steps)
 
     for number, chunk in enumerate(chunks(settings, victims, model, public_images, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in (*cell.notes, *_of_sums(cell.problem)))

@@ -124,11 +124,6 @@ class AuditSettings:
         return {spec: ATTACKS.parse(spec) for spec in self.attacks}
 
     @property
-    def cells(self) -> int:
-        """Problems that each attack is given: victims × schemes × kinds of knowledge."""
-        return self.samples * len(self.schemes) * len(self.knows)
-
-    @property
     def parties(self) -> int:
         """Clients in the attacked round: by default the victim alone, or with the one fellow who attacks it."""
         return self.clients or (2 if self.adversary == "client" else 1)

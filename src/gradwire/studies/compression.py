@@ -12,8 +12,7 @@ from math import ceil
 from statistics import fmean
 from typing import ClassVar
 
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import reached
+from gradwire.studies.grid import Cell, Claim, Row, Study, reached
 
 CLIENTS = 4
 POWERSGD, DGC = "powersgd:rank=4", "dgc:ratio=0.01"

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradwire.studies.federated_answers import CIFAR, FASHION, FEW, NOISE, SPARSIFY, accuracies, label, leaks
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import counted
+from gradwire.studies.grid import Cell, Claim, Row, Study, counted
 
 SCHEMES = ("none", NOISE, SPARSIFY, "dpsgd:clip=1,noise=0.5", "precode")
 MODELS = ("lenet", "mlp")

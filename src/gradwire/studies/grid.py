@@ -3,11 +3,10 @@
 A finished cell is never run again, so that an interrupted study goes on where it stopped.
 """
 
-import csv
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +14,7 @@ from typing import ClassVar
 from gradwire.errors import GradwireError, at_least
 from gradwire.progress import Progress, silent
 from gradwire.registry import STUDIES
-from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place, default_place, write_table
+from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place, default_place, read_table, write_table
 from gradwire.studies.workers import run_each
 
 OWN = ("command", "label")
@@ -114,7 +113,7 @@ def run_study(
     Args:
         runners: command → how a cell of it is run.
         out: the folder to write; `resume`: the folder of an earlier run of the same study to go on with instead.
-        jobs: cells at a time, each in a process of its own with one thread; 1 runs them in this one.
+        jobs: cells at a time (see `run_each`).
 
     Raises:
         GradwireError: cells that cannot be told apart, a folder that holds another study, or as a cell.
@@ -190,13 +189,29 @@ def _rows(study: Study, cells: Sequence[Cell], folder: Path) -> list[Row]:
     rows: list[Row] = []
     for cell in cells:
         results = folder / cell.folder / RESULTS
-        if results.exists():
-            with results.open(newline="") as file:
-                found = csv.DictReader(file)
-                rows += [{"command": cell.command, "label": study.label(cell, row), **row} for row in found]
+        for row in read_table(results) if results.exists() else ():
+            rows.append({"command": cell.command, "label": study.label(cell, row), **row})
     return rows
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
     """A table with the columns of all rows."""
     write_table(path, list(dict.fromkeys(name for row in rows for name in row)) or OWN, rows)
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 client" and "2 clients"."""
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
+def values(rows: Iterable[Row], column: str, **told: str) -> list[float]:
+    """The values of a column in the rows that have these values in other columns."""
+    return [float(row[column]) for row in rows if all(row[name] == value for name, value in told.items())]
+
+
+def reached(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """Label → the last test accuracy of each of its seeds, in per cent; rows are of trainings."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        found.setdefault(row["label"], {}).setdefault(int(row["round"]), []).append(100 * float(row["test_accuracy"]))
+    return {label: rounds[max(rounds)] for label, rounds in found.items()}

@@ -13,8 +13,7 @@ from typing import ClassVar
 
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import reached
+from gradwire.studies.grid import Cell, Claim, Row, Study, reached
 
 PAPER = {
     "SGD": "94.72",

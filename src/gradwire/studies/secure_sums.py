@@ -12,8 +12,7 @@ from statistics import fmean
 from typing import ClassVar
 
 from gradwire.metrics import SUCCESS
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import counted, values
+from gradwire.studies.grid import Cell, Claim, Row, Study, counted, values
 
 CLIENTS = (1, 2, 4, 8)
 

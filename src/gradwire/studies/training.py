@@ -122,9 +122,8 @@ def _check_processes(settings: TrainSettings, transport: Collective, resumed: bo
 
 def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
     """What has to be said beside the table."""
-    notes = list(state.notes)
-    local = parse(settings.scheme).local_momentum
-    if local and settings.optimizer == "sgd":
+    notes, scheme = list(state.notes), parse(settings.scheme)
+    if (local := scheme.local_momentum) and settings.optimizer == "sgd":
         notes.append(f"{settings.scheme}: clients keep a momentum of {local:g} themselves; the optimiser adds none.")
     if state.dropped or state.short:
         notes.append(f"{state.dropped} times a client vanished from a round that the others finished.")
@@ -132,6 +131,4 @@ def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
         notes.append(f"{state.short} rounds were skipped, for too few clients were left.")
     if state.skipped:
         notes.append(f"{state.skipped} rounds were skipped, for a gradient was not finite.")
-    accounting = parse(settings.scheme).accounting
-    notes += accounting.notes(state.private) if accounting else ()
-    return notes
+    return notes + list(scheme.accounting.notes(state.private) if scheme.accounting else ())

@@ -36,11 +36,10 @@ on; "seconds" of training; bytes that a client sent and got in a round, and dens
 
 
 def train_shadows(settings: MembershipSettings, out: Path, scheme: int, jobs: int, progress: Progress) -> None:
-    """Train the models of one of the schemes whose batches have no file yet.
+    """Train the models of one of the schemes whose batches have no file yet in the run's folder `out`.
 
     Args:
-        out: the folder of the run.
-        jobs: batches at a time, each in a process of its own with one thread; 1 trains in this process.
+        jobs: batches at a time (see `run_each`).
     """
     waiting = [batch for batch in _batches(settings, scheme) if not _path(out, scheme, batch).exists()]
     done, total = settings.shadows * (scheme + 1) - sum(map(len, waiting)), settings.shadows * len(settings.schemes)
