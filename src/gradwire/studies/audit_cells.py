@@ -90,14 +90,13 @@ def chunks(
 
 def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> Truth:
     """The truth: images (V, n·B, C, H, W) and labels (V, n·B) of the n clients that each cell's problem is about."""
-    rows = [
-        [
-            _batch(settings, victims, cell.victim, cell.problem.view.clients.index(party))
-            for party in cell.problem.clients
-        ]
-        for cell in chunk
-    ]
-    images, labels = (torch.stack([torch.cat([batch[kind] for batch in row]) for row in rows]).cpu() for kind in (0, 1))
+
+    def joined(cell: AuditCell) -> list[Tensor]:
+        parties = [cell.problem.view.clients.index(party) for party in cell.problem.clients]
+        batches = [_batch(settings, victims, cell.victim, party) for party in parties]
+        return [torch.cat(column).cpu() for column in zip(*batches, strict=True)]
+
+    images, labels = map(torch.stack, zip(*map(joined, chunk), strict=True))
     return images, labels
 
 
@@ -114,10 +113,8 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
             rounds=settings.trained_rounds,
             local_epochs=settings.trained_epochs or None,
             local_steps=None if settings.trained_epochs else settings.local_steps or None,
-            lr=settings.lr,
             momentum=0.0 if settings.local_steps else TrainSettings.momentum,  # a victim's own steps have none
-            seed=settings.seed,
-            device=settings.device,
+            **{name: getattr(settings, name) for name in ("lr", "seed", "device")},
         )
         state = begin(how, network(settings, dataset))
 
@@ -149,21 +146,11 @@ def _views(settings: AuditSettings, situation: Situation, victims: Dataset, vict
     common |= {name: getattr(settings, name) for name in ("adversary", "mode", "seed", "lr")}
     if settings.rounds > 1:
         return capture_rounds(situation.model, *first, situation.scheme, settings.rounds, **common)
-    return [
-        capture(
-            situation.model,
-            *first,
-            situation.scheme,
-            public=situation.public,
-            private=situation.private,
-            round=settings.trained_rounds,
-            freeze=False,
-            local_steps=settings.local_steps or None,
-            local_batch=settings.local_batch or None,
-            weight_decay=settings.weight_decay,
-            **common,
-        )
-    ]
+    now: dict[str, Any] = {"public": situation.public, "private": situation.private, "round": settings.trained_rounds}
+    now |= {"local_steps": settings.local_steps or None, "local_batch": settings.local_batch or None}
+    now |= {"weight_decay": settings.weight_decay, "freeze": False}
+    images, labels = first
+    return [capture(situation.model, images, labels, situation.scheme, **now, **common)]
 
 
 def _batch(settings: AuditSettings, victims: Dataset, victim: int, party: int) -> tuple[Tensor, Tensor]:

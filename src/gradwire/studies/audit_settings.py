@@ -82,14 +82,8 @@ class AuditSettings:
         object.__setattr__(self, "attacks", tuple(map(ATTACKS.spec, self.attacks)))
         at_least(1, samples=self.samples, batch=self.batch, rounds=self.rounds)
         at_least(0, **{name: getattr(self, name) for name in NOT_NEGATIVE})
-        check_words(
-            self,
-            knowledge=(*KNOWLEDGE, "both"),
-            adversary=ADVERSARIES,
-            labels=("known", "inferred"),
-            mode=("train", "eval"),
-            split=("train", "test"),
-        )
+        check_words(self, knowledge=(*KNOWLEDGE, "both"), adversary=ADVERSARIES, labels=("known", "inferred"))
+        check_words(self, mode=("train", "eval"), split=("train", "test"))
         if not self.schemes or not self.attacks:
             raise GradwireError("an audit needs at least one scheme and one attack")
         if self.adversary == "client" and self.clients == 1:
@@ -110,10 +104,9 @@ class AuditSettings:
         if self.local_steps and not self.lr:
             raise GradwireError("lr is 0; local steps need a size")
         if self.trained_epochs and not (self.trained_rounds and self.local_steps):
-            raise GradwireError(
-                f"trained_epochs is {self.trained_epochs} with {self.trained_rounds} trained_rounds and "
-                f"{self.local_steps} local_steps; it needs both: rounds of training, and of local work"
-            )
+            beside = f"{self.trained_rounds} trained_rounds and {self.local_steps} local_steps"
+            needs = "it needs both: rounds of training, and of local work"
+            raise GradwireError(f"trained_epochs is {self.trained_epochs} with {beside}; {needs}")
         for name in ("trained_rounds", "local_steps", "weight_decay"):
             if self.rounds > 1 and (value := getattr(self, name)):
                 raise GradwireError(f"{name} is {value}; with several rounds it must be 0: they begin with the first")

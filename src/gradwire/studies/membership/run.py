@@ -59,16 +59,12 @@ def run_membership(
 def _notes(experiment: ShadowExperiment) -> Iterator[str]:
     """What has to be said beside the table."""
     settings = experiment.settings
-    yield (
-        f"Each of {settings.shadows} models was trained for {experiment.rounds} rounds on a random half of "
-        f"{len(experiment.pool)} candidates, and was the target once, with the others for its shadows."
-    )
+    trained = f"was trained for {experiment.rounds} rounds on a random half of {len(experiment.pool)} candidates"
+    yield f"Each of {settings.shadows} models {trained}, and was the target once, with the others for its shadows."
     yield "Answers of all targets are taken together, those of different models to one candidate as independent."
     if settings.wire_attacks:
-        yield (
-            f"On the wire, the last {settings.watched} rounds were heard: members were in a victim's batches of these, "
-            "non-members nowhere in the training."
-        )
+        heard = "members were in a victim's batches of these, non-members nowhere in the training"
+        yield f"On the wire, the last {settings.watched} rounds were heard: {heard}."
     for spec, attack in settings.wire_attacks.items():
         sums = [scheme for scheme in settings.schemes if settings.victims(scheme) < attack.clients]
         if sums:

@@ -121,12 +121,9 @@ def _run(training: ShadowTraining, tap: Wiretap, audited: bool) -> ShadowRecord:
     tap.hear(state)
     train(state, run, training.part, InProcess(Transcript(keep=0)), tap.hear)
     promised = guarantee(parse(run.scheme), state.private) if audited else None
-    figures = {
-        "bytes_up": state.bytes_up / sent,
-        "bytes_down": state.bytes_down / sent,
-        "ratio": 4 * Layout.of_model(state.model).size * sent / state.bytes_up,
-        **({} if promised is None else {"epsilon": promised[0], "delta": promised[1]}),
-    }
+    figures = {"bytes_up": state.bytes_up / sent, "bytes_down": state.bytes_down / sent}
+    figures["ratio"] = 4 * Layout.of_model(state.model).size * sent / state.bytes_up
+    figures |= {} if promised is None else {"epsilon": promised[0], "delta": promised[1]}
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()} | tap.record()
 
 
