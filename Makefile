@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: audit test lint clean
+.PHONY: audit test test-flower fuzz lint clean
 
 audit: $(VENV)/installed
 	$(BIN)/gradwire audit
@@ -11,6 +11,14 @@ audit: $(VENV)/installed
 # A process a core and a thread a process: threads of several processes on one core would wait for each other.
 test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# Property tests on other examples than the suite's, many more of them.
+fuzz: $(VENV)/installed-test
+	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" -k "$(ONLY)"
+
+# Extras whose own bounds exclude some of constraints.txt's pins have an environment of their own.
+test-flower: $(VENV)-flower/installed
+	OMP_NUM_THREADS=1 $(VENV)-flower/bin/python -m pytest tests/integrations/flower tests/data/test_partition.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -26,5 +34,11 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)-flower/installed: pyproject.toml constraints-flower.txt
+	$(PYTHON) -m venv $(VENV)-flower
+	$(VENV)-flower/bin/python -m pip install --quiet --constraint constraints-flower.txt \
+		--editable '.[flower,partitions]' pytest hypothesis
+	touch $@
+
 clean:
-	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-flower build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,9 +5,11 @@ import os
 import pytest
 from hypothesis import settings
 
-# Tests say what is true, not how fast: how long an example takes depends on the machine.
-settings.register_profile("gradwire", deadline=None, print_blob=True)
-settings.load_profile("gradwire")
+# Tests say what is true, not how fast: how long an example takes depends on the machine. The suite tries the same
+# examples each time; `make fuzz` looks for others.
+settings.register_profile("gradwire", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gradwire"))
 
 
 def pytest_collection_modifyitems(items):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gradwire.cli import main
-from gradwire.registry import ATTACKS, SCHEMES, STUDIES
+from gradwire.registry import ATTACKS, CARRIERS, SCHEMES, STUDIES
 from gradwire.schemes import parse
-from gradwire.testing import check_attack, check_scheme
+from gradwire.testing import check_attack, check_carrier, check_scheme
 
 OUTSIDE = Path(__file__).parents[1] / "examples" / "outside"
-MODULES = ("terngrad", "tag", "ternary")
+MODULES = ("terngrad", "tag", "ternary", "shared_folder")
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def test_the_examples_are_short():
 def test_they_pass_the_checks_and_go_by_the_names_of_their_entry_points():
     check_scheme("terngrad")
     check_attack("tag:iterations=5")
+    check_carrier(lambda: CARRIERS.parse("shared-folder"))
     assert parse("terngrad:TernGrad:clip=2") == parse("terngrad:clip=2")
     assert parse("terngrad:TernGrad:clip=2").spec == "terngrad:clip=2.0"
     assert ATTACKS.parse("tag:TAG").spec == "tag"

@@ -45,3 +45,24 @@ def test_imports_go_down() -> None:
         f"{room} imports {other}" for room in ground for other in imports(PACKAGE / f"{room}.py") if height[other]
     }
     assert not wrong
+
+
+def modules():
+    """Every module of the package with its syntax tree."""
+    return {path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_no_two_public_classes_share_a_name():
+    places = {}
+    for path, tree in modules().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path))
+    assert {name: several for name, several in places.items() if len(several) > 1} == {}
+
+
+def test_no_file_is_tiny_but_a_scheme_an_attack_or_a_model():
+    free = ("schemes/", "attacks/", "models/")
+    for path in modules():
+        lines = len((PACKAGE / path).read_text().splitlines())
+        assert lines >= 25 or path.name == "__init__.py" or str(path).startswith(free), f"{path} has {lines} lines"

@@ -20,6 +20,11 @@ class TooFewError(WireError):
     """So many clients have dropped out that a round cannot be finished."""
 
 
+def in_line(error: Exception) -> str:
+    """An error's message as one line."""
+    return " ".join(str(error).split())
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> GradwireError:
     """The error for a name that is not in a list, naming the list."""
     return GradwireError(f"unknown {kind} {name!r}; known: {', '.join(known)}")

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from gradwire import spec_syntax
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError, in_line, unknown
 
 T = TypeVar("T")
 
@@ -200,7 +200,7 @@ def _named(value: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {in_line(error)}"
 
 
 def _table(package: str, words: str) -> dict[str, str]:

@@ -35,6 +35,7 @@ from gradwire.schemes import (
     parse,
 )
 from gradwire.schemes.gradients import Full
+from gradwire.seeds import drawing
 from gradwire.training import capture
 from gradwire.wire import SERVER, InProcess, Transcript, Transport, client
 from gradwire.wire.transport import drive
@@ -266,8 +267,7 @@ def _check_guess(guess: Guess, problems: Sequence[Problem], spec: str) -> None:
 
 
 def _network() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    with drawing(0):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Sigmoid(), nn.Linear(12, 10))
 
 

@@ -67,8 +67,8 @@ def test_a_later_round_needs_no_keys_and_costs_what_the_whole_one_does():
     updates = [random_update(i, {"w": (20_000,)}) for i in range(3)]
     for spec in ("sga", "ssga"):
         cluster = Cluster.of(spec, updates)
-        cluster.play(updates)
-        cluster.play(updates)
+        cluster.run(updates)
+        cluster.run(updates)
         alone = later(spec, 3, 20_000)
         assert alone["bytes_up"] == pytest.approx(cluster.bytes_up, rel=0.01)
         assert alone["seconds_client"] > 0

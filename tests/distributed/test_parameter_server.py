@@ -91,7 +91,7 @@ def test_training_in_two_processes(tmp_path):
     again = [workers.start(rank, 2, port, *options, "--timeout", "60", "--resume", str(out)) for rank in range(2)]
     for process in again:
         _, error = process.communicate()
-        assert "--resume: keys of ssga:compression=50.0 stay with their processes, so there is no checkpoint" in error
+        assert "--resume: keys of ssga:compression=50 stay with their processes, so there is no checkpoint" in error
 
 
 def asking():

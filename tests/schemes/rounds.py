@@ -27,7 +27,7 @@ class Cluster:
         private = exchange_keys(scheme, states)
         return cls(scheme, layout, len(updates), 0, scheme.public_state(layout), private)
 
-    def play(self, updates: list[dict[str, torch.Tensor]]):
+    def run(self, updates: list[dict[str, torch.Tensor]]):
         """One round: the aggregate that everybody ends up with, and the first client's part as the server saw it."""
         parties = tuple(self.private)
         context = Round(self.round, parties, 0, self.layout)
@@ -52,6 +52,11 @@ class Cluster:
         self.round += 1
         self.bytes_up = transport.transcript.bytes_up(parties[0])
         return served.aggregate, observation
+
+    def others(self, observation: Observation, phase: str) -> dict[str, torch.Tensor]:
+        """What the client whose part is observed works out of the others' uploads in a phase."""
+        reply, own = observation.replies[phase], observation.uploads[phase]
+        return self.scheme.others(reply, own, observation.victim, observation.public, observation.round)
 
 
 SHAPES = {"conv.weight": (6, 4, 3, 3), "conv.bias": (6,), "head.weight": (10, 24), "head.bias": (10,)}

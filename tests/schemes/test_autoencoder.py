@@ -7,13 +7,13 @@ from torch import nn
 
 from gradwire import capture
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, LocalStep, Round, StackedMeasurement, observation, parse
+from gradwire.rounds import run_round
+from gradwire.schemes import Contribution, Layout, LocalStep, Round, StackedMeasurement, observation, parse
 from gradwire.schemes.autoencoder import LENGTHENED
 from gradwire.schemes.codec import network
 from gradwire.schemes.codec.layers import Layers
 from gradwire.schemes.gradients import Full
 from gradwire.wire import InProcess
-from gradwire.wire.transport import drive
 from tests.schemes.rounds import flat, random_update
 
 SHAPES = {"conv.weight": (4, 3, 3, 3), "conv.bias": (4,), "head.weight": (10, 12), "head.bias": (10,)}
@@ -32,10 +32,10 @@ class Training:
         self.private = {p: self.scheme.private_state(LAYOUT, i) for i, p in enumerate(parties)}
         self.public, self.round, self.model = {}, 0, random_update(99, SHAPES)
 
-    def play(self, steps=3, take=None, tamper=None):
+    def run(self, steps=3, take=None, tamper=None):
         parties = tuple(take or self.private)
         context = Round(self.round, parties, 0, LAYOUT, start=self.model)
-        halves, self.settled = {}, {}
+        brought, self.settled = {}, {}
         for party in parties:
             now, state = self.model, self.private[party]
             for index in range(steps):
@@ -48,14 +48,12 @@ class Training:
                 state = tamper(state)
             self.settled[party] = now
             update = {name: p - now[name] for name, p in self.model.items()}
-            halves[party] = self.scheme.client(update, state, self.public, context)
+            brought[party] = Contribution(update, state)
         transport = InProcess()
-        outcomes, served = drive(transport, halves, self.scheme.server(self.public, context), self.round)
-        for outcome in outcomes.values():
-            torch.testing.assert_close(flat(outcome.aggregate), flat(served.aggregate))
+        served = run_round(self.scheme, brought, self.public, context, transport)
         self.sent = {m.sender: m.tensors for m in transport.transcript.messages() if m.sender != "server"}
         self.bytes = transport.transcript.bytes_up(parties[0])
-        self.private |= {party: outcome.private for party, outcome in outcomes.items()}
+        self.private |= served.private
         self.public, self.round = served.public, self.round + 1
         self.model = {name: p - served.aggregate[name] for name, p in self.model.items()}
         return served
@@ -74,7 +72,7 @@ def average(training, parties=PARTIES):
 def test_parameters_first_decoders_once_then_codes():
     training, kinds = Training(), []
     for _ in range(4):
-        training.play()
+        training.run()
         kinds.append({frozenset(each) for each in training.sent.values()})
     assert kinds == [
         {frozenset({"parameters"})},
@@ -87,7 +85,7 @@ def test_parameters_first_decoders_once_then_codes():
 def test_the_model_becomes_the_mean_of_what_the_autoencoders_left():
     training = Training()
     for _ in range(4):
-        training.play()
+        training.run()
         torch.testing.assert_close(flat(training.model), average(training), atol=1e-5, rtol=1e-4)
 
 
@@ -95,7 +93,7 @@ def test_the_autoencoder_learns_in_the_warming_up_and_stays_as_it_is_afterwards(
     training = Training()
     weights = [training.private["client:0"]["weights"]]
     for _ in range(4):
-        training.play()
+        training.run()
         weights.append(training.private["client:0"]["weights"])
     changed = [not torch.equal(a, b) for a, b in pairwise(weights)]
     assert changed == [True, True, False, False]
@@ -205,7 +203,7 @@ def test_errors_do_not_add_up_over_rounds_in_which_nothing_is_learned():
 def test_a_step_follows_the_slope_at_ones_own_parameters_and_lowers_the_loss_as_a_plain_one_would():
     scheme, parameters, fresh, context = alone("warmup_rounds=0")
     parameters, goal = ({n: p.double() for n, p in each.items()} for each in (parameters, random_update(5, SHAPES)))
-    context = replace(context, start=parameters)
+    context = replace(context, start=parameters, layout=Layout.of(parameters))
     fresh |= {"told": torch.ones(()), "fits": torch.ones(()), "weights": 3 * fresh["weights"].double()}
 
     def loss(vector):
@@ -245,7 +243,7 @@ def test_a_slope_of_which_next_to_nothing_gets_through_is_lengthened_no_more_tha
 def test_a_quarter_of_the_numbers_crosses_the_wire():
     training = Training()
     for _ in range(3):
-        training.play()
+        training.run()
     code = training.sent["client:0"]["code"]
     assert len(code) == sum(network.code_size(size) for size in LAYOUT.sizes.values())
     assert 4 * len(code) <= training.bytes < 4 * len(code) + 400
@@ -253,14 +251,14 @@ def test_a_quarter_of_the_numbers_crosses_the_wire():
 
 def test_who_was_not_there_sends_the_decoder_with_the_first_code():
     training = Training()
-    training.play()
-    training.play(take=["client:0"])
-    training.play()
+    training.run()
+    training.run(take=["client:0"])
+    training.run()
     assert set(training.sent["client:0"]) == {"code", "version"}
     assert set(training.sent["client:1"]) == {"code", "version", "decoder"}
     new = Training()
     new.round = 7
-    new.play()
+    new.run()
     assert int(new.private["client:0"]["fits"]) == 2 * LAYERS
     torch.testing.assert_close(flat(new.model), average(new), atol=1e-5, rtol=1e-4)
 
@@ -268,7 +266,7 @@ def test_who_was_not_there_sends_the_decoder_with_the_first_code():
 def test_one_that_diverges_goes_back_to_its_last_good_one_and_is_counted():
     training = Training("autoencoder:warmup_rounds=2,warmup_iterations=2,optimizer=sgd,lr=1e30")
     before = training.private["client:0"]["weights"]
-    training.play()
+    training.run()
     state = training.private["client:0"]
     assert torch.equal(state["weights"], before)
     assert int(state["fallbacks"]) == 1
@@ -279,23 +277,26 @@ def test_one_that_diverges_goes_back_to_its_last_good_one_and_is_counted():
 @pytest.mark.parametrize(
     ("tamper", "why"),
     [
-        (lambda s: s | {"code": s["code"][1:]}, "client:0's code has 67 numbers; those of this model have 68"),
+        (lambda s: s | {"code": s["code"][1:]}, r"client:0: 'code' holds shape (67,) of torch.float32; shape (68,)"),
         (
             lambda s: s | {"fits": s["fits"] + 1},
             "client:0's code is of version 17; the decoder at hand is of version 16",
         ),
-        (lambda s: s | {"code": s["code"] * float("nan")}, "client:0's parameters are not finite"),
+        (
+            lambda s: s | {"code": s["code"] * float("nan")},
+            "'code' is not finite in 68 of 68 entries",
+        ),
         (
             lambda s: s | {"fits": torch.zeros(2, dtype=torch.int64)},
-            "client:0's code is of version None; the decoder at hand is of version 16",
+            "client:0: 'version' holds shape (2,) of torch.int64; shape () of torch.int64 was due",
         ),
     ],
 )
 def test_a_code_that_cannot_be_read_costs_the_round_that_client_only(tamper, why):
     training = Training()
-    training.play()
-    training.play()
-    served = training.play(tamper=tamper)
+    training.run()
+    training.run()
+    served = training.run(tamper=tamper)
     assert list(served.refused) == ["client:0"]
     assert why in served.refused["client:0"]
     torch.testing.assert_close(flat(training.model), average(training, ["client:1"]), atol=1e-5, rtol=1e-4)
@@ -305,12 +306,12 @@ def test_a_code_without_any_decoder():
     training = Training()
     training.private["client:0"]["told"] = torch.ones((), dtype=torch.int64)
     training.round = 5
-    assert "sent a code and never a decoder" in training.play().refused["client:0"]
+    assert "sent a code and never a decoder" in training.run().refused["client:0"]
     alone = Training(parties=["client:0"])
     alone.private["client:0"]["told"] = torch.ones((), dtype=torch.int64)
     alone.round = 5
     with pytest.raises(GradwireError, match="round 5: no client's message can be read"):
-        alone.play()
+        alone.run()
 
 
 def test_every_adversary_decodes_alike():
@@ -343,7 +344,7 @@ def test_victims_with_decoders_of_their_own_are_one_stack():
 
 def test_gradients_of_one_batch_are_not_what_it_sends():
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
-    with pytest.raises(GradwireError, match="autoencoder sends what local steps make of the parameters"):
+    with pytest.raises(GradwireError, match="needs what local steps make of the parameters, not a gradient"):
         capture(net, torch.rand(1, 1, 4, 4), torch.tensor([0]), "autoencoder")
 
 

@@ -19,8 +19,8 @@ def test_composed_with_a_secure_sum_a_scheme_gives_what_it_gives_alone(clients, 
     alone, composed = Cluster.of(first, updates), Cluster.of(f"{first}+{outer}", updates)
     for turn in range(3):
         updates = [random_update(10 * turn + i) for i in range(clients)]
-        expected, seen_alone = alone.play(updates)
-        aggregate, seen = composed.play(updates)
+        expected, seen_alone = alone.run(updates)
+        aggregate, seen = composed.run(updates)
         torch.testing.assert_close(flat(aggregate), flat(expected), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(flat(composed.scheme.decode(seen)), flat(aggregate))
     assert not set(seen.uploads) & set(seen_alone.uploads)
@@ -57,7 +57,7 @@ def test_what_does_not_compose_is_refused_with_the_reason(spec, message):
 def test_the_noise_of_a_sum_is_that_of_what_was_sent():
     zeros = {name: torch.zeros(200, 200) for name in random_update(0)}
     cluster = Cluster.of("noise:std=0.5+sga", [zeros] * 4)
-    _, seen = cluster.play([zeros] * 4)
+    _, seen = cluster.run([zeros] * 4)
     spread = flat(cluster.scheme.decode(seen)).std()
     torch.testing.assert_close(spread, torch.tensor(cluster.scheme.deviation(seen.round)), rtol=0.02, atol=0)
 

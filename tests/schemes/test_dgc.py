@@ -35,7 +35,7 @@ def test_follows_the_papers_algorithm(momentum):
     gradients = [random_update(step) for step in range(6)]
     cluster = Cluster.of(f"dgc:ratio=0.05,momentum={momentum}", gradients[:1])
     for gradient, expected in zip(gradients, by_the_paper(gradients, momentum, 0.05), strict=True):
-        aggregate, _ = cluster.play([gradient])
+        aggregate, _ = cluster.run([gradient])
         torch.testing.assert_close(flat(aggregate), flat(expected))
 
 
@@ -45,7 +45,7 @@ def test_everything_sent_is_plain_momentum_sgd(momentum, seed):
     updates = [random_update(seed), random_update(seed + 1)]
     cluster = Cluster.of(f"dgc:ratio=1.0,momentum={momentum}", updates)
     for _ in range(2):
-        aggregate, _ = cluster.play(updates)
+        aggregate, _ = cluster.run(updates)
         torch.testing.assert_close(flat(aggregate), (flat(updates[0]) + flat(updates[1])) / 2)
 
 
@@ -56,7 +56,7 @@ def test_without_momentum_nothing_is_lost(seed, ratio):
     before = torch.zeros(LAYOUT.size)
     for step in range(3):
         update = random_update(seed + step)
-        aggregate, _ = cluster.play([update])
+        aggregate, _ = cluster.run([update])
         velocity = cluster.private["client:0"]["velocity"]
         torch.testing.assert_close(flat(aggregate) + velocity, flat(update) + before)
         before = velocity
@@ -65,7 +65,7 @@ def test_without_momentum_nothing_is_lost(seed, ratio):
 def test_momentum_is_masked_where_entries_were_sent():
     updates = [random_update(0)]
     cluster = Cluster.of("dgc:ratio=0.1", updates)
-    aggregate, _ = cluster.play(updates)
+    aggregate, _ = cluster.run(updates)
     sent = flat(aggregate) != 0
     state = cluster.private["client:0"]
     for name in ("momentum", "velocity"):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, StackedMeasurement, parse
-from gradwire.schemes.powersgd import orthonormal
+from gradwire.schemes.powersgd import Factorisation, orthonormal
 from tests.schemes.rounds import SHAPES, Cluster, flat, random_update
 
 
@@ -15,7 +15,7 @@ def test_exact_for_matrices_of_rank_at_most_r(n, m, rank, true_rank, seed):
     g = torch.Generator().manual_seed(seed)
     matrix = torch.randn(n, true_rank, generator=g) @ torch.randn(true_rank, m, generator=g)
     update = {"w": matrix}
-    aggregate, _ = Cluster.of(f"powersgd:rank={rank}", [update]).play([update])
+    aggregate, _ = Cluster.of(f"powersgd:rank={rank}", [update]).run([update])
     torch.testing.assert_close(aggregate["w"], matrix, atol=1e-5, rtol=1e-4)
 
 
@@ -27,7 +27,7 @@ def test_mean_update_is_aggregate_plus_mean_error(rank, clients, seed):
     before = [cluster.private[party] for party in cluster.private]
     for step in range(3):
         updates = [random_update(seed + 10 * step + i) for i in range(clients)]
-        aggregate, _ = cluster.play(updates)
+        aggregate, _ = cluster.run(updates)
         after = list(cluster.private.values())
         mean_delta = sum(flat(u) + flat(e) for u, e in zip(updates, before, strict=True)) / clients
         mean_error = sum(flat(e) for e in after) / clients
@@ -52,18 +52,18 @@ def test_orthonormal_columns_whatever_the_input(kind, scale):
 
 def test_a_zero_update_stays_zero():
     update = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
-    aggregate, _ = Cluster.of("powersgd:rank=2", [update]).play([update])
+    aggregate, _ = Cluster.of("powersgd:rank=2", [update]).run([update])
     assert not flat(aggregate).any()
 
 
 def test_what_would_not_shrink_is_sent_dense():
     layout = Layout(SHAPES)
-    assert set(parse("powersgd:rank=4").plan(layout).shapes) == {"conv.weight", "head.weight"}
-    assert set(parse("powersgd:rank=6").plan(layout).shapes) == {"head.weight"}
+    assert set(Factorisation.of(layout, 4).shapes) == {"conv.weight", "head.weight"}
+    assert set(Factorisation.of(layout, 6).shapes) == {"head.weight"}
     update = random_update(0)
-    aggregate, _ = Cluster.of("powersgd:rank=1", [update]).play([update])
+    aggregate, _ = Cluster.of("powersgd:rank=1", [update]).run([update])
     assert torch.equal(aggregate["conv.bias"], update["conv.bias"])
-    everything, _ = Cluster.of("powersgd:rank=100", [update]).play([update])
+    everything, _ = Cluster.of("powersgd:rank=100", [update]).run([update])
     assert torch.equal(flat(everything), flat(update))
 
 
@@ -73,8 +73,8 @@ def test_warm_start_converges_to_the_best_approximation():
     cluster = Cluster.of("powersgd:rank=2,error_feedback=false", [update])
     cold = Cluster.of("powersgd:rank=2,error_feedback=false,warm_start=false", [update])
     for _ in range(60):
-        warm_aggregate, _ = cluster.play([update])
-        cold_aggregate, _ = cold.play([update])
+        warm_aggregate, _ = cluster.run([update])
+        cold_aggregate, _ = cold.run([update])
     assert float((update["w"] - warm_aggregate["w"]).norm()) == pytest.approx(best, rel=1e-3)
     assert (update["w"] - cold_aggregate["w"]).norm() > 1.02 * best
 
@@ -82,7 +82,7 @@ def test_warm_start_converges_to_the_best_approximation():
 def test_measurement_counts_what_was_sent():
     update = random_update(0)
     cluster = Cluster.of("powersgd:rank=2", [update])
-    _, observation = cluster.play([update])
+    _, observation = cluster.run([update])
     stack = StackedMeasurement.of([cluster.scheme.measure(observation)], torch.zeros(1))
     sent = sum(tensor.square().sum() for tensors in observation.uploads.values() for tensor in tensors.values())
     torch.testing.assert_close(stack.energy, sent[None])

@@ -79,9 +79,9 @@ def test_agrees_with_pytorchs_hook_step_for_step(tmp_path, dtype, tolerance):
     mp.spawn(worker, (port, str(path), dtype), nprocs=WORKERS)
     expected = torch.load(path, weights_only=True)
     assert len(expected) == STEPS
-    cluster = Cluster.of(f"powersgd:rank={RANK}", [random_update(0)] * WORKERS)
+    cluster = Cluster.of(f"powersgd:rank={RANK}", [gradients(0, 0, dtype)] * WORKERS)
     cluster.public = starts(dtype)
     for step, reference in enumerate(expected, start=WARM_UP):
-        aggregate, _ = cluster.play([gradients(step, rank, dtype) for rank in range(WORKERS)])
+        aggregate, _ = cluster.run([gradients(step, rank, dtype) for rank in range(WORKERS)])
         for name, tensor in reference.items():
             torch.testing.assert_close(aggregate[name], tensor, atol=tolerance, rtol=0)

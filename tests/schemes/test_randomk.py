@@ -46,7 +46,7 @@ def test_mean_update_is_aggregate_plus_mean_error(ratio, per, seed, clients):
     before = [torch.zeros(LAYOUT.size)] * clients
     for step in range(3):
         updates = [random_update(seed + 10 * step + i) for i in range(clients)]
-        aggregate, _ = cluster.play(updates)
+        aggregate, _ = cluster.run(updates)
         after = [state["residual"] for state in cluster.private.values()]
         mean_delta = sum(flat(u) + e for u, e in zip(updates, before, strict=True)) / clients
         torch.testing.assert_close(flat(aggregate) + sum(after) / clients, mean_delta)
@@ -57,7 +57,7 @@ def test_is_a_contraction_in_the_mean():
     """E‖x − rand_k(x)‖² = (1 − k/d)·‖x‖²."""
     update = {"w": random_update(0, {"w": (100,)})["w"]}
     cluster = Cluster.of("randomk:ratio=0.2,error_feedback=false", [update])
-    lost = torch.tensor([float((cluster.play([update])[0]["w"] - update["w"]).square().sum()) for _ in range(1000)])
+    lost = torch.tensor([float((cluster.run([update])[0]["w"] - update["w"]).square().sum()) for _ in range(1000)])
     expected = 0.8 * float(update["w"].square().sum())
     assert abs(float(lost.mean()) - expected) < 4 * float(lost.std()) / len(lost) ** 0.5
 
@@ -65,7 +65,7 @@ def test_is_a_contraction_in_the_mean():
 def test_positions_cost_nothing():
     update = random_update(0)
     cluster = Cluster.of("randomk:ratio=0.1", [update])
-    _, observation = cluster.play([update])
+    _, observation = cluster.run([update])
     assert set(observation.uploads["entries"]) == {"values"}
     assert observation.uploads["entries"]["values"].shape == (22 + 1 + 24 + 1,)
 
@@ -79,8 +79,10 @@ def test_match_rank_sends_as_many_numbers_as_powersgd(rank):
 def test_a_fellow_takes_its_own_part_out():
     updates = [random_update(0), random_update(1)]
     cluster = Cluster.of("randomk:ratio=0.1,error_feedback=false", updates)
-    _, observation = cluster.play(updates)
-    other = cluster.scheme.others(observation.replies["entries"], observation.uploads["entries"], observation.round)
+    _, observation = cluster.run(updates)
+    other = cluster.scheme.others(
+        observation.replies["entries"], observation.uploads["entries"], "client:0", {}, observation.round
+    )
     positions = cluster.scheme.positions(observation.round)
     torch.testing.assert_close(other["values"], flat(updates[1])[positions])
 

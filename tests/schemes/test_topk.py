@@ -34,7 +34,7 @@ def test_update_is_what_was_sent_plus_error(ratio, per, seed, clients):
     before = 0
     for step in range(3):
         updates = [random_update(seed + 10 * step + i) for i in range(clients)]
-        _, observation = cluster.play(updates)
+        _, observation = cluster.run(updates)
         sent = flat(cluster.scheme.decode(observation))
         error = cluster.private["client:0"]["residual"]
         assert torch.equal(sent + error, flat(updates[0]) + before)
@@ -46,7 +46,7 @@ def test_update_is_what_was_sent_plus_error(ratio, per, seed, clients):
 def test_the_aggregate_is_the_mean_of_what_was_sent(ratio, clients):
     updates = [random_update(i) for i in range(clients)]
     cluster = Cluster.of(f"topk:ratio={ratio}", updates)
-    aggregate, _ = cluster.play(updates)
+    aggregate, _ = cluster.run(updates)
     expected = sum(flat(u) - cluster.private[p]["residual"] for u, p in zip(updates, cluster.private, strict=True))
     torch.testing.assert_close(flat(aggregate), expected / clients)
 
@@ -54,8 +54,8 @@ def test_the_aggregate_is_the_mean_of_what_was_sent(ratio, clients):
 def test_without_error_feedback_nothing_is_carried_over():
     updates = [random_update(0)]
     cluster = Cluster.of("topk:ratio=0.1,error_feedback=false", updates)
-    first, _ = cluster.play(updates)
-    second, _ = cluster.play(updates)
+    first, _ = cluster.run(updates)
+    second, _ = cluster.run(updates)
     assert cluster.private == {"client:0": {}}
     assert torch.equal(flat(first), flat(second))
 
@@ -64,7 +64,7 @@ def test_per_model_keeps_the_largest_of_the_whole():
     update = random_update(0)
     update["head.bias"] += 100
     cluster = Cluster.of("topk:ratio=0.02,per=model", [update])
-    aggregate, _ = cluster.play([update])
+    aggregate, _ = cluster.run([update])
     kept = flat(aggregate).abs()
     assert torch.equal(aggregate["head.bias"], update["head.bias"])
     assert kept[kept > 0].min() >= flat(update).abs()[kept == 0].max()
@@ -80,7 +80,7 @@ def test_match_rank_costs_what_powersgd_of_that_rank_costs(name, rank, per):
     sizes = {}
     for spec in (f"powersgd:rank={rank}", f"topk:match_rank={rank},per={per}"):
         cluster = Cluster.of(spec, [update])
-        cluster.play([update])
+        cluster.run([update])
         sizes[spec.partition(":")[0]] = cluster.bytes_up
     assert sizes["topk"] == pytest.approx(sizes["powersgd"], abs=0.01 * sizes["powersgd"] + 300)
     assert sizes["topk"] <= sizes["powersgd"]
@@ -90,7 +90,7 @@ def test_match_rank_costs_what_powersgd_of_that_rank_costs(name, rank, per):
 def test_measurement_is_exact_on_the_kept_entries_and_silent_elsewhere():
     update = random_update(0)
     cluster = Cluster.of("topk:ratio=0.1", [update])
-    _, observation = cluster.play([update])
+    _, observation = cluster.run([update])
     measurement = cluster.scheme.measure(observation)
     noise = random_update(1)
     decoded = cluster.scheme.decode(observation)

@@ -22,7 +22,7 @@ from gradwire.report import NETWORK_COLUMNS
 from gradwire.report.rows import BASELINE
 from gradwire.runs import Row, RunFolder
 from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, initial_states, parse
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 from gradwire.training import gradient
 from gradwire.wire import EVERYONE, SERVER, ClientHalf, Collective, Message, Send, ServerHalf, check_carrier, client
 

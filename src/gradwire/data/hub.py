@@ -11,7 +11,7 @@ import torch
 
 from gradwire.data.dataset import Dataset
 from gradwire.data.pictures import Mode, decode
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, in_line
 
 ROOT_VARIABLE = "GRADWIRE_DATA"  # names the folder of data sets at hand
 
@@ -77,7 +77,7 @@ def _download(folder: Path, source: Source, split: str, limit: int | None) -> tu
     # The library, the hub's client and the HTTP client below it each have their own errors for "not reached".
     except Exception as error:
         raise GradwireError(
-            f"cannot load {source.repo!r} from the Hugging Face hub: {type(error).__name__}: {_in_line(error)}; "
+            f"cannot load {source.repo!r} from the Hugging Face hub: {type(error).__name__}: {in_line(error)}; "
             f"set {ROOT_VARIABLE} to a folder that holds NAME/{{train,test}}-*.parquet to do without it"
         ) from error
     names = getattr(remote.features[source.label], "names", ())
@@ -106,15 +106,11 @@ def _read(folder: Path, source: Source, split: str, limit: int | None) -> tuple[
                 raise GradwireError(f"{files[0]}: column {column} is {kind}; it must be {wanted}")
         table = stored.to_table(columns=columns) if limit is None else stored.head(limit, columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise GradwireError(f"cannot read {folder}/{split}-*.parquet as parquet: {_in_line(error)}") from error
+        raise GradwireError(f"cannot read {folder}/{split}-*.parquet as parquet: {in_line(error)}") from error
     # The `datasets` library leaves the class names in a note in the schema.
     note = json.loads((stored.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = note.get("info", {}).get("features", {})
     return table, tuple(features.get(source.label, {}).get("names", ()))
-
-
-def _in_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 mnist, fashion_mnist, cifar10, cifar100, tiny_imagenet = (partial(load_hub, name) for name in SOURCES)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, in_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +41,7 @@ def _opened(source: Path | bytes, what: str, first: Size | None = None) -> Itera
         raise
     # Pillow reports a broken file in all of these ways, by format and by place.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_line(error)
         raise GradwireError(f"cannot read image {what}: {reason}; it must be a whole picture file") from error
 
 

@@ -2,17 +2,16 @@
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from gradwire import spec_syntax
 from gradwire.errors import GradwireError
 from gradwire.models.normalize import Normalize
 from gradwire.registry import MODELS
+from gradwire.seeds import drawing
 
 
 def names() -> tuple[str, ...]:
@@ -54,7 +53,7 @@ def build(
     if classes < 1:
         raise GradwireError(f"a model for {classes} classes cannot be made; there must be 1 or more")
     # Importing a module may draw random numbers, the first time only, so the generator is seeded again to call it.
-    with _seeded(seed):
+    with drawing(seed):
         factory, name, rest = MODELS.find(spec) if isinstance(spec, str) else (spec, MODELS.spec(spec), "")
     what = f"model {spec!r}" if isinstance(spec, str) else f"model {name!r}"
     if isinstance(factory, nn.Module):
@@ -62,7 +61,7 @@ def build(
     given: dict[str, object] = {"shape": shape, "classes": classes}
     own = {key: p for key, p in spec_syntax.parameters(factory).items() if key not in given} if rest else {}
     given |= spec_syntax.read(what, name, rest, own)
-    with _seeded(seed):
+    with drawing(seed):
         net = _called(factory, what, given)
     return _normalized(net, shape[0], mean, std) if name in MODELS.builtin else net
 
@@ -111,15 +110,3 @@ def _normalized(
     if len(mean) != channels:
         raise GradwireError(f"mean has {len(mean)} channels and the images have {channels}; they must agree")
     return nn.Sequential(OrderedDict([("normalize", Normalize(mean, std)), *net.named_children()]))
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """Seed the CPU's generator for a while; do nothing without a seed."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the generators of every accelerator too, and nothing would set them back.
-        torch.default_generator.manual_seed(seed)
-        yield

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradwire.errors import TooFewError, WireError
 from gradwire.schemes import Contribution, Outcome, Round, Scheme, State, Update
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 from gradwire.schemes.scheme import exactly
 from gradwire.wire import BUFFERS, WEIGHTS, ClientHalf, Send, ServerHalf, Tensors
 from gradwire.wire.session import Check
@@ -22,17 +22,26 @@ from gradwire.wire.session import Check
 
 def client_half(scheme: Scheme, brought: Contribution, public: State, round: Round) -> ClientHalf[Outcome]:
     """A client's half of a round, from its contribution to the mean of all."""
-    weight = 1.0 if round.weights == "equal" else brought.weight
-    outcome = yield from scheme.client(_times(brought.update, weight), brought.private, public, round)
-    if round.weights == "told":
-        told = {"weight": torch.tensor([brought.weight])}
-        reply = yield Send(WEIGHTS, told, mean=True, settled=outcome.private)
-        outcome = replace(outcome, aggregate=_times(outcome.aggregate, 1 / float(reply["weight"])))
-        weight /= float(reply["weight"])
-    if brought.buffers:
-        reply = yield Send(BUFFERS, _sent(brought.buffers, weight), mean=True, settled=outcome.private)
-        outcome = replace(outcome, buffers=_received(reply, brought.buffers))
+    outcome = yield from scheme.client(_times(brought.update, _weight(brought, round)), brought.private, public, round)
+    total = 1.0
+    for send in sent_beside(brought, round):
+        reply = yield replace(send, settled=outcome.private)
+        if send.phase == WEIGHTS:
+            total = float(reply["weight"])
+            outcome = replace(outcome, aggregate=_times(outcome.aggregate, 1 / total))
+        else:
+            outcome = replace(outcome, buffers=_received(_times(reply, 1 / total), brought.buffers))
     return replace(outcome, aggregate=round.layout.restored(outcome.aggregate))
+
+
+def sent_beside(brought: Contribution, round: Round) -> tuple[Send, ...]:
+    """What a client sends after the scheme's messages. No reply changes it: a carrier may send it with the first."""
+    sends = []
+    if round.weights == "told":
+        sends.append(Send(WEIGHTS, {"weight": torch.tensor([brought.weight])}, mean=True))
+    if brought.buffers:
+        sends.append(Send(BUFFERS, _sent(brought.buffers, _weight(brought, round)), mean=True))
+    return tuple(sends)
 
 
 def server_half(scheme: Scheme, public: State, round: Round, buffers: Tensors) -> ServerHalf[Outcome]:
@@ -53,16 +62,18 @@ def server_half(scheme: Scheme, public: State, round: Round, buffers: Tensors) -
             break
         stayed = uploads
         uploads = yield reply
+    total = 1.0
     if round.weights == "told":
         gone = [party for party in stayed if party not in uploads]
         if gone:
             raise TooFewError(f"round {round.index}: {gone[0]} vanished before it told its weight; no mean follows")
         means = mean(uploads)
-        outcome = replace(outcome, aggregate=_times(outcome.aggregate, 1 / float(means["weight"])))
+        total = float(means["weight"])
+        outcome = replace(outcome, aggregate=_times(outcome.aggregate, 1 / total))
         uploads = yield Send(WEIGHTS, means)
     if buffers:
         means = mean(uploads)
-        outcome = replace(outcome, buffers=_received(means, buffers))
+        outcome = replace(outcome, buffers=_received(_times(means, 1 / total), buffers))
         yield Send(BUFFERS, means)
     return replace(outcome, aggregate=round.layout.restored(outcome.aggregate))
 
@@ -76,6 +87,8 @@ def checking(scheme: Scheme, round: Round, buffers: Tensors, bucket: int | None 
                 phase = phase.removeprefix(f"{bucket}/")
             if phase == WEIGHTS:
                 exactly(tensors, {"weight": (1,)}, torch.float32)
+                if not float(tensors["weight"]) > 0:
+                    raise WireError(f"the weight is {float(tensors['weight'])}; it must be positive")
             elif phase == BUFFERS:
                 due = _sent(buffers, 1.0)
                 for dtype in dict.fromkeys(t.dtype for t in (*due.values(), *tensors.values())):
@@ -87,6 +100,11 @@ def checking(scheme: Scheme, round: Round, buffers: Tensors, bucket: int | None 
             raise WireError(f"round {round.index}, phase {phase!r}, {party}: {error}") from None
 
     return check
+
+
+def _weight(brought: Contribution, round: Round) -> float:
+    """What a client scales all that it sends by."""
+    return 1.0 if round.weights == "equal" else brought.weight
 
 
 def _times(update: Update, factor: float) -> Update:

@@ -1,16 +1,12 @@
-"""What a client's differentially private steps have cost its examples: (ε, δ), by Google's `dp-accounting`.
+"""The (ε, δ) of a client's differentially private steps, by Google's `dp-accounting`.
 
-Privacy here is one example's, against everybody: whether it takes part at all, or counts as zero (zero-out adjacency),
-is told apart from what the client sends only as far as ε and δ say. Two figures, because the usual one assumes what
-most training does not do:
+ε and δ bound how well one example's part in what the client sends can be told from none (zero-out adjacency). There are
+two figures, because the usual one assumes what most training does not do:
 
-- Each step's batch is a Poisson sample at rate q = B/n. This is what DP-SGD's ε commonly means. The loop here goes
-  through shuffled data in batches of B, which can be less private than that (L. Chua et al., "How private are DP-SGD
-  implementations?", ICML 2024).
-- An example is used at most once in each pass over the data, and nothing is gained from not knowing when: the Gaussian
-  mechanism, composed over passes. That holds for any order, shuffled or not, and is larger. A pass counts as soon as
-  the client takes one step of it, so that no example has been used more often than there are passes; some may have
-  been used less often, where a pass is broken off or its last examples do not fill a batch.
+- Each step's batch is a Poisson sample at rate q = B/n. DP-SGD's ε commonly means this. Training here takes batches of
+  B from shuffled data, which can be less private (L. Chua et al., "How private are DP-SGD implementations?", 2024).
+- An example is used at most once in each pass over the data, in whatever order: the Gaussian mechanism, composed over
+  passes. This figure holds here, and is larger. A pass counts as soon as the client takes one step of it.
 """
 
 from collections.abc import Mapping
@@ -23,18 +19,18 @@ from torch import Tensor
 from gradwire.errors import GradwireError
 
 ORDERS = (*range(2, 65), 128, 256, 512)
-"""Of Rényi's divergence. Whole ones: the bound at a fraction is a series that need not converge."""
+"""Orders of the Rényi divergence: whole numbers, as the bound at a fraction is a series that need not converge."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a client has done to its examples so far.
+    """How a client has used its examples so far.
 
     Attributes:
-        steps: of descent.
-        passes: over the data, in which the client took a step: no example has been used more often.
-        current: the number of the pass of the last step; −1 before the first.
-        rate: the largest share of its examples that was in one step.
+        steps: taken.
+        passes: over the data in which it took a step; no example has been used more often.
+        current: number of the pass of the last step; −1 before the first.
+        rate: the largest share of its examples in one step.
     """
 
     steps: int = 0
@@ -54,12 +50,12 @@ class Spent:
         return {**counts, "spent/rate": torch.tensor(self.rate, dtype=torch.float64)}
 
     def after(self, epoch: int, batch: int, examples: int) -> "Spent":
-        """This, and one more step, of the client's pass `epoch` over its data. A pass is not taken up again later."""
+        """With one more step, of the client's pass `epoch` over its data."""
         return Spent(self.steps + 1, self.passes + (epoch != self.current), epoch, max(self.rate, batch / examples))
 
 
 def epsilons(spent: Spent, noise: float, delta: float) -> tuple[tuple[str, float], ...]:
-    """The condition under which each ε holds, and ε.
+    """Twice: the condition under which an ε holds, and this ε.
 
     Args:
         noise: the multiplier, positive.

@@ -1,39 +1,34 @@
 """Learned model compression: every client's own autoencoder compresses, and thereby perturbs, its parameters.
 
 Y. Chen, L. Abrahamyan, H. Sahli, N. Deligiannis, "Learned model compression for efficient and privacy-preserving
-federated learning": algorithms 1 to 3. The autoencoder itself is `codec`.
+federated learning": algorithms 1 to 3. `codec` holds the autoencoder.
 
-Where the paper is silent or contradicts itself, this holds:
+Clients send parameters, not changes. The server decodes those of each client with the decoder that this client sent
+once, averages them (equation 12), and replies with the mean, uncompressed. Decoders are public state: whoever listened
+from the first round has them.
 
-- Each parameter tensor is encoded by itself, weights and biases alike, and divided by its size (`codec.layers`); "each
-  layer" in the paper.
-- Line 9 of algorithm 2 takes each step from the client's own parameters, along the slope with respect to these, which
-  leads through the autoencoder: `steps=through`. So they go where the loss falls among the models that the autoencoder
-  can express, and what it gets wrong does not add up. Equation 11 takes the step from what the autoencoder made of
-  them, along the slope there (`steps=replaced`): its errors do add up, to more than a round's progress. Between the
-  two, `steps=straight` steps from the client's own along that slope, as if the autoencoder's derivative were one.
-- On that way a slope loses most of its square, for a code has a quarter of the numbers, or gains by it where the
-  derivative is large. It is given the length at which the loss falls, to first order, as it would in a plain step: a
-  learning rate then means nearly what it means elsewhere.
-- Nor do errors add up from round to round: where a round begins without warming up, a client's own parameters are not
-  the mean, but some near it, of which its autoencoder makes the mean, as nearly as it can (`codec.network.preimage`).
-- An autoencoder is, before it is trained, an orthogonal projection that keeps a quarter of the directions
-  (`start=projection`, see `codec.initial`), or random as PyTorch's layers are (`start=uniform`). All clients' begin
-  alike, and λ falls as the warming-up goes on: what autoencoders can express that have little in common is lost from
-  the mean of the models, and what they were when their training stopped should not hang on their last step.
-- T_w counts the rounds of the run. A client that was not there at the end of the warming-up sends its decoder with the
-  first message after it; one whose autoencoder has never been trained trains it in that round first.
-- A client that takes fewer than m_w steps makes up for the others on the parameters that the last one left. With
-  `warmup_rounds=0,warmup_iterations=100` and one local step, that is the paper's attack on untrained models.
-- Equation 9 does not say which optimiser: Adam. Plain gradient descent (`optimizer=sgd`) learns nothing in 30 steps.
-- A pass over the parameters takes a step for every segment of a layer, in random order. One step for each whole layer,
-  or for all layers together, costs as much and learns far less.
-- Autoencoders are trained on parameters with some noise, which they have to keep too (`jitter`). Otherwise they learn
-  the ones at hand by heart, and follow no step that leads away from them.
+Where the paper says nothing or contradicts itself, clients here do the following:
 
-What is sent are parameters, not changes: the server decodes every client's with the decoder that this client once sent
-it, averages (equation 12), and replies with the mean, uncompressed. The decoders are its state, public in so far as
-whoever listened from the start has them as well.
+- Layers: they encode each tensor, weight or bias, by itself, divided by its size (`codec.layers`).
+- Steps: with `steps=through` (line 9 of algorithm 2) they step from their own parameters along the slope with respect
+  to these, through the autoencoder. The loss falls among the models that the autoencoder can express, and its errors do
+  not add up. With `steps=replaced` (equation 11) they step from what the autoencoder made of their parameters, along
+  the slope there; errors add up to more than a round's progress. With `steps=straight` they step from their own
+  parameters along that slope.
+- Length: a slope through the autoencoder is shorter or longer than a plain one. They give it the length at which the
+  loss falls as in a plain step, to first order, so that a learning rate means what it means elsewhere.
+- Rounds: after the warming-up they begin with parameters of which the autoencoder makes the mean, as nearly as it can
+  (`codec.network.preimage`), so that its errors do not add up over rounds.
+- Start: an untrained autoencoder is an orthogonal projection that keeps a quarter of the directions
+  (`start=projection`, `codec.initial`) or has PyTorch's random weights (`start=uniform`). All clients begin with the
+  same one, and λ falls during the warming-up, as a mean of models loses what their autoencoders do not have in common.
+- Warming-up: T_w counts the rounds of the run. A client that misses the last of them sends its decoder with its next
+  message, and trains its autoencoder in that round first if it never has. One that takes fewer than m_w steps makes up
+  for the others on the parameters after its last step. `warmup_rounds=0,warmup_iterations=100` with one local step is
+  the paper's attack on untrained models.
+- Training: the optimiser is Adam, as plain gradient descent (`optimizer=sgd`) learns nothing in 30 steps. A pass takes
+  one step for each segment of a layer, in random order; one step for each layer costs as much and learns far less.
+  Noise is added to the parameters (`jitter`), as an autoencoder that learns them by heart follows no step from them.
 """
 
 from collections.abc import Mapping
@@ -46,24 +41,23 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes.aggregate import mean
 from gradwire.schemes.codec import messages, network
 from gradwire.schemes.codec.initial import projection, uniform
-from gradwire.schemes.codec.layers import Layers, beginning
-from gradwire.schemes.codec.tangent import Tangent, pulled
+from gradwire.schemes.codec.layers import Layers, Tangent, beginning, code_sizes, pulled
 from gradwire.schemes.codec.training import OPTIMIZERS, Training, fallen, fit
+from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Accounting, Scheme, check_positive
+from gradwire.schemes.scheme import Accounting, Scheme, check_positive, exactly
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Need, Send, ServerHalf, Tensors
 
 STEPS = ("through", "straight", "replaced")
 STARTS = {"projection": projection, "uniform": uniform}
 LENGTHENED = 16
-"""No slope is made longer than so many times its length: one of which next to nothing is left says nothing."""
+"""The largest factor by which a slope is made longer: one of which next to nothing is left says nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +65,21 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
     """Send the latent code of the parameters.
 
     Attributes:
-        warmup_rounds: T_w, in which clients train their autoencoders and send what these leave of the parameters, at
-            full length; at the end of the last they send their decoders. From then on they send codes.
+        warmup_rounds: T_w, in which clients train their autoencoders and send the perturbed parameters at full length,
+            with their decoders in the last. From then on they send codes.
         warmup_iterations: m_w, the first steps of a warming-up round, which are not perturbed: the autoencoder is
-            trained on what they leave.
+            trained on the parameters after them.
         lr: λ, the autoencoder's learning rate in the first round; it falls linearly until the warming-up ends.
         passes: how often each of those parameters is used ("using updates twice").
-        segment: numbers of a layer that a step of the autoencoder's training takes; shorter layers are taken whole.
-        jitter: standard deviation of that noise, in units of a layer's root mean square.
+        segment: numbers of a layer in a step of the autoencoder's training; shorter layers are taken whole.
+        jitter: standard deviation of the noise, in units of a layer's root mean square.
         optimizer: of the autoencoder, "adam" or "sgd".
-        steps: which way perturbed steps go, "through", "straight" or "replaced"; see above.
-        start: what the autoencoder is before it is trained, "projection" or "uniform".
+        steps: of a client: "through", "straight" or "replaced"; see above.
+        start: the untrained autoencoder: "projection" or "uniform".
     """
 
     name: ClassVar[str] = "autoencoder"
+    needs = frozenset({Need.SERVER, Need.LOCAL_STEPS, Need.LOCAL_UPDATE, Need.EQUAL_WEIGHTS})
 
     warmup_rounds: int = 35
     warmup_iterations: int = 30
@@ -102,47 +97,27 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         check_positive(self.name, "warmup_iterations", self.warmup_iterations)
         check_positive(self.name, "passes", self.passes)
         if self.segment < 1 or self.segment % (2 * network.SHRINK):
-            raise GradwireError(
-                f"autoencoder: segment is {self.segment}; it must be a multiple of {2 * network.SHRINK}"
-            )
+            least = 2 * network.SHRINK
+            raise GradwireError(f"autoencoder: segment is {self.segment}; it must be a multiple of {least}")
         if not 0 < self.lr < inf:
             raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
         if not 0 <= self.jitter < inf:
             raise GradwireError(f"autoencoder: jitter is {self.jitter}; it must be finite and not negative")
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("autoencoder: optimizer", self.optimizer, OPTIMIZERS)
-        if self.steps not in STEPS:
-            raise unknown("autoencoder: steps", self.steps, STEPS)
-        if self.start not in STARTS:
-            raise unknown("autoencoder: start", self.start, tuple(STARTS))
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """A server that keeps decoders; local steps and a hand in them; equal weights: equation 12 has none."""
-        return frozenset({Need.SERVER, Need.LOCAL_STEPS, Need.LOCAL_UPDATE, Need.EQUAL_WEIGHTS})
+        for name, choices in (("optimizer", OPTIMIZERS), ("steps", STEPS), ("start", tuple(STARTS))):
+            if getattr(self, name) not in choices:
+                raise unknown(f"autoencoder: {name}", getattr(self, name), choices)
 
     @property
     def least_rounds(self) -> int:  # type: ignore[override]
-        """Those of the warming-up: in them nothing is compressed."""
+        """Those of the warming-up, in which nothing is compressed."""
         return self.warmup_rounds
 
-    @property
-    def accounting(self) -> Accounting:
-        """How well the autoencoders were trained."""
-        return self
-
-    @property
-    def step_hook(self) -> LocalStepHook:
-        """Train the autoencoder, or put the parameters through it, after each step."""
-        return self
-
     def private_state(self, layout: Layout, secret: int = 0) -> State:
-        """The client's autoencoder, untrained, with Adam's moments. All clients' are alike.
+        """The client's untrained autoencoder, with Adam's moments. Those of all clients are alike.
 
-        `fits` counts its training steps and is what its decoder's version goes by; `told`, whether the server has the
-        decoder; `fallbacks`, how often it diverged; `error`, how far it last put parameters off: the norm of the
-        difference, by theirs. Between two perturbed steps of a round there are the client's `own` parameters too, and
-        what the autoencoder `left` of them.
+        `fits` counts its training steps, and is the decoder's version. `told` says whether the server has the decoder;
+        `fallbacks`, how often the autoencoder diverged; `error`, the relative norm of its last error. Between two
+        perturbed steps there are also the client's `own` parameters, and what the autoencoder `left` of them.
         """
         weights = STARTS[self.start](generator("autoencoder"))
         return {
@@ -156,7 +131,7 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
     # The client: algorithms 1 and 2.
 
     def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
-        """The slope with respect to the client's own parameters, of which the model's are what the autoencoder made."""
+        """The slope with respect to the client's own parameters, through the autoencoder."""
         if self.steps != "through" or "left" not in private:
             return gradient, private
         slope = step.round.layout.flatten(gradient)
@@ -165,7 +140,7 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         return step.round.layout.unflatten(length * back), private
 
     def after_step(self, parameters: Update, private: State, step: LocalStep) -> tuple[Update, State]:
-        """Train the autoencoder on what a step left, or leave what the autoencoder makes of it."""
+        """Train the autoencoder on the parameters after a step, or put them through it."""
         state, layers = dict(private), Layers.of(step.round)
         if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
             state["good"] = state["weights"]
@@ -186,19 +161,19 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
             state, code, left = _perturbed(state, now, layers)
         state["error"] = ((left - now).norm() / now.norm()).detach().float().cpu()
         if self.steps != "replaced":
-            # They hold the graph by which `before_step` pulls the next slope back, so nothing is computed twice.
+            # They hold the graph through which `before_step` pulls the next slope back.
             state |= {"own": now, "left": left}
         if step.last:
             state = {n: t for n, t in state.items() if n not in ("good", "own", "left")} | {"code": code}
-        return layers.layout.unflatten(left.detach()), state
+        return step.round.layout.unflatten(left.detach()), state
 
     def _training(self, round: Round) -> Training:
-        """λ falls linearly, to nothing at the end of the warming-up; for who comes later it is whole."""
+        """λ falls linearly to zero at the end of the warming-up; for a client that trains later it is whole."""
         left = 1 - round.index / max(1, self.warmup_rounds)
         return Training(self.passes, self.segment, self.lr * left if left > 0 else self.lr, self.optimizer, self.jitter)
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
-        """Send what the autoencoder left of the parameters, or the code of them; the decoder once."""
+        """Send what the autoencoder left of the parameters, or their code; the decoder once."""
         if "code" not in private:
             raise GradwireError("autoencoder has no code to send: no local step was taken under its hook")
         start, after = beginning(round), dict(private)
@@ -209,7 +184,7 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         else:
             message |= {"code": code, "version": version}
         if not after["told"] and round.index >= self.warmup_rounds - 1:
-            message |= {"decoder": network.halves(after["weights"])[1].cpu(), "version": version}
+            message |= {"decoder": network.halves(after["weights"])[1].cpu().to(start.dtype), "version": version}
             after["told"] = torch.ones_like(after["told"])
         reply = yield Send("model", message, settled=after)
         return Outcome(round.layout.unflatten(start - reply["parameters"]), public, after)
@@ -217,7 +192,7 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
     # The server: algorithm 3.
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
-        """Decode, average, reply. A client whose message cannot be read is left out, and named in the outcome."""
+        """Decode, average, reply. A client whose message cannot be read is left out and named in the outcome."""
         uploads = yield None
         known, opened, refused = dict(public), dict[str, Tensors](), dict[str, str]()
         for party, tensors in uploads.items():
@@ -226,13 +201,24 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
             except GradwireError as error:
                 refused[party] = str(error)
             else:
-                known |= messages.introduced(tensors, party)
+                known |= messages.announced(tensors, party)
         if not opened:
             raise GradwireError(f"round {round.index}: no client's message can be read; {next(iter(refused.values()))}")
         average = mean(opened)
         yield Send("model", average)
         aggregate = round.layout.unflatten(beginning(round) - average["parameters"])
         return Outcome(aggregate, known, {}, refused)
+
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """Parameters, or a code with its version; and a decoder with its version once the warming-up ends."""
+        layout, due = round.layout, dict[str, tuple[int, ...]]()
+        if round.index < self.warmup_rounds:
+            due["parameters"] = (layout.size,)
+        else:
+            due |= {"code": (sum(code_sizes(layout).values()),), "version": ()}
+        if "decoder" in tensors and round.index >= self.warmup_rounds - 1:
+            due |= {"decoder": (network.HALVES["decode"].size,), "version": ()}
+        exactly(tensors, due, {**dict.fromkeys(due, layout.dtype), "version": torch.int64})
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean parameters of the others."""
@@ -248,13 +234,13 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         )
 
     def measure(self, observation: Observation) -> Measurement:
-        """What the code can tell of the change: its projection on the directions in which the decoder can move.
+        """The projection of the change on the directions in which the decoder can move, as the code tells it.
 
-        What the server receives is D(z) = θ + ε: the client's own parameters and the autoencoder's error, which is many
-        times what one step changes. The encoder it does not hold. But an encoder trained to invert D leaves an error
-        that no small change of z would mend: Jᵀε ≈ 0 for D's derivative J at z. So Jᵀ(θ₀ − D(z)) ≈ Jᵀ(θ₀ − θ), also
-        where the client begins with other parameters of which its autoencoder makes θ₀. That is linear in the change,
-        holds as many numbers as the code, and is what this matches. It is as good as the encoder is.
+        The server receives D(z) = θ + ε: the client's own parameters, and the autoencoder's error, which is many times
+        one step's change. It does not hold the encoder. But no small change of z would reduce the error of an encoder
+        that was trained to invert D: Jᵀε ≈ 0 for D's derivative J at z. So Jᵀ(θ₀ − D(z)) ≈ Jᵀ(θ₀ − θ), also where the
+        client begins with other parameters of which its autoencoder makes θ₀. This measurement is linear in the change,
+        holds as many numbers as the code, and is as good as the encoder is.
         """
         upload, decoded = observation.uploads["model"], self.decode(observation)
         if "code" not in upload:
@@ -264,6 +250,7 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         return {
             name: [Tangent(pulled(weights, codes[name], change.reshape(-1))[None], codes[name][None], weights[None])]
             for name, change in decoded.items()
+            if name in codes
         }
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
@@ -284,7 +271,7 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
 
 
 def _perturbed(state: dict[str, Tensor], own: Tensor, layers: Layers) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """The code of parameters and what it stands for; by the last good autoencoder, should this one diverge there."""
+    """The state, the code of parameters, and what it stands for; of the last good autoencoder if this one diverges."""
     code = layers.encode(state["weights"], own)
     left = layers.decode(network.halves(state["weights"])[1], code)
     if "good" in state and not bool(torch.isfinite(code).all() and torch.isfinite(left).all()):

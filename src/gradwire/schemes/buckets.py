@@ -1,11 +1,11 @@
 """A scheme applied to one group of parameters after the other, as DDP does with its buckets."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
-from torch import Tensor
-
+from gradwire.errors import WireError
+from gradwire.schemes.halves import advanced, joined, relayed, under
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
@@ -18,14 +18,8 @@ R = TypeVar("R")
 
 
 def labelled(half: Generator[Y, G, R], label: int) -> Generator[Y, G, R]:
-    """The half of either side, its phases named `label/phase`, so that several can share a round."""
-    item = next(half)
-    while True:
-        got = yield item if item is None else replace(item, phase=f"{label}/{item.phase}")
-        try:
-            item = half.send(got)
-        except StopIteration as stop:
-            return stop.value
+    """The half of either side with its phases named `label/phase`, so that several can share a round."""
+    return relayed(half, lambda item: item if item is None else replace(item, phase=f"{label}/{item.phase}"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Bucketed(Scheme):
 
     Attributes:
         scheme: what is done within a bucket.
-        buckets: parameter names, in the order in which buckets are sent and parameters stand in them.
+        buckets: parameter names, in the order of the buckets and of the parameters in them.
     """
 
     name: ClassVar[str] = "buckets"
@@ -64,20 +58,18 @@ class Bucketed(Scheme):
 
     def public_state(self, layout: Layout) -> State:
         """All buckets' states, their names preceded by the bucket's number."""
-        return joined(dict(enumerate(self.scheme.public_state(part) for part in self.layouts(layout))))
+        return joined({i: self.scheme.public_state(part) for i, part in enumerate(self.layouts(layout))})
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """As `public_state`; every bucket's random numbers are its own."""
-        states = (self.scheme.private_state(part, secret + i) for i, part in enumerate(self.layouts(layout)))
-        return joined(dict(enumerate(states)))
+        return joined({i: self.scheme.private_state(part, secret + i) for i, part in enumerate(self.layouts(layout))})
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """The scheme's own half for each bucket in turn."""
         outcomes = []
         for i, layout in enumerate(self.layouts(round.layout)):
             part = {name: update[name] for name in layout.shapes}
-            context = replace(round, layout=layout)
-            half = self.scheme.client(part, under(private, i), under(public, i), context)
+            half = self.scheme.client(part, under(private, i), under(public, i), replace(round, layout=layout))
             outcomes.append((yield from labelled(half, i)))
         return _together(outcomes, round.layout)
 
@@ -88,69 +80,48 @@ class Bucketed(Scheme):
         for i, layout in enumerate(self.layouts(round.layout)):
             half = labelled(self.scheme.server(under(public, i), replace(round, layout=layout)), i)
             next(half)
-            while True:
-                # A half returns when it is sent what comes after its last reply: the next bucket's first uploads.
-                try:
-                    reply = half.send(uploads)
-                except StopIteration as stop:
-                    outcomes.append(stop.value)
-                    break
+            # A half returns when it is sent what comes after its last reply: the next bucket's first uploads.
+            reply, outcome = advanced(half, uploads)
+            while outcome is None:
                 uploads = yield reply
+                reply, outcome = advanced(half, uploads)
+            outcomes.append(outcome)
         return _together(outcomes, round.layout)
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
         """As the scheme within the bucket."""
         label, _, own = phase.partition("/")
-        self.scheme.check(own, tensors, replace(round, layout=self.layouts(round.layout)[int(label)]))
+        if not label.isdecimal() or int(label) >= len(self.buckets):
+            raise WireError(f"there is no phase {phase!r} in {len(self.buckets)} buckets")
+        self.scheme.check(own, tensors, self.within(int(label), round))
 
     def decode(self, observation: Observation) -> Update:
         """Each bucket as the scheme decodes it."""
-        return {
-            name: tensor
-            for part in self._observations(observation)
-            for name, tensor in self.scheme.decode(part).items()
-        }
+        decoded = [self.scheme.decode(part) for part in self._observations(observation)]
+        return {name: tensor for part in decoded for name, tensor in part.items()}
 
     def measure(self, observation: Observation) -> Measurement:
         """The terms of all buckets."""
-        return {
-            name: terms for part in self._observations(observation) for name, terms in self.scheme.measure(part).items()
-        }
+        measured = [self.scheme.measure(part) for part in self._observations(observation)]
+        return {name: terms for part in measured for name, terms in part.items()}
+
+    def within(self, label: int, round: Round) -> Round:
+        """The round of one bucket."""
+        return replace(round, layout=round.layout.part(self.buckets[label]))
 
     def layouts(self, layout: Layout) -> list[Layout]:
         """Each bucket's part of a model's layout."""
         return [layout.part(names) for names in self.buckets]
 
     def _observations(self, observation: Observation) -> list[Observation]:
+        uploads, replies, public = observation.uploads, observation.replies, observation.public
         return [
-            Observation(
-                under(observation.uploads, i),
-                under(observation.replies, i),
-                under(observation.public, i),
-                replace(observation.round, layout=part),
-            )
-            for i, part in enumerate(self.layouts(observation.round.layout))
+            Observation(under(uploads, i), under(replies, i), under(public, i), self.within(i, observation.round))
+            for i in range(len(self.buckets))
         ]
-
-
-V = TypeVar("V", Tensor, Tensors)
-
-
-def under(entries: Mapping[str, V], label: int) -> dict[str, V]:
-    """The entries of one bucket, their names without its number."""
-    start = f"{label}/"
-    return {name.removeprefix(start): value for name, value in entries.items() if name.startswith(start)}
-
-
-def joined(states: Mapping[int, State]) -> dict[str, Tensor]:
-    """The states of several buckets as one, each name preceded by the bucket's number."""
-    return {f"{label}/{name}": tensor for label, state in states.items() for name, tensor in state.items()}
 
 
 def _together(outcomes: list[Outcome], layout: Layout) -> Outcome:
     aggregate = {name: tensor for outcome in outcomes for name, tensor in outcome.aggregate.items()}
-    return Outcome(
-        {name: aggregate[name] for name in layout.shapes},
-        joined(dict(enumerate(outcome.public for outcome in outcomes))),
-        joined(dict(enumerate(outcome.private for outcome in outcomes))),
-    )
+    public, private = ({i: getattr(o, kind) for i, o in enumerate(outcomes)} for kind in ("public", "private"))
+    return Outcome({name: aggregate[name] for name in layout.shapes}, joined(public), joined(private))

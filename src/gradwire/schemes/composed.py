@@ -1,48 +1,46 @@
-"""Two schemes in a row, such as `powersgd:rank=4+sga`: the second takes the means of the first, as secure sums.
+"""Two schemes in a row, such as `powersgd:rank=4+sga`: the second forms the means of the first as secure sums.
 
-The algebra that this needs: whatever the first scheme's clients send must be averaged entry by entry (`Send.mean`).
-Where each client sends other entries, or integers in units of its own, their sum over Z_R means nothing.
+This needs a first scheme whose messages are all averaged entry by entry (`Send.mean`). Where each client sends other
+entries, or integers in units of its own, their sum over Z_R means nothing.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, WireError
+from gradwire.schemes.halves import advanced, joined, under
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme
-from gradwire.schemes.sga import SGA, magnitude, told_maximum
+from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme, guarantee
+from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
 from gradwire.secure import identity
-from gradwire.secure.protocol import Member, ServerPart, Total, Uploads
-from gradwire.wire import ClientHalf, Need, Send, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Need, ServerHalf, Tensors
 from gradwire.wire.view import LocalWork
 
-INNER, OUTER = "first/", "sum/"
-"""Before the names of the two schemes' states."""
+INNER, OUTER = "first", "sum"
+"""The labels of the two schemes' states."""
 
 
 @dataclass(frozen=True)
-class Composed(Scheme, KeyExchange):
+class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
     """The scheme `first` with every mean as a secure sum, as `outer` has it."""
 
     name: ClassVar[str] = "composed"
+    sums_only = True
 
     first: Scheme
     outer: SGA
 
     def __post_init__(self) -> None:
-        toy = Layout({"w": (2, 2)})
-        alone = Round(0, ("client:0",), 0, toy)
-        send = next(self.first.client(toy.zeros(), self.first.private_state(toy), self.first.public_state(toy), alone))
-        _must_be_mean(self.first, send)
+        self._phases(Layout({"w": (2, 2)}))
 
     @property
     def spec(self) -> str:
@@ -62,102 +60,105 @@ class Composed(Scheme, KeyExchange):
     @property
     def step_hook(self) -> LocalStepHook | None:
         """That of the first scheme, on its part of the state."""
-        return None if self.first.step_hook is None else _Within(self.first.step_hook)
-
-    @property
-    def key_exchange(self) -> KeyExchange:
-        """That of the secure sum."""
-        return self
+        return self if self.first.step_hook else None
 
     @property
     def accounting(self) -> Accounting | None:
-        """That of the first scheme: a secure sum only adds to what it guarantees."""
-        return None if self.first.accounting is None else _AccountingWithin(self.first.accounting)
+        """That of the first scheme, whose guarantee a secure sum can only improve."""
+        return self if self.first.accounting else None
 
     def public_state(self, layout: Layout) -> State:
-        """That of both."""
-        return _joined(self.first.public_state(layout), self.outer.public_state(layout))
+        """Those of both."""
+        return joined({INNER: self.first.public_state(layout), OUTER: self.outer.public_state(layout)})
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
-        """That of both."""
-        return _joined(self.first.private_state(layout, secret), self.outer.private_state(layout, secret))
+        """Those of both."""
+        inner, outer = (scheme.private_state(layout, secret) for scheme in (self.first, self.outer))
+        return joined({INNER: inner, OUTER: outer})
 
     def public_keys(self, private: State) -> State:
         """Those of the secure sum."""
-        return self.outer.public_keys(_part(private, OUTER))
+        return self.outer.public_keys(under(private, OUTER))
 
     def with_keys(self, private: State, party: str, keys: Mapping[str, State]) -> State:
-        """As the secure sum has it."""
-        return _joined(_part(private, INNER), self.outer.with_keys(_part(private, OUTER), party, keys))
+        """The keys of the secure sum."""
+        return joined({INNER: under(private, INNER), OUTER: self.outer.with_keys(under(private, OUTER), party, keys)})
+
+    @property
+    def per_example(self) -> bool:  # type: ignore[override]
+        """As the first scheme has it."""
+        return self.first.step_hook is not None and self.first.step_hook.per_example
+
+    def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
+        """As the first scheme has it."""
+        assert self.first.step_hook is not None
+        followed, inner = self.first.step_hook.before_step(gradient, under(private, INNER), step)
+        return followed, joined({INNER: inner, OUTER: under(private, OUTER)})
+
+    def after_step(self, parameters: Update, private: State, step: LocalStep) -> tuple[Update, State]:
+        """As the first scheme has it."""
+        assert self.first.step_hook is not None
+        left, inner = self.first.step_hook.after_step(parameters, under(private, INNER), step)
+        return left, joined({INNER: inner, OUTER: under(private, OUTER)})
+
+    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
+        """As the first scheme has it."""
+        assert self.first.accounting is not None
+        return self.first.accounting.notes({party: under(state, INNER) for party, state in private.items()})
+
+    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+        """As the first scheme has it."""
+        return guarantee(self.first, {party: under(state, INNER) for party, state in private.items()})
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
-        """Run the first scheme's client half, and put a secure mean in the place of each of its exchanges."""
-        member = yield from self.outer.protocol.join(
-            self.outer.gathering(round), _part(private, OUTER), _part(public, OUTER)
-        )
-        half = self.first.client(update, _part(private, INNER), _part(public, INNER), round)
-        reply: Tensors | None = None
-        while True:
-            try:
-                send = half.send(reply)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                return self._outcome(stop.value, member.state, round)
-            _must_be_mean(self.first, send)
-            reply = yield from self._mean(send, member, round)
+        """Run the first scheme's half, with a secure mean in the place of each exchange."""
+        protocol = self.outer.protocol
+        member = yield from protocol.join(self.outer.gathering(round), under(private, OUTER), under(public, OUTER))
+        half = self.first.client(update, under(private, INNER), under(public, INNER), round)
+        send, outcome = advanced(half, None)
+        while send is not None:
+            shapes = Layout.of(send.tensors)
+            beside = yield from protocol.beside(member, self._gathering(round, send.phase))
+            mean = yield from self.outer.summed(shapes.flatten(send.tensors), beside, round, None)
+            send, outcome = advanced(half, shapes.unflatten(mean))
+        return self._outcome(outcome, member.state, round)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
-        """Run the first scheme's server half as if there were one client, whose uploads are the means.
-
-        What to expect of a phase the server learns by a client half of its own, with nothing to send.
-        """
+        """Run the first scheme's half as if there were one client, whose uploads are the means."""
         uploads = yield None
-        server = self.outer.protocol.server(self.outer.gathering(round), _part(public, OUTER))
-        uploads = yield from server.open(uploads)
-        idle = self.first.client(
-            round.layout.zeros(), self.first.private_state(round.layout), _part(public, INNER), round
-        )
-        served = self.first.server(_part(public, INNER), round)
-        next(served)
-        expected: Send | None = next(idle)
-        while expected is not None:
-            shapes = Layout.of(expected.tensors)
-            mean, closing = yield from self._server_mean(expected.phase, shapes, uploads, round)
-            served.send({"everybody": mean})
+        protocol = self.outer.protocol
+        uploads = yield from protocol.server(self.outer.gathering(round), under(public, OUTER)).open(uploads)
+        half = self.first.server(under(public, INNER), round)
+        next(half)
+        for phase, shapes in self._phases(round.layout).items():
+            server = protocol.server(self._gathering(round, phase))
+            mean, closing = yield from self.outer.summing(uploads, server, shapes, round)
+            half.send({"everybody": shapes.unflatten(mean)})
             uploads = yield closing
-            expected = _next(idle, mean)
-        return self._outcome(_end(served), {}, round)
+        return self._outcome(advanced(half, {})[1], {}, round)
 
-    def _mean(self, send: Send, member: Member, round: Round) -> ClientHalf[Tensors]:
-        """A client's part in one secure mean."""
-        shapes, gathering = Layout.of(send.tensors), self.outer.gathering(round, f"{send.phase} ")
-        values = shapes.flatten(send.tensors)
-        beside = yield from self.outer.protocol.beside(member, gathering)
-        maximum = self.outer.max
-        if maximum == "adaptive":
-            reply = yield Send(gathering.phase("offer"), {"maximum": magnitude(values)})
-            maximum = told_maximum(reply, gathering.where("offer", "server"))
-        codes = self.outer.ring(round).encode(values, maximum, member.seat, self.outer.randomness(round, member.seat))
-        total = yield from beside.add(codes, self.outer.ring(round), "masked")
-        return shapes.unflatten(self.outer.mean(total, maximum, round))
+    def _outcome(self, inner: Outcome | None, private: State, round: Round) -> Outcome:
+        if inner is None:
+            raise GradwireError(f"{self.first.name}: the server's half waits for a phase that its clients do not send")
+        outer = self.outer.protocol.public(self.outer.gathering(round))
+        public, private = (joined({INNER: a, OUTER: b}) for a, b in ((inner.public, outer), (inner.private, private)))
+        return Outcome(inner.aggregate, public, private)
 
-    def _server_mean(
-        self, phase: str, shapes: Layout, uploads: Uploads, round: Round
-    ) -> ServerPart[tuple[dict[str, Tensor], Send]]:
-        """The server's part in one secure mean, and the reply that closes it."""
-        gathering = self.outer.gathering(round, f"{phase} ")
-        server = self.outer.protocol.server(gathering)
-        uploads = yield from server.open(uploads)
-        maximum = self.outer.max
-        if maximum == "adaptive":
-            maximum = self.outer.largest(uploads, gathering)
-            uploads = yield Send(gathering.phase("offer"), {"maximum": torch.tensor(maximum)})
-        total = yield from server.total(uploads, self.outer.ring(round), shapes.size, "masked")
-        closing = Send(gathering.phase(self.outer.protocol.closing("masked")), total.tensors())
-        return shapes.unflatten(self.outer.mean(total, maximum, round)), closing
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """What a secure sum of the first scheme's message refuses."""
+        before, _, own = phase.rpartition(" ")
+        phases = self._phases(round.layout)
+        if own != phase and before not in phases:
+            raise WireError(f"{self.spec} has no phase {phase!r}")
+        self.outer.check_sum(own, tensors, round, phases.get(before, Layout({})))
 
-    def _outcome(self, inner: Outcome, private: State, round: Round) -> Outcome:
-        after = self.outer.protocol.public(self.outer.gathering(round))
-        return Outcome(inner.aggregate, _joined(inner.public, after), _joined(inner.private, private))
+    def _phases(self, layout: Layout) -> Mapping[str, Layout]:
+        """The phases of the first scheme, and the tensors that each of its clients sends in them."""
+        return _phases(self.first, tuple(layout.shapes.items()), tuple(layout.dtypes.items()))
+
+    def _gathering(self, round: Round, phase: str) -> identity.Gathering:
+        """The secure sum of one phase of the first scheme."""
+        return self.outer.gathering(round, f"{phase} ")
 
     def decode(self, observation: Observation) -> Update:
         """The mean of all clients, decoded by the first scheme."""
@@ -172,53 +173,39 @@ class Composed(Scheme, KeyExchange):
         """As the first scheme has it."""
         return self.first.feeds_back
 
-    @property
-    def sums_only(self) -> bool:
-        """That is what masks are for."""
-        return True
-
     def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
         """That of a mean of as many clients' independent noise."""
         return self.first.deviation(round, batch, work) / len(round.clients) ** 0.5
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
-        """A fellow client takes out of each sum what it masked itself (`_inner`)."""
+        """The reply itself: a fellow client takes what it masked out of the sums in `_inner`."""
         return reply
 
     def _inner(self, observation: Observation) -> Observation:
         """The first scheme's view of the round, in which means stand for what was sent.
 
-        What to expect of a phase comes from a client half: a fellow client's own, or one with nothing to send.
+        A fellow client takes what it sent itself out of them: its half of the first scheme says what that was.
         """
-        round, public, own = observation.round, _part(observation.public, INNER), observation.own
-        update = round.layout.zeros() if own is None else own.update
-        private = self.first.private_state(round.layout) if own is None else _part(own.private, INNER)
-        half = self.first.client(update, private, public, round)
+        round, public, own = observation.round, under(observation.public, INNER), observation.own
+        half = None if own is None else self.first.client(own.update, under(own.private, INNER), public, round)
+        reply: Tensors | None = None
         sent: dict[str, Tensors] = {}
         means: dict[str, Tensors] = {}
-        expected: Send | None = next(half)
-        while expected is not None:
-            gathering = self.outer.gathering(round, f"{expected.phase} ")
-            shapes = Layout.of(expected.tensors)
-            reply = observation.replies[gathering.phase(self.outer.protocol.closing("masked"))]
-            total = Total.of(reply, self.outer.ring(round), shapes.size)
-            maximum = self.outer.max
-            if maximum == "adaptive":
-                maximum = float(observation.replies[gathering.phase("offer")]["maximum"])
-            means[expected.phase] = shapes.unflatten(self.outer.mean(total, maximum, round))
-            if own is not None:
-                seat = round.clients.index(identity.name(_part(own.private, OUTER)))
-                values, random = shapes.flatten(expected.tensors), self.outer.randomness(round, seat)
-                total = total.without(self.outer.ring(round).encode(values, maximum, seat, random))
-            sent[expected.phase] = shapes.unflatten(self.outer.mean(total, maximum, round))
-            expected = _next(half, means[expected.phase])
+        for phase, shapes in self._phases(round.layout).items():
+            send = None if half is None else advanced(half, reply)[0]
+            mine = None if own is None or send is None else (shapes.flatten(send.tensors), under(own.private, OUTER))
+            for tensors, part in ((means, ()), (sent, mine or ())):
+                released = self.outer.released(observation, self._gathering(round, phase), *part)
+                tensors[phase] = shapes.unflatten(self.outer.mean(*released, round).to(shapes.dtype))
+            reply = means[phase]
         return Observation(sent, means, public, round, observation.victim)
 
 
 def compose(first: Scheme, outer: Scheme) -> Scheme:
     """The scheme `first+outer`.
 
-    Top-K is composed by agreeing on the entries first, which is SSGA: `topk:ratio=0.01+sga` is `ssga:compression=100`.
+    With Top-K, clients have to agree on the entries first, which is SSGA: `topk:ratio=0.01+sga` is
+    `ssga:compression=100`.
 
     Raises:
         GradwireError: where the algebra does not allow it, with the reason.
@@ -235,65 +222,25 @@ def compose(first: Scheme, outer: Scheme) -> Scheme:
     return Composed(first, outer)
 
 
-def _must_be_mean(first: Scheme, send: Send) -> None:
-    if not send.mean:
-        why = f"in phase {send.phase!r} of {first.name} clients send entries or units of their own, so that no sum of"
-        raise GradwireError(f"{first.name}+sga: {why} masked integers is their mean; sga:bits=8 compresses under masks")
+@lru_cache(maxsize=16)
+def _phases(
+    first: Scheme, shapes: tuple[tuple[str, tuple[int, ...]], ...], dtypes: tuple[tuple[str, torch.dtype], ...]
+) -> Mapping[str, Layout]:
+    """Phase → the tensors that a client of `first` sends in it, as a client half with nothing to send says.
 
-
-def _next(half: ClientHalf[Outcome], reply: Tensors) -> Send | None:
-    """What a client half sends next; None at its end."""
-    try:
-        return half.send(reply)
-    except StopIteration:
-        return None
-
-
-def _end(half: Generator[object, Uploads, Outcome]) -> Outcome:
-    """What a server half returns."""
-    try:
-        half.send({})
-    except StopIteration as stop:
-        return stop.value
-    raise GradwireError("a server half waits for a phase that its own clients do not send")
-
-
-class _Within(LocalStepHook):
-    """The first scheme's practice, on its part of a client's state."""
-
-    def __init__(self, step_hook: LocalStepHook):
-        self.step_hook = step_hook
-        self.per_example = step_hook.per_example
-
-    def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
-        """See `LocalStepHook`."""
-        followed, state = self.step_hook.before_step(gradient, _part(private, INNER), step)
-        return followed, _joined(state, _part(private, OUTER))
-
-    def after_step(self, parameters: Update, private: State, step: LocalStep) -> tuple[Update, State]:
-        """See `LocalStepHook`."""
-        left, state = self.step_hook.after_step(parameters, _part(private, INNER), step)
-        return left, _joined(state, _part(private, OUTER))
-
-
-@dataclass(frozen=True)
-class _AccountingWithin(Accounting):
-    """The first scheme's accounting, on its part of the clients' states."""
-
-    accounting: Accounting
-
-    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
-        """See `Accounting`."""
-        return self.accounting.notes({party: _part(state, INNER) for party, state in private.items()})
-
-    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
-        """See `Accounting`."""
-        return self.accounting.guarantee({party: _part(state, INNER) for party, state in private.items()})
-
-
-def _joined(first: State, second: State) -> dict[str, Tensor]:
-    return {f"{INNER}{k}": v for k, v in first.items()} | {f"{OUTER}{k}": v for k, v in second.items()}
-
-
-def _part(state: State, prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    Raises:
+        GradwireError: they are not averaged entry by entry.
+    """
+    layout = Layout(dict(shapes), dict(dtypes))
+    alone = Round(0, ("client:0",), 0, layout)
+    half = first.client(layout.zeros(), first.private_state(layout), first.public_state(layout), alone)
+    phases: dict[str, Layout] = {}
+    send, _ = advanced(half, None)
+    while send is not None:
+        if not send.mean:
+            why = f"in phase {send.phase!r} of {first.name} clients send entries or units of their own, so that no sum"
+            why = f"{why} of masked integers is their mean; sga:bits=8 compresses under masks"
+            raise GradwireError(f"{first.name}+sga: {why}")
+        phases[send.phase] = Layout.of(send.tensors)
+        send, _ = advanced(half, send.tensors)
+    return phases

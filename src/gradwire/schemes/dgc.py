@@ -13,20 +13,21 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.schemes import byte_matching
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.round import Observation, Outcome, Round, State
+from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.selection import choose
-from gradwire.schemes.sparse_messages import SparseMessages
-from gradwire.wire import ClientHalf, Need, Send
+from gradwire.schemes.sparse import SparseMessages
+from gradwire.schemes.sparsifier import check_share, shares
+from gradwire.wire import ClientHalf, Need
 
 
 @dataclass(frozen=True)
 class DGC(SparseMessages):
-    """Top-K of an accumulated velocity.
+    """Top-K of an accumulated velocity. The clients apply the momentum, and the optimiser none.
 
-    Momentum takes place here, before what is sent is chosen, and no more in the optimiser.
+    An adaptive adversary takes the sent entries of the velocity v for those of the gradient. They are in a client's
+    first round (clipped: times a number), and where an entry was sent the round before. Elsewhere v also holds a
+    decaying sum of earlier rounds' gradients, which the adversary takes for noise.
 
     Attributes:
         ratio: the share of each tensor's entries to send once warmed up.
@@ -37,6 +38,7 @@ class DGC(SparseMessages):
     """
 
     name: ClassVar[str] = "dgc"
+    needs = frozenset({Need.SINGLE_GRADIENT})
 
     ratio: float = 0.001
     momentum: float = 0.9
@@ -44,18 +46,13 @@ class DGC(SparseMessages):
     warmup_epochs: int = 0
 
     def __post_init__(self) -> None:
-        byte_matching.check_share("dgc", "ratio", self.ratio)
+        check_share("dgc", "ratio", self.ratio)
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"dgc: momentum is {self.momentum}; it must be in [0, 1)")
         if self.clip is not None and not self.clip > 0:
             raise GradwireError(f"dgc: clip is {self.clip}; it must be positive")
         if self.warmup_epochs < 0:
             raise GradwireError(f"dgc: warmup_epochs is {self.warmup_epochs}; it must not be negative")
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """Single gradients, whose momentum it corrects."""
-        return frozenset({Need.SINGLE_GRADIENT})
 
     @property
     def local_momentum(self) -> float:
@@ -71,15 +68,12 @@ class DGC(SparseMessages):
         g = self.clipped(round.layout.flatten(update), len(round.clients))
         u = g.add_(private["momentum"], alpha=self.momentum)
         v = private["velocity"] + u
-        counts = byte_matching.shares(round.layout, self.ratio_at(round.epoch))
-        sent = choose(v, round.layout, counts, "tensor")
+        sent = choose(v, round.layout, shares(round.layout, self.ratio_at(round.epoch)), "tensor")
         state = {"momentum": u.index_fill_(0, sent.indices, 0), "velocity": v.index_fill_(0, sent.indices, 0)}
-        reply = yield Send("entries", self.write(sent), settled=state)
-        aggregate = self.read(reply, round.layout.size)
-        return Outcome(aggregate.update(round.layout), public, state)
+        return (yield from self.exchange(sent, state, public, round))
 
     def clipped(self, gradient: Tensor, clients: int) -> Tensor:
-        """The gradient, its norm at most clip/√N, so that N independent ones' sum has a norm of about clip at most."""
+        """The gradient with a norm of at most clip/√N, so that the sum of N independent ones is about clip at most."""
         if self.clip is None:
             return gradient
         norm = float(gradient.norm())
@@ -88,12 +82,3 @@ class DGC(SparseMessages):
     def ratio_at(self, epoch: int) -> float:
         """The share to send in this epoch."""
         return self.ratio ** min(1.0, (epoch + 1) / (self.warmup_epochs + 1))
-
-    def measure(self, observation: Observation) -> Measurement:
-        """The sent entries of the velocity v.
-
-        In a client's first round v is its gradient (clipped: times a number), and so it is at entries that were sent
-        the round before. Elsewhere v also holds a decaying sum of earlier rounds' gradients, which the adversary
-        takes for noise.
-        """
-        return super().measure(observation)

@@ -1,8 +1,8 @@
-"""Differentially private SGD: every example's gradient is clipped, and every step gets Gaussian noise, at the client.
+"""Differentially private SGD: the client clips every example's gradient and adds Gaussian noise to every step.
 
-M. Abadi et al., "Deep learning with differential privacy", CCS 2016, algorithm 1. The noise is the client's own: it
-protects each of its examples from everybody, the server included (in federated terms, local training with
-example-level privacy). What a client sends is decoded as plain SGD's is.
+M. Abadi et al., "Deep learning with differential privacy", CCS 2016, algorithm 1. The client draws
+the noise, which protects each of its examples from everybody, the server included (in federated terms: local training
+with example-level privacy). What it sends is decoded as that of plain SGD is.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,7 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Round, State
-from gradwire.schemes.scheme import Accounting
-from gradwire.seeds import generator
+from gradwire.schemes.scheme import Accounting, own_key, own_random
 from gradwire.wire import Need
 from gradwire.wire.view import LocalWork
 
@@ -35,6 +34,7 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
     """
 
     name: ClassVar[str] = "dpsgd"
+    needs = frozenset({Need.LOCAL_STEPS})
     per_example = True
 
     clip: float = 1.0
@@ -49,34 +49,19 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
         if not 0 < self.delta < 1:
             raise GradwireError(f"dpsgd: delta is {self.delta}; it must be between 0 and 1")
 
-    @property
-    def needs(self) -> frozenset[Need]:
-        """A hand in each step."""
-        return frozenset({Need.LOCAL_STEPS})
-
-    @property
-    def step_hook(self) -> LocalStepHook:
-        """Clip and add noise, each step."""
-        return self
-
-    @property
-    def accounting(self) -> Accounting:
-        """ε."""
-        return self
-
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The key of the client's own noise, and what it has spent."""
-        return {"key": torch.tensor([secret], dtype=torch.int64), **Spent().tensors()}
+        return {**own_key(secret), **Spent().tensors()}
 
     def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
-        """Algorithm 1, lines 6 to 8: what the step follows, and that much more spent.
+        """Algorithm 1, lines 6 to 8: what the step follows, and what has been spent with it.
 
         Args:
             gradient: of each example, shape (B, *parameter).
         """
         norms = torch.stack([g.flatten(1).square().sum(1) for g in gradient.values()]).sum(0).sqrt()
         kept = (self.clip / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1)
-        random = generator("dpsgd", int(private["key"]), step.round.index, step.index)
+        random = own_random(private, "dpsgd", step.round.index, step.index)
         followed = {}
         for name, g in gradient.items():
             noise = torch.randn(g.shape[1:], generator=random).to(g)
@@ -86,22 +71,22 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
         return followed, {**private, **spent.tensors()}
 
     def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
-        """The standard deviation of the noise in what the client's steps add up to; theirs are independent."""
+        """The standard deviation of the noise in the sum of the client's steps, whose noises are independent."""
         if work is None:
             return self.noise * self.clip / batch
         return work.lr * sqrt(work.steps) * self.noise * self.clip / work.batch
 
     def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
-        """That of the client that has spent most, as batches are used here; None without noise or before any step.
+        """(ε, δ) of the client that has spent most, as batches are used here; None without noise or any step.
 
         Raises:
             GradwireError: `dp-accounting` is not installed.
         """
         most = _most(private)
-        return None if not most.steps or self.noise == 0 else (epsilons(most, self.noise, self.delta)[0][1], self.delta)
+        return (epsilons(most, self.noise, self.delta)[0][1], self.delta) if most.steps and self.noise else None
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
-        """ε of the client that has spent most, as it is here and as it is usually given."""
+        """ε of the client that has spent most: as batches are used here, and as it is usually given."""
         most = _most(private)
         if not most.steps:
             return ()

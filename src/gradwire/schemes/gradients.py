@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 class Gradient(ABC):
-    """One parameter's gradients for V victims, in whatever form an engine has them; never mind which."""
+    """One parameter's gradients for V victims, in whatever form an engine has them.
+
+    Every product is that of G itself unless an engine has a faster way to it.
+    """
 
     @abstractmethod
     def __len__(self) -> int:
@@ -21,25 +24,25 @@ class Gradient(ABC):
     def full(self) -> Tensor:
         """G itself, shape (V, *parameter)."""
 
-    @abstractmethod
     def square(self) -> Tensor:
         """‖G‖², shape (V,)."""
+        return self.full().flatten(1).square().sum(1)
 
-    @abstractmethod
     def inner(self, target: Tensor) -> Tensor:
         """⟨G, T⟩ with T of shape (V, *parameter); shape (V,)."""
+        return (self.full() * target).flatten(1).sum(1)
 
-    @abstractmethod
     def right(self, q: Tensor) -> Tensor:
         """G·Q for G as matrices (n, m) and Q of shape (V, m, r); shape (V, n, r)."""
+        return self.full().flatten(2) @ q
 
-    @abstractmethod
     def left(self, p: Tensor) -> Tensor:
         """Gᵀ·P for P of shape (V, n, r); shape (V, m, r)."""
+        return self.full().flatten(2).mT @ p
 
-    @abstractmethod
     def entries(self, indices: Tensor) -> Tensor:
         """G at flat positions, int64 (V, K); shape (V, K)."""
+        return self.full().flatten(1).gather(1, indices)
 
 
 class Full(Gradient):
@@ -58,26 +61,6 @@ class Full(Gradient):
     def full(self) -> Tensor:
         """See `Gradient`."""
         return self.gradient
-
-    def square(self) -> Tensor:
-        """See `Gradient`."""
-        return self.gradient.flatten(1).square().sum(1)
-
-    def inner(self, target: Tensor) -> Tensor:
-        """See `Gradient`."""
-        return (self.gradient * target).flatten(1).sum(1)
-
-    def right(self, q: Tensor) -> Tensor:
-        """See `Gradient`."""
-        return self.gradient.flatten(2) @ q
-
-    def left(self, p: Tensor) -> Tensor:
-        """See `Gradient`."""
-        return self.gradient.flatten(2).mT @ p
-
-    def entries(self, indices: Tensor) -> Tensor:
-        """See `Gradient`."""
-        return self.gradient.flatten(1).gather(1, indices)
 
 
 class Mean(Gradient):
@@ -102,10 +85,6 @@ class Mean(Gradient):
     def full(self) -> Tensor:
         """See `Gradient`."""
         return self._mean(self.each.full())
-
-    def square(self) -> Tensor:
-        """See `Gradient`."""
-        return self.full().flatten(1).square().sum(1)
 
     def inner(self, target: Tensor) -> Tensor:
         """See `Gradient`."""

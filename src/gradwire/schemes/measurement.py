@@ -1,24 +1,33 @@
-"""What an adversary can hold a candidate update against: the scheme's differentiable map, and what came out of it.
+"""Measurements: a scheme's differentiable map of the update, and the observed result, to compare candidates with.
 
-A measurement is a collection of terms, parameter by parameter. Each term is a linear map A of that parameter's
-gradient G and the observed value y; an attack looks for inputs whose gradient gives A(G) ≈ y. All that the usual
-objectives need of a term are three numbers a victim, its *moments*: ⟨A(G), y⟩, ‖A(G)‖² and ‖y‖².
+A measurement holds terms for each parameter. A term is a linear map A of that parameter's gradient G and the observed
+value y; an attack looks for inputs whose gradient gives A(G) ≈ y. The usual objectives need three numbers of each term
+and victim, its *moments*: ⟨A(G), y⟩, ‖A(G)‖² and ‖y‖².
 
-Every term holds a stack of victims in its leading dimension V; a scheme makes terms with V = 1, and `stack` joins those
-of many victims.
+A term holds a stack of victims in its leading dimension V. A scheme makes terms with V = 1, and `stack` joins those of
+many victims.
+
+Signs and quantisation cells say less than a value. To the usual objectives they look like the decoded gradient. They
+also tell by how much a candidate contradicts what was sent, its *violation* (zero if and only if the candidate could
+have been sent as this), and how likely what was sent is if a candidate's gradient got Gaussian noise before rounding.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from gradwire.errors import GradwireError
 from gradwire.schemes.gradients import Gradient
 
+EPSILON = 1e-30
+NARROW = 1e-3
+"""The least width of a cell, in standard deviations: rounding would hide the difference of two Φ in narrower ones."""
 Moments = tuple[Tensor, Tensor]
 """⟨A(G), y⟩ and ‖A(G)‖², each of shape (V,)."""
 
@@ -43,23 +52,23 @@ class Term(ABC):
         return (measured * self.observed.flatten(1)).sum(1), measured.square().sum(1)
 
     def distance(self, gradient: Gradient) -> Tensor:
-        """‖A(G) − y‖², shape (V,): by the difference itself, as that of the moments drowns in rounding when small."""
+        """‖A(G) − y‖², shape (V,), from the difference itself: from the moments, rounding would hide a small one."""
         return (self.apply(gradient) - self.observed).flatten(1).square().sum(1)
 
     def surprise(self, gradient: Gradient, variance: Tensor) -> Tensor:
-        """−log p(y | G), shape (V,), without what does not depend on G: by default y is A(G) and Gaussian noise.
+        """−log p(y | G), shape (V,), up to a constant; by default y is A(G) and Gaussian noise.
 
         Args:
-            variance: of the noise in each entry of y, in y's own unit squared; shape (V,).
+            variance: of the noise in each entry of y, shape (V,).
         """
         return self.distance(gradient) / (2 * variance)
 
     def times(self, factor: float) -> Self:
-        """The same map of something `factor` times as large, factor > 0: A(factor·G) = factor·y."""
+        """The term of an update `factor` times as large, factor > 0: A(factor·G) = factor·y."""
         return replace(self, observed=factor * self.observed)
 
     def plus(self, known: Gradient) -> Self:
-        """The same map of something larger by a known part: A(G + known) = y + A(known)."""
+        """The term of an update with a known part added: A(G + known) = y + A(known)."""
         return replace(self, observed=self.observed + self.apply(known))
 
     def counts(self) -> Tensor:
@@ -67,7 +76,7 @@ class Term(ABC):
         return self.observed.new_full((len(self.observed),), self.observed[0].numel())
 
     def violation(self, gradient: Gradient) -> Tensor | None:
-        """How far gradients are from what is possible, shape (V,); None where any gradient is, though unlikely."""
+        """How far gradients are from those that are possible, shape (V,); None where every gradient is."""
         return None
 
     @property
@@ -82,11 +91,11 @@ class Term(ABC):
         return cls(*(torch.cat(column) for column in columns))
 
     def repeat(self, count: int) -> Self:
-        """The term of one victim as that of `count` equal ones, without a copy."""
+        """The term of one victim as that of `count` equal victims, without a copy."""
         return type(self)(*(t.expand(count, *t.shape[1:]) for t in self._tensors()))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """The same term elsewhere; `dtype` applies to what is floating-point."""
+        """The same term elsewhere; `dtype` applies to floating-point tensors."""
         return type(self)(*(t.to(device, dtype if t.is_floating_point() else None) for t in self._tensors()))
 
     def _tensors(self) -> tuple[Tensor, ...]:
@@ -177,10 +186,75 @@ class LeftSketch(Term):
         return gradient.left(self.left)
 
 
+@dataclass(frozen=True)
+class Signs(Term):
+    """The sign of every entry; A(G) = G wherever it is known.
+
+    Attributes:
+        observed: the decoded gradient, shape (V, *parameter): its sign is what was sent; 0 where it is not known.
+    """
+
+    def apply(self, gradient: Gradient) -> Tensor:
+        """G, zero where the sign is not known."""
+        return gradient.full() * (self.observed != 0)
+
+    def plus(self, known: Gradient) -> Self:
+        """Refused: the sign of G says nothing of that of G + known."""
+        raise GradwireError("what was sent holds signs of a sum; no sign of one of its parts follows from them")
+
+    def violation(self, gradient: Gradient) -> Tensor:
+        """The share of ‖G‖₁ that has the wrong sign, in [0, 1]."""
+        known = self.apply(gradient)
+        wrong = (-known * self.observed.sign()).clamp_min(0).flatten(1).sum(1)
+        return wrong / known.abs().flatten(1).sum(1).clamp_min(EPSILON)
+
+    def surprise(self, gradient: Gradient, variance: Tensor) -> Tensor:
+        """−Σ log Φ(sign·G/σ). Signs have no unit, so σ is to G as the noise is to what was decoded."""
+        known, entries = self.apply(gradient).flatten(1), (self.observed != 0).flatten(1)
+        strength, sent = (x.square().sum(1).clamp_min(EPSILON) for x in (known, self.observed.flatten(1)))
+        sigma = (variance * strength / sent).sqrt()
+        right = known * self.observed.flatten(1).sign() / sigma[:, None]
+        return -(torch.special.log_ndtr(right) * entries).sum(1)
+
+
+@dataclass(frozen=True)
+class Cells(Dense):
+    """The quantisation cell of every entry, |G − y| ≤ width; A(G) = G.
+
+    Attributes:
+        observed: y, shape (V, *parameter).
+        width: how far a value may be from the level to which it was rounded, of the shape of `observed`.
+    """
+
+    width: Tensor
+
+    def times(self, factor: float) -> Self:
+        """The cells grow with what they hold."""
+        return replace(self, observed=factor * self.observed, width=factor * self.width)
+
+    def violation(self, gradient: Gradient) -> Tensor:
+        """The excess over the cells' edges, divided by the outer edges |y| + width, so that scales cancel."""
+        excess = ((gradient.full() - self.observed).abs() - self.width).clamp_min(0).flatten(1).sum(1)
+        return excess / (self.observed.abs() + self.width).flatten(1).sum(1).clamp_min(EPSILON)
+
+    def surprise(self, gradient: Gradient, variance: Tensor) -> Tensor:
+        """−Σ log(Φ((y + w − G)/σ) − Φ((y − w − G)/σ)), w the width."""
+        sigma = variance.sqrt()[:, None]
+        off = (gradient.full() - self.observed).flatten(1).abs() / sigma
+        width = (self.width.flatten(1) / sigma).clamp_min(NARROW)
+        # log(Φ(b) − Φ(a)) = log Φ(b) + log(1 − e^−d), d = log Φ(b) − log Φ(a). Outside the cell the squares in d, which
+        # would drown all else, are subtracted as such: Φ(x) = e^(−x²/2)·erfcx(−x/√2)/2.
+        near, far = torch.special.log_ndtr(width - off), torch.special.log_ndtr(-width - off)
+        edges = ((off - width).clamp_min(0) / sqrt(2), (off + width) / sqrt(2))
+        tails = [torch.special.erfcx(edge).clamp_min(EPSILON).log() for edge in edges]
+        d = torch.where(off < width, near - far, 2 * off * width + tails[0] - tails[1])
+        return -(near + (-torch.expm1(-d)).log()).sum(1)
+
+
 Measurement = Mapping[str, Sequence[Term]]
-"""One victim's terms: parameter name → what was observed of that parameter. A parameter may be missing."""
+"""One victim's terms, parameter name → terms. A parameter may be missing."""
 
 
 def dense(update: Mapping[str, Tensor]) -> dict[str, list[Term]]:
-    """The measurement of somebody who takes `update` for the gradient itself."""
+    """The measurement that takes `update` for the gradient itself."""
     return {name: [Dense(tensor[None])] for name, tensor in update.items()}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State

@@ -1,20 +1,21 @@
-"""From a view to what it says of the victim's uploads, whoever the adversary is."""
+"""What a view says of the victim's uploads, to each kind of adversary."""
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.buckets import Bucketed
+from gradwire.schemes.halves import under
 from gradwire.schemes.layout import Layout, parameters
 from gradwire.schemes.round import Observation, Round
 from gradwire.schemes.scheme import Scheme
 from gradwire.schemes.spec import parse
-from gradwire.wire import BUFFERS, EVERYONE, SERVER, WEIGHTS, View
+from gradwire.wire import BUFFERS, EVERYONE, SERVER, WEIGHTS, Tensors, View
 
 
 def observation(view: View) -> tuple[Scheme, Observation]:
     """The scheme of a view, and the victim's part in the round as this adversary works it out.
 
     The server and an eavesdropper read the victim's uploads. A fellow client sees only the replies and its own
-    uploads, and takes the latter out of the former: what is left is the mean over the other clients, which is the
-    victim alone where there are two (`pooled` says of how many clients the observation is the mean).
+    uploads, which it takes out of the replies. This leaves the mean over the other clients (`pooled` says which), and
+    with two clients the victim alone.
 
     Raises:
         GradwireError: the view holds no message of the victim, or too few to tell.
@@ -32,7 +33,7 @@ def observation(view: View) -> tuple[Scheme, Observation]:
     else:
         sent = {m.phase: m.tensors for m in messages if m.sender == view.adversary}
         uploads = {
-            phase: scheme.others(replies[phase], own, view.adversary, view.public, round)
+            phase: _others(scheme, phase, replies[phase], own, view, round)
             for phase, own in sent.items()
             if phase in replies
         }
@@ -51,3 +52,12 @@ def pooled(view: View, scheme: Scheme) -> tuple[str, ...]:
 def others(view: View) -> tuple[str, ...]:
     """The round's clients but for the victim, whose labels `view.fellow_labels` holds in this order."""
     return tuple(party for party in view.clients if party != view.victim)
+
+
+def _others(scheme: Scheme, phase: str, reply: Tensors, own: Tensors, view: View, round: Round) -> Tensors:
+    """`Scheme.others`, of one bucket where there are any."""
+    if isinstance(scheme, Bucketed):
+        label = int(phase.partition("/")[0])
+        inner, public = scheme.scheme, under(view.public, label)
+        return inner.others(reply, own, view.adversary, public, scheme.within(label, round))
+    return scheme.others(reply, own, view.adversary, view.public, round)

@@ -2,9 +2,9 @@
 
 D. Scheliga, P. Mäder, M. Seeland, "PRECODE – a generic model extension to prevent deep gradient leakage", WACV 2022.
 
-Nothing is done to the update; it is the gradient of a network that draws random numbers, which the client keeps to
-itself. How little that hides: see `known` and, where the first layer is linear, M. Balunović et al., "Bayesian
-framework for gradient leakage", ICLR 2022 (`attacks.inversion.analytic`).
+The update is sent as it is: the gradient of a network that draws random numbers, which the client does not tell.
+`known` shows how little that hides; where the first layer is linear, so do M. Balunović et al., "Bayesian framework for
+gradient leakage", ICLR 2022 (`attacks.inversion.analytic`).
 """
 
 import copy
@@ -30,12 +30,13 @@ class Precode(PlainSGD, OwnNetwork):
     """Send the update of a network with a bottleneck before its last linear layer.
 
     Attributes:
-        bottleneck: the width of the code: D features become twice as many numbers, the code's mean and log-variance,
-            and the code becomes D again. The ratios of table VII of "Learned model compression" are those of 256.
+        bottleneck: the width of the code. D features become its mean and log-variance, and the code becomes D features
+            again. The ratios in table VII of "Learned model compression" are those of 256.
         beta: the weight of the code's divergence from N(0, 1) in the loss.
     """
 
     name: ClassVar[str] = "precode"
+    needs = frozenset({Need.OWN_NETWORK})
 
     bottleneck: int = 256
     beta: float = 1e-3
@@ -45,18 +46,8 @@ class Precode(PlainSGD, OwnNetwork):
         if not 0 <= self.beta < float("inf"):
             raise GradwireError(f"precode: beta is {self.beta}; it must be finite and not negative")
 
-    @property
-    def needs(self) -> frozenset[Need]:
-        """A network of its own."""
-        return frozenset({Need.OWN_NETWORK})
-
-    @property
-    def network(self) -> OwnNetwork:
-        """The one that is given, with a bottleneck."""
-        return self
-
     def adapt(self, model: nn.Module, seed: int) -> nn.Module:
-        """A copy of the network in which its last linear layer sees what a bottleneck leaves of the features.
+        """A copy of the network with a bottleneck between the features and the last linear layer.
 
         Raises:
             GradwireError: the network has no linear layer, or is one.
@@ -68,7 +59,7 @@ class Precode(PlainSGD, OwnNetwork):
             raise GradwireError(f"precode needs a linear layer after features; {type(model).__name__} has none")
         name, head = linear[-1]
         with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would seed the generators of every accelerator too, and nothing would set them back.
+            # torch.manual_seed would also seed every accelerator's generator, which nothing sets back.
             torch.default_generator.manual_seed(number("precode", seed))
             inserted = VariationalBottleneck(head.in_features, self.bottleneck, self.beta)
         inserted = inserted.to(head.weight.device, head.weight.dtype)
@@ -80,9 +71,9 @@ class Precode(PlainSGD, OwnNetwork):
     def known(self, model: nn.Module, observation: Observation, batch: int) -> nn.Module:
         """The network with the noise that one image's gradient gives away.
 
-        A linear layer's gradient is ∂W = δ·xᵀ and ∂b = δ: its input is a row over an entry (Geiping et al. 2020,
-        proposition 3.1). Of the bottleneck's two layers that is the features, hence μ and σ, and the code z; so the
-        noise is (z − μ)/σ. Of a batch it cannot be read like that, and the network goes on drawing.
+        A linear layer's gradient is ∂W = δ·xᵀ and ∂b = δ, so its input is a row of ∂W over an entry of ∂b (Geiping et
+        al. 2020, proposition 3.1). The bottleneck's two layers give the features, hence μ and σ, and the code z: the
+        noise is (z − μ)/σ. A batch does not give it away, and the network goes on drawing.
         """
         where = found(model)
         if where is None or batch > 1:

@@ -1,8 +1,8 @@
-"""QSGD: round every entry to one of s levels of its bucket's norm, at random, so that the mean is kept.
+"""QSGD: round every entry to one of s levels of its bucket's norm, at random and without bias.
 
 D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, "QSGD: Communication-efficient SGD via gradient quantization
-and encoding", NeurIPS 2017, section 3.1 (the quantiser Q_s) and section 4 (buckets). The message is bit-packed: one
-sign and bits − 1 of level an entry, one float32 a bucket; the paper's Elias code is left out.
+and encoding", NeurIPS 2017, section 3.1 (the quantiser Q_s) and section 4 (buckets). A message packs a sign bit and a
+level of bits − 1 for each entry, and holds a float32 norm for each bucket; the paper's Elias code is left out.
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError, WireError
-from gradwire.schemes.constraints import Cells
+from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Measurement, dense
+from gradwire.schemes.measurement import Cells, Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme, check_positive
-from gradwire.seeds import generator
+from gradwire.schemes.scheme import Scheme, check_positive, exactly, own_key, own_random
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
 
 PART = 1 << 16
-"""Entries that are worked on at a time."""
+"""Entries that are processed at a time."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class QSGD(Scheme):
     """Unbiased stochastic quantisation of the flat update, bucket by bucket.
 
     Attributes:
-        bits: an entry's, its sign among them: 2 to 8. There are s = 2^(bits − 1) − 1 levels above zero.
+        bits: of an entry, with its sign: 2 to 8. There are s = 2^(bits − 1) − 1 levels above zero.
         bucket: entries that share a norm.
     """
 
@@ -49,19 +47,19 @@ class QSGD(Scheme):
         return (1 << (self.bits - 1)) - 1
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
-        """The key of the client's own rounding: who knew it could tell more of a value than its cell."""
-        return {"key": torch.tensor([secret], dtype=torch.int64)}
+        """The key of the client's own rounding, with which a value would be known better than to its cell."""
+        return own_key(secret)
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send Q_s(g); receive the mean of what all clients' messages decode to."""
-        rounding = generator("rounding", int(private["key"]), round.index)
-        reply = yield Send("levels", self.quantise(round.layout.flatten(update), rounding), settled=private)
+        codes = self.quantise(round.layout.flatten(update), own_random(private, "rounding", round.index))
+        reply = yield Send("levels", codes, settled=private)
         return Outcome(round.layout.unflatten(reply["dense"]), public, private)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Decode, and reply with the mean."""
         uploads = yield None
-        total = torch.zeros(round.layout.size)
+        total = torch.zeros(round.layout.size, dtype=round.layout.dtype)
         for tensors in uploads.values():
             self._add(total, tensors)
         average = total.div_(len(uploads))
@@ -69,11 +67,11 @@ class QSGD(Scheme):
         return Outcome(round.layout.unflatten(average), public, {})
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
-        """A code an entry and a norm a bucket."""
+        """A code for each entry and a norm for each bucket."""
         self._read(tensors, round.layout.size)
 
     def quantise(self, vector: Tensor, rounding: torch.Generator) -> dict[str, Tensor]:
-        """Q_s(v)ᵢ = ‖v‖₂·sgn(vᵢ)·ξᵢ: ξᵢ is one of the two levels l/s around |vᵢ|/‖v‖₂, and that in the mean."""
+        """Q_s(v)ᵢ = ‖v‖₂·sgn(vᵢ)·ξᵢ, where ξᵢ is one of the two levels l/s around |vᵢ|/‖v‖₂ and has that mean."""
         norms, codes = zip(*(self._quantise(part, rounding) for part in self._parts(vector)), strict=True)
         return {"norms": torch.cat(norms), "codes": torch.cat(codes)}
 
@@ -81,7 +79,7 @@ class QSGD(Scheme):
         """The vector that a message of `quantise` stands for, shape (size,).
 
         Raises:
-            WireError: a tensor is missing or of the wrong size.
+            WireError: a tensor is missing, or is of another size or dtype.
         """
         return self._add(torch.zeros(size), tensors)
 
@@ -90,9 +88,9 @@ class QSGD(Scheme):
         v = _rows(part, self.bucket)
         norms = v.norm(dim=1)
         scaled = v.abs().mul_(self.levels / norms.clamp_min(torch.finfo(torch.float32).tiny)[:, None])
-        # To a whole number is downwards here; rounding errors may not carry the largest entry above the last level.
+        # `to` rounds down; rounding errors must not carry the largest entry above the last level.
         level = scaled.add_(torch.rand(v.shape, generator=rounding)).clamp_(max=self.levels).to(torch.uint8)
-        # What rounds to zero has no sign: to send one would give away more than the algorithm does.
+        # An entry that rounds to zero gets no sign, which would give away more than the algorithm does.
         sign = (v < 0).view(torch.uint8) & (level > 0).view(torch.uint8)
         code = level.add_(sign, alpha=1 << (self.bits - 1))
         return norms, bits.pack(code.view(-1)[: part.numel()], self.bits)
@@ -108,7 +106,7 @@ class QSGD(Scheme):
         return total
 
     def _parts(self, vector: Tensor, bucket: int | None = None) -> tuple[Tensor, ...]:
-        """A vector in parts of eight buckets or more, few enough to stay in a core's cache."""
+        """A vector in parts of at least eight buckets that fit into a core's cache."""
         width = self.bucket if bucket is None else bucket
         return vector.split(width * max(8, PART // self.bucket // 8 * 8))
 
@@ -118,7 +116,7 @@ class QSGD(Scheme):
         return layout.unflatten(tensors["dense"] if "dense" in tensors else self.dequantise(tensors, layout.size))
 
     def measure(self, observation: Observation) -> Measurement:
-        """Every entry lies less than one level from the one it was rounded to, up or down."""
+        """Every entry is less than one level above or below the one to which it was rounded."""
         tensors, layout = observation.uploads["levels"], observation.round.layout
         decoded = self.decode(observation)
         if "dense" in tensors:
@@ -128,15 +126,14 @@ class QSGD(Scheme):
         return {name: [Cells(decoded[name][None], width[name][None])] for name in decoded}
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
-        """The mean of the others' decoded updates: their levels and norms are not to be had."""
+        """The mean of the others' decoded updates: nobody learns their levels and norms."""
         n = len(round.clients)
         return {"dense": (n * reply["dense"] - self.dequantise(own, round.layout.size)) / (n - 1)}
 
     def _read(self, tensors: Tensors, size: int) -> tuple[Tensor, Tensor]:
-        buckets = -(-size // self.bucket)
-        if set(tensors) != {"norms", "codes"} or tensors["norms"].shape != (buckets,):
-            held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            raise WireError(f"qsgd message holds {held}; it must hold 'codes' and {buckets} 'norms'")
+        """The codes and the norms of a message."""
+        shapes = {"norms": (-(-size // self.bucket),), "codes": (bits.packed_size(size, self.bits),)}
+        exactly(tensors, shapes, {"norms": torch.float32, "codes": torch.uint8})
         return bits.unpack(tensors["codes"], size, self.bits), tensors["norms"]
 
 

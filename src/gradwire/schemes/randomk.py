@@ -12,57 +12,52 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.schemes import byte_matching
-from gradwire.schemes.aggregate import mean
+from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Update
-from gradwire.schemes.measurement import Measurement
-from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import exactly
-from gradwire.schemes.sparse import Sparse, supports
+from gradwire.schemes.round import Outcome, Round, State
+from gradwire.schemes.scheme import Scheme, exactly
+from gradwire.schemes.sparse import Sparse, SparseMessages
 from gradwire.schemes.sparsifier import Sparsifier
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 
 @dataclass(frozen=True)
-class RandomK(Sparsifier):
+class RandomK(Sparsifier, SparseMessages):
     """Sparsification at random; see `Sparsifier` for the hyper-parameters.
 
-    What is kept is sent as it is: the expectation is K/n of the update.
+    Values are sent as they are, not scaled up: their expectation is K/n of the update.
     """
 
     name: ClassVar[str] = "randomk"
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send g + e at the round's positions; e ← what was left out."""
-        delta = round.layout.flatten(update)
-        if private:
-            delta = delta + private["residual"]
-        positions = self.positions(round)
-        values = delta[positions]
-        state = {**private, **({"residual": delta.index_fill_(0, positions, 0)} if private else {})}
-        reply = yield Send("entries", {"values": values}, mean=True, settled=state)
-        aggregate = Sparse(positions, reply["values"], round.layout.size)
-        return Outcome(aggregate.update(round.layout), public, state)
+        delta = self.corrected(update, private, round.layout)
+        sent = Sparse.pick(delta, self.positions(round))
+        return (yield from self.exchange(sent, self.split(delta, sent.indices, private), public, round, mean=True))
+
+    def write(self, sent: Sparse) -> Tensors:
+        """The values alone."""
+        return {"values": sent.values}
+
+    def read(self, tensors: Tensors, round: Round) -> Sparse:
+        """The values, at the round's positions."""
+        return Sparse(self.positions(round), tensors["values"], round.layout.size)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Reply with the mean."""
         uploads = yield None
         average = mean(uploads)
         yield Send("entries", average)
-        aggregate = Sparse(self.positions(round), average["values"], round.layout.size)
-        return Outcome(aggregate.update(round.layout), public, {})
+        return Outcome(self.read(average, round).update(round.layout), public, {})
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
         """K values."""
         exactly(tensors, {"values": (sum(self.counts(round.layout).values()),)}, round.layout.dtype)
 
-    def decode(self, observation: Observation) -> Update:
-        """The kept entries, and zero elsewhere."""
-        return self._sent(observation).update(observation.round.layout)
-
-    def measure(self, observation: Observation) -> Measurement:
-        """The kept entries alone."""
-        return supports(self._sent(observation), observation.round.layout)
+    def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
+        """The mean of the others, entry by entry."""
+        return Scheme.others(self, reply, own, party, public, round)
 
     def positions(self, round: Round) -> Tensor:
         """Where the round's K entries stand in the flat update: int64, ascending."""
@@ -77,20 +72,15 @@ class RandomK(Sparsifier):
 
     @staticmethod
     def affordable(bytes: int, size: int) -> int:
-        """As many as pay for values alone."""
-        return byte_matching.without_positions(bytes, size)
-
-    def _sent(self, observation: Observation) -> Sparse:
-        return Sparse(
-            self.positions(observation.round), observation.uploads["entries"]["values"], observation.round.layout.size
-        )
+        """The largest K whose float32 values fit."""
+        return max(1, min(size, bytes // 4))
 
 
 def draw(size: int, count: int, generator: torch.Generator) -> Tensor:
     """`count` of the positions below `size`, every set of them as likely as any other: int64, ascending.
 
-    Few are drawn one by one, repeats dropped, until there are enough: a whole permutation of millions takes far
-    longer. More than a quarter are the head of such a permutation.
+    Up to a quarter of them are drawn one by one, without repeats, which is far faster than a permutation of all. More
+    are the head of such a permutation.
     """
     if 4 * count > size:
         return torch.randperm(size, generator=generator)[:count].sort().values
@@ -98,7 +88,7 @@ def draw(size: int, count: int, generator: torch.Generator) -> Tensor:
     while len(found) < count:
         more = torch.randint(size, (count + count // 4 + 8,), generator=generator)
         drawn = torch.cat((found, more))
-        # A stable order among equals: each position is kept where it was drawn first, so the first K are K fair draws.
+        # Each position stays where it was drawn first (the sort is stable), so that the first K are K fair draws.
         order = drawn.argsort(stable=True)
         first = torch.ones(len(drawn), dtype=torch.bool)
         first[order[1:]] = drawn[order].diff() != 0

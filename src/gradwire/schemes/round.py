@@ -1,4 +1,4 @@
-"""A round as schemes know it: what is public about it, what a party brings and takes away, what an adversary sees."""
+"""A round as schemes see it: its public facts, what a client brings, its outcome, what an adversary observes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Round:
-    """What is public about a round: its number, the parties in it, the run's seed, the model's layout.
+    """The public facts of a round: its number, its clients, the run's seed, the model's layout.
 
     Attributes:
-        epoch: passes over the data before it, for schemes that change as training goes on.
-        start: the parameters that everybody begins the round with, for schemes that send parameters and not changes;
-            None where only updates are at hand.
+        epoch: passes over the data before it, for schemes that change during training.
+        start: the parameters with which the round begins, for schemes that send parameters and not changes; None where
+            only updates are at hand.
         weights: how clients count. "equal": alike. "scaled": each scales its update by its weight, whose mean over all
-            clients is 1, and tells nobody. "told": each also tells its weight, and the mean is divided by theirs.
+            clients is 1. "told": each also tells its weight, and the mean is divided by the mean of the weights.
     """
 
     index: int
@@ -36,18 +36,18 @@ class Round:
     weights: Weights = "equal"
 
     def generator(self, *words: int | str) -> torch.Generator:
-        """Public randomness: every party that makes this generator draws the same numbers from it."""
+        """Public random numbers: every party draws the same."""
         return generator("public", self.seed, self.index, *words)
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a client comes to a round's exchange with.
+    """What a client brings to a round.
 
     Attributes:
         update: a gradient, or old − new parameters; on the CPU.
-        private: its state under the scheme, as training left it.
-        buffers: what its last forward pass left in the model's buffers; those that are sent beside the update.
+        private: its state under the scheme, after training.
+        buffers: the model's buffers after its last forward pass, as far as they are sent.
         weight: how much it counts, 1 in the mean over all clients.
         loss: the mean over its steps' examples.
     """
@@ -65,10 +65,10 @@ class Outcome:
 
     Attributes:
         aggregate: the mean update, as everybody decodes it.
-        public: the public state to go into the next round with.
-        private: the client's private state to go into the next round with (empty for the server).
-        refused: clients whose upload the server could not use, party → why; the mean is that of the others.
-        buffers: the mean of what was sent beside the updates.
+        public: the public state for the next round.
+        private: the client's private state for the next round; empty for the server.
+        refused: clients whose upload the server could not use, party → why. The mean is that of the others.
+        buffers: the mean buffers.
     """
 
     aggregate: Update
@@ -83,11 +83,10 @@ class Observation:
     """One victim's part in a round, as an adversary has worked it out.
 
     Attributes:
-        uploads: what the victim sent, phase by phase.
-        replies: what the server answered to all, phase by phase.
+        uploads: of the victim, phase by phase.
+        replies: of the server, phase by phase.
         public: the scheme's public state before the round.
-        victim: who sent it.
-        own: what the adversary brought to the round, where it is a fellow client.
+        own: what the adversary brought to the round, if it is a fellow client.
     """
 
     uploads: Mapping[str, Tensors]

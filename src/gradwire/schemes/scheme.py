@@ -1,10 +1,10 @@
-"""What a scheme is: a frozen set of hyper-parameters with two halves that talk, and what an adversary makes of it.
+"""The interface of a scheme: a frozen set of hyper-parameters, a client's and a server's half, an adversary's reading.
 
-State is explicit. *Private* state belongs to one client (residuals), *public* state is known to whoever listened
-from the first round (warm starts); both are flat mappings of names to tensors, so that they can be stored by
-anything that stores tensors. No scheme opens a socket, reads a clock or keeps anything between two calls.
+State is explicit. *Private* state belongs to one client (residuals). *Public* state is known to whoever listened from
+the first round (warm starts). Both are flat mappings of names to tensors. No scheme opens a socket, reads a clock or
+keeps anything between two calls.
 
-A scheme that does more than send an update declares so: `needs` (of its carrier), `step_hook` (in each step of a
+A scheme that does more than send an update declares it: `needs` (of its carrier), `step_hook` (in each step of a
 client's training), `network` (a network of its own), `key_exchange` (before the first round), `accounting` (what a
 report says of a run).
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradwire import seeds
 from gradwire.errors import GradwireError, WireError
@@ -29,22 +29,19 @@ from gradwire.wire.view import LocalWork
 
 
 class OwnNetwork(ABC):
-    """A network that a scheme makes of the one that is given, and that everybody trains in its place."""
+    """A network that a scheme derives from the given one, and that everybody trains in its place."""
 
     @abstractmethod
     def adapt(self, model: nn.Module, seed: int) -> nn.Module:
-        """A changed copy, whose new parameters `seed` decides; a network that is changed already, as it is."""
+        """A changed copy, whose new parameters `seed` decides. One that is changed already comes back as it is."""
 
     @abstractmethod
     def known(self, model: nn.Module, observation: Observation, batch: int) -> nn.Module:
-        """The network that an adaptive adversary searches with, once it has seen the update of a batch.
-
-        Where a network draws random numbers, an update may give them away.
-        """
+        """The network that an adaptive adversary searches with: an update may give away its random numbers."""
 
 
 class KeyExchange(ABC):
-    """What clients tell one another before the first round, by a way that all trust."""
+    """What clients tell one another before the first round, over a channel that all trust."""
 
     @abstractmethod
     def public_keys(self, private: State) -> State:
@@ -56,7 +53,7 @@ class KeyExchange(ABC):
 
 
 class Accounting(ABC):
-    """What a report has to say of a run, from the states (party → state) with which its clients have come out."""
+    """What a report says of a run, from the clients' states after it (party → state)."""
 
     @abstractmethod
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
@@ -73,46 +70,46 @@ class Scheme(ABC):
 
     name: ClassVar[str]
     least_rounds: ClassVar[int] = 0
-    """A run must have more rounds than this for the scheme to do what it is there for."""
+    """The rounds after which the scheme begins to do what it is for: a run must have more."""
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What it needs of whatever carries it."""
+        """What the scheme needs of its carrier."""
         return frozenset()
 
     @property
     def step_hook(self) -> LocalStepHook | None:
-        """What clients do to each of their steps while they train."""
-        return None
+        """The local-step hook: what clients do to each step of their training. By default the scheme, if it is one."""
+        return self if isinstance(self, LocalStepHook) else None
 
     @property
     def network(self) -> OwnNetwork | None:
-        """The network of its own, where it has one."""
-        return None
+        """The scheme's own network; None where it trains the given one. By default the scheme, if it is one."""
+        return self if isinstance(self, OwnNetwork) else None
 
     @property
     def key_exchange(self) -> KeyExchange | None:
-        """What clients tell one another before the first round."""
-        return None
+        """What clients tell one another before the first round. By default the scheme, if it is one."""
+        return self if isinstance(self, KeyExchange) else None
 
     @property
     def accounting(self) -> Accounting | None:
-        """What a report has to say of a run."""
-        return None
+        """What a report says of a run. By default the scheme, if it is one."""
+        return self if isinstance(self, Accounting) else None
 
     @property
     def feeds_back(self) -> bool:
-        """Whether clients add all that they have not sent of earlier updates to the next one, and nothing else."""
+        """Whether clients add what they have not sent of earlier updates to the next one, and nothing else."""
         return False
 
     @property
     def local_momentum(self) -> float:
-        """The momentum that clients keep themselves: where there is any, the optimiser must not add its own."""
+        """The momentum that clients apply. The optimiser must add none where it is not 0."""
         return 0.0
 
     @property
     def sums_only(self) -> bool:
-        """Whether the server sees nothing of an update but the sum over all clients."""
+        """Whether the server sees nothing but the sum of all clients' updates."""
         return False
 
     @property
@@ -130,14 +127,14 @@ class Scheme(ABC):
 
     @abstractmethod
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
-        """The client's half of a round: what it sends of `update`, and what it makes of the replies."""
+        """The client's half of a round: it sends `update`, and reads the replies."""
 
     @abstractmethod
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """The server's half of a round."""
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:  # noqa: B027 (a half may check by itself)
-        """Refuse what no honest client sends in a phase, before the server's half gets it; see `exactly`.
+        """Refuse what no honest client sends in a phase; the server's session drops its sender. See `exactly`.
 
         Raises:
             WireError: naming what is wrong.
@@ -145,16 +142,16 @@ class Scheme(ABC):
 
     @abstractmethod
     def decode(self, observation: Observation) -> Update:
-        """The victim's update as the scheme itself decodes it: all that a naive adversary looks at."""
+        """The victim's update as the server decodes it: a naive adversary looks at nothing else."""
 
     @abstractmethod
     def measure(self, observation: Observation) -> Measurement:
-        """What was sent, as a map of the update that an adaptive adversary can fit."""
+        """The map from an update to what was sent, and what was sent: an adaptive adversary fits it."""
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
-        """What the fellow client `party` works out of a phase: the mean upload of the others, less its own.
+        """The mean upload of the others, as the fellow client `party` works it out of the reply and its own.
 
-        This default holds where the server's reply is the mean of the uploads.
+        This default holds where the server replies with the mean of the uploads.
         """
         n = len(round.clients)
         return {name: (n * reply[name] - own[name]) / (n - 1) for name in own}
@@ -163,9 +160,30 @@ class Scheme(ABC):
         """The standard deviation of the noise in every entry of what is sent; 0 where there is none.
 
         Args:
-            batch: examples that the victim holds; `work`, its local steps, None for one gradient.
+            batch: examples that the victim holds.
+            work: its local steps; None for one gradient.
         """
         return 0.0
+
+
+class ErrorFeedback(Scheme):
+    """A scheme whose clients add what they have not sent to the next update, where `error_feedback` is set."""
+
+    error_feedback: bool
+
+    @property
+    def feeds_back(self) -> bool:
+        """With error feedback."""
+        return self.error_feedback
+
+    def private_state(self, layout: Layout, secret: int = 0) -> State:
+        """The residual e ← 0, as one flat vector."""
+        return {"residual": torch.zeros(layout.size, dtype=layout.dtype)} if self.error_feedback else {}
+
+    def corrected(self, update: Update, private: State, layout: Layout) -> Tensor:
+        """g + e, flat."""
+        g = layout.flatten(update)
+        return g + private["residual"] if private else g
 
 
 PublicKeys = Mapping[str, State]
@@ -183,7 +201,7 @@ def initial_states(
 
     Args:
         parties: those that live in this process.
-        tell: from the public keys of these to those of all parties; see `exchange_keys`.
+        tell: public keys of these parties → those of all; see `exchange_keys`.
     """
     states = {p: scheme.private_state(layout, seeds.number("private", seed, p)) for p in parties}
     return exchange_keys(scheme, states, tell)
@@ -192,10 +210,10 @@ def initial_states(
 def exchange_keys(
     scheme: Scheme, private: Mapping[str, State], tell: Callable[[PublicKeys], PublicKeys] = lambda keys: keys
 ) -> dict[str, State]:
-    """The parties' states once they know one another's public keys, told out of band: not over the audited wire.
+    """The parties' states once they know one another's public keys, which do not cross the audited wire.
 
     Args:
-        tell: from the keys of the parties in this process to those of all; by default all of them live here.
+        tell: public keys of the parties in this process → those of all; by default all of them live here.
     """
     exchange = scheme.key_exchange
     if exchange is None:
@@ -206,7 +224,7 @@ def exchange_keys(
 
 
 def adapted(scheme: Scheme, model: nn.Module, seed: int) -> nn.Module:
-    """The network that is trained under a scheme: the model itself, or the one that the scheme makes of it."""
+    """The network that is trained under a scheme: the model itself, or the scheme's own."""
     return model if scheme.network is None else scheme.network.adapt(model, seed)
 
 
@@ -215,18 +233,30 @@ def guarantee(scheme: Scheme, private: Mapping[str, State]) -> tuple[float, floa
     return None if scheme.accounting is None else scheme.accounting.guarantee(private)
 
 
-def exactly(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> None:
-    """Refuse a message that does not hold just these tensors, of these shapes and this dtype.
+def exactly(
+    tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype | Mapping[str, torch.dtype]
+) -> None:
+    """Refuse a message that does not hold just these tensors, of these shapes and this dtype (or each of its own).
 
     Raises:
         WireError: naming the tensor.
     """
     for name in dict.fromkeys((*shapes, *tensors)):
         found = (tuple(tensors[name].shape), tensors[name].dtype) if name in tensors else None
-        due = (shapes[name], dtype) if name in shapes else None
+        due = (shapes[name], dtype[name] if isinstance(dtype, Mapping) else dtype) if name in shapes else None
         if found != due:
             held, wanted = (("nothing" if x is None else f"shape {x[0]} of {x[1]}") for x in (found, due))
             raise WireError(f"{name!r} holds {held}; {wanted} was due")
+
+
+def own_key(secret: int) -> State:
+    """The key of a client's own random numbers, which it must tell nobody."""
+    return {"key": torch.tensor([secret], dtype=torch.int64)}
+
+
+def own_random(private: State, purpose: str, *numbers: int) -> torch.Generator:
+    """A client's own random numbers for one purpose in one round or step, from its `own_key`."""
+    return seeds.generator(purpose, int(private["key"]), *numbers)
 
 
 def check_positive(scheme: str, name: str, value: float | None) -> None:

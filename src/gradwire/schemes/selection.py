@@ -1,8 +1,8 @@
-"""The K entries of largest magnitude: by a threshold from a sample, and an exact count afterwards.
+"""The K entries of largest magnitude, exactly.
 
-A full selection moves every entry about. A small sample tells roughly where the K-th magnitude lies; whatever is not
-clearly below that is a candidate, and the exact K are chosen among these few. Y. Lin et al., "Deep gradient
-compression", ICLR 2018, section 3.1 and appendix D, sample in the same way but then keep what comes out.
+A small sample tells roughly how large the K-th magnitude is. The K largest are chosen among the few entries that are
+not clearly below that, as a full selection would move every entry. Y. Lin et al., "Deep gradient compression", ICLR
+2018, section 3.1 and appendix D, sample in the same way, but then send all that reaches the threshold.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from gradwire.schemes.layout import Layout
 from gradwire.schemes.sparse import Sparse
 
 Per = Literal["tensor", "model"]
-"""Whether a budget of entries is spent within each parameter or over the whole model."""
+"""Whether K entries are chosen of each parameter or of the whole model."""
 SMALL = 1 << 16
 PART = 1 << 16
 """Entries looked through at a time: few enough to stay in a core's cache."""
 WORD = 8
-"""Truth values that are looked at as one integer."""
+"""Truth values that are compared as one integer."""
 STRIDE = 97
-"""Every 97th entry is looked at: a prime, so that no channel or kernel position is looked at more than others."""
+"""Every 97th entry is sampled: a prime, so that no channel or kernel position is sampled more than others."""
 
 
 def choose(vector: Tensor, layout: Layout, counts: Mapping[str, int], per: Per) -> Sparse:
@@ -50,10 +50,9 @@ def largest(vector: Tensor, count: int) -> Tensor:
 
 
 def _candidates(vector: Tensor, count: int) -> Tensor | None:
-    """Ascending positions that hold at least the `count` largest; None where a full selection is as good.
+    """Ascending positions, the `count` largest among them; None where a full selection is as good.
 
-    Among n/97 sampled entries about count/97 belong to the largest, give or take its root: the threshold is set
-    three of these deviations low.
+    About count/97 ± √(count/97) of the sampled entries belong to the largest: the threshold is three deviations low.
     """
     size = vector.numel()
     if size < SMALL or not 0 < count <= size // 8:
@@ -70,7 +69,7 @@ def _candidates(vector: Tensor, count: int) -> Tensor | None:
 def _reaching(part: Tensor, threshold: float) -> Tensor:
     """Positions of magnitudes of at least `threshold`.
 
-    On a CPU by NumPy, and first by words of eight entries, few of which hold any: ten times as fast as PyTorch.
+    On a CPU NumPy looks at words of eight entries first, few of which hold any: ten times as fast as PyTorch.
     """
     if part.is_cuda:
         return (part.abs() >= threshold).nonzero()[:, 0]

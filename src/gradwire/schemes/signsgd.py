@@ -1,10 +1,10 @@
-"""signSGD: one bit an entry. A majority vote without memory, EF-signSGD with it.
+"""signSGD: one bit for each entry, by majority vote; with error feedback, EF-signSGD.
 
 J. Bernstein, Y.-X. Wang, K. Azizzadenesheli, A. Anandkumar, "signSGD: Compressed optimisation for non-convex
 problems", ICML 2018, algorithm 3 (distributed training by majority vote: one bit up, one bit down).
 S. P. Karimireddy, Q. Rebjock, S. U. Stich, M. Jaggi, "Error feedback fixes SignSGD and other gradient compression
-schemes", ICML 2019, algorithm 1: p = g + e, Δ = (‖p‖₁/d)·sign(p), e ← p − Δ (here in units of the gradient, the
-learning rate applied afterwards), tensor by tensor as in its section 6.
+schemes", ICML 2019, algorithm 1: p = g + e, Δ = (‖p‖₁/d)·sign(p), e ← p − Δ (here in units of the gradient: the
+learning rate is applied afterwards), tensor by tensor as in section 6.
 """
 
 from collections.abc import Sequence
@@ -15,43 +15,33 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
-from gradwire.schemes.constraints import Signs
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Measurement, dense
+from gradwire.schemes.measurement import Measurement, Signs, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme, exactly
+from gradwire.schemes.scheme import ErrorFeedback, exactly
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
 
 
 @dataclass(frozen=True)
-class SignSGD(Scheme):
-    """The sign of every entry; zero counts as positive, for one bit has no third value.
+class SignSGD(ErrorFeedback):
+    """Send the sign of every entry. Zero counts as positive, as one bit has no third value.
 
     Attributes:
-        error_feedback: send a scale a tensor as well, and add what the signs left out to the next update.
+        error_feedback: send a scale for each tensor too, and add what the signs left out to the next update.
     """
 
     name: ClassVar[str] = "signsgd"
 
     error_feedback: bool = False
 
-    def private_state(self, layout: Layout, secret: int = 0) -> State:
-        """The residual e ← 0, as one flat vector."""
-        return {"residual": torch.zeros(layout.size, dtype=layout.dtype)} if self.error_feedback else {}
-
-    @property
-    def feeds_back(self) -> bool:
-        """With error feedback."""
-        return self.error_feedback
-
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send sign(g) and receive the vote; or send sign(p) and ‖p‖₁/d and receive the mean."""
         layout = round.layout
+        p = self.corrected(update, private, layout)
         if not self.error_feedback:
-            reply = yield Send("signs", {"signs": encode(layout.flatten(update))}, settled=private)
-            return Outcome(layout.unflatten(signs(reply, layout.size)), public, private)
-        p = layout.flatten(update) + private["residual"]
-        scales = [part.abs().sum() / max(1, len(part)) for part in parts(p, layout)]
+            reply = yield Send("signs", {"signs": encode(p)}, settled=private)
+            return Outcome(layout.unflatten(signs(reply, layout)), public, private)
+        scales = [part.abs().sum() / max(1, part.numel()) for part in layout.unflatten(p).values()]
         sent = {"signs": encode(p), "scales": torch.stack(scales)}
         state = {**private, "residual": p - scaled(sent, layout)}
         reply = yield Send("signs", sent, settled=state)
@@ -70,23 +60,22 @@ class SignSGD(Scheme):
         else:
             voted = {"signs": bits.pack(majority(list(uploads.values()), round), 1)}
             yield Send("signs", voted)
-            aggregate = signs(voted, layout.size)
+            aggregate = signs(voted, layout)
         return Outcome(layout.unflatten(aggregate), public, {})
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
-        """A bit an entry, and with error feedback a scale a tensor."""
+        """A bit for each entry, and with error feedback a scale for each tensor."""
         layout = round.layout
-        signs = {"signs": (bits.packed_size(layout.size, 1),)}
-        exactly({name: t for name, t in tensors.items() if name != "scales"}, signs, torch.uint8)
         scales = {"scales": (len(layout.shapes),)} if self.error_feedback else {}
-        exactly({name: t for name, t in tensors.items() if name == "scales"}, scales, layout.dtype)
+        shapes = {"signs": (bits.packed_size(layout.size, 1),), **scales}
+        exactly(tensors, shapes, {"signs": torch.uint8, "scales": layout.dtype})
 
     def decode(self, observation: Observation) -> Update:
-        """±1 an entry, or ± the tensor's scale; 0 where a fellow client cannot tell."""
+        """±1 for each entry, or ± the tensor's scale; 0 where a fellow client cannot tell."""
         tensors, layout = observation.uploads["signs"], observation.round.layout
         if "dense" in tensors:
             return layout.unflatten(tensors["dense"])
-        decoded = scaled(tensors, layout) if self.error_feedback else signs(tensors, layout.size)
+        decoded = scaled(tensors, layout) if self.error_feedback else signs(tensors, layout)
         if "known" in tensors:
             decoded = decoded * bits.unpack(tensors["known"], layout.size, 1)
         return layout.unflatten(decoded)
@@ -99,70 +88,53 @@ class SignSGD(Scheme):
         return {name: [Signs(tensor[None])] for name, tensor in decoded.items()}
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
-        """With error feedback the others' mean; of a vote, what their majority was, wherever it can be told.
+        """With error feedback, the mean of the others; of a vote, their majority where it follows.
 
-        A reply unlike one's own vote was the others' doing. A reply like one's own, where the coin would have
-        decided a tie the other way, was no tie: the others did not outvote it.
+        A reply that differs from one's own vote is that of the others. Where it does not and the coin differs, there
+        was no tie for the coin to decide, so the others agree with it too.
         """
         n, layout = len(round.clients), round.layout
         if self.error_feedback:
             return {"dense": (n * reply["dense"] - scaled(own, layout)) / (n - 1)}
-        vote, mine = signs(reply, layout.size), signs(own, layout.size)
+        vote, mine = signs(reply, layout), signs(own, layout)
         known = (vote != mine) | (coins(round) != mine)
         return {"signs": reply["signs"], "known": bits.pack(known.to(torch.uint8), 1)}
 
 
 def encode(vector: Tensor) -> Tensor:
-    """One bit an entry: set where it is negative."""
+    """One bit for each entry, set where it is negative."""
     return bits.pack((vector < 0).to(torch.uint8), 1)
 
 
-def negative(tensors: Tensors, size: int) -> Tensor:
-    """1 for each of `size` entries that is negative, 0 for the others: uint8.
-
-    Raises:
-        WireError: there are no signs, or more or fewer.
-    """
+def signs(tensors: Tensors, layout: Layout) -> Tensor:
+    """±1 for each entry, of the layout's dtype, as a message says; WireError if it holds another number of signs."""
     if "signs" not in tensors:
         raise WireError(f"signsgd message holds {sorted(tensors)}; it must hold 'signs'")
-    return bits.unpack(tensors["signs"], size, 1)
-
-
-def signs(tensors: Tensors, size: int) -> Tensor:
-    """±1 for each of `size` entries; raises as `negative`."""
-    return negative(tensors, size).view(torch.int8).mul_(-2).add_(1).float()
+    return bits.unpack(tensors["signs"], layout.size, 1).view(torch.int8).mul_(-2).add_(1).to(layout.dtype)
 
 
 def majority(votes: Sequence[Tensors], round: Round) -> Tensor:
-    """1 for each entry that most of the votes call negative, or that a coin does where they are tied: uint8."""
+    """1 for each entry that most votes, or the coin where they are tied, call negative, else 0: uint8."""
     size, n = round.layout.size, len(votes)
     against = torch.zeros(size, dtype=torch.uint8 if n < 128 else torch.int32)
     for tensors in votes:
-        against += negative(tensors, size)
+        against += bits.unpack(tensors["signs"], size, 1)
     if n % 2:
         return (against > n // 2).view(torch.uint8)
-    # Every vote counts twice, and the coin once: only where the votes are tied does it tip the scales.
+    # Every vote counts twice and the coin once, so that it decides only where votes are tied.
     return (against.mul_(2).add_(1 - heads(round)) > n).view(torch.uint8)
 
 
 def scaled(tensors: Tensors, layout: Layout) -> Tensor:
     """(‖p‖₁/d)·sign(p), tensor by tensor, flat."""
-    scales = tensors.get("scales", torch.empty(0))
-    if scales.shape != (len(layout.shapes),):
-        raise WireError(f"signsgd message has scales of shape {tuple(scales.shape)}; there are {len(layout.shapes)}")
-    vector = signs(tensors, layout.size)
-    for part, scale in zip(parts(vector, layout), scales, strict=True):
+    vector = signs(tensors, layout)
+    for part, scale in zip(layout.unflatten(vector).values(), tensors["scales"], strict=True):
         part *= scale
     return vector
 
 
-def parts(vector: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-    """A flat vector's parameters, views of it."""
-    return vector.split(list(layout.sizes.values()))
-
-
 def heads(round: Round) -> Tensor:
-    """1 or 0 for each entry, from the round's public seed: how a tied vote is decided, known to all beforehand."""
+    """1 or 0 for each entry, from the round's public seed: it decides a tied vote."""
     size = round.layout.size
     drawn = torch.randint(256, (bits.packed_size(size, 1),), generator=round.generator(), dtype=torch.uint8)
     return bits.unpack(drawn, size, 1)

@@ -1,26 +1,32 @@
-"""What Top-K and Random-K have in common: how many entries are kept, and that the rest may be carried over."""
+"""What Top-K and Random-K have in common: how many entries they send, and that they may carry the rest over.
+
+They send a share of the entries, or as many as cost what PowerSGD of some rank costs (byte matching).
+"""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
-import torch
+from torch import Tensor
 
-from gradwire.schemes import byte_matching
+from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Layout
+from gradwire.schemes.powersgd import Factorisation
 from gradwire.schemes.round import State
-from gradwire.schemes.scheme import Scheme
+from gradwire.schemes.scheme import ErrorFeedback, check_positive
 from gradwire.schemes.selection import Per
 
 
 @dataclass(frozen=True)
-class Sparsifier(Scheme):
-    """Keep K entries of what an update and the residual add up to.
+class Sparsifier(ErrorFeedback):
+    """Send K entries of the sum of update and residual.
 
     Attributes:
-        ratio: the share of entries to keep, in (0, 1].
-        match_rank: instead of a ratio, keep as many bytes as PowerSGD of this rank would send.
-        per: keep K entries within each "tensor", or over the whole "model".
-        error_feedback: what was not sent is added to the next update.
+        ratio: the share of entries to send, in (0, 1].
+        match_rank: instead of a ratio, send as many bytes as PowerSGD of this rank would.
+        per: send K entries of each "tensor", or of the whole "model".
+        error_feedback: add what was not sent to the next update.
     """
 
     ratio: float | None = None
@@ -29,7 +35,11 @@ class Sparsifier(Scheme):
     error_feedback: bool = True
 
     def __post_init__(self) -> None:
-        byte_matching.check(self.name, self.ratio, self.match_rank)
+        name = self.name
+        if (self.ratio is None) == (self.match_rank is None):
+            raise GradwireError(f"{name} needs either ratio or match_rank: {name}:ratio=0.01 or {name}:match_rank=4")
+        check_share(name, "ratio", self.ratio)
+        check_positive(name, "match_rank", self.match_rank)
 
     @staticmethod
     @abstractmethod
@@ -39,15 +49,42 @@ class Sparsifier(Scheme):
     def counts(self, layout: Layout) -> dict[str, int]:
         """K for each parameter; with per="model" only their sum matters."""
         if self.match_rank is not None:
-            return byte_matching.match(layout, self.match_rank, self.affordable)
+            return matching(layout, self.match_rank, self.affordable)
         assert self.ratio is not None
-        return byte_matching.shares(layout, self.ratio)
+        return shares(layout, self.ratio)
 
-    def private_state(self, layout: Layout, secret: int = 0) -> State:
-        """The residual e ← 0, as one flat vector."""
-        return {"residual": torch.zeros(layout.size, dtype=layout.dtype)} if self.error_feedback else {}
+    def split(self, vector: Tensor, sent: Tensor, private: State) -> State:
+        """The private state once the entries of `vector` at `sent` are sent: e ← the others; `vector` is changed."""
+        return {**private, "residual": vector.index_fill_(0, sent, 0)} if private else {}
 
-    @property
-    def feeds_back(self) -> bool:
-        """With error feedback."""
-        return self.error_feedback
+
+def check_share(scheme: str, name: str, value: float | None) -> None:
+    """Refuse a share outside (0, 1]."""
+    if value is not None and not 0 < value <= 1:
+        raise GradwireError(f"{scheme}: {name} is {value}; it must be in (0, 1]")
+
+
+def shares(layout: Layout, ratio: float) -> dict[str, int]:
+    """K for each parameter: this share of its entries, rounded up."""
+    return {name: ceil(ratio * size) for name, size in layout.sizes.items()}
+
+
+def matching(layout: Layout, rank: int, affordable: Callable[[int, int], int]) -> dict[str, int]:
+    """K for each parameter, so that all together cost what PowerSGD of this rank costs, divided as it does.
+
+    Args:
+        affordable: (bytes, size) → the largest K that these bytes pay for.
+    """
+    plan = Factorisation.of(layout, rank)
+    total = affordable(4 * plan.entries, layout.size)
+    counts = {}
+    for name, size in layout.sizes.items():
+        n, m, r = plan.shapes.get(name, (0, 0, 0))
+        counts[name] = min(size, round((n + m) * r * total / plan.entries) if r else size)
+    # The difference to the total is taken from (or given to) the largest parameters first.
+    excess = sum(counts.values()) - total
+    for name in sorted(layout.sizes, key=lambda name: -layout.sizes[name]):
+        change = max(min(excess, counts[name] - 1), counts[name] - layout.sizes[name])
+        counts[name] -= change
+        excess -= change
+    return counts

@@ -1,7 +1,7 @@
 """Sparsification as a defence: the smallest entries of each tensor are set to zero, and forgotten.
 
 What L. Zhu, Z. Liu, S. Han try in "Deep leakage from gradients", NeurIPS 2019, section 5.2. It is Top-K without error
-feedback, told by the share that is dropped.
+feedback, with the share that is dropped for a hyper-parameter.
 """
 
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from typing import ClassVar
 from gradwire.errors import GradwireError
 from gradwire.schemes.layout import Update
 from gradwire.schemes.round import Outcome, Round, State
-from gradwire.schemes.sparse import Sparse
-from gradwire.schemes.sparse_messages import SparseMessages
+from gradwire.schemes.scheme import exactly
+from gradwire.schemes.sparse import Sparse, SparseMessages
 from gradwire.schemes.topk import TopK
-from gradwire.wire import ClientHalf, Send, Tensors
+from gradwire.wire import ClientHalf, Tensors
 
 
 @dataclass(frozen=True)
 class Sparsify(SparseMessages):
-    """Keep the largest entries of each tensor.
+    """Send the largest entries of each tensor.
 
     Attributes:
-        drop: the share of entries that are set to zero, in [0, 1). At least one entry of a tensor is kept.
+        drop: the share of entries that are set to zero, in [0, 1). At least one entry of a tensor is sent.
     """
 
     name: ClassVar[str] = "sparsify"
@@ -33,27 +33,31 @@ class Sparsify(SparseMessages):
             raise GradwireError(f"sparsify: drop is {self.drop}; it must be in [0, 1)")
 
     @property
-    def kept(self) -> TopK:
-        """The same choice of entries as a Top-K."""
-        # 1 − 0.7 is a little more than 0.3, which would keep one entry too many.
+    def selection(self) -> TopK:
+        """The Top-K that chooses the same entries."""
+        # 1 − 0.7 is a little more than 0.3, which would send one entry too many.
         return TopK(ratio=max(round(1 - self.drop, 12), 1e-12), error_feedback=False)
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send the largest entries."""
-        layout = round.layout
-        reply = yield Send("entries", self.write(self.kept.choose(layout.flatten(update), layout)), settled=private)
-        return Outcome(self.read(reply, layout.size).update(layout), public, private)
+        sent = self.selection.choose(round.layout.flatten(update), round.layout)
+        return (yield from self.exchange(sent, private, public, round))
 
-    def write(self, entries: Sparse) -> Tensors:
+    def write(self, sent: Sparse) -> Tensors:
         """Entries with their positions, or the whole vector, whichever takes fewer bytes."""
-        coded = entries.tensors()
-        if sum(t.nbytes for t in coded.values()) < entries.values.element_size() * entries.size:
+        coded = sent.tensors()
+        if sum(t.nbytes for t in coded.values()) < sent.values.element_size() * sent.size:
             return coded
-        return {"dense": entries.dense()}
+        return {"dense": sent.dense()}
 
-    def read(self, tensors: Tensors, size: int) -> Sparse:
-        """The entries that a message of either form holds; in a whole vector those that are not zero."""
-        if "dense" in tensors:
-            vector = tensors["dense"]
-            return Sparse.pick(vector, vector.nonzero()[:, 0])
-        return Sparse.of(tensors, size)
+    def read(self, tensors: Tensors, round: Round) -> Sparse:
+        """The entries of a message of either form; those of a whole vector that are not zero.
+
+        Raises:
+            WireError: as `Sparse.of`, or a whole vector of another size.
+        """
+        if "dense" not in tensors:
+            return super().read(tensors, round)
+        vector = tensors["dense"]
+        exactly(tensors, {"dense": (round.layout.size,)}, vector.dtype)
+        return Sparse.pick(vector, vector.nonzero()[:, 0])

@@ -1,9 +1,9 @@
-"""SSGA: all clients send the same few entries, chosen by all of them together, under masks that cancel.
+"""SSGA: all clients send the same few entries, which they choose together, under masks that cancel.
 
 M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
-Algorithm 1 and eq. 3 to 9. Line numbers below are those of Algorithm 1. Two things differ from its letter: the
-aggregate is the mean over clients, not the sum (a factor in the learning rate), and the server's momentum (lines 17
-and 18) is that of the optimiser that receives the aggregate.
+Algorithm 1, whose lines are numbered below, and eq. 3 to 9. Two things differ: the aggregate is the mean over clients,
+not the sum (a factor in the learning rate), and the server's momentum (lines 17 and 18) is that of the optimiser that
+receives the aggregate.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import check_positive
+from gradwire.schemes.scheme import check_positive, exactly
 from gradwire.schemes.selection import largest
-from gradwire.schemes.sga import SGA, magnitude, settling, told_maximum
-from gradwire.schemes.sparse import Sparse, supports
+from gradwire.schemes.sga import CODES, SGA, magnitude, told_maximum
+from gradwire.schemes.sparse import Sparse
 from gradwire.secure.byte_tensors import part
+from gradwire.secure.channels import TAG_BYTES
 from gradwire.secure.identity import Gathering
+from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.protocol import Member, ServerPart, Uploads
 from gradwire.secure.union import MARKS, draw, mark, marked, pass_on
 from gradwire.wire import ClientHalf, Own, Send, ServerHalf, Tensors, indices
@@ -35,12 +37,12 @@ class SSGA(SGA):
     """Secure sparse gradient aggregation.
 
     Attributes:
-        compression: N / K: the union of what the clients choose has at most K = N / compression entries.
-        mask: the union of every client's ⌊K/|C|⌋ largest entries ("topk"), or K entries at public random.
-        residual: what was not sent is added to the next update.
-        union: clients tell their entries in the "open", or the union is itself a secure sum ("anonymous"), at a byte
-            for each of the model's entries.
-        anonymity: with the anonymous union, entries that fewer clients than this chose are not sent, nor told.
+        compression: N / K: all clients together send at most K = N / compression entries.
+        mask: the union of every client's ⌊K/|C|⌋ largest entries ("topk"), or K public random entries ("random").
+        residual: add what was not sent to the next update.
+        union: clients tell their entries in the "open", or by a secure sum ("anonymous"), which costs a byte for each
+            of the model's entries.
+        anonymity: with the anonymous union, the least number of clients that must choose an entry for it to be sent.
     """
 
     name: ClassVar[str] = "ssga"
@@ -71,19 +73,18 @@ class SSGA(SGA):
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Lines 5 to 14 of Algorithm 1."""
-        ring, gathering = self.ring(round), self.gathering(round)
-        member = yield from self.protocol.join(gathering, private, public)  # 2, and 11: fresh seeds
+        member = yield from self.protocol.join(self.gathering(round), private, public)  # 2, and 11: fresh seeds
         summed, accumulated = self.accumulate(update, private, round.layout)  # 6 to 8
         reply = (yield from self.vote(summed, member, round)) if self.votes else {}  # 9, anonymously
         offer = self.offer(summed, reply, round)
         reply = {**reply, **((yield Send("offer", offer)) if offer else {})}  # 9
         union, maximum = self.agreed(reply, round)  # 10
-        codes = ring.encode(summed[union], maximum, member.seat, self.randomness(round, member.seat))
-        kept = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
-        state = {**member.state, **accumulated, **kept}
-        total = yield from settling(member.add(codes, ring, "masked"), state)  # 12 and 13
-        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size)
-        return Outcome(aggregate.update(round.layout), self.protocol.public(gathering), state)
+        values = summed[union]
+        left = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
+        state = {**member.state, **accumulated, **left}
+        total = yield from self.add(values, maximum, member, round, state)  # 12 and 13
+        aggregate = self.sparse(union, self.mean(total, maximum, round), round)
+        return Outcome(aggregate.update(round.layout), self.protocol.public(member.gathering), state)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Lines 9 to 13: the union and R_max, then the sum."""
@@ -101,12 +102,41 @@ class SSGA(SGA):
         union, maximum = self.agreed(reply, round)
         total = yield from server.total(uploads, self.ring(round), len(union), "masked")
         yield Send(self.protocol.closing("masked"), total.tensors())
-        aggregate = Sparse(union, self.mean(total, maximum, round), round.layout.size)
+        aggregate = self.sparse(union, self.mean(total, maximum, round), round)
         return Outcome(aggregate.update(round.layout), self.protocol.public(gathering), {})
+
+    def check(self, phase: str, tensors: Tensors, round: Round) -> None:
+        """As `SGA`; and offers, votes, and the sealed keys of the secret permutation.
+
+        How many masked codes a union needs, only the server's half knows: it names who sends another number.
+        """
+        size, own = round.layout.size, phase.removeprefix(VOTE)
+        if own == "offer":
+            if self.max == "adaptive":
+                told_maximum(tensors, phase)
+            due: dict[str, tuple[int, ...]] = {"maximum": ()} if self.max == "adaptive" else {}
+            if self.anonymity > 1:
+                union = heard(tensors, round, phase)
+                due |= {"indices": (indices.code_size(len(union), size),), "count": ()}
+            elif self.mask == "topk" and not self.votes:
+                due["indices"] = (indices.code_size(len(self.places(tensors, round, phase)), size),)
+            exactly(tensors, due, {"maximum": round.layout.dtype, "indices": torch.uint8, "count": torch.int64})
+        elif own == "veil" and self.anonymity > 1:
+            dealt = {"sealed": (len(round.clients) - 1, KEY_BYTES + TAG_BYTES)} if tensors else {}
+            exactly(tensors, dealt, torch.uint8)
+        elif own == "masked":
+            count = size if phase != own else part(tensors, own, phase).numel()
+            least = 0 if self.votes else self.share(round)
+            most = self.share(round) * len(round.clients)
+            if phase == own and not (most if self.mask == "random" else least) <= count <= most:
+                raise WireError(f"'masked' holds {count} codes; {least} to {most} were due")
+            exactly(tensors, {"masked": (count,)}, CODES[8 if phase != own else self.bits])
+        else:
+            super().check(own, tensors, round)
 
     @property
     def votes(self) -> bool:
-        """Whether the union is found by a secure sum."""
+        """Whether a secure sum finds the union."""
         return self.mask == "topk" and self.union == "anonymous"
 
     @property
@@ -137,13 +167,13 @@ class SSGA(SGA):
         return uploads, reply
 
     def accumulate(self, gradient: Update, private: State, layout: Layout) -> tuple[Tensor, State]:
-        """What is to be sent some day, R_t = R_{t−1} + ∇_t (line 6, eq. 3), and what changes beside it in the state."""
+        """R_t = R_{t−1} + ∇_t, of which entries are sent (line 6, eq. 3), and what else changes in the state."""
         return (layout.plus(gradient, private["residual"]) if self.residual else layout.flatten(gradient)), {}
 
     def offer(self, summed: Tensor, voted: Tensors, round: Round) -> dict[str, Tensor]:
-        """What a client tells in the clear: its largest entries' places and its largest magnitude, where needed.
+        """What a client tells in the clear, where needed: the places of its largest entries, its largest magnitude.
 
-        Entries found under a secret permutation, which only the clients know, all of them tell the server alike.
+        Of entries that were voted for under the secret permutation, all clients tell the server the same.
         """
         offer = dict(voted) if self.anonymity > 1 else {}
         if self.mask == "topk" and not self.votes:
@@ -167,11 +197,7 @@ class SSGA(SGA):
         return reply
 
     def unpermuted(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
-        """The entries that all clients say were found under the secret permutation.
-
-        Raises:
-            WireError: one of them says otherwise.
-        """
+        """The entries that were voted for under the secret permutation; WireError if clients tell different ones."""
         unions = {party: heard(told, round, gathering.where("offer", party)) for party, told in uploads.items()}
         first = next(iter(unions.values()))
         for party, union in unions.items():
@@ -181,15 +207,11 @@ class SSGA(SGA):
         return told(first, round)
 
     def places(self, offered: Tensors, round: Round, where: str) -> Tensor:
-        """The entries that a client has chosen, ascending.
-
-        Raises:
-            WireError: they are missing, or not just ⌊K/|C|⌋ of the model's entries.
-        """
+        """The ⌊K/|C|⌋ entries that a client has chosen, ascending; raises as `decoded`."""
         return decoded(offered, self.share(round), round, where)
 
     def agreed(self, reply: Tensors, round: Round) -> tuple[Tensor, float]:
-        """The entries that all clients send, ascending, and R_max: as the server's reply to the offers says."""
+        """The entries that all clients send, ascending, and R_max, from the server's reply to the offers."""
         where = self.gathering(round).where("offer", "server")
         maximum = told_maximum(reply, where) if self.max == "adaptive" else self.max
         size = round.layout.size
@@ -203,10 +225,8 @@ class SSGA(SGA):
         n, entries = len(round.clients), int(round.layout.size / self.compression)
         if entries < n:
             size = round.layout.size
-            wrong = (
-                f"leaves K = {entries} of {size} entries, fewer than the {n} clients; it must be at most {size // n}"
-            )
-            raise GradwireError(f"{self.name}: compression is {self.compression:g}, which {wrong}")
+            wrong = f"K = {entries} of {size} entries, fewer than the {n} clients; it must be at most {size // n}"
+            raise GradwireError(f"{self.name}: compression is {self.compression:g}, which leaves {wrong}")
         return entries // n
 
     def decode(self, observation: Observation) -> Update:
@@ -215,17 +235,19 @@ class SSGA(SGA):
 
     def measure(self, observation: Observation) -> Measurement:
         """The mean on the union alone: of the other entries nothing is known."""
-        return supports(self.observed(observation), observation.round.layout)
+        return self.observed(observation).supports(observation.round.layout)
 
     def observed(self, observation: Observation) -> Sparse:
         """The mean that is seen, on the union."""
-        total, maximum = self.seen(observation)
-        return Sparse(
-            self.chosen(observation), self.mean(total, maximum, observation.round), observation.round.layout.size
-        )
+        mean = self.mean(*self.seen(observation), observation.round)
+        return self.sparse(self.chosen(observation), mean, observation.round)
+
+    def sparse(self, union: Tensor, mean: Tensor, round: Round) -> Sparse:
+        """A mean on the union as a sparse vector."""
+        return Sparse(union, mean.to(round.layout.dtype), round.layout.size)
 
     def brought(self, own: Own, observation: Observation) -> Tensor:
-        """What a fellow client has summed up, on the union."""
+        """What a fellow client has accumulated, on the union."""
         return self.accumulate(own.update, own.private, observation.round.layout)[0][self.chosen(observation)]
 
     def chosen(self, observation: Observation) -> Tensor:
@@ -240,11 +262,7 @@ def told(union: Tensor, round: Round) -> dict[str, Tensor]:
 
 
 def heard(tensors: Tensors, round: Round, where: str) -> Tensor:
-    """The union that `told` put on the wire.
-
-    Raises:
-        WireError: it is missing, or malformed; said of `where`.
-    """
+    """The union that `told` put on the wire; raises as `decoded`."""
     count = part(tensors, "count", where)
     if count.numel() != 1:
         raise WireError(f"{where}: count is {count.tolist()}; it must be one number")
@@ -252,11 +270,7 @@ def heard(tensors: Tensors, round: Round, where: str) -> Tensor:
 
 
 def decoded(tensors: Tensors, count: int, round: Round, where: str) -> Tensor:
-    """So many of the model's entries, ascending, as a message holds them.
-
-    Raises:
-        WireError: they are missing, or another number; said of `where`.
-    """
+    """So many of the model's entries, ascending, as a message holds them; WireError about `where` if it does not."""
     coded = part(tensors, "indices", where)
     try:
         return indices.decode(coded, count, round.layout.size)

@@ -2,8 +2,7 @@
 
 M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
 Algorithm 1, lines 7, 8 and 19; Y. Lin, S. Han, H. Mao, Y. Wang, W. Dally, "Deep gradient compression", ICLR 2018,
-whose momentum factor masking is not in Algorithm 1. It is to be run with no other momentum than its own: the optimiser
-that receives the aggregate has none.
+whose momentum factor masking is not in Algorithm 1. The optimiser that receives the aggregate must have no momentum.
 """
 
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ class SSGADGC(SSGA):
     """
 
     name: ClassVar[str] = "ssga-dgc"
+    feeds_back = False  # but momentum
 
     momentum: float = 0.9
 
@@ -40,11 +40,6 @@ class SSGADGC(SSGA):
     def needs(self) -> frozenset[Need]:
         """Single gradients too, whose momentum it corrects."""
         return super().needs | {Need.SINGLE_GRADIENT}
-
-    @property
-    def feeds_back(self) -> bool:
-        """Not an update but its momentum is what is fed back."""
-        return False
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """As SSGA, and u ← 0."""

@@ -9,14 +9,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gradwire.schemes import byte_matching
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.selection import choose
-from gradwire.schemes.sparse import Sparse
-from gradwire.schemes.sparse_messages import SparseMessages
+from gradwire.schemes.sparse import Sparse, SparseMessages
 from gradwire.schemes.sparsifier import Sparsifier
-from gradwire.wire import ClientHalf, Send
+from gradwire.wire import ClientHalf
+from gradwire.wire.indices import code_size
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,9 @@ class TopK(Sparsifier, SparseMessages):
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send the largest entries of g + e; e ← what was left out."""
-        delta = round.layout.flatten(update)
-        if private:
-            delta = delta + private["residual"]
-        kept = self.choose(delta, round.layout)
-        state = {**private, **({"residual": delta.index_fill_(0, kept.indices, 0)} if private else {})}
-        reply = yield Send("entries", self.write(kept), settled=state)
-        aggregate = self.read(reply, round.layout.size)
-        return Outcome(aggregate.update(round.layout), public, state)
+        delta = self.corrected(update, private, round.layout)
+        sent = self.choose(delta, round.layout)
+        return (yield from self.exchange(sent, self.split(delta, sent.indices, private), public, round))
 
     def choose(self, vector: Tensor, layout: Layout) -> Sparse:
         """The entries of a flat update, shape (size,), that are sent."""
@@ -42,5 +36,12 @@ class TopK(Sparsifier, SparseMessages):
 
     @staticmethod
     def affordable(bytes: int, size: int) -> int:
-        """As many as pay for values and positions."""
-        return byte_matching.with_positions(bytes, size)
+        """The largest K whose float32 values and coded positions fit."""
+        low, high = 1, size
+        while low < high:
+            middle = (low + high + 1) // 2
+            if 4 * middle + code_size(middle, size) <= bytes:
+                low = middle
+            else:
+                high = middle - 1
+        return low

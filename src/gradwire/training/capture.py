@@ -13,6 +13,7 @@ from gradwire.rounds import RoundResult, run_round
 from gradwire.schemes import (
     Contribution,
     Layout,
+    Outcome,
     Round,
     Scheme,
     State,
@@ -20,13 +21,14 @@ from gradwire.schemes import (
     adapted,
     initial_states,
     parameters,
+    spec_of,
 )
 from gradwire.training.batches import descents, step_sizes
 from gradwire.training.client import Computation, Descent
 from gradwire.training.cohort import cohort_plan, contributions
 from gradwire.training.loop import check, local_work
 from gradwire.training.settings import TrainSettings
-from gradwire.wire import InProcess, Own, Transcript, View, client, drop_out
+from gradwire.wire import ClientHalf, InProcess, Own, Transcript, View, client, drop_out
 from gradwire.wire.view import LocalWork, Loss, Mode
 
 Batch = tuple[Tensor, Tensor]
@@ -86,31 +88,21 @@ def capture(
     Raises:
         GradwireError: a batch, a label, a model or a gradient that cannot be, named in the message.
     """
-    settings = _settings(scheme, len(inputs), len(fellows) + 1, local_steps, local_batch, lr, weight_decay, seed)
-    chosen = check(settings, InProcess())
-    batches = [(inputs, labels), *fellows]
-    names = tuple(parties) or tuple(client(i) for i in range(len(batches)))
-    if len(names) != len(batches) or (weights and len(weights) != len(batches)):
-        raise GradwireError(
-            f"{len(names)} parties and {len(weights)} weights for {len(batches)} batches; each needs one"
-        )
-    watcher = watching(adversary, names)
-    if drop and watcher not in ("server", "eavesdropper"):
-        raise GradwireError("adversary 'client' cannot take its own part out of the mean of a round with dropouts")
-    network = adapted(chosen, model, seed)
-    layout = Layout.of_model(network)
-    counting: Weights = "equal" if not weights else "scaled" if chosen.sums_only else "told"
-    context = Round(round, names, seed, layout, epoch, parameters(network), counting)
-    public = chosen.public_state(layout) if public is None else public
-    private = initial_states(chosen, layout, names, seed) if private is None else private
-    work = local_work(settings) if settings.local else None
-    if work is None and weight_decay:
-        work = LocalWork(1, len(inputs), 1.0, weight_decay)
-    held = dict(zip(names, batches, strict=True))
-    relative = {p: w * len(names) / sum(weights) for p, w in zip(names, weights, strict=False)}
-    how = Computation(mode, loss)
-    captured = run(network, held, settings, chosen, private, public, context, how, work, relative, drop)
-    return captured.seen_by(watcher, labels_known, freeze)
+    setting = _Setting.of(
+        [(inputs, labels), *fellows],
+        scheme,
+        adversary,
+        parties,
+        seed,
+        (local_steps, local_batch, lr, weight_decay),
+        Computation(mode, loss),
+        labels_known,
+        weights,
+        drop or {},
+    )
+    network = adapted(setting.scheme, model, seed)
+    view, _ = setting.round(network, public, private, round, epoch)
+    return replace(view, model=copied(network)) if freeze else view
 
 
 def capture_rounds(
@@ -137,138 +129,165 @@ def capture_rounds(
     """
     if rounds < 1:
         raise GradwireError(f"rounds is {rounds}; it must be at least 1")
-    settings = _settings(scheme, len(inputs), len(fellows) + 1, None, None, 1.0, 0.0, seed)
-    chosen, views = check(settings, InProcess()), []
-    network = copied(adapted(chosen, model, seed))
-    layout = Layout.of_model(network)
-    held = {client(i): batch for i, batch in enumerate([(inputs, labels), *fellows])}
-    watcher = watching(adversary, tuple(held))
-    public, private = chosen.public_state(layout), initial_states(chosen, layout, tuple(held), seed)
+    held, work = [(inputs, labels), *fellows], (None, None, 1.0, 0.0)
+    setting = _Setting.of(held, scheme, adversary, (), seed, work, Computation(mode), labels_known, (), {})
+    network = copied(adapted(setting.scheme, model, seed))
+    views: list[View] = []
+    public: State | None = None
+    private: Mapping[str, State] | None = None
     for index in range(rounds):
-        context = Round(index, tuple(held), seed, layout, start=parameters(network))
-        captured = run(network, held, settings, chosen, private, public, context, Computation(mode))
-        views.append(captured.seen_by(watcher, labels_known))
-        private, public = dict(captured.result.private), captured.result.public
+        view, result = setting.round(network, public, private, index)
+        views.append(replace(view, model=copied(network)))
+        private, public = result.private, result.public
         with torch.no_grad():
-            for name, change in captured.result.aggregate.items():
+            for name, change in result.aggregate.items():
                 network.get_parameter(name).sub_(lr * change.to(inputs.device))
-            for name, value in captured.result.buffers.items():
+            for name, value in result.buffers.items():
                 network.get_buffer(name).copy_(value)
     return views
 
 
 @dataclass(frozen=True)
-class Captured:
-    """A round that has been run.
+class _Setting:
+    """Who takes part in captured rounds, with what, and who watches.
 
     Attributes:
-        model: as it was before the round, which does not change it.
-        batches: what each client held, party → images and labels; the first is the victim's.
-        scheme: what was done to the updates, and `public`, its public state before the round.
-        round: what is public of it.
-        how, work: how the clients ran the network.
-        transcript: every message.
-        brought: what each client came to the exchange with.
-        result: what came of it.
+        settings: of the training that such a round would be part of.
+        held: what each client holds, party → images and labels: the batch whose gradient it sends, or all its examples;
+            the victim's first.
+        watcher: the adversary's name.
+        work: the local work that the adversary is told of; None where a plain gradient is sent.
+        weights: of the clients, 1 in the mean; {} where they count alike. `drop`: party → where it vanishes.
     """
 
-    model: nn.Module
-    batches: Mapping[str, Batch]
+    settings: TrainSettings
     scheme: Scheme
-    public: State
-    round: Round
-    how: Computation
+    held: Mapping[str, Batch]
+    watcher: str
     work: LocalWork | None
-    transcript: Transcript
-    brought: Mapping[str, Contribution]
-    result: RoundResult
+    how: Computation
+    labels_known: bool
+    weights: Mapping[str, float]
+    drop: Mapping[str, str]
 
-    def seen_by(self, adversary: str, labels_known: bool = True, freeze: bool = True) -> View:
-        """What the server, an eavesdropper or a fellow client, by its name, sees of the victim.
+    @classmethod
+    def of(
+        cls,
+        batches: Sequence[Batch],
+        scheme: str | Scheme,
+        adversary: str,
+        parties: Sequence[str],
+        seed: int,
+        work: tuple[int | None, int | None, float, float],
+        how: Computation,
+        labels_known: bool,
+        weights: Sequence[float],
+        drop: Mapping[str, str],
+    ) -> "_Setting":
+        """Check what `capture` was given; `work` holds local steps, local batch, step size and weight decay.
 
-        Args:
-            labels_known: whether the adversary is assumed to know the labels.
-            freeze: copy the model, so that training may go on; False shares it with the view.
+        Raises:
+            GradwireError: as `capture`.
         """
-        victim = self.round.clients[0]
-        images, labels = self.batches[victim]
-        mine = self.brought.get(adversary)
-        own = None if mine is None else Own({n: t * mine.weight for n, t in mine.update.items()}, mine.private)
-        return View(
-            adversary=adversary,
+        steps, batch, lr, decay = work
+        examples = len(batches[0][0])
+        size = max(1, examples) if batch is None else batch
+        if size < 1 or examples % size:
+            raise GradwireError(f"local_batch is {size}; it must divide the {examples} images of the client")
+        names = tuple(parties) or tuple(client(i) for i in range(len(batches)))
+        if len(names) != len(batches) or (weights and len(weights) != len(batches)):
+            has = f"{len(names)} parties and {len(weights)} weights"
+            raise GradwireError(f"{len(batches)} batches have {has}; each needs one")
+        settings = TrainSettings(
+            spec_of(scheme),
+            len(batches),
+            rounds=1,
+            batch_size=size,
+            local_steps=steps,
+            lr=lr,
+            momentum=0.0,
+            weight_decay=decay,
+            seed=seed,
+        )
+        chosen, watcher = check(settings, InProcess()), watching(adversary, names)
+        if drop and watcher not in ("server", "eavesdropper"):
+            raise GradwireError("adversary 'client' cannot take its own part out of the mean of a round with dropouts")
+        plain = LocalWork(1, examples, 1.0, decay) if decay else None
+        relative = {party: w * len(names) / sum(weights) for party, w in zip(names, weights, strict=False)}
+        held = dict(zip(names, batches, strict=True))
+        task = local_work(settings) if settings.local else plain
+        return cls(settings, chosen, held, watcher, task, how, labels_known, relative, drop)
+
+    def round(
+        self,
+        model: nn.Module,
+        public: State | None,
+        private: Mapping[str, State] | None,
+        index: int,
+        epoch: int = 0,
+    ) -> tuple[View, RoundResult]:
+        """One round as the round loop runs it: what the adversary sees, with the model itself, and what came of it."""
+        names, layout, seed = tuple(self.held), Layout.of_model(model), self.settings.seed
+        public = self.scheme.public_state(layout) if public is None else public
+        private = initial_states(self.scheme, layout, names, seed) if private is None else private
+        counting: Weights = "equal" if not self.weights else "scaled" if self.scheme.sums_only else "told"
+        around = Round(index, names, seed, layout, epoch, parameters(model), counting)
+        came = self._contributions(model, private, around)
+        carrier = InProcess(Transcript())
+        result = run_round(self.scheme, came, public, around, carrier, self._exposed)
+        victim, mine = names[0], came.get(self.watcher)
+        images, labels = self.held[victim]
+        view = View(
+            adversary=self.watcher,
             victim=victim,
-            messages=self.transcript.seen_by(adversary),
-            bytes_up=self.transcript.bytes_up(victim),
-            bytes_down=self.transcript.bytes_down(victim),
+            messages=carrier.transcript.seen_by(self.watcher),
+            bytes_up=carrier.transcript.bytes_up(victim),
+            bytes_down=carrier.transcript.bytes_down(victim),
             scheme=self.scheme.spec,
-            public=self.public,
-            clients=self.round.clients,
-            round=self.round.index,
-            seed=self.round.seed,
-            model=copied(self.model) if freeze else self.model,
+            public=public,
+            clients=names,
+            round=index,
+            seed=seed,
+            model=model,
             mode=self.how.mode,
             loss=self.how.loss,
             shape=tuple(images.shape),
-            labels=labels.detach().clone() if labels_known else None,
-            fellow_labels=self._fellow_labels() if labels_known else None,
-            own=own,
+            labels=labels.detach().clone() if self.labels_known else None,
+            fellow_labels=self._fellow_labels() if self.labels_known else None,
+            own=None if mine is None else Own({n: t * mine.weight for n, t in mine.update.items()}, mine.private),
             work=self.work,
-            weights=self.round.weights,
+            weights=counting,
         )
+        return view, result
+
+    def _contributions(self, model: nn.Module, private: Mapping[str, State], around: Round) -> dict[str, Contribution]:
+        """What each client comes to the exchange with."""
+        settings = self.settings
+        sizes = {party: len(labels) for party, (_, labels) in self.held.items()}
+        if settings.local:
+            tasks = {party: descents(settings, party, size, around.index) for party, size in sizes.items()}
+        else:
+            decay = settings.weight_decay
+            tasks = {
+                party: Descent([torch.arange(size)], [around.index], weight_decay=decay, local=False)
+                for party, size in sizes.items()
+            }
+        ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
+        shards = {party: torch.arange(end - sizes[party], end) for party, end in zip(sizes, ends, strict=True)}
+        held = _Held(list(self.held.values()))
+        device, shape = str(held.images.device), tuple(held.images.shape[1:])
+        steps = [step_sizes(settings, size) for size in sizes.values()]
+        plan = cohort_plan(self.scheme, model, shape, steps, len(sizes), settings.local, self.how, device)  # type: ignore[arg-type]
+        came = contributions(model, held, shards, tasks, self.scheme, private, around, plan, self.how, device)
+        return {party: replace(brought, weight=self.weights.get(party, 1.0)) for party, brought in came.items()}
+
+    def _exposed(self, party: str, half: ClientHalf[Outcome]) -> ClientHalf[Outcome]:
+        return drop_out(half, self.drop[party]) if party in self.drop else half
 
     def _fellow_labels(self) -> Tensor | None:
         """Those of the clients beside the victim, shape (|C| − 1, B), if they hold as many images as it does."""
-        first, *rest = (labels.detach() for _, labels in self.batches.values())
+        first, *rest = (labels.detach() for _, labels in self.held.values())
         return torch.stack(rest) if rest and all(len(each) == len(first) for each in rest) else None
-
-
-def run(
-    model: nn.Module,
-    batches: Mapping[str, Batch],
-    settings: TrainSettings,
-    scheme: Scheme,
-    private: Mapping[str, State],
-    public: State,
-    round: Round,
-    how: Computation,
-    work: LocalWork | None = None,
-    weights: Mapping[str, float] | None = None,
-    drop: Mapping[str, str] | None = None,
-) -> Captured:
-    """One round of given batches, as the round loop runs it.
-
-    Args:
-        batches: what each client of the round holds: the batch whose gradient it sends, or all its examples.
-        private: each client's state before the round; `public`, the scheme's.
-        work: local steps; None for a plain gradient.
-        weights: of the clients, 1 in the mean. `drop`: party → the phase before which it vanishes.
-    """
-    sizes = {party: len(labels) for party, (_, labels) in batches.items()}
-    if settings.local:
-        tasks = {party: descents(settings, party, size, round.index) for party, size in sizes.items()}
-    else:
-        decay = 0.0 if work is None else work.weight_decay
-        tasks = {
-            p: Descent([torch.arange(n)], [round.index], weight_decay=decay, local=False) for p, n in sizes.items()
-        }
-    ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
-    shards = {party: torch.arange(end - sizes[party], end) for party, end in zip(batches, ends, strict=True)}
-    held = _Held(list(batches.values()))
-    device, shape = str(held.images.device), held.images.shape[1:]
-    steps = [step_sizes(settings, size) for size in sizes.values()]
-    plan = cohort_plan(scheme, model, tuple(shape), steps, len(batches), settings.local, how, device)  # type: ignore[arg-type]
-    came = contributions(model, held, shards, tasks, scheme, private, round, plan, how, device)
-    came = {party: replace(brought, weight=(weights or {}).get(party, 1.0)) for party, brought in came.items()}
-    carrier, gone = InProcess(Transcript()), drop or {}
-    result = run_round(
-        scheme,
-        came,
-        public,
-        round,
-        carrier,
-        lambda party, half: drop_out(half, gone[party]) if party in gone else half,
-    )
-    return Captured(model, batches, scheme, public, round, how, work, carrier.transcript, came, result)
 
 
 class _Held:
@@ -282,40 +301,6 @@ class _Held:
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         where = torch.as_tensor(indices, device=self.images.device)
         return self.images[where], self.labels[where]
-
-
-def _settings(
-    scheme: str | Scheme,
-    examples: int,
-    clients: int,
-    steps: int | None,
-    batch: int | None,
-    lr: float,
-    weight_decay: float,
-    seed: int,
-) -> TrainSettings:
-    """The settings of the training that such a round would be part of.
-
-    Raises:
-        GradwireError: as `TrainSettings`, or a number of examples that `batch` does not divide.
-    """
-    size = examples if batch is None else batch
-    if size < 1:
-        raise GradwireError(f"local_batch is {batch}; it must be at least 1")
-    if examples and examples % size:
-        raise GradwireError(f"local_batch is {size}; it must divide the {examples} images of the client")
-    spec = scheme if isinstance(scheme, str) else scheme.spec
-    return TrainSettings(
-        spec,
-        clients,
-        rounds=1,
-        batch_size=max(1, size),
-        local_steps=steps,
-        lr=lr,
-        momentum=0.0,
-        weight_decay=weight_decay,
-        seed=seed,
-    )
 
 
 def watching(adversary: str, parties: Sequence[str]) -> str:

@@ -4,8 +4,7 @@ B. McMahan et al., "Communication-efficient learning of deep networks from decen
 algorithm 1, ClientUpdate. Training and captures both come by here: what is attacked is what is sent.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from gradwire.errors import GradwireError
 from gradwire.models.mode import copied
 from gradwire.schemes import Contribution, LocalStep, LocalStepHook, Round, Scheme, State, Update
-from gradwire.seeds import number
+from gradwire.seeds import drawing, number
 from gradwire.training.gradient import example_gradients, gradient
 from gradwire.training.settings import Precision
 from gradwire.wire import Tensors
@@ -115,18 +114,6 @@ def carried_buffers(model: nn.Module) -> list[str]:
 def running_statistics(model: nn.Module) -> list[str]:
     """Names of the carried buffers of floating point."""
     return [name for name in carried_buffers(model) if model.get_buffer(name).is_floating_point()]
-
-
-@contextmanager
-def drawing(seed: int, device: str) -> Iterator[None]:
-    """Seed the global generators of the CPU and of a device for a while."""
-    kind = torch.device(device).type
-    with torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
-        # torch.manual_seed would seed the generators of every accelerator too, and nothing would set them back.
-        torch.default_generator.manual_seed(seed)
-        if kind == "cuda":
-            torch.cuda.manual_seed(seed)
-        yield
 
 
 _Taken = tuple[float, Update, Tensors, State]

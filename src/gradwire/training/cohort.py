@@ -18,8 +18,8 @@ from gradwire.devices import bf16_note
 from gradwire.engine import Networks, Stack, busy, descend, stack
 from gradwire.errors import GradwireError
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State
-from gradwire.seeds import number
-from gradwire.training.client import Computation, Descent, carried_buffers, contribution, drawing
+from gradwire.seeds import drawing, number
+from gradwire.training.client import Computation, Descent, carried_buffers, contribution
 
 T = TypeVar("T")
 

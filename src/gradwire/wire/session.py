@@ -123,6 +123,7 @@ class ServerSession(Generic[S]):
         self.transcript = Transcript(keep=0) if transcript is None else transcript
         self._half, self._check = half, check
         self._uploads: dict[str, Message] = {}
+        self._early: dict[str, dict[str, Message]] = {}
         self._closed: set[str] = set()
         next(half)
 
@@ -131,13 +132,16 @@ class ServerSession(Generic[S]):
         """The clients whose message of this phase has not come yet."""
         return tuple(party for party in self.parties if party not in self._uploads)
 
-    def receive(self, party: str, data: bytes | bytearray | memoryview | Message) -> bool:
+    def receive(self, party: str, data: bytes | bytearray | memoryview | Message, early: bool = False) -> bool:
         """Take a client's message in. One that cannot be taken is counted, and its sender named and dropped.
 
         A message that came before is passed over.
 
+        Args:
+            early: whether it is one of a later phase, which waits until `finish`.
+
         Returns:
-            whether the message stands among those of this phase.
+            whether the message stands among those of its phase.
 
         Raises:
             WireError: the client is not one of this round's.
@@ -155,8 +159,9 @@ class ServerSession(Generic[S]):
                 self.transcript.count(party, self.round, len(data), (SERVER,))
             self.drop(party, str(error))
             return False
-        if party in self._uploads or message.phase in self._closed:
-            return party in self._uploads
+        phase = self._early.setdefault(message.phase, {}) if early else self._uploads
+        if party in phase or message.phase in self._closed:
+            return party in phase
         size = message.size if isinstance(data, Message) else len(data)
         self.transcript.record(message, size, (SERVER,))
         try:
@@ -165,7 +170,7 @@ class ServerSession(Generic[S]):
         except WireError as error:
             self.drop(party, str(error))
             return False
-        self._uploads[party] = message
+        phase[party] = message
         return True
 
     def receive_mean(self, send: Send, mean: Tensors, party: str) -> None:
@@ -197,10 +202,12 @@ class ServerSession(Generic[S]):
             send: whether the replies go over the wire, and so are counted and recorded.
 
         Raises:
-            TooFewError: nothing has come.
-            WireError: the half does not reply, or not to just those that sent.
+            TooFewError: every client has dropped out.
+            WireError: nothing has come, or the half does not reply, or not to just those that sent.
         """
         self._keep_one_phase()
+        if not self._uploads and self.parties:
+            raise WireError(f"round {self.round}: {', '.join(self.parties)} sent nothing new since the last phase")
         if not self._uploads:
             raise TooFewError(f"round {self.round}: every client has dropped out{self._reasons()}")
         phase = next(iter(self._uploads.values())).phase
@@ -221,11 +228,14 @@ class ServerSession(Generic[S]):
         return replies
 
     def finish(self) -> S:
-        """End the round: what the server's half returns.
+        """End the round, with the phases whose messages came early: what the server's half returns.
 
         Raises:
             WireError: it waits for a further phase.
         """
+        for messages in self._early.values():
+            self._uploads = {party: messages[party] for party in self.parties if party in messages}
+            self.close(send=False)
         try:
             self._half.send({})
         except StopIteration as stop:

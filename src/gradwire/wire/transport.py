@@ -101,7 +101,8 @@ def drive(
 ) -> tuple[dict[str, C], S | None]:
     """Carry one round of bare halves: what each client that did not drop out returned, and the server (if it lives)."""
     sessions = {party: ClientSession(half, party, round) for party, half in clients.items()}
-    serving = ServerSession(server, clients, round, transcript=carrier.transcript)
+    parties = getattr(carrier, "parties", tuple(clients))
+    serving = ServerSession(server, parties, round, transcript=carrier.transcript)
     carrier.exchange(sessions, serving)
     ended = {party: session.outcome for party, session in sessions.items() if session.outcome is not None}
     return ended, serving.result

@@ -115,9 +115,7 @@ class View:
         """
         sent = {m.sender: m.tensors for m in self.messages if m.phase == BUFFERS}
         if self.victim in sent and self.weight is not None:
-            means = [float(m.tensors["weight"]) for m in self.messages if (m.phase, m.sender) == (WEIGHTS, SERVER)]
-            factor = self.weight / means[0] if means else self.weight
-            return {name: tensor / factor for name, tensor in sent[self.victim].items()}
+            return {name: tensor / self.weight for name, tensor in sent[self.victim].items()}
         if SERVER not in sent or self.adversary not in sent or self.weights != "equal":
             return None
         n, own = len(self.clients), sent[self.adversary]

@@ -7,8 +7,8 @@ import gradwire
 from gradwire import data, models
 from gradwire.attacks.inversion import pose
 from gradwire.attacks.inversion.match import Match
-from gradwire.schemes.constraints import Cells, Signs
 from gradwire.schemes.gradients import Full
+from gradwire.schemes.measurement import Cells, Signs
 
 
 @pytest.mark.parametrize("scheme", ["signsgd", "qsgd:bits=4"])

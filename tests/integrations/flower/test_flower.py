@@ -1,189 +1,285 @@
-"""Schemes within Flower's own ClientApp and FedAvg, against the same schemes driven by gradwire's own transport."""
+"""Schemes within Flower's own ClientApp and strategies, against the same rounds in one process."""
+
+import re
 
 import pytest
 
 pytest.importorskip("flwr")
 
 import torch
+from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import FedAvg
+from torch import nn
 
-from gradwire.errors import GradwireError, WireError
-from gradwire.integrations.flower import SchemeGrid, SchemeMod
-from gradwire.schemes import Layout, Round, parse
-from gradwire.wire import InProcess, Transcript, client
-from gradwire.wire.transport import drive
-from tests.integrations.flower.local import (
-    ArrayRecord,
-    ClientApp,
-    ConfigRecord,
-    LocalGrid,
-    Message,
-    MetricRecord,
-    RecordDict,
-)
+from gradwire.errors import GradwireError
+from gradwire.integrations.flower import SchemeGrid, SchemeMod, run
+from gradwire.rounds import run_round
+from gradwire.schemes import SCHEMES, Contribution, Layout, Round, parse
+from gradwire.wire import BUFFERS, InProcess, Transcript, client
+from tests.integrations.flower.local import ArrayRecord, LocalGrid, app, ask
 
-SCHEMES = (
-    "none",
-    "topk:ratio=0.1",
-    "randomk:ratio=0.1",
-    "powersgd:rank=2",
-    "noise:std=0.1",
-    "dgc:ratio=0.1",
-    "qsgd",
-    "signsgd:error_feedback=true",
-)
+CARRIED = {
+    "none": "none",
+    "topk": "topk:ratio=0.1",
+    "randomk": "randomk:ratio=0.1",
+    "powersgd": "powersgd:rank=2",
+    "noise": "noise:std=0.1",
+    "qsgd": "qsgd",
+    "signsgd": "signsgd:error_feedback=true",
+    "sparsify": "sparsify:drop=0.5",
+}
+REFUSED = {
+    "dgc": ("dgc:ratio=0.1", "single gradients"),
+    "dpsgd": ("dpsgd:noise=1", "a hand in each step"),
+    "autoencoder": ("autoencoder", "a hand in each step|equal|count alike"),
+    "precode": ("precode", "a network of its own"),
+    "sga": ("sga", "keys exchanged"),
+    "ssga": ("ssga", "keys exchanged"),
+    "ssga-dgc": ("ssga-dgc", "keys exchanged"),
+    "composed": ("powersgd:rank=2+sga", "keys exchanged"),
+}
+NODES = {70: 30, 11: 4, 42: 26}
+"""Node → its examples."""
 NAMES = ("w", "b")
-NODES = (70, 11, 42)
 ROUNDS = 3
+ALL = {"min_train_nodes": 3, "min_available_nodes": 3, "fraction_evaluate": 0.0}
 
 
 def start():
     return {"w": torch.zeros(12, 20), "b": torch.ones(7), "mean": torch.zeros(3), "seen": torch.tensor(0)}
 
 
-def change(node, round):
-    """What a node's training changes in a round: new − old."""
+def change(node, round, arrays):
     g = torch.Generator().manual_seed(1000 * node + round)
-    return {name: torch.randn(shape, generator=g) for name, shape in (("w", (12, 20)), ("b", (7,)), ("mean", (3,)))}
+    moved = {name: torch.randn(arrays[name].shape, generator=g) for name in ("w", "b", "mean")}
+    return {name: t + moved[name] if name in moved else t + 5 for name, t in arrays.items()}
 
 
-def app(spec, node, secret=0, train=None):
-    """A ClientApp as anybody writes it, with the mod."""
-    made = ClientApp()
-
-    @made.train(mods=[SchemeMod(spec, NAMES, secret + node)])
-    def work(message, context):
-        assert list(message.content) == ["arrays", "config"]
-        round = message.content["config"]["server-round"]
-        arrays = message.content["arrays"].to_torch_state_dict()
-        moved = change(node, round)
-        after = {name: t + moved[name] if name in moved else t + 5 for name, t in arrays.items()}
-        metrics = MetricRecord({"loss": float(node), "num-examples": node})
-        return Message(RecordDict({"arrays": ArrayRecord(after), "metrics": metrics}), reply_to=message)
-
-    if train is not None:
-        made = ClientApp()
-        made.train(mods=[SchemeMod(spec, NAMES, secret + node)])(train)
-
-    @made.evaluate()
-    def judge(message, context):
-        metrics = MetricRecord({"loss": 1.0, "num-examples": 1})
-        return Message(RecordDict({"metrics": metrics}), reply_to=message)
-
-    return made
-
-
-def simulated(spec):
-    """The arrays after the same rounds through gradwire's in-process transport."""
-    scheme, arrays, transport = parse(spec), start(), InProcess(Transcript())
+def simulated(spec, weighted):
+    """The arrays after the same rounds in one process."""
+    scheme, arrays, carrier = parse(spec), start(), InProcess(Transcript())
     layout = Layout.of({name: arrays[name] for name in NAMES})
     parties = {client(i): node for i, node in enumerate(NODES)}
     private = {party: scheme.private_state(layout, node) for party, node in parties.items()}
     public = scheme.public_state(layout)
     for index in range(ROUNDS):
-        round = Round(index, tuple(parties), 0, layout)
-        halves = {}
+        first = {name: arrays[name] for name in NAMES}
+        round = Round(index, tuple(parties), 0, layout, start=first, weights="told" if weighted else "equal")
+        brought = {}
         for party, node in parties.items():
-            moved = change(node, index + 1)
-            update = {name: arrays[name] - (arrays[name] + moved[name]) for name in NAMES}
-            halves[party] = scheme.client(update, private[party], public, round)
-        outcomes, served = drive(transport, halves, scheme.server(public, round), index)
-        private = {party: outcome.private for party, outcome in outcomes.items()}
-        public = served.public
-        moved = torch.stack([arrays["mean"] + change(node, index + 1)["mean"] for node in NODES]).mean(0)
-        arrays = {name: arrays[name] - served.aggregate[name] for name in NAMES} | {
-            "mean": moved,
-            "seen": arrays["seen"] + 5,
-        }
-    return arrays, transport.transcript
+            after = change(node, index + 1, arrays)
+            update = {name: arrays[name] - after[name] for name in NAMES}
+            buffers = {name: after[name] for name in ("mean", "seen")}
+            brought[party] = Contribution(update, private[party], buffers, NODES[node] / 20 if weighted else 1.0)
+        result = run_round(scheme, brought, public, round, carrier)
+        private, public = result.private, result.public
+        arrays = {name: arrays[name] - result.aggregate[name] for name in NAMES} | dict(result.buffers)
+    return arrays, carrier.transcript
 
 
-def strategy():
-    return FedAvg(min_train_nodes=3, min_evaluate_nodes=3, min_available_nodes=3)
+def federation(spec, secret=True, train=change, nodes=NODES, **how):
+    inner = LocalGrid({n: app(spec, n, train, nodes[n], n if secret else None) for n in nodes})
+    grid = SchemeGrid(inner, spec, how.pop("parameters", NAMES), transcript=Transcript(), **how)
+    grid._parties = {node: client(i) for i, node in enumerate(nodes)}
+    return inner, grid
 
 
-@pytest.mark.parametrize("spec", SCHEMES)
-def test_flowers_fedavg_ends_where_the_simulation_does(spec):
-    inner = LocalGrid({node: app(spec, node) for node in NODES})
-    grid = SchemeGrid(inner, spec, NAMES, transcript=Transcript())
-    grid._parties = {node: client(i) for i, node in enumerate(NODES)}
-    result = strategy().start(grid, ArrayRecord(start()), num_rounds=ROUNDS)
-    expected, transcript = simulated(spec)
-    for name, tensor in result.arrays.to_torch_state_dict().items():
-        torch.testing.assert_close(tensor, expected[name].to(tensor.dtype), atol=1e-5, rtol=1e-4)
-    assert result.train_metrics_clientapp[1]["loss"] == pytest.approx(sum(n * n for n in NODES) / sum(NODES))
-    assert result.evaluate_metrics_clientapp[1]["loss"] == 1
-    beside = [record for record in grid.transcript.records if record.message.phase == "buffers"]
-    assert grid.transcript.bytes_up() - sum(record.size for record in beside) == transcript.bytes_up()
-    assert grid.transcript.bytes_down() == transcript.bytes_down()
+def test_every_scheme_is_carried_or_refused():
+    assert {*CARRIED, *REFUSED} == {*SCHEMES, "composed"}
 
 
-def test_nothing_else_of_an_update_leaves_a_client():
-    inner = LocalGrid({node: app("topk:ratio=0.1", node) for node in NODES})
-    strategy().start(SchemeGrid(inner, "topk:ratio=0.1", NAMES), ArrayRecord(start()), num_rounds=1)
-    told = [m for m in inner.delivered if m.metadata.src_node_id in NODES and m.metadata.message_type == "train"]
-    first, done = told[:3], told[3:]
-    assert all(set(message.content) == {"gradwire", "metrics"} for message in first)
-    assert all(set(message.content["gradwire"]) == {"message", "buffers"} for message in first)
-    assert all(dict(message.content["gradwire"]) == {"done": True} for message in done)
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("spec", CARRIED.values())
+def test_flowers_fedavg_ends_where_the_simulation_does(spec, weighted):
+    inner, grid = federation(spec, weighted_by="num-examples" if weighted else None)
+    result = run(FedAvg(**ALL), grid, ArrayRecord(start()), num_rounds=ROUNDS)
+    expected, transcript = simulated(spec, weighted)
+    arrays = result.arrays.to_torch_state_dict()
+    assert list(arrays) == list(start())
+    for name, tensor in arrays.items():
+        torch.testing.assert_close(tensor, expected[name].to(start()[name].dtype), atol=1e-5, rtol=1e-4)
+    counts = sum(NODES.values())
+    loss = sum(node * count for node, count in NODES.items()) / counts
+    assert result.train_metrics_clientapp[1]["loss"] == pytest.approx(loss)
+    assert grid.transcript.bytes_up() == transcript.bytes_up()
+    trips = len(inner.asked) / len(NODES) - weighted
+    assert trips == (9 if spec.startswith("powersgd") else 3)
+    assert (grid.transcript.bytes_down() > 0) == spec.startswith("powersgd")
+    assert all(context.state["trained"]["times"] == ROUNDS for context in inner.contexts.values())
 
 
-def test_a_client_sends_nothing_to_a_server_without_a_scheme_or_with_another():
-    inner = LocalGrid({node: app("qsgd", node) for node in NODES})
-    record = RecordDict({"arrays": ArrayRecord(start()), "config": ConfigRecord({"server-round": 1})})
-    (reply,) = inner.send_and_receive([Message(record, NODES[0], "train")])
-    assert "the server asks for plain arrays; this client sends only qsgd" in reply.error.reason
-    (reply,) = SchemeGrid(inner, "none", NAMES).send_and_receive([Message(record, NODES[0], "train")])
-    assert "the server runs scheme 'none'; this client's is 'qsgd'" in reply.error.reason
-
-
-def test_clients_that_fail_or_stay_silent_drop_out_of_the_round():
-    def fail(message, context):
-        raise RuntimeError("no disk")
-
-    apps = {70: app("none", 70), 11: app("none", 11, train=fail), 42: app("none", 42), 5: app("none", 5)}
-    inner = LocalGrid(apps)
-    inner.silent = {5}
-    grid = SchemeGrid(inner, "none", NAMES)
-    record = RecordDict({"arrays": ArrayRecord(start()), "config": ConfigRecord({"server-round": 1})})
-    first, second, failure = grid.send_and_receive([Message(record, node, "train") for node in apps])
-    assert "no disk" in failure.error.reason
-    moved = (change(70, 1)["b"] + change(42, 1)["b"]) / 2
-    for reply in (first, second):
-        torch.testing.assert_close(reply.content["arrays"].to_torch_state_dict()["b"], 1 + moved)
-    inner.silent = set(apps)
-    assert list(grid.send_and_receive([Message(record, 70, "train")])) == []
-
-
-def test_gradients_that_are_not_finite_are_not_sent():
-    def broken(message, context):
-        arrays = message.content["arrays"].to_torch_state_dict()
-        arrays["w"][0, 0] = float("nan")
-        return Message(RecordDict({"arrays": ArrayRecord(arrays)}), reply_to=message)
-
-    grid = SchemeGrid(LocalGrid({70: app("none", 70, train=broken)}), "none", NAMES)
-    record = RecordDict({"arrays": ArrayRecord(start()), "config": ConfigRecord({"server-round": 1})})
-    (reply,) = grid.send_and_receive([Message(record, 70, "train")])
-    assert "gradient of 'w' is not finite in 1 of 240 entries" in reply.error.reason
-
-
-def test_different_arrays_for_different_clients_are_refused():
-    grid = SchemeGrid(LocalGrid({node: app("none", node) for node in NODES}), "none", NAMES)
-    messages = [
-        Message(RecordDict({"arrays": ArrayRecord(start() | {"b": torch.full((7,), float(node))})}), node, "train")
-        for node in NODES
-    ]
-    with pytest.raises(WireError, match="the strategy sends clients different arrays"):
-        grid.send_and_receive(messages)
-
-
-def test_a_parameter_that_there_is_not_is_refused():
-    grid = SchemeGrid(LocalGrid({70: app("none", 70)}), "none", ("weights",))
-    with pytest.raises(GradwireError, match="parameter 'weights' is not among the arrays w, b, mean, seen"):
-        grid.send_and_receive([Message(RecordDict({"arrays": ArrayRecord(start())}), 70, "train")])
-
-
+@pytest.mark.parametrize(("spec", "why"), REFUSED.values())
 @pytest.mark.parametrize("make", [SchemeMod, lambda spec: SchemeGrid(None, spec)])
-def test_schemes_whose_clients_must_know_one_another_are_refused(make):
-    with pytest.raises(GradwireError, match="scheme 'sga'"):
-        make("sga")
+def test_what_flower_does_not_offer_is_refused(make, spec, why):
+    with pytest.raises(GradwireError, match=f"^scheme '{re.escape(spec.split(':')[0])}.*({why})"):
+        make(spec)
+
+
+def test_schemes_of_equal_weights_are_carried_only_where_clients_count_alike(monkeypatch):
+    from gradwire.schemes.none import PlainSGD
+    from gradwire.wire import Need
+
+    monkeypatch.setattr(PlainSGD, "needs", frozenset({Need.EQUAL_WEIGHTS}))
+    with pytest.raises(GradwireError, match="updates that count alike: average plain; Flower \\(weighted_by='num-exa"):
+        SchemeGrid(None, "none")
+    federation("none", weighted_by=None)
+
+
+@pytest.mark.parametrize("spec", [None, "none", "topk:ratio=1.0"])
+def test_clients_are_weighted_as_plain_flower_weighs_them(spec):
+    def move(node, round, arrays):
+        return {"w": arrays["w"] + (1.0 if node == 1 else 0.0)}
+
+    examples = {1: 10, 2: 990}
+    inner = LocalGrid({node: app(spec, node, move, examples[node]) for node in examples})
+    grid = inner if spec is None else SchemeGrid(inner, spec)
+    result = FedAvg(fraction_evaluate=0.0).start(grid, ArrayRecord({"w": torch.zeros(3)}), num_rounds=2)
+    torch.testing.assert_close(result.arrays.to_torch_state_dict()["w"], torch.full((3,), 0.02))
+
+
+def test_the_mean_of_examples_is_asked_for_once_or_given():
+    inner, grid = federation("none")
+    run(FedAvg(**ALL), grid, ArrayRecord(start()), num_rounds=2)
+    assert grid.examples == 20
+    assert len(inner.asked) == 9
+    inner, grid = federation("none", examples=50.0)
+    run(FedAvg(**ALL), grid, ArrayRecord(start()), num_rounds=2)
+    assert len(inner.asked) == 6
+    weights = [float(m.tensors["weight"]) for m in grid.transcript.messages(0) if m.phase == "weights"]
+    assert sorted(weights) == pytest.approx([0.08, 0.52, 0.6])
+
+
+def test_a_client_without_examples_is_left_out():
+    _inner, grid = federation("none", nodes={70: 30, 11: 0, 42: 26})
+    errors = [reply for reply in grid.send_and_receive([ask(start(), n) for n in NODES]) if reply.has_error()]
+    assert ["metric 'num-examples' is 0; clients are weighted by it" in e.error.reason for e in errors] == [True]
+    assert grid.examples == 28
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.frozen, self.out = nn.Linear(3, 3), nn.Linear(3, 2)
+        self.norm = nn.BatchNorm1d(3)
+        self.frozen.requires_grad_(False)
+
+
+@pytest.mark.parametrize("spec", ["qsgd", "powersgd:rank=1"])
+@pytest.mark.parametrize("make", [FedAvg, strategies.FedAvgM, strategies.FedAdam, strategies.FedProx])
+def test_statistics_go_beside_the_scheme_and_counters_stay_counters(make, spec):
+    net = Net()
+
+    def train(node, round, arrays):
+        moved = {name: t + 0.1 * node if name in ("out.weight", "norm.bias") else t for name, t in arrays.items()}
+        assert arrays["norm.num_batches_tracked"].dtype == torch.int64
+        return moved | {
+            "norm.running_var": arrays["norm.running_var"] * 0.9 + node,
+            "norm.num_batches_tracked": arrays["norm.num_batches_tracked"] + 10 * node,
+        }
+
+    nodes = {1: 30, 2: 10}
+    _inner, grid = federation(spec, train=train, nodes=nodes, parameters=None, model=net)
+    seen = []
+    options = {"proximal_mu": 0.1} if make is strategies.FedProx else {}
+    result = run(
+        make(fraction_evaluate=0.0, **options),
+        grid,
+        ArrayRecord(net.state_dict()),
+        num_rounds=3,
+        evaluate_fn=lambda round, arrays: seen.append(arrays.to_torch_state_dict()),
+    )
+    arrays = result.arrays.to_torch_state_dict()
+    for state in (arrays, *seen[1:]):
+        assert {name: (t.shape, t.dtype) for name, t in state.items()} == {
+            name: (t.shape, t.dtype) for name, t in net.state_dict().items()
+        }
+    var = torch.ones(3)
+    for _ in range(3):
+        var = var * 0.9 + 1.25
+    torch.testing.assert_close(arrays["norm.running_var"], var)
+    # 12.5 a round, rounded each time.
+    assert arrays["norm.num_batches_tracked"] in (36, 37, 38)
+    torch.testing.assert_close(arrays["frozen.weight"], net.frozen.weight)
+    sent = {name for m in grid.transcript.messages() if m.phase == BUFFERS for name in m.tensors}
+    assert sent == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    net.load_state_dict(arrays)
+
+
+def test_parameters_are_decided_once_by_the_first_rounds_dtypes():
+    inner, grid = federation("topk:ratio=0.5", parameters=None)
+    FedAvg(**ALL).start(grid, ArrayRecord(start()), num_rounds=3)
+    sizes = [grid.transcript.bytes_up("client:0", round) for round in range(3)]
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert (grid.parameters, grid.buffers) == (["w", "b", "mean"], ["seen"])
+    assert not grid.refused
+    assert all(m.content["arrays"]["seen"].dtype == "int64" for m in inner.asked if "arrays" in m.content)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_arrays_keep_their_dtypes(dtype):
+    def train(node, round, arrays):
+        return {name: t + node for name, t in arrays.items()}
+
+    _inner, grid = federation("none", train=train, parameters=None)
+    arrays = {"w": torch.zeros(4, dtype=dtype), "v": torch.zeros(2)}
+    result = run(FedAvg(**ALL), grid, ArrayRecord(arrays), num_rounds=2)
+    mean = sum(node * count for node, count in NODES.items()) / sum(NODES.values())
+    for name, tensor in result.arrays.to_torch_state_dict().items():
+        assert tensor.dtype == arrays[name].dtype
+        torch.testing.assert_close(tensor.double(), torch.full_like(tensor, 2 * mean).double(), rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("FedMedian", {}),
+        ("FedTrimmedAvg", {}),
+        ("Krum", {}),
+        ("MultiKrum", {"num_malicious_nodes": 1, "num_nodes_to_select": 2}),
+        ("Bulyan", {}),
+        ("QFedAvg", {"client_learning_rate": 0.1}),
+        ("DifferentialPrivacyServerSideFixedClipping", {"noise_multiplier": 1.0, "clipping_norm": 1.0}),
+        ("DifferentialPrivacyServerSideAdaptiveClipping", {"noise_multiplier": 0.1}),
+        ("DifferentialPrivacyClientSideFixedClipping", {"noise_multiplier": 1.0, "clipping_norm": 1.0}),
+    ],
+)
+@pytest.mark.parametrize("begin", [run, lambda strategy, *rest: strategy.start(*rest)])
+def test_strategies_that_look_at_single_updates_are_refused(begin, name, how):
+    make = getattr(strategies, name)
+    strategy = make(FedAvg(**ALL), num_sampled_clients=3, **how) if name.startswith("Diff") else make(**ALL, **how)
+    inner, grid = federation("none")
+    with pytest.raises(GradwireError, match=f"^strategy {name} may look at single updates"):
+        begin(strategy, grid, ArrayRecord(start()), 1)
+    assert not inner.asked
+
+
+def test_a_strategy_of_ones_own_says_whether_a_mean_suffices():
+    class Saving(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            return super().aggregate_train(server_round, replies)
+
+    _, grid = federation("none")
+    with pytest.raises(GradwireError, match="strategy Saving may look at single updates"):
+        run(Saving(**ALL), grid, ArrayRecord(start()), 1)
+    Saving.mean_suffices = True
+    assert run(Saving(**ALL), grid, ArrayRecord(start()), 1).arrays
+
+
+def test_a_strategy_weighted_by_another_metric_is_refused():
+    with pytest.raises(GradwireError, match="FedAvg is weighted by 'loss', the grid by 'num-examples'"):
+        run(FedAvg(weighted_by_key="loss", **ALL), federation("none")[1], ArrayRecord(start()), 1)
+
+
+def test_a_server_optimiser_gets_what_it_would_of_plain_flower():
+    weights = {name: t for name, t in start().items() if name in NAMES}
+
+    def train(node, round, arrays):
+        return {name: t + 0.1 * node for name, t in arrays.items()}
+
+    for make in (strategies.FedAdam, strategies.FedAvgM, strategies.FedYogi, strategies.FedAdagrad):
+        plain = LocalGrid({node: app(None, node, train, NODES[node]) for node in NODES})
+        alone = make(**ALL).start(plain, ArrayRecord(weights), num_rounds=3).arrays.to_torch_state_dict()
+        _, grid = federation("none", train=train)
+        through = run(make(**ALL), grid, ArrayRecord(weights), num_rounds=3).arrays.to_torch_state_dict()
+        for name in NAMES:
+            torch.testing.assert_close(through[name], alone[name].float(), atol=1e-5, rtol=1e-5)

@@ -4,7 +4,7 @@ import torch
 from gradwire.errors import GradwireError
 from gradwire.schemes.codec import network
 from gradwire.schemes.codec.initial import drawn
-from gradwire.schemes.codec.layers import Layers, beginning
+from gradwire.schemes.codec.layers import Layers, beginning, code_sizes
 from gradwire.schemes.layout import Layout
 from gradwire.schemes.round import Round
 from tests.schemes.rounds import random_update
@@ -35,7 +35,7 @@ def test_every_tensor_is_divided_by_its_size_and_goes_through_the_codec_by_itsel
         size = tensor.square().mean().sqrt() if name != "zeros" else torch.ones(())
         alone = size * network.rebuilt(weights(), tensor.reshape(-1) / size)
         torch.testing.assert_close(left[name].reshape(-1), alone)
-    assert of.encode(weights(), parameters).numel() == sum(of.sizes.values())
+    assert of.encode(weights(), parameters).numel() == sum(code_sizes(LAYOUT).values())
 
 
 def test_how_large_the_parameters_are_makes_no_difference():

@@ -3,7 +3,7 @@ from torch.func import jacrev
 
 from gradwire.schemes.codec import network
 from gradwire.schemes.codec.initial import drawn
-from gradwire.schemes.codec.tangent import Tangent
+from gradwire.schemes.codec.layers import Tangent
 from gradwire.schemes.gradients import Full
 
 

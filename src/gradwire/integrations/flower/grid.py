@@ -1,41 +1,64 @@
-"""The server's side: a grid that plays the scheme with the clients, and hands the strategy ordinary replies."""
+"""The server's side: a grid that drives a round's session with the clients, and hands the strategy ordinary replies."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any, TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, RecordDict
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
-from torch import Tensor
+from torch import Tensor, nn
 
-from gradwire.errors import WireError
+from gradwire.errors import GradwireError, TooFewError, WireError
+from gradwire.integrations.flower import strategies
 from gradwire.integrations.flower.records import (
-    BUFFERS,
     KEY,
+    TURN,
     Begin,
     arrays_of,
+    check_arrays,
     chosen,
+    examples_of,
     pack,
+    pick,
     read,
-    record_of,
-    split,
-    tensors_of,
 )
-from gradwire.schemes import Layout, Round, Scheme, Update
-from gradwire.schemes.aggregate import mean
-from gradwire.wire import EVERYONE, SERVER, Message, Send, ServerHalf, Transcript, client
+from gradwire.rounds.halves import checking, server_half
+from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Weights
+from gradwire.wire import BUFFERS, WEIGHTS, ServerSession, Transcript, client
+
+T = TypeVar("T")
+ByParty = Mapping[str, FlowerMessage]
+log = logging.getLogger(__name__)
 
 
-class SchemeGrid(Grid):
+class SchemeGrid:
     """A grid around another one. A round of training through it is a round of a scheme; all else passes unchanged.
 
-    Every reply that a strategy gets holds the same arrays: those that it sent less the mean update, every client
-    counting alike, so that whatever weights a strategy takes its mean is this one. Clients that fail or stay silent
-    drop out of the round. A server's strategy that sends clients different arrays is refused.
+    Every reply that a strategy gets holds the same arrays: those that it sent less the mean update, and mean running
+    statistics beside them. Clients that fail, stay silent or send what they must not are named and left out: the
+    strategy gets an error in their place, and the round goes on. What the strategy sends is brought back to the dtypes
+    of the first round, and running statistics to their mean where a server's optimiser has moved them. A strategy that
+    needs single updates, or that sends clients different arrays, is refused.
+
+    Args:
+        parameters: names of the arrays that go through the scheme; the others are averaged beside it.
+        model: in place of `parameters`: what it trains goes through the scheme, its buffers are averaged beside it, and
+            frozen parameters stay. By default everything of floating point in the first round is a parameter.
+        weighted_by: the metric that weighs clients, as the strategy's `weighted_by_key`; None: they count alike.
+        examples: the mean of that metric over clients, by which each scales its update. By default clients are asked
+            for theirs in the first round, at the price of a round trip; it is the last round's from then on.
 
     Attributes:
-        transcript: every message of the rounds played, as `gradwire.wire.Transcript` keeps them.
+        transcript: every message of the rounds run, as `gradwire.wire.Transcript` keeps them.
         public: the scheme's public state before the next round, and `round`, its number: what a resumed server needs.
+        refused: the clients that the last round was without, party → why.
+
+    Raises:
+        GradwireError: a scheme that does not run over Flower.
     """
 
     def __init__(
@@ -45,171 +68,232 @@ class SchemeGrid(Grid):
         parameters: Sequence[str] | None = None,
         seed: int = 0,
         transcript: Transcript | None = None,
+        *,
+        model: nn.Module | None = None,
+        weighted_by: str | None = "num-examples",
+        examples: float | None = None,
     ):
-        self.scheme = chosen(scheme)
+        self.scheme = chosen(scheme, weighted_by)
         self.inner = grid
-        self.parameters = parameters
         self.seed = seed
         self.transcript = Transcript(keep=1) if transcript is None else transcript
+        self.weighted_by, self.examples = weighted_by, examples
         self.round = 0
-        self.public: Mapping[str, Tensor] | None = None
+        self.public: State | None = None
+        self.refused: Mapping[str, str] = {}
+        self.parameters = None if parameters is None else list(parameters)
+        self.buffers: list[str] | None = None
+        if model is not None:
+            trained = model.named_parameters(remove_duplicate=False)
+            self.parameters = [name for name, parameter in trained if parameter.requires_grad]
+            self.buffers = [name for name, _ in model.named_buffers(remove_duplicate=False)]
+        self._run, self._turn = secrets.token_hex(8), 0
+        self._like: dict[str, Tensor] = {}
+        self._means: dict[str, Tensor] = {}
         self._parties: dict[int, str] = {}
 
     def send_and_receive(
         self, messages: Iterable[FlowerMessage], *, timeout: float | None = None
-    ) -> Iterable[FlowerMessage]:
-        """As the inner grid's; messages of type train are played through the scheme.
+    ) -> list[FlowerMessage]:
+        """As the inner grid's; messages of type train become a round of the scheme.
 
         Raises:
-            WireError: clients that do not follow the protocol, or a strategy that sends them different arrays.
+            GradwireError: a strategy or arrays that do not go with a scheme.
         """
         training, others = list[FlowerMessage](), list[FlowerMessage]()
         for message in messages:
             kind = message.metadata.message_type.split(".")[0]
             (training if kind == "train" else others).append(message)
+        for message in others:
+            if self._like and len(message.content.array_records) == 1:
+                key, arrays = arrays_of(message.content)
+                message.content = RecordDict({**message.content, key: self.restored(arrays)})
         replies = list(self.inner.send_and_receive(others, timeout=timeout)) if others else []
-        return [*replies, *(self._play(training, timeout) if training else ())]
+        if not training:
+            return replies
+        strategy = strategies.calling()
+        strategies.check(strategy, self.scheme.spec, self.weighted_by)
+        handed = self._play(training, timeout)
+        if not isinstance(strategy, strategies.MOVING):
+            self._means = {}
+        return [*replies, *handed]
+
+    def restored(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers."""
+        tensors = dict(arrays.to_torch_state_dict())
+        for name, like in self._like.items():
+            if name in tensors and tensors[name].shape == like.shape:
+                tensor = self._means[name] if name in self._means else tensors[name]
+                whole = tensor.is_floating_point() and not like.is_floating_point()
+                tensors[name] = (tensor.round() if whole else tensor).to(like.dtype)
+        return ArrayRecord(torch_state_dict=tensors)
 
     def _play(self, messages: Sequence[FlowerMessage], timeout: float | None) -> list[FlowerMessage]:
-        """A round: what each client's reply comes to, and the errors of those that failed."""
-        first = messages[0]
-        key, arrays = arrays_of(first.content)
-        before = tensors_of(arrays)
-        if any(arrays_of(message.content)[1] != arrays for message in messages[1:]):
-            raise WireError(
-                f"round {self.round}: the strategy sends clients different arrays; a scheme needs one model"
-            )
-        names, _ = split(before, self.parameters)
-        asked = {self._party(message.metadata.dst_node_id): message for message in messages}
-        start = {name: before[name] for name in names}
-        round = Round(self.round, tuple(asked), self.seed, Layout.of(start), start=start)
+        """A round: what each client's reply comes to."""
+        key, arrays = self._model(messages)
+        before = arrays.to_torch_state_dict()
+        nodes = [message.metadata.dst_node_id for message in messages]
+        parties = [self._parties.setdefault(node, client(len(self._parties))) for node in nodes]
+        asked = dict(zip(parties, messages, strict=True))
+        parameters, stats = self.parameters or [], self.buffers or []
+        start, buffers = pick(before, parameters), pick(before, stats)
+        weights: Weights = "equal" if self.weighted_by is None else "told"
+        round = Round(self.round, tuple(asked), self.seed, Layout.of(start), start=start, weights=weights)
         if self.public is None:
             self.public = self.scheme.public_state(round.layout)
+        half, check = server_half(self.scheme, self.public, round, buffers), checking(self.scheme, round, buffers)
+        session = ServerSession(half, asked, self.round, check, self.transcript)
+        names = self.round, self.seed, parameters, stats, self.weighted_by or "", self.examples or 0.0
+        public = pack(self.public)
+        begins = {}
         for party, message in asked.items():
-            begin = Begin(self.scheme.spec, party, round.clients, round.index, self.seed)
-            told = ConfigRecord({"begin": begin.text(), "public": pack(self.public)})
-            asked[party] = _ask(message, RecordDict({**message.content, KEY: told}))
-        half = self.scheme.server(self.public, round)
-        next(half)
-        answered, failed = self._exchange(asked, timeout)
-        buffers = {party: self._beside(reply, party) for party, reply in answered.items()}
-        aggregate = self._drive(half, asked, answered, failed, timeout)
+            message.content = RecordDict({**message.content, key: arrays})
+            begins[party] = asdict(Begin(self.scheme.spec, party, list(asked), *names, public))
+        replies = self._exchange(asked, begins, timeout)
+        try:
+            outcome = self._drive(session, asked, replies, timeout)
+        except WireError as error:
+            for party in session.parties:
+                session.drop(party, str(error))
+        else:
+            self.public, self._means = outcome.public, dict(outcome.buffers)
+            moved = {name: before[name] - outcome.aggregate[name] for name in start}
+            arrays = ArrayRecord(torch_state_dict={**before, **moved, **self._means})
         self.round += 1
-        if aggregate is None:
-            return failed
-        after = self._after(before, aggregate, list(buffers.values()))
-        done = []
-        for reply in answered.values():
-            rest = {name: record for name, record in reply.content.items() if name != KEY}
-            reply.content = RecordDict({key: ArrayRecord(torch_state_dict=after), **rest})
-            done.append(reply)
-        return [*done, *failed]
+        self.refused = session.refused
+        for party, why in self.refused.items():
+            log.warning("round %d goes on without %s: %s", round.index, party, why)
+        for party, reply in replies.items():
+            if party in self.refused:
+                code = reply.error.code if reply.has_error() else 0
+                replies[party] = FlowerMessage(Error(code, self.refused[party]), reply_to=asked[party])
+            else:
+                rest = {name: record for name, record in reply.content.items() if name != KEY}
+                reply.content = RecordDict({key: arrays, **rest})
+        return list(replies.values())
 
     def _drive(
-        self,
-        half: ServerHalf[Any],
-        asked: Mapping[str, FlowerMessage],
-        answered: Mapping[str, FlowerMessage],
-        failed: list[FlowerMessage],
-        timeout: float | None,
-    ) -> Update | None:
-        """All phases, from the first uploads on; the mean update, or None where every client has dropped out."""
-        while answered:
-            done = {party for party, reply in answered.items() if "done" in (record_of(reply.content) or ())}
-            if done == set(answered):
-                try:
-                    half.send({})
-                except StopIteration as stop:
-                    self.public = stop.value.public
-                    return dict(stop.value.aggregate)
-                raise WireError(f"round {self.round}: the server waits for a phase that no client sends")
-            if done:
-                raise WireError(f"round {self.round}: {min(done)} is done while others are not")
-            uploads = {party: self._upload(reply, party) for party, reply in answered.items()}
-            if len({message.phase for message in uploads.values()}) > 1:
-                raise WireError(f"round {self.round}: clients are in different phases")
-            sent = half.send({party: message.tensors for party, message in uploads.items()})
-            if not isinstance(sent, Send):
-                raise WireError(f"round {self.round}: the server does not reply to all alike")
-            message = Message(SERVER, EVERYONE, self.round, sent.phase, sent.tensors)
-            data = bytes(message.encode())
-            self.transcript.record(message, len(data), tuple(uploads))
-            content = {party: RecordDict({KEY: ConfigRecord({"message": data})}) for party in uploads}
-            next_ones = {party: _ask(asked[party], content[party]) for party in uploads}
-            answered, more = self._exchange(next_ones, timeout)
-            failed += more
-        return None
+        self, session: ServerSession[Outcome], asked: ByParty, replies: ByParty, timeout: float | None
+    ) -> Outcome:
+        """Drive a round's session, from the answers to its beginning on.
+
+        Raises:
+            WireError: it cannot be finished.
+        """
+        metric = self.weighted_by
+        counts = self._answers(session, replies, lambda _, reply: examples_of(reply.content, metric)) if metric else {}
+        if counts and not self.examples:
+            self.examples = fmean(counts.values())
+            replies = self._exchange(asked, {party: {"examples": self.examples} for party in counts}, timeout)
+        beside = [WEIGHTS] * bool(metric) + [BUFFERS] * bool(self.buffers)
+        while True:
+
+            def receive(party: str, reply: FlowerMessage, beside: Sequence[str] = tuple(beside)) -> bool:
+                """Let the session take in a client's message, and what came beside it; whether more is due to it."""
+                for name in ("message", *beside):
+                    message = read(_record(reply).get(name))
+                    if name not in ("message", message.phase):
+                        raise WireError(f"got {message.name} as {name!r}")
+                    session.receive(party, message, early=name != "message")
+                return _record(reply).get("settled") is not True
+
+            waits = self._answers(session, replies, receive)
+            unsettled = [party for party in session.parties if waits[party]]
+            sent = session.close(send=bool(unsettled))
+            if not unsettled:
+                break
+            told = {party: bytes(message.encode()) for message, to in sent for party in to if party in unsettled}
+            replies = self._exchange(asked, {party: {"message": data} for party, data in told.items()}, timeout)
+            answers = [_record(reply) for reply in replies.values() if not reply.has_error()]
+            if not answers:
+                raise TooFewError(f"round {self.round}: no client has answered turn {self._turn}")
+            # A client that is lost after its last message is in the mean: nothing more is due of it.
+            if 2 * sum("message" in answer for answer in answers) <= len(answers):
+                break
+            beside = []
+        outcome = session.finish()
+        for party, why in outcome.refused.items():
+            session.drop(party, why)
+        if counts and session.parties:
+            self.examples = fmean(counts[party] for party in session.parties)
+        return outcome
+
+    def _answers(
+        self, session: ServerSession[Outcome], replies: ByParty, take: Callable[[str, FlowerMessage], T]
+    ) -> dict[str, T]:
+        """What is taken of each client's answer; those whose answer cannot be taken are dropped."""
+        taken = {}
+        for party in session.parties:
+            try:
+                reply = replies.get(party)
+                if reply is None or reply.has_error():
+                    raise WireError("it has not answered" if reply is None else reply.error.reason)
+                if not _record(reply):
+                    raise WireError(f"it sent no record of scheme {self.scheme.spec}")
+                taken[party] = take(party, reply)
+            except GradwireError as error:
+                session.drop(party, str(error))
+        return taken
 
     def _exchange(
-        self, asked: Mapping[str, FlowerMessage], timeout: float | None
-    ) -> tuple[dict[str, FlowerMessage], list[FlowerMessage]]:
-        """The replies of the clients that sent one, in the order of the parties, and those that hold errors."""
-        replies = self.inner.send_and_receive(asked.values(), timeout=timeout)
-        got = {self._party(reply.metadata.src_node_id): reply for reply in replies}
-        answered = {party: got[party] for party in asked if party in got and not got[party].has_error()}
-        return answered, [reply for reply in got.values() if reply.has_error()]
+        self, asked: ByParty, told: Mapping[str, dict[str, Any]], timeout: float | None
+    ) -> dict[str, FlowerMessage]:
+        """Ask clients; the answer of each, in the clients' order. What is late, doubled or unasked is passed over."""
+        self._turn += 1
+        turn = dict(zip(TURN, (self._run, self._turn), strict=True))
+        messages = []
+        for party, fields in told.items():
+            to, given = asked[party].metadata, asked[party].content if "scheme" in fields else {}
+            content = RecordDict({**given, KEY: ConfigRecord(turn | fields)})
+            messages.append(FlowerMessage(content, to.dst_node_id, to.message_type, ttl=to.ttl, group_id=to.group_id))
+        got: dict[str, FlowerMessage] = {}
+        for reply in self.inner.send_and_receive(messages, timeout=timeout):
+            node, record = reply.metadata.src_node_id, _record(reply)
+            party, late = self._parties.get(node, ""), record and {name: record.get(name) for name in TURN} != turn
+            if late or party in got or party not in told:
+                why = "late" if late else "a second one" if party in got else "of a node that was not asked"
+                log.warning("round %d: passed over a reply of node %d: it is %s", self.round, node, why)
+            else:
+                got[party] = reply
+        return {party: got[party] for party in told if party in got}
 
-    def _upload(self, reply: FlowerMessage, party: str, field: str = "message") -> Message:
-        """A client's message, recorded."""
-        record = record_of(reply.content)
-        if record is None or field not in record:
-            raise WireError(f"round {self.round}: {party} sent no message of scheme {self.scheme.spec}")
-        message = read(record[field])
-        if (message.sender, message.round) != (party, self.round):
-            raise WireError(f"got {message.name}; one of round {self.round} from {party} was due")
-        self.transcript.record(message, message.size, (SERVER,))
-        return message
+    def _model(self, messages: Sequence[FlowerMessage]) -> tuple[str, ArrayRecord]:
+        """The one model that all clients are sent, in its own dtypes, and its key; in the first round its parts.
 
-    def _beside(self, reply: FlowerMessage, party: str) -> dict[str, Tensor]:
-        """What a client sent beside the scheme."""
-        message = self._upload(reply, party, BUFFERS)
-        return dict(message.tensors)
+        Raises:
+            GradwireError: several models, or one of another layout than before.
+        """
+        key, sent = arrays_of(messages[0].content)
+        if any(arrays_of(message.content)[1] != sent for message in messages[1:]):
+            raise GradwireError(f"round {self.round}: the strategy sends clients different arrays; a scheme needs one")
+        tensors = dict(sent.to_torch_state_dict())
+        if not self._like:
+            if self.parameters is None:
+                self.parameters = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+            chosen = pick(tensors, self.parameters)
+            if not chosen:
+                raise GradwireError(f"none of the arrays {', '.join(tensors)} is a parameter; a scheme needs one")
+            Layout.of(chosen).check(chosen)
+            self.parameters = [name for name in tensors if name in chosen]
+            # A model's buffers may stay out of its state dict; without a model all that is no parameter is a buffer.
+            buffers = [name for name in tensors if name not in chosen] if self.buffers is None else self.buffers
+            self.buffers = [name for name in buffers if name in tensors]
+            for name in self.buffers:
+                if tensors[name].is_complex():
+                    raise GradwireError(f"array {name!r} is complex; its mean over clients is not defined here")
+            self._like = {name: tensor.to("meta") for name, tensor in tensors.items()}
+        arrays = self.restored(sent)
+        check_arrays(dict(arrays.to_torch_state_dict()), self._like, "the strategy's")
+        return key, arrays
 
-    def _after(
-        self, before: Mapping[str, Tensor], aggregate: Update, buffers: Sequence[Mapping[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """The arrays after the round: floating-point buffers averaged, whole numbers (counters) the first client's."""
-        floating = {str(i): {n: t for n, t in each.items() if t.is_floating_point()} for i, each in enumerate(buffers)}
-        others = {**buffers[0], **mean(floating)}
-        return {name: t - aggregate[name] if name in aggregate else others[name] for name, t in before.items()}
-
-    def _party(self, node: int) -> str:
-        """The name of a node, the same in every round."""
-        return self._parties.setdefault(node, client(len(self._parties)))
-
-    # What follows passes through.
-
-    def set_run(self, run: Any) -> None:
-        """As the inner grid's."""
-        self.inner.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """As the inner grid's."""
-        return self.inner.run
-
-    def create_message(self, *args: Any, **options: Any) -> FlowerMessage:
-        """As the inner grid's."""
-        return self.inner.create_message(*args, **options)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """As the inner grid's."""
-        return self.inner.get_node_ids()
-
-    def get_nodes(self) -> Iterable[Any]:
-        """As the inner grid's."""
-        return self.inner.get_nodes()
-
-    def push_messages(self, messages: Iterable[FlowerMessage]) -> Iterable[str]:
-        """As the inner grid's: what is pushed by hand passes by the scheme, and its clients refuse to train on it."""
-        return self.inner.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[FlowerMessage]:
-        """As the inner grid's."""
-        return self.inner.pull_messages(message_ids)
+    def __getattr__(self, name: str) -> Any:
+        """All else is the inner grid's. What is pushed by hand passes by the scheme: its clients do not train on it."""
+        return getattr(self.inner, name)
 
 
-def _ask(message: FlowerMessage, content: RecordDict) -> FlowerMessage:
-    """A message like this one with another content."""
-    about = message.metadata
-    return FlowerMessage(content, about.dst_node_id, about.message_type, ttl=about.ttl, group_id=about.group_id)
+Grid.register(SchemeGrid)
+
+
+def _record(reply: FlowerMessage) -> Mapping[str, Any]:
+    """gradwire's record in a reply; an empty one where there is none."""
+    return {} if reply.has_error() else reply.content.config_records.get(KEY, {})

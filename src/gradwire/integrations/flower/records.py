@@ -1,69 +1,60 @@
 """How gradwire's messages travel in Flower's: as bytes in a ConfigRecord of their own."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, RecordDict
 from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes import Scheme, State, parse
-from gradwire.wire import Message, Need
+from gradwire.wire import Message, Need, check_carrier
 
 KEY = "gradwire"
 """The record's name, in Flower's messages and in a client's state."""
-BUFFERS = "buffers"
-"""The phase of what goes beside the scheme: arrays that are no parameters, such as batch norm's statistics."""
+TURN = "run", "turn"
+"""The fields that say which question a record asks or answers: a name that the grid has drawn, a number that rises."""
+OFFERS = frozenset({Need.SERVER, Need.REPLY_EACH, Need.LOCAL_UPDATE})
+"""What every scheme finds over Flower; where clients count alike, `Need.EQUAL_WEIGHTS` too."""
 
 
 @dataclass(frozen=True)
 class Begin:
-    """What the server tells a client as a round begins: all of it public.
+    """What the server tells a client as a round begins: all of it public. Its fields are those of a record.
 
     Attributes:
         scheme: the spec, so that a client can refuse another. `party`: the client's name in this run.
+        parameters: names of the arrays that go through the scheme; `buffers`, of those that are averaged beside it.
+        weighted_by: the metric that weighs clients; "" where they count alike.
+        examples: the mean of that metric, by which each divides its own; 0 where the server does not know it yet.
+        public: the scheme's public state, as a message.
     """
 
     scheme: str
     party: str
-    clients: tuple[str, ...]
+    clients: list[str]
     round: int
     seed: int
-
-    def text(self) -> str:
-        """As JSON."""
-        return json.dumps(vars(self))
-
-    @classmethod
-    def read(cls, text: str) -> "Begin":
-        """What `text` gave.
-
-        Raises:
-            WireError: something else.
-        """
-        try:
-            told = json.loads(text)
-            return cls(told["scheme"], told["party"], tuple(told["clients"]), int(told["round"]), int(told["seed"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise WireError(f"the beginning of a round cannot be read: {error}") from None
+    parameters: list[str]
+    buffers: list[str]
+    weighted_by: str
+    examples: float
+    public: bytes
 
 
-def chosen(scheme: str | Scheme) -> Scheme:
-    """The scheme, if it runs over Flower.
+def chosen(scheme: str | Scheme, weighted_by: str | None) -> Scheme:
+    """The scheme, if Flower carries it.
 
     Raises:
-        GradwireError: it needs a host that knows its clients.
+        GradwireError: it needs something that Flower does not offer.
     """
-    found = parse(scheme) if isinstance(scheme, str) else scheme
-    if Need.SERVER in found.needs:
-        raise GradwireError(f"scheme {found.spec!r} does not run over Flower; it runs in one process and over torchrun")
+    found = parse(scheme)
+    if found.key_exchange is not None:
+        raise GradwireError(f"scheme {found.spec!r} needs keys exchanged before the first round; over Flower none are")
+    offers = OFFERS if weighted_by else OFFERS | {Need.EQUAL_WEIGHTS}
+    check_carrier(found.spec, found.needs, f"Flower (weighted_by={weighted_by!r})", offers)
     return found
-
-
-def record_of(content: RecordDict) -> ConfigRecord | None:
-    """gradwire's record in a message, if there is one."""
-    return content.config_records.get(KEY)
 
 
 def arrays_of(content: RecordDict) -> tuple[str, ArrayRecord]:
@@ -78,32 +69,45 @@ def arrays_of(content: RecordDict) -> tuple[str, ArrayRecord]:
     return found[0]
 
 
-def tensors_of(arrays: ArrayRecord) -> dict[str, Tensor]:
-    """Array name → tensor."""
-    return dict(arrays.to_torch_state_dict())
-
-
-def split(tensors: Mapping[str, Tensor], parameters: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """The names of what goes through the scheme (all floating-point arrays by default), and of what goes beside it.
+def check_arrays(arrays: Mapping[str, Tensor], like: Mapping[str, Tensor], whose: str) -> None:
+    """Refuse arrays of another set, or one of another shape or dtype.
 
     Raises:
-        GradwireError: a parameter that there is not.
+        GradwireError: naming the array.
     """
-    for name in parameters or ():
-        if name not in tensors:
-            raise GradwireError(f"parameter {name!r} is not among the arrays {', '.join(tensors)}")
-    chosen = {name for name, t in tensors.items() if t.is_floating_point()} if parameters is None else set(parameters)
-    return [name for name in tensors if name in chosen], [name for name in tensors if name not in chosen]
+    for name in dict.fromkeys((*like, *arrays)):
+        kinds = [(tuple(a[name].shape), a[name].dtype) if name in a else None for a in (arrays, like)]
+        if kinds[0] != kinds[1]:
+            raise GradwireError(f"{whose} array {name!r} is {kinds[0]}; {kinds[1]} was due: layouts stay in a run")
+
+
+def pick(arrays: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Some of the arrays, in the order of their names.
+
+    Raises:
+        GradwireError: one that there is not.
+    """
+    for name in names:
+        if name not in arrays:
+            raise GradwireError(f"parameter {name!r} is not among the arrays {', '.join(arrays)}")
+    return {name: arrays[name] for name in names}
+
+
+def examples_of(content: RecordDict, metric: str) -> float:
+    """The number by which a client is weighted.
+
+    Raises:
+        GradwireError: there is none, or it is not positive.
+    """
+    value = next((each[metric] for each in content.metric_records.values() if metric in each), None)
+    if not isinstance(value, int | float) or not 0 < value < inf:
+        raise GradwireError(f"metric {metric!r} is {value}; clients are weighted by it: a positive number is due")
+    return float(value)
 
 
 def pack(state: State) -> bytes:
     """A state as bytes."""
     return bytes(Message("", "", 0, "state", state).encode())
-
-
-def unpack(data: object) -> dict[str, Tensor]:
-    """The state that `pack` made these bytes of."""
-    return dict(read(data).tensors)
 
 
 def read(data: object) -> Message:
@@ -113,5 +117,5 @@ def read(data: object) -> Message:
         WireError: the field holds none.
     """
     if not isinstance(data, bytes):
-        raise WireError(f"a record of gradwire's holds {type(data).__name__} where a message should be")
+        raise WireError(f"a record of gradwire's holds {type(data).__name__} where a message is due")
     return Message.decode(data)

@@ -1,8 +1,8 @@
-"""Convolutions of one long vector, with a kernel of 3 and a margin of 1, as banded matrix products.
+"""Convolutions of one long vector, with a kernel of 3 and a padding of 1, as banded matrix products.
 
-Positions are rows and channels are columns: x is (L, C), `taps` (3, C, F) and `bias` (F,). A layer is then a few matrix
-products of views, in which each row meets itself and its neighbours and nothing is copied, and so is its derivative.
-Convolution kernels are made for many short inputs, and on a CPU are slower for a single long one.
+Rows are positions and columns are channels: x is (L, C), `taps` (3, C, F) and `bias` (F,). A layer, and its derivative,
+is a few matrix products of views, in which a row meets itself and its neighbours. On a CPU that is faster than
+convolution kernels, which are made for many short inputs.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ ALL = slice(None)
 
 
 class Band(NamedTuple):
-    """Rows of a product that take from rows of the input: their own (0), the next (1) or the last (-1).
+    """A part of a product: rows take from the input's row of the same number (0), the next (1) or the last (-1).
 
     Attributes:
-        inputs, outputs: the columns that it takes, and on to which it adds.
+        inputs, outputs: the columns that it takes, and to which it adds.
     """
 
     neighbour: int
@@ -27,12 +27,12 @@ class Band(NamedTuple):
 
     @property
     def source(self) -> tuple[slice, slice]:
-        """What it takes of the input."""
+        """The part of the input that it takes."""
         return (ALL, slice(1, None), slice(None, -1))[self.neighbour], self.inputs
 
     @property
     def target(self) -> tuple[slice, slice]:
-        """Where of the product it adds."""
+        """The part of the product to which it adds."""
         return (ALL, slice(None, -1), slice(1, None))[self.neighbour], self.outputs
 
 
@@ -56,7 +56,7 @@ def spread(x: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
 
 
 class _Banded(torch.autograd.Function):
-    """The sum of bands, the first of which is whole: y[target] += x[source]·T for each band and its T."""
+    """The sum of bands: y[target] += x[source]·T for each band and its T; the first covers all rows and columns."""
 
     generate_vmap_rule = True
 
@@ -70,7 +70,7 @@ class _Banded(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """What the derivative is taken at."""
+        """Keep what the derivative needs."""
         x, _, ctx.bands, *taps = inputs
         ctx.save_for_backward(x, *taps)
 

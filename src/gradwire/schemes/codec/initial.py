@@ -1,16 +1,15 @@
-"""What an autoencoder is before it is trained: at random, or an orthogonal projection that keeps a quarter.
+"""The weights of an untrained autoencoder: random, or those of an orthogonal projection that keeps a quarter.
 
-The paper does not say. `uniform` draws every weight as PyTorch's layers do. What such an autoencoder makes of
-parameters is next to nothing, and what training first teaches it depends on the parameters at hand.
+The paper does not say. `uniform` draws every weight as PyTorch's layers do. The output of such an autoencoder is almost
+nothing, and what it learns first depends on the parameters at hand.
 
-`projection` has the same layers compute B·Bᵀ of every 16 numbers in a row, for a 16×4 matrix B of random orthonormal
-columns: a linear map, so that steps taken through it go where they should; one that leaves alone what it has made
-once, so that nothing adds up; and the same for all clients, so that the mean of theirs is in its range as well. Weights
-that nobody has seen before are noise, of which no autoencoder can keep more than that linearly, and how it begins is
-public anyway. No column of B has a mean: a change of all weights of a row by the same amount is what a loss answers to
-most steeply, for the inputs of a layer are mostly positive, and it holds steps in all other directions short.
+`projection` makes the same layers compute B·Bᵀ of every 16 numbers in a row, for a 16×4 matrix B of random orthonormal
+columns. This map is linear, so that steps through it go where they should; it does not change its own output, so that
+errors do not add up; and it is the same for all clients, so that the mean of their outputs is one too. Of weights that
+nobody has seen, which are noise, no linear autoencoder keeps more. No column of B has a mean: the loss is steepest in
+equal changes of all weights of a row, as inputs are mostly positive, and would keep all other steps short.
 
-How leaky ReLUs can be linear: every number that is on its way is lifted above zero by `LIFT`, where they are.
+Leaky ReLUs are linear here because every number is lifted above zero by `LIFT`.
 """
 
 from math import sqrt
@@ -21,7 +20,7 @@ from torch import Tensor
 from gradwire.schemes.codec.network import CHANNELS, DECODER, ENCODER, HALVES, SHRINK
 
 LIFT = 6.0
-"""In units of the numbers' root mean square: beyond it, a number is bent."""
+"""In units of the numbers' root mean square. A leaky ReLU bends numbers below −LIFT."""
 HALF = SHRINK // 2
 
 
@@ -31,32 +30,32 @@ def uniform(random: torch.Generator) -> Tensor:
 
 
 def drawn(half: str, random: torch.Generator) -> Tensor:
-    """A half's weights before any training: uniform within ±1/√(inputs · kernel), as PyTorch's layers have them."""
+    """A half's untrained weights: uniform within ±1/√(inputs · kernel), as in PyTorch's layers."""
     weights, bound = {}, 1.0
     for name, shape in HALVES[half].shapes.items():
-        if len(shape) == 3:  # a bias goes by the weight before it
+        if len(shape) == 3:  # a bias has the bound of the weight before it
             bound = 1 / sqrt(shape[1] * shape[2])
         weights[name] = (2 * torch.rand(shape, generator=random) - 1) * bound
     return HALVES[half].flatten(weights)
 
 
 def projection(random: torch.Generator) -> Tensor:
-    """Weights of an orthogonal projection. Channels that take no part in it are as `uniform` has them."""
+    """Weights of an orthogonal projection. Channels that it does not use are those of `uniform`."""
     upper = _columns(random)
-    lower = upper.roll(1, 1)  # of the numbers 8 to 15 of a block: the same, of the code's channels in another order
+    lower = upper.roll(1, 1)  # rows 8 to 15 of B: the same, with the code's channels in another order
     return torch.cat([_encoder(drawn("encode", random), upper, lower), _decoder(drawn("decode", random), upper)])
 
 
 def _columns(random: torch.Generator) -> Tensor:
     """The first eight rows of B, shape (8, 4).
 
-    Within a code numbers are lifted as well, all of its channels by the same, so that a multiple of B's row sums has to
-    be taken off again. Where in a block it is the decoder knows but for the two highest bits of the place, so that the
-    sums of rows 0 to 3 have to be those of rows 4 to 7.
+    A code is lifted too, all of its channels alike, so that a multiple of B's row sums has to be subtracted again. The
+    decoder knows the place of a number in a block but for the two highest bits, so that the sums of rows 0 to 3 have to
+    be those of rows 4 to 7.
     """
     free, mean = torch.randn(HALF, CHANNELS, generator=random), torch.full((HALF, 1), 1.0)
     free[:, 0] = free[: HALF // 2, 0].repeat(2)
-    # The first column of Q is the mean's, and the second still the one that repeats itself.
+    # The first column of Q is the mean, and the second is the one that repeats itself.
     basis = torch.linalg.qr(torch.cat([mean, free], 1)).Q[:, 1:]
     turn = torch.linalg.qr(torch.cat([torch.ones(CHANNELS, 1), torch.randn(CHANNELS, 3, generator=random)], 1)).Q
     return basis @ turn.T / 2**0.5
@@ -78,10 +77,10 @@ def _encoder(weights: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
 
 
 def _decoder(weights: Tensor, upper: Tensor) -> Tensor:
-    """Four layers that give each half of what a position stands for channels of its own, and one that multiplies by B.
+    """Four layers that give each half of a block channels of its own, and one that multiplies by B.
 
-    The first has no channels to spare: the lower half's code is that of the upper one with its channels rolled. From
-    the second on there is a channel of ones besides, which tells, as it is split up in its turn, the places apart.
+    The first has no channel to spare: the lower half's code is that of the upper half with its channels rolled. The
+    others also have a channel of ones, which is split up in its turn and so tells the places apart.
     """
     layers, used = HALVES["decode"].unflatten(weights.clone()), CHANNELS
     kernel, bias = layers["0.weight"].zero_(), layers["0.bias"].zero_()
@@ -95,7 +94,7 @@ def _decoder(weights: Tensor, upper: Tensor) -> Tensor:
             kernel[channel, channel, 1] = kernel[channel, used + channel, 2] = 1
         bias[2 * used : 2 * used + ones] = 1
         used = 2 * used + ones
-    # Rows by the bits of their places, the lowest first, as the layers have split them up; beside them, their lifts.
+    # Rows by the bits of their places, the lowest first, as the layers have split them up; and their lifts.
     rows = upper.view(2, 2, 2, CHANNELS).permute(2, 1, 0, 3)
     lifted = LIFT * rows.sum(3)[:, :, 0]
     taps = torch.cat([rows.flatten(2), -lifted[:, :, None]], 2).flatten()

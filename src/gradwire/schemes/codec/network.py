@@ -1,13 +1,12 @@
-"""A convolutional autoencoder of vectors, as functions of its weights: what `autoencoder` compresses tensors with.
+"""A convolutional autoencoder of vectors, as functions of its weights.
 
 Y. Chen, L. Abrahamyan, H. Sahli, N. Deligiannis, "Learned model compression for efficient and privacy-preserving
-federated learning": tables I and II. A leaky ReLU follows every layer but the decoder's last. Every stride of 2 halves
-a length or doubles it, so that a vector whose length 16 divides comes out as long as it went in, and its code has 4
-channels of a sixteenth of the length; any other is filled up with zeros, which are cut off again.
+federated learning": tables I and II. A leaky ReLU follows every layer but the decoder's last. Every layer of stride 2
+halves or doubles the length: a code has 4 channels of a sixteenth of the vector's length. A vector whose length is no
+multiple of 16 is padded with zeros, which are cut off again. Rows are positions and columns are channels, so that every
+layer is a banded product (`banded`).
 
-Positions are rows here and channels columns, so that every layer is a banded product (`banded`).
-
-Table II makes 43,472 weights and 261 biases of the decoder; the 72,352 that the paper states do not follow from it.
+By table II the decoder has 43,472 weights and 261 biases; the 72,352 that the paper states do not follow from it.
 """
 
 from collections.abc import Mapping
@@ -26,15 +25,15 @@ ENCODER = ((64, 3, 2), (128, 3, 2), (256, 3, 2), (64, 3, 2), (4, 1, 1))
 DECODER = ((4, 3, 2), (32, 3, 2), (64, 3, 2), (128, 3, 2), (32, 3, 1), (1, 1, 1))
 """The same of table II; all but the last are transposed convolutions."""
 CHANNELS = 4
-"""Of a code."""
+"""Channels of a code."""
 SHRINK = 16
-"""A code's length is a vector's divided by this, rounded up."""
+"""The length of a vector over that of its code."""
 TILE = 512 * SHRINK
-"""Numbers of a long vector that go through all layers at a time, lest their channels not fit a cache."""
+"""Numbers of a long vector that go through all layers at a time: as many as fit into a cache with their channels."""
 
 
 def _shapes(layers: tuple[tuple[int, int, int], ...], inputs: int, transposed: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of weights and biases, the first `transposed` of which belong to transposed convolutions."""
+    """Shapes of weights and biases; the first `transposed` layers are transposed convolutions."""
     shapes: dict[str, tuple[int, ...]] = {}
     for number, (filters, kernel, _) in enumerate(layers):
         pair = (inputs, filters) if number < transposed else (filters, inputs)
@@ -47,7 +46,7 @@ HALVES = {
     "encode": Layout(_shapes(ENCODER, 1, 0)),
     "decode": Layout(_shapes(DECODER, CHANNELS, len(DECODER) - 1)),
 }
-"""The order in which each half's weights lie in a vector: 172,996 and 43,733 numbers."""
+"""The layouts of each half's weights: 172,996 and 43,733 numbers."""
 
 
 def halves(weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +56,7 @@ def halves(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def code_size(length: int) -> int:
-    """Numbers in the code of a vector of so many."""
+    """Numbers in the code of a vector of `length` numbers."""
     return CHANNELS * -(-length // SHRINK)
 
 
@@ -82,7 +81,7 @@ def decode(weights: Tensor, code: Tensor, length: int) -> Tensor:
 
 
 def rebuilt(weights: Tensor, vector: Tensor) -> Tensor:
-    """What an autoencoder makes of a vector (N,)."""
+    """The output of an autoencoder for a vector (N,)."""
     encoder, decoder = halves(weights)
     return decode(decoder, encode(encoder, vector), len(vector))
 
@@ -107,10 +106,10 @@ def _decoded(layers: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
 
 
 def preimage(weights: Tensor, target: Tensor, steps: int = 3) -> Tensor:
-    """A vector near `target` of which an autoencoder makes `target`, both (N,), or comes closer to it than from itself.
+    """A vector near `target`, both (N,), whose output is nearer to `target` than that of `target` itself.
 
-    Steepest descent on half the squared distance, each step as long as a trial step says: exact where the autoencoder
-    is linear. Of the vectors on the way, `target` the first, it is the one with the least distance.
+    Steepest descent on half the squared distance from `target`, with a trial step for each step's length (exact for a
+    linear autoencoder). The best of the vectors on the way, `target` among them, is returned.
     """
     vectors = [target]
     for _ in range(steps):

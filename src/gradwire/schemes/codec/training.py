@@ -1,7 +1,7 @@
-"""How a client trains its autoencoder: equations 9 and 10 of learned model compression, by Adam.
+"""How a client trains its autoencoder: equations 9 and 10 of learned model compression.
 
-A state goes in and comes out: `weights`, Adam's moments `first` and `second`, `fits`, the steps so far, `good`, the
-weights to go back to as long as it is being trained, and `fallbacks`, how often that was necessary.
+A state goes in and comes out: `weights`, Adam's moments `first` and `second`, the number of steps `fits`, the weights
+`good` to which it returns if it diverges (during training), and the number of returns `fallbacks`.
 """
 
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ from gradwire.seeds import generator
 
 OPTIMIZERS = ("adam", "sgd")
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Adam's, as Kingma and Ba have them."""
+"""Adam's, as Kingma and Ba recommend."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How: so many passes over the parameters, in segments of so many numbers, at a rate λ, by one of `OPTIMIZERS`.
+    """Passes over the parameters, numbers in a segment, the rate λ, and one of `OPTIMIZERS`.
 
     Attributes:
-        jitter: standard deviation of the noise that is added to the parameters of every step, anew each time. The
-            autoencoder has to keep it as well. One that knows its parameters by heart instead answers a small change of
-            them by a large one (its derivative lengthens what goes through it), and steps through it run away.
+        jitter: standard deviation of the noise that is added to the parameters in every step, which the autoencoder has
+            to reproduce too. Without it the autoencoder learns its parameters by heart and answers a small change of
+            them by a large one, so that steps through it diverge.
     """
 
     passes: int
@@ -37,7 +37,7 @@ class Training:
 
 
 def fit(state: dict[str, Tensor], parameters: Update, how: Training) -> dict[str, Tensor]:
-    """Equation 9, so many passes over all parameters, a segment of a layer a step, until it diverges."""
+    """Equation 9: passes over all parameters, with a step for each segment of a layer, until it diverges."""
     for _ in range(how.passes):
         for segment in segments(parameters, how.segment, int(state["fits"])):
             if "good" in state:
@@ -46,10 +46,10 @@ def fit(state: dict[str, Tensor], parameters: Update, how: Training) -> dict[str
 
 
 def segments(parameters: Update, size: int, seed: int) -> list[Tensor]:
-    """The layers' vectors in pieces of `size` / 2 to 3 · `size` / 2 numbers, in random order, with random seams.
+    """The layers' vectors in pieces of `size` / 2 to 3 · `size` / 2 numbers, in random order; small layers whole.
 
-    A layer of fewer numbers is one piece. The seams move from pass to pass, so that none is learned, by multiples of
-    what the network shrinks by, so that every piece is encoded as it is within the whole.
+    The seams move from pass to pass, so that none is learned, by multiples of `network.SHRINK`, so that every piece is
+    encoded as it is within the whole.
     """
     random, half, pieces = generator("autoencoder segments", seed), size // 2, list[Tensor]()
     for tensor in parameters.values():
@@ -60,14 +60,14 @@ def segments(parameters: Update, size: int, seed: int) -> list[Tensor]:
 
 
 def fallen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of an autoencoder that diverged: the weights that the round began with, which ends its training."""
+    """The state after an autoencoder diverged: the weights with which the round began; its training ends."""
     after = {name: tensor for name, tensor in state.items() if name != "good"}
     moments = {name: torch.zeros_like(state[name]) for name in ("first", "second")}
     return after | moments | {"weights": state["good"], "fallbacks": state["fallbacks"] + 1}
 
 
 def _descended(state: Mapping[str, Tensor], vector: Tensor, how: Training) -> dict[str, Tensor]:
-    """One step along the slope of the mean squared error of a vector (equation 10)."""
+    """One step along the slope of a vector's mean squared error (equation 10)."""
     weights = state["weights"].to(vector).detach().requires_grad_()
     random = generator("autoencoder jitter", int(state["fits"]))
     vector = vector + how.jitter * torch.randn(vector.shape, generator=random).to(vector)
@@ -83,7 +83,7 @@ def _descended(state: Mapping[str, Tensor], vector: Tensor, how: Training) -> di
 
 
 def _adam(state: dict[str, Tensor], slope: Tensor) -> Tensor:
-    """Adam's direction (Kingma and Ba, algorithm 1); the moments in `state` go on."""
+    """Adam's direction (Kingma and Ba, algorithm 1); changes the moments in `state`."""
     scaled = []
     for name, beta, value in (("first", BETAS[0], slope), ("second", BETAS[1], slope.square())):
         state[name] = beta * state[name].to(slope) + (1 - beta) * value
