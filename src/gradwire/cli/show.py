@@ -149,10 +149,8 @@ def recorded(folder: Path) -> None:
 
     from gradwire.runs import RESULTS, read_table
 
-    table = Table(box=None)
     columns = ("scheme", "knowledge", "victim", "bytes_up", "ratio", "objective", "labels")
-    for name in columns:
-        table.add_column(name.replace("_", " "))
+    table = Table(*(name.replace("_", " ") for name in columns), box=None)
     for row in read_table(folder / RESULTS):
         table.add_row(*(row[name] for name in columns))
     show(table)

@@ -67,11 +67,7 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
 
 
 def _loaded(loader: Loader, what: str, split: str, limit: int | None, further: dict[str, object]) -> Dataset:
-    """What a loader returns.
-
-    Raises:
-        GradwireError: a loader that fails or returns something else.
-    """
+    """What a loader returns; GradwireError refuses one that fails or returns something else."""
     try:
         found = loader(split=split, limit=limit, **further)
     except GradwireError:

@@ -27,14 +27,14 @@ class AuditSettings:
     Attributes:
         data: of `data.load`.
         model: of `models.build`.
-        schemes: specs, or objects, which become their specs.
-        attacks: specs, such as iga:tv=1e-4,restarts=4 (see `gradwire list`), or objects, which become their specs.
+        schemes: specs (see `gradwire list`), or objects in their place.
+        attacks: specs, such as iga:tv=1e-4,restarts=4 (see `gradwire list`).
         knowledge: what the adversary knows of the scheme: naive, adaptive or both.
         adversary: who attacks: server, eavesdropper or client.
         samples: victims; each is one client's batch in a round of its own.
         batch: images a victim.
-        clients: parties in the attacked round, and in the training before it (0: the victim, and the attacking client).
-        labels: whether they are known to the adversary, or inferred by it.
+        clients: parties in the attacked round and in training before it (0: 1, or 2 where the adversary is a client).
+        labels: whether the images' labels are known to the adversary, or inferred by it.
         standardised: whether the network begins with the data's mean and deviation; published attacks on LeNet are on
             one that does not.
         mode: how victims run the network: train or eval.

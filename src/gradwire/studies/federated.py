@@ -114,12 +114,10 @@ class Federated(Study):
             own |= {"warmup_rounds": self.large_warmup_rounds, "segment": self.large_segment}
         return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
 
-    def _training(
-        self, data: str, model: str, at: str, scheme: str, seed: int, federation: Mapping[str, object]
-    ) -> Cell:
+    def _training(self, data: str, model: str, at: str, scheme: str, seed: int, how: Mapping[str, object]) -> Cell:
         task = {"data": f"{data}:train={self.images}", "model": model, "scheme": scheme, "seed": seed, "on_nan": "skip"}
         steps = {"batch_size": self.batch, "lr": self.lr, "momentum": 0.0}
-        return Cell(label(data, model, at, _name(scheme)), "train", task | steps | dict(federation))
+        return Cell(label(data, model, at, _name(scheme)), "train", task | steps | dict(how))
 
     def _audits(self) -> Iterator[Cell]:
         """Audits of the first update on one image (section IV-C), and of a trained model's on several (IV-D)."""

@@ -53,9 +53,8 @@ def audit_recording(
     problems = {knowledge: pose(view, knowledge) for knowledge in settings.knows}
     run = RunFolder.create(out, "audit", COLUMNS)
     note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
-    run.configure(
-        "audit", asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}, [note, *recording.notes]
-    )
+    options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}
+    run.configure("audit", options, [note, *recording.notes])
     pictures = {}
     steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}
     done = 0

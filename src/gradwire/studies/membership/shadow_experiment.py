@@ -109,12 +109,7 @@ def shadow_experiment(settings: MembershipSettings) -> ShadowExperiment:
 
 
 def _outsiders(pool: Dataset, population: Dataset) -> Dataset:
-    """The population without copies of candidates.
-
-    Raises:
-        GradwireError: a candidate that is there twice, and could be a member and a non-member of one model; a
-            population of copies only.
-    """
+    """The population without copies of candidates; GradwireError refuses a candidate that is there twice."""
     prints = fingerprints(pool)
     if twice := copy_within(prints):
         same = f"candidates {twice[0]} and {twice[1]} are the same image"
