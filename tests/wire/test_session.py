@@ -63,6 +63,24 @@ def test_what_is_delivered_twice_gets_the_same_answer_and_counts_once():
     assert "client:0" in serving.parties
 
 
+def test_messages_of_a_later_phase_that_came_early_are_checked_at_once_and_wait_until_the_end():
+    def check(party, phase, tensors):
+        if phase == "b" and tensors["x"] < 0:
+            raise WireError("it is negative")
+
+    serving, sessions = server(check=check), clients()
+    start(serving, sessions)
+    early = {p: Message(p, SERVER, 3, "b", {"x": torch.tensor([float(i - 1)])}) for i, p in enumerate(PARTIES)}
+    assert [serving.receive(p, message, early=True) for p, message in early.items()] == [False, True, True]
+    assert serving.receive("client:1", early["client:1"], early=True)
+    assert serving.refused == {"client:0": "it is negative"}
+    serving.close(send=False)
+    assert serving.finish() == "done"
+    assert [m.phase for m in serving.transcript.messages()] == []
+    assert serving.transcript.bytes_up("client:1") == sessions["client:1"].begin().size + early["client:1"].size
+    assert serving.transcript.bytes_down() == 0
+
+
 def damaged(how):
     good = Message("client:1", SERVER, 3, "a", {"x": torch.tensor([2.0])})
     if how == "corrupted":

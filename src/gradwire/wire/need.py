@@ -27,7 +27,7 @@ def check_carrier(what: str, needs: Iterable[Need], carrier: str, offers: Iterab
     Raises:
         GradwireError: naming the first need that is not met.
     """
-    there = set(offers)
-    for need in needs:
-        if need not in there:
+    lacking = set(needs) - set(offers)
+    for need in Need:
+        if need in lacking:
             raise GradwireError(f"scheme {what!r} needs {need.value}; {carrier} does not offer that")

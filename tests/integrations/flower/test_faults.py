@@ -10,14 +10,18 @@ import pytest
 pytest.importorskip("flwr")
 
 import torch
+from flwr.app import Error
+from flwr.app import Message as FlowerMessage
 from flwr.serverapp.strategy import FedAvg
 
 from gradwire.errors import GradwireError
 from gradwire.integrations.flower import SchemeGrid, SchemeMod, run
+from gradwire.rounds import ClientRound
+from gradwire.schemes.halves import mean
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Outcome
-from gradwire.wire import Deal, Message
-from tests.integrations.flower.local import ArrayRecord, ConfigRecord, LocalGrid, RecordDict, app, ask, carried
+from gradwire.wire import Deal, Message, Send
+from tests.integrations.flower.local import ArrayRecord, LocalGrid, RecordDict, app, ask, carried
 from tests.integrations.flower.test_flower import ALL, NODES, change, federation, start
 
 
@@ -199,30 +203,67 @@ def test_a_node_that_dies_in_any_phase_is_one_failure_and_rejoins(trip):
     assert not any(reply.has_error() for reply in grid.send_and_receive([ask(arrays, node, 2) for node in NODES]))
 
 
-def test_a_lost_last_reply_is_said(caplog):
+def killed(message):
+    return carried(FlowerMessage(Error(8, "killed"), reply_to=message))
+
+
+def residual(inner):
+    brought = ClientRound.load(inner.contexts[70].state["gradwire"]["session"]).brought
+    return torch.cat([tensor.flatten() for tensor in brought.private.values()])
+
+
+def test_without_its_last_reply_a_client_goes_on_as_before_the_round(caplog):
     inner, grid = federation("powersgd:rank=2", examples=20.0)
-    inner.twist = lambda reply, number: [reply]
-    old = inner.answer
-    inner.answer = lambda m: carried(Message_error(m)) if len(inner.asked) == 7 else old(m)
-    list(grid.send_and_receive([ask(start(), node) for node in NODES]))
-    inner.answer = old
+    answer, seen = inner.answer, []
+    for round in (1, 2):
+        inner.answer = lambda m, round=round: killed(m) if round == 2 and len(inner.asked) == 16 else answer(m)
+        assert not any(r.has_error() for r in grid.send_and_receive([ask(start(), node, round) for node in NODES]))
+    before = residual(inner)
+    assert before.any()
+    inner.answer = answer
+    inner.twist = lambda reply, number: (seen.append(residual(inner)) if number == 18 else None) or [reply]
     with caplog.at_level(logging.WARNING, "gradwire"):
-        assert not any(r.has_error() for r in grid.send_and_receive([ask(start(), node, 2) for node in NODES]))
-    assert "round 0 ended without its last reply; this client goes on as before it" in caplog.text
+        assert not any(r.has_error() for r in grid.send_and_receive([ask(start(), node, 3) for node in NODES]))
+    assert "round 1 ended without its last reply; this client goes on as before it" in caplog.text
+    assert torch.equal(seen[0], before)
 
 
-def Message_error(message):
-    from flwr.app import Error
-    from flwr.app import Message as FlowerMessage
+@pytest.mark.parametrize("by", [-1, 1, 5])
+def test_a_message_out_of_turn_is_refused(by):
+    inner, grid = federation("powersgd:rank=2", examples=20.0)
+    inner.twist = lambda reply, number: [reply] if number < 6 else []
+    list(grid.send_and_receive([ask(start(), node) for node in NODES]))
+    asked = next(m for m in inner.asked[3:6] if m.metadata.dst_node_id == 70)
+    fresh, _ = federation("powersgd:rank=2")
+    assert not fresh.answer(inner.asked[0]).has_error()
+    wrong = carried(asked)
+    wrong.content["gradwire"]["turn"] += by
+    before = fresh.contexts[70].state
+    if by > 0:
+        assert "is not due: this client stands at 1" in fresh.answer(wrong).error.reason
+        assert fresh.contexts[70].state == before
+    assert not fresh.answer(asked).has_error()
+    assert "session" in fresh.contexts[70].state["gradwire"]
 
-    return FlowerMessage(Error(8, "killed"), reply_to=message)
+
+def test_what_comes_beside_a_message_is_what_it_is_named():
+    def swap(reply, number):
+        if reply.metadata.src_node_id == 70:
+            record = reply.content["gradwire"]
+            record["weights"] = record["buffers"]
+        return [reply]
+
+    inner, grid = federation("none", examples=20.0)
+    inner.twist = swap
+    list(grid.send_and_receive([ask(start(), node) for node in NODES]))
+    assert grid.refused == {"client:0": "got 'buffers' of round 0 from client:0 to server as 'weights'"}
 
 
 def test_all_clients_lost_is_a_round_lost():
     inner, grid = federation("none", examples=20.0)
     inner.twist = spoiled("message", "dense", "corrupted")
     (reply,) = grid.send_and_receive([ask(start(), 70)])
-    assert "client:0" not in reply.error.reason or reply.has_error()
+    assert "corrupted" in reply.error.reason
     inner.silent = set(NODES)
     assert list(grid.send_and_receive([ask(start(), 70)])) == []
     inner.silent, inner.twist = set(), lambda reply, number: [reply]
@@ -343,32 +384,29 @@ def test_arrays_that_no_scheme_carries(arrays, names, what):
 
 def test_a_reply_of_its_own_reaches_each_client(monkeypatch):
     def client(self, update, private, public, round):
-        flat = round.layout.flatten(update)
-        from gradwire.wire import Send
-
-        reply = yield Send("own", {"dense": flat})
+        reply = yield Send("own", {"dense": round.layout.flatten(update)})
         again = yield Send("update", {"dense": reply["dense"]})
         return Outcome(round.layout.unflatten(again["dense"]), public, private)
 
     def server(self, public, round):
         uploads = yield None
+<<<<<<< HEAD
         uploads = yield Deal("own", {party: {"dense": 2 * sent["dense"]} for party, sent in uploads.items()})
         from gradwire.schemes.halves import mean
         from gradwire.wire import Send
 
         average = mean(uploads)
+=======
+        dealt = {party: {"dense": (2 + i) * sent["dense"]} for i, (party, sent) in enumerate(uploads.items())}
+        average = mean((yield Deal("own", dealt)))
+>>>>>>> flower
         yield Send("update", average)
         return Outcome(round.layout.unflatten(average["dense"]), public, {})
 
-    _, _, _plain = play("none")
     monkeypatch.setattr(PlainSGD, "client", client)
     monkeypatch.setattr(PlainSGD, "server", server)
-    inner, grid = federation("none")
-    (first, *_) = grid.send_and_receive([ask(start(), node) for node in NODES])
-    _inner_plain, once = None, None
-    monkeypatch.undo()
-    _, once = federation("none")
-    (expected, *_) = once.send_and_receive([ask(start(), node) for node in NODES])
-    got, due = (each.content["arrays"].to_torch_state_dict() for each in (first, expected))
-    torch.testing.assert_close(got["w"], 2 * due["w"])
-    assert isinstance(inner.asked[0].content["gradwire"], ConfigRecord)
+    _, grid = federation("none", weighted_by=None)
+    (reply, *_) = grid.send_and_receive([ask(start(), node) for node in NODES])
+    moved = [change(node, 1, start())["w"] for node in NODES]
+    due = sum((2 + i) * each for i, each in enumerate(moved)) / 3
+    torch.testing.assert_close(reply.content["arrays"].to_torch_state_dict()["w"], due)

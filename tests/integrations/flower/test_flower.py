@@ -142,6 +142,8 @@ def test_the_mean_of_examples_is_asked_for_once_or_given():
     run(FedAvg(**ALL), grid, ArrayRecord(start()), num_rounds=2)
     assert grid.examples == 20
     assert len(inner.asked) == 9
+    list(grid.send_and_receive([ask(start(), 11, 3), ask(start(), 42, 3)]))
+    assert grid.examples == 15
     inner, grid = federation("none", examples=50.0)
     run(FedAvg(**ALL), grid, ArrayRecord(start()), num_rounds=2)
     assert len(inner.asked) == 6
@@ -213,6 +215,13 @@ def test_parameters_are_decided_once_by_the_first_rounds_dtypes():
     assert (grid.parameters, grid.buffers) == (["w", "b", "mean"], ["seen"])
     assert not grid.refused
     assert all(m.content["arrays"]["seen"].dtype == "int64" for m in inner.asked if "arrays" in m.content)
+
+
+def test_counters_are_rounded_not_cut():
+    _, grid = federation("none")
+    list(grid.send_and_receive([ask(start(), node) for node in NODES]))
+    seen = grid.restored(ArrayRecord(start() | {"seen": torch.tensor(4.999)})).to_torch_state_dict()["seen"]
+    assert (seen, seen.dtype) == (5, torch.int64)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

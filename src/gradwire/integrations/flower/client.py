@@ -11,18 +11,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from flwr.app import Message as FlowerMessage
 
 from gradwire.errors import GradwireError, WireError
-from gradwire.integrations.flower.records import (
-    KEY,
-    TURN,
-    Begin,
-    arrays_of,
-    check_arrays,
-    chosen,
-    examples_of,
-    pack,
-    pick,
-    read,
-)
+from gradwire.integrations.flower import records
+from gradwire.integrations.flower.records import KEY, TURN, Begin
 from gradwire.rounds import ClientRound
 from gradwire.rounds.halves import sent_beside
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State, Weights
@@ -50,7 +40,7 @@ class SchemeMod:
     """
 
     def __init__(self, scheme: str | Scheme, parameters: Sequence[str] | None = None, secret: int | None = None):
-        self.scheme = chosen(scheme, None)
+        self.scheme = records.chosen(scheme, None)
         self.parameters, self.secret = parameters, secret
 
     def __call__(self, message: FlowerMessage, context: Context, call_next: NextCall) -> FlowerMessage:
@@ -88,11 +78,11 @@ class SchemeMod:
                 brought = replace(session.brought, weight=session.brought.weight / float(record["examples"]))
                 session = ClientRound(session.scheme, session.party, brought, session.public, session.round)
             else:
-                session.session.answer(read(record.get("message")))
+                session.session.answer(records.read(record.get("message")))
         settled = None if waits else session.settled
         says = {"settled": settled is not None, **({} if waits else _messages(session))}
         answer = RecordDict({KEY: ConfigRecord({"run": run, "turn": turn, **says}), **rest})
-        state = {"session": session.save()} if settled is None else {"private": pack(settled)}
+        state = {"session": session.save()} if settled is None else {"private": records.pack(settled)}
         for name in saved:
             del context.state[name]
         context.state[KEY] = ConfigRecord({"run": run, "turn": turn, **state})
@@ -107,7 +97,7 @@ class SchemeMod:
             raise WireError(f"the beginning of a round lacks {error}") from None
         if begin.scheme != self.scheme.spec:
             raise GradwireError(f"the server runs scheme {begin.scheme!r}; this client's is {self.scheme.spec!r}")
-        chosen(self.scheme, begin.weighted_by)
+        records.chosen(self.scheme, begin.weighted_by)
         if self.parameters is not None and set(self.parameters) != set(begin.parameters):
             raise GradwireError(f"the server names parameters {begin.parameters}; this client's are {self.parameters}")
         return begin
@@ -121,15 +111,15 @@ class SchemeMod:
         call_next: NextCall,
     ) -> tuple[ClientRound | None, FlowerMessage]:
         """The session of a round, begun with what training has changed, and training's reply; None where it failed."""
-        public, private = read(begin.public).tensors, _private(kept)
-        before = arrays_of(message.content)[1].to_torch_state_dict()
-        start = pick(before, begin.parameters)
+        public, private = records.read(begin.public).tensors, _private(kept)
+        before = records.arrays_of(message.content)[1].to_torch_state_dict()
+        start = records.pick(before, begin.parameters)
         del message.content[KEY]
         reply = call_next(message, context)
         if reply.has_error():
             return None, reply
-        after = arrays_of(reply.content)[1].to_torch_state_dict()
-        check_arrays(after, before, "the trained")
+        after = records.arrays_of(reply.content)[1].to_torch_state_dict()
+        records.check_arrays(after, before, "the trained")
         for name in before:
             if name not in (*begin.parameters, *begin.buffers) and not torch.equal(before[name], after[name]):
                 raise GradwireError(f"training changed {name!r}, which is frozen in the server's model")
@@ -138,8 +128,10 @@ class SchemeMod:
         layout.check(update)
         if private is None:
             private = self.scheme.private_state(layout, secrets.randbits(63) if self.secret is None else self.secret)
-        weight = examples_of(reply.content, begin.weighted_by) / (begin.examples or 1) if begin.weighted_by else 1.0
-        brought = Contribution(update, private, pick(after, begin.buffers), weight)
+        weight = (
+            records.examples_of(reply.content, begin.weighted_by) / (begin.examples or 1) if begin.weighted_by else 1.0
+        )
+        brought = Contribution(update, private, records.pick(after, begin.buffers), weight)
         weights: Weights = "told" if begin.weighted_by else "equal"
         round = Round(begin.round, tuple(begin.clients), begin.seed, layout, start=start, weights=weights)
         return ClientRound(self.scheme, begin.party, brought, public, round), reply
@@ -160,7 +152,7 @@ def _messages(session: ClientRound) -> dict[str, bytes]:
 def _private(kept: Mapping[str, Any]) -> State | None:
     """The state that a client goes into a round with; None where it is its first."""
     if "session" not in kept:
-        return read(kept["private"]).tensors if kept else None
+        return records.read(kept["private"]).tensors if kept else None
     session = ClientRound.load(kept["session"])
     log.warning("round %d ended without its last reply; this client goes on as before it", session.round.index)
     return session.session.settled or session.brought.private

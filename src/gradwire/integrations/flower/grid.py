@@ -13,19 +13,8 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError, TooFewError, WireError
-from gradwire.integrations.flower import strategies
-from gradwire.integrations.flower.records import (
-    KEY,
-    TURN,
-    Begin,
-    arrays_of,
-    check_arrays,
-    chosen,
-    examples_of,
-    pack,
-    pick,
-    read,
-)
+from gradwire.integrations.flower import records, strategies
+from gradwire.integrations.flower.records import KEY, TURN, Begin
 from gradwire.rounds.halves import checking, server_half
 from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Weights
 from gradwire.wire import BUFFERS, WEIGHTS, ServerSession, Transcript, client
@@ -73,7 +62,7 @@ class SchemeGrid:
         weighted_by: str | None = "num-examples",
         examples: float | None = None,
     ):
-        self.scheme = chosen(scheme, weighted_by)
+        self.scheme = records.chosen(scheme, weighted_by)
         self.inner = grid
         self.seed = seed
         self.transcript = Transcript(keep=1) if transcript is None else transcript
@@ -106,7 +95,7 @@ class SchemeGrid:
             (training if kind == "train" else others).append(message)
         for message in others:
             if self._like and len(message.content.array_records) == 1:
-                key, arrays = arrays_of(message.content)
+                key, arrays = records.arrays_of(message.content)
                 message.content = RecordDict({**message.content, key: self.restored(arrays)})
         replies = list(self.inner.send_and_receive(others, timeout=timeout)) if others else []
         if not training:
@@ -136,7 +125,7 @@ class SchemeGrid:
         parties = [self._parties.setdefault(node, client(len(self._parties))) for node in nodes]
         asked = dict(zip(parties, messages, strict=True))
         parameters, stats = self.parameters or [], self.buffers or []
-        start, buffers = pick(before, parameters), pick(before, stats)
+        start, buffers = records.pick(before, parameters), records.pick(before, stats)
         weights: Weights = "equal" if self.weighted_by is None else "told"
         round = Round(self.round, tuple(asked), self.seed, Layout.of(start), start=start, weights=weights)
         if self.public is None:
@@ -144,7 +133,7 @@ class SchemeGrid:
         half, check = server_half(self.scheme, self.public, round, buffers), checking(self.scheme, round, buffers)
         session = ServerSession(half, asked, self.round, check, self.transcript)
         names = self.round, self.seed, parameters, stats, self.weighted_by or "", self.examples or 0.0
-        public = pack(self.public)
+        public = records.pack(self.public)
         begins = {}
         for party, message in asked.items():
             message.content = RecordDict({**message.content, key: arrays})
@@ -181,7 +170,11 @@ class SchemeGrid:
             WireError: it cannot be finished.
         """
         metric = self.weighted_by
-        counts = self._answers(session, replies, lambda _, reply: examples_of(reply.content, metric)) if metric else {}
+        counts = (
+            self._answers(session, replies, lambda _, reply: records.examples_of(reply.content, metric))
+            if metric
+            else {}
+        )
         if counts and not self.examples:
             self.examples = fmean(counts.values())
             replies = self._exchange(asked, {party: {"examples": self.examples} for party in counts}, timeout)
@@ -191,7 +184,7 @@ class SchemeGrid:
             def receive(party: str, reply: FlowerMessage, beside: Sequence[str] = tuple(beside)) -> bool:
                 """Let the session take in a client's message, and what came beside it; whether more is due to it."""
                 for name in ("message", *beside):
-                    message = read(_record(reply).get(name))
+                    message = records.read(_record(reply).get(name))
                     if name not in ("message", message.phase):
                         raise WireError(f"got {message.name} as {name!r}")
                     session.receive(party, message, early=name != "message")
@@ -263,14 +256,14 @@ class SchemeGrid:
         Raises:
             GradwireError: several models, or one of another layout than before.
         """
-        key, sent = arrays_of(messages[0].content)
-        if any(arrays_of(message.content)[1] != sent for message in messages[1:]):
+        key, sent = records.arrays_of(messages[0].content)
+        if any(records.arrays_of(message.content)[1] != sent for message in messages[1:]):
             raise GradwireError(f"round {self.round}: the strategy sends clients different arrays; a scheme needs one")
         tensors = dict(sent.to_torch_state_dict())
         if not self._like:
             if self.parameters is None:
                 self.parameters = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
-            chosen = pick(tensors, self.parameters)
+            chosen = records.pick(tensors, self.parameters)
             if not chosen:
                 raise GradwireError(f"none of the arrays {', '.join(tensors)} is a parameter; a scheme needs one")
             Layout.of(chosen).check(chosen)
@@ -283,7 +276,7 @@ class SchemeGrid:
                     raise GradwireError(f"array {name!r} is complex; its mean over clients is not defined here")
             self._like = {name: tensor.to("meta") for name, tensor in tensors.items()}
         arrays = self.restored(sent)
-        check_arrays(dict(arrays.to_torch_state_dict()), self._like, "the strategy's")
+        records.check_arrays(dict(arrays.to_torch_state_dict()), self._like, "the strategy's")
         return key, arrays
 
     def __getattr__(self, name: str) -> Any:

@@ -21,14 +21,13 @@ OFFERS = frozenset({Need.SERVER, Need.REPLY_EACH, Need.LOCAL_UPDATE})
 
 @dataclass(frozen=True)
 class Begin:
-    """What the server tells a client as a round begins: all of it public. Its fields are those of a record.
+    """What the server tells a client as a round begins: the fields of a record, all of them public.
 
     Attributes:
-        scheme: the spec, so that a client can refuse another. `party`: the client's name in this run.
         parameters: names of the arrays that go through the scheme; `buffers`, of those that are averaged beside it.
         weighted_by: the metric that weighs clients; "" where they count alike.
         examples: the mean of that metric, by which each divides its own; 0 where the server does not know it yet.
-        public: the scheme's public state, as a message.
+        public: the scheme's public state, packed.
     """
 
     scheme: str
