@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from gradwire.schemes import Outcome, Scheme
-from gradwire.schemes.constraints import Signs
+from gradwire.schemes.measurement import Signs
 from gradwire.seeds import generator
 from gradwire.wire import Send
 

@@ -5,6 +5,7 @@ line prints it without a traceback and exits with status 2.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class GradwireError(ValueError):
@@ -27,3 +28,17 @@ def in_line(error: Exception) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> GradwireError:
     """The error for a name that is not in a list, naming the list."""
     return GradwireError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+
+
+def at_least(least: int, **values: float) -> None:
+    """Refuse values that are below the least one: 0 or 1."""
+    for name, value in values.items():
+        if value < least:
+            raise GradwireError(f"{name} is {value}; it must {'be at least 1' if least else 'not be negative'}")
+
+
+def check_words(settings: Any, **known: Iterable[str]) -> None:
+    """Refuse settings that are none of the words known for them."""
+    for name, words in known.items():
+        if getattr(settings, name) not in words:
+            raise unknown(name, getattr(settings, name), words)

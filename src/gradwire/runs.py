@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class RunFolder:
         Raises:
             GradwireError: the folder cannot be written, or holds another run.
         """
-        folder = Path(path) if path else Path("runs") / time.strftime(f"{command}-%Y%m%d-%H%M%S")
+        folder = Path(path) if path else default_place(command)
         if any((folder / name).exists() for name in (RESULTS, CONFIG)):
             raise GradwireError(f"--out {folder} already holds a run; name another folder")
         try:
@@ -55,24 +55,27 @@ class RunFolder:
     def reopen(cls, path: str | Path, columns: Iterable[str], keep: int) -> "RunFolder":
         """The folder of a run to continue, its results cut back to the rows up to round `keep`."""
         run = cls(Path(path), columns)
-        with (run.path / RESULTS).open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["round"]) <= keep]
-        run.rewrite(rows)
+        run.rewrite([row for row in read_table(run.path / RESULTS) if int(row["round"]) <= keep])
         return run
 
     @classmethod
-    def resume(
-        cls, path: str | Path, command: str, columns: Iterable[str], settings: Mapping[str, object]
+    def begin(
+        cls,
+        out: str | Path | None,
+        resume: str | Path | None,
+        command: str,
+        columns: Iterable[str],
+        settings: Mapping[str, object],
     ) -> "RunFolder":
-        """The folder of a run that was interrupted, to be run again from its checkpoints, with empty results.
+        """A new folder, or with `resume` that of an earlier run of the same command and settings.
 
         Raises:
-            GradwireError: the folder holds no run, one that ended, or one of other settings (naming what differs).
+            GradwireError: as `create` and `check`.
         """
-        begun(path)
-        run = cls(Path(path), columns)
+        if not resume:
+            return cls.create(out, command, columns)
+        run = cls(Path(resume), columns)
         run.check(command, settings)
-        run.rewrite([])
         return run
 
     @property
@@ -86,29 +89,19 @@ class RunFolder:
             csv.DictWriter(file, self.columns).writerows(map(self._cells, rows))
 
     def rewrite(self, rows: Iterable[Row]) -> None:
-        """Replace what results.csv holds by these rows; an interrupted write leaves what was there."""
-        temporary = (self.path / RESULTS).with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(map(self._cells, rows))
-        os.replace(temporary, self.path / RESULTS)
+        """Replace what results.csv holds by these rows."""
+        write_table(self.path / RESULTS, self.columns, map(self._cells, rows))
 
     def check(self, command: str, settings: Mapping[str, object]) -> None:
         """Refuse to continue a run whose config.json has another command or other settings, naming what differs."""
-        try:
-            config = json.loads((self.path / CONFIG).read_text())
-            before = config["settings"]
-        except (OSError, ValueError, KeyError):
-            raise GradwireError(f"--resume {self.path} holds no {CONFIG} of a run to go on with") from None
+        config = _config(self.path)
+        before = config["settings"]
         now = json.loads(json.dumps(dict(settings)))
-        if config.get("command") != command:
-            raise GradwireError(f"--resume {self.path} holds a run of {config.get('command')}; this is {command}")
-        for name in now:
-            if before.get(name) != now[name]:
-                raise GradwireError(
-                    f"--resume {self.path} has {name}={before.get(name)}; this run has {name}={now[name]}"
-                )
+        if config["command"] != command:
+            raise GradwireError(f"--resume {self.path} holds a run of {config['command']}; this is {command}")
+        for name, value in now.items():
+            if (had := before.get(name)) != value:
+                raise GradwireError(f"--resume {self.path} has {name}={had}; this run has {name}={value}")
 
     def configure(
         self, command: str, settings: Mapping[str, object], notes: Iterable[str] = (), title: str = ""
@@ -142,6 +135,27 @@ class RunFolder:
         return {n: f"{row[n]:.9g}" if isinstance(row[n], float) else row[n] for n in self.columns}
 
 
+def default_place(name: str) -> Path:
+    """Where a run is written if no folder is named: runs/<name>-<time>."""
+    return Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV file; what a row lacks stays empty. An interrupted write leaves the file that was there."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
 def check_place(out: str | Path | None, resume: str | Path | None) -> None:
     """Refuse a folder to write together with a run to continue."""
     if out and resume:
@@ -158,7 +172,12 @@ def begun(path: str | Path) -> dict[str, object]:
     if not (folder / CHECKPOINTS).is_dir() or not (folder / CONFIG).is_file():
         what = "a run that ended" if (folder / CONFIG).is_file() else "no run"
         raise GradwireError(f"--resume {path}: the folder holds {what}; there is nothing to resume")
+    return dict(_config(folder)["settings"])
+
+
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / CONFIG).read_text())["settings"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise GradwireError(f"--resume {path}: {CONFIG} cannot be read: {error}") from None
+        config = json.loads((folder / CONFIG).read_text())
+        return {"command": config.get("command"), "settings": dict(config["settings"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise GradwireError(f"--resume {folder} holds no {CONFIG} of a run to go on with") from None

@@ -66,6 +66,15 @@ def test_a_recorded_step_is_attacked_and_pictured(transcript, tmp_path, capsys):
     assert "iga_iterations=3-naive.png" in capsys.readouterr().out
 
 
+def test_the_network_scales_its_images_or_not_as_asked(transcript, tmp_path):
+    objectives = []
+    for name, options in (("standardised", ()), ("raw", ("--raw",))):
+        run(transcript, tmp_path / name, *options)
+        with (tmp_path / name / "out" / "results.csv").open(newline="") as file:
+            objectives.append([row["objective"] for row in csv.DictReader(file)])
+    assert objectives[0] != objectives[1]
+
+
 def test_known_labels_are_taken_as_they_are(transcript, tmp_path):
     run(transcript, tmp_path, "--label", "7")
     assert "7" in (tmp_path / "out" / "results.csv").read_text().splitlines()[1].split(",")

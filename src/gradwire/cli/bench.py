@@ -1,15 +1,16 @@
 """gradwire bench: speed, side by side with what is installed."""
 
-from typing import Literal
+from typing import Any
 
 import click
 
-from gradwire.cli.show import figures, outcome, progress_bar, write_csv
+from gradwire.cli.show import figures, outcome, progress_bar, show, write_csv
 from gradwire.cli.source import defaults
 from gradwire.errors import GradwireError, unknown
 
 DEFAULT = defaults("gradwire.bench.inversion:InversionSettings")
 BREACHING = "A Python that has breaching 0.1.2, which is then timed on the same images."
+PRECISIONS = "fp32, tf32 or bf16. Repeatable."
 DDP_SCHEMES = ("none", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "qsgd", "signsgd")
 MINUTES, SHADOWS = 10, 64
 FEDERATIONS = ("lenet", "mlp", "cnn")
@@ -23,8 +24,6 @@ def bench() -> None:
 @bench.command()
 def wire() -> None:
     """Bytes an index of sparse messages, and how fast messages are made and read."""
-    from rich.console import Console
-
     from gradwire.bench.wire import SIZE, index_costs, message_speeds
     from gradwire.devices import machine
 
@@ -33,10 +32,8 @@ def wire() -> None:
     for cost in index_costs():
         speeds = (f"{cost.bytes_each:.2f}", f"{cost.bound:.2f}", f"{cost.encode:.1f}", f"{cost.decode:.1f}")
         table.add_row(f"{cost.density:g}", f"{cost.count:,}", *speeds)
-    console = Console()
-    console.print(table)
     encode, decode = message_speeds()
-    console.print(f"a message of {4 * SIZE / 1e6:.1f} MB: encode {encode:.2f} GB/s, decode {decode:.2f} GB/s")
+    show(table, f"a message of {4 * SIZE / 1e6:.1f} MB: encode {encode:.2f} GB/s, decode {decode:.2f} GB/s")
 
 
 @bench.command()
@@ -47,12 +44,7 @@ def wire() -> None:
 @click.option("--mode", type=click.Choice(["train", "eval"]), default=DEFAULT.mode, show_default=True)
 @click.option("--device", default=DEFAULT.device, show_default=True)
 @click.option(
-    "--precision",
-    "precisions",
-    multiple=True,
-    default=DEFAULT.precisions,
-    show_default=True,
-    help="fp32, tf32 or bf16. Repeatable.",
+    "--precision", "precisions", multiple=True, default=DEFAULT.precisions, show_default=True, help=PRECISIONS
 )
 @click.option("--breaching", "python", default=DEFAULT.python, metavar="PYTHON", help=BREACHING)
 @click.option("--out", metavar="DIR", help="Folder to write. [default: runs/bench-inversion-<time>]")
@@ -79,8 +71,6 @@ def inversion(out: str | None, **options: object) -> None:
 @click.option("--out", metavar="FILE", help="Write the figures to this CSV file as well.")
 def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
     """What compression costs in a step: selection, messages, and DDP's hooks beside PyTorch's own."""
-    from rich.console import Console
-
     from gradwire.bench.training import hooks, selection
     from gradwire.bench.wire import message_speeds
     from gradwire.devices import machine
@@ -94,10 +84,9 @@ def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
     for figure in found:
         ours, theirs = (f"{1e3 * seconds:.1f}" for seconds in (figure.seconds, figure.reference_seconds))
         table.add_row(figure.what, ours, figure.reference, theirs, f"{figure.ratio:.2f}")
-    console = Console()
-    console.print(table)
     speeds = dict(zip(("encode", "decode"), message_speeds(), strict=True))
-    console.print(", ".join(f"{name} {speed:.2f} GB/s" for name, speed in speeds.items()) + " (a message of 44.7 MB)")
+    told = ", ".join(f"{name} {speed:.2f} GB/s" for name, speed in speeds.items())
+    show(table, f"{told} (a message of 44.7 MB)")
     if out is not None:
         rows: list[tuple[object, ...]] = [(f.what, f.seconds, f.reference, f.reference_seconds, f.ratio) for f in found]
         rows += [(f"{name} a message, GB/s", speed, "", "", "") for name, speed in speeds.items()]
@@ -107,22 +96,13 @@ def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
 @bench.command()
 @click.option("--scheme", "schemes", multiple=True, default=DDP_SCHEMES[1:], show_default=True, metavar="SPEC")
 @click.option("--model", default="resnet18", show_default=True, help="On images of CIFAR-10's shape.")
-@click.option("--batch-size", default=32, show_default=True, help="Images a worker.")
+@click.option("--batch-size", "batch", default=32, show_default=True, help="Images a worker.")
 @click.option("--workers", default=2, show_default=True, help="In the model; real links join two.")
 @click.option("--latency", default=0.1, show_default=True, help="Milliseconds a message takes beside its bytes.")
 @click.option("--real/--no-real", default=True, show_default=True, help="Measure on shaped links as well.")
 @click.option("--steps", default=3, show_default=True, help="Steps of each scheme on each of these.")
 @click.option("--out", metavar="DIR", help="Folder to write. [default: runs/bench-network-<time>]")
-def network(
-    schemes: tuple[str, ...],
-    model: str,
-    batch_size: int,
-    workers: int,
-    latency: float,
-    real: bool,
-    steps: int,
-    out: str | None,
-) -> None:
+def network(latency: float, out: str | None, **options: Any) -> None:
     """A step's time against the link's speed, and the speed below which each scheme beats plain SGD.
 
     Compute, coding and bytes are measured, the link is modelled; where the kernel lets this user shape links, steps
@@ -132,7 +112,7 @@ def network(
     from gradwire.bench.shaped import NetworkSettings
     from gradwire.report.run import read
 
-    settings = NetworkSettings(schemes, model, batch_size, workers, latency / 1e3, real, steps)
+    settings = NetworkSettings(latency=latency / 1e3, **options)
     with progress_bar() as progress:
         folder = run_network(settings, out, progress)
     for note in read(folder).notes:
@@ -153,44 +133,25 @@ def network(
 @click.option("--compile", is_flag=True, help="torch.compile.")
 @click.option("--repeats", default=3, show_default=True, help="Of plain steps; the median is shown.")
 @click.option("--device", default="cpu", show_default=True)
-def membership(
-    model: str,
-    data: str,
-    images: int,
-    batch_size: int,
-    clients: int,
-    schemes: tuple[str, ...],
-    together: tuple[int, ...],
-    precision: Literal["fp32", "bf16"],
-    channels_last: bool,
-    compile: bool,
-    repeats: int,
-    device: str,
-) -> None:
+def membership(model: str, data: str, images: int, **options: Any) -> None:
     """Seconds of a shadow and epoch: by ordinary PyTorch, by plain steps alone and together, and over the wire."""
-    from rich.console import Console
-
     from gradwire.bench.membership import epochs, pool
     from gradwire.devices import machine
     from gradwire.schemes import parse
     from gradwire.training.plain import Speed
 
-    for scheme in schemes:
+    for scheme in options["schemes"]:
         parse(scheme)
-    speed = Speed(precision=precision, channels_last=channels_last, compile=compile)
-    title = f"An epoch of {model}: {images:,} images of {data}, batch {batch_size}, {precision}"
+    speed = Speed(**{name: options.pop(name) for name in ("precision", "channels_last", "compile")})
+    title = f"An epoch of {model}: {images:,} images of {data}, batch {options['batch_size']}, {speed.precision}"
     headings = ("networks", "s each", "CPU s", "speed-up", f"{SHADOWS} in {MINUTES} min")
     table = figures(title, "way", *headings, words=("way",))
-    for found in epochs(model, pool(data, images), schemes, clients, batch_size, together, speed, device, repeats):
+    for found in epochs(model, pool(data, images), speed=speed, **options):
         told = (f"{found.seconds:.2f}", f"{found.processor:.2f}", f"{found.ratio:.2f}")
         possible = 60 * MINUTES / (SHADOWS * found.seconds)
         table.add_row(found.way, str(found.networks), *told, f"{possible:.1f}")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{machine(device)}. Whole epochs were run. The last column is a division: epochs of {SHADOWS} networks,"
-    )
-    console.print(f"one after another in this process, in {MINUTES} minutes.")
+    whole = f"{machine(options['device'])}. Whole epochs were run. The last column is a division: epochs of {SHADOWS}"
+    show(table, f"{whole} networks,\none after another in this process, in {MINUTES} minutes.")
 
 
 def _numbers(_: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
@@ -226,8 +187,6 @@ def secure(clients: tuple[int, ...], entries: tuple[int, ...], whole: int, flowe
 @click.option("--out", metavar="FILE", help="Write the table there as CSV, too.")
 def federated(names: tuple[str, ...], rounds: int, flower: str | None, pfl: str | None, out: str | None) -> None:
     """Federated averaging, one local epoch: rounds a second, memory, and the loss that equal work leads to."""
-    from rich.console import Console
-
     from gradwire.bench.federated import COLUMNS, SETTINGS, paces
     from gradwire.devices import machine
 
@@ -235,18 +194,17 @@ def federated(names: tuple[str, ...], rounds: int, flower: str | None, pfl: str 
         if name not in SETTINGS:
             raise unknown("setting", name, SETTINGS)
     others = {name: python for name, python in (("flower", flower), ("pfl", pfl)) if python}
-    console = Console()
-    for name in {"flower", "pfl"} - set(others):
-        console.print(f"{name} is left out: no Python that has it was named (--{name}).")
-    rows = []
+    show(
+        *(f"{name} is left out: no Python that has it was named (--{name})." for name in {"flower", "pfl"} - {*others})
+    )
+    rows, headings = [], ("by", "rounds/s", "× the loop", "MB a client", "test loss", "how")
     for name in names:
-        headings = ("by", "rounds/s", "× the loop", "MB a client", "test loss", "how")
         table = figures(f"{SETTINGS[name].name}; {machine('cpu')}", *headings, words=("by", "how"))
         for pace in paces(SETTINGS[name], rounds, others):
             memory = "" if pace.megabytes_a_client is None else f"{pace.megabytes_a_client:.1f}"
             told = (f"{pace.rounds_per_second:.3g}", f"{pace.times_loop:.2f}", memory, f"{pace.test_loss:.4f}")
             table.add_row(pace.by, *told, pace.how)
             rows.append(pace.row())
-        console.print(table)
+        show(table)
     if out:
         write_csv(out, COLUMNS, [[row[name] for name in COLUMNS] for row in rows])

@@ -1,6 +1,7 @@
 """What commands share: options, and what they show while they work and when they are done."""
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from gradwire import progress
+from gradwire.cli.source import Expression, describe
 from gradwire.errors import GradwireError
 
 if TYPE_CHECKING:
@@ -19,17 +21,60 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def shared(function: F) -> F:
-    """--data, --model, --seed, --device, --out."""
-    for option in (
-        click.option("--out", metavar="DIR", help="Folder to write. [default: runs/<command>-<time>]"),
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …"),
-        click.option("--seed", default=0, show_default=True, help="Decides everything that is random."),
-        click.option("--model", default="convnet", show_default=True, metavar="NAME|PACKAGE.MODULE:FACTORY"),
-        click.option("--data", default="digits", show_default=True, metavar="NAME|DIR", help="Data set or folder."),
-    ):
-        function = option(function)
-    return function
+SHARED = {
+    "data": click.option("--data", default="digits", show_default=True, metavar="NAME|DIR", help="Data set or folder."),
+    "model": click.option("--model", default="convnet", show_default=True, metavar="NAME|PACKAGE.MODULE:FACTORY"),
+    "seed": click.option("--seed", default=0, show_default=True, help="Decides everything that is random."),
+    "device": click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …"),
+    "out": click.option("--out", metavar="DIR", help="Folder to write. [default: runs/<command>-<time>]"),
+}
+
+
+def settings_options(place: str, omit: Sequence[str] = (), **words: str) -> Callable[[F], F]:
+    """Options for what decides a run: `SHARED`, then one for each field of a settings dataclass.
+
+    A field of several values, `schemes`, has the option `--scheme`, which can be repeated.
+
+    Args:
+        place: `module:Class`, read as source.
+        omit: fields that get no option here.
+        words: the help of fields whose line in the class's docstring does not suit the command line.
+    """
+    about = describe(place)
+    fields = [
+        _option(name, default, about.hints[name], words.get(name) or _sentence(about.attributes.get(name, "")))
+        for name, default in about.parameters.items()
+        if name not in (*SHARED, *omit)
+    ]
+
+    def add(function: F) -> F:
+        for option in reversed([*SHARED.values(), *fields]):
+            function = option(function)
+        return function
+
+    return add
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:].replace("`", "")
+
+
+def _option(name: str, default: object, hint: str, words: str) -> Callable[[F], F]:
+    types = re.findall(r"\w+", hint)
+    if "bool" in types:
+        return click.option(f"--{name.replace('_', '-')}", is_flag=True, help=words)
+    several = "tuple" in types
+    shown = default not in (None, "") and "[default:" not in words
+    return click.option(
+        f"--{(name.removesuffix('s') if several else name).replace('_', '-')}",
+        name,
+        type=int if "int" in types else float if "float" in types else str,
+        multiple=several,
+        default=None if isinstance(default, Expression) else default,
+        show_default=shown,
+        metavar="SPEC" if name in ("scheme", "schemes", "attacks") else None,
+        help=f"{words} Repeatable." if several else words,
+    )
 
 
 @contextmanager
@@ -67,6 +112,15 @@ def figures(title: str, *headings: str, words: Sequence[str] = ()) -> "Table":
     return table
 
 
+def show(*shown: object) -> None:
+    """Print tables and lines of text, set for the terminal."""
+    from rich.console import Console
+
+    console = Console()
+    for each in shown:
+        console.print(each)
+
+
 def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write the file that --out names.
 
@@ -82,29 +136,23 @@ def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]
 
 def outcome(folder: Path) -> None:
     """Show a run's table, write its report, and name it."""
-    from rich.console import Console
-
     from gradwire import report
 
     written = report.write(folder)
-    Console().print(report.table(folder))
+    show(report.table(folder))
     click.echo(f"report: {written}")
 
 
 def recorded(folder: Path) -> None:
     """Show what an attack on a recorded step came to: there is no truth to score it by, but pictures to look at."""
-    from rich.console import Console
     from rich.table import Table
 
-    from gradwire.runs import RESULTS
+    from gradwire.runs import RESULTS, read_table
 
-    table = Table(box=None)
     columns = ("scheme", "knowledge", "victim", "bytes_up", "ratio", "objective", "labels")
-    for name in columns:
-        table.add_column(name.replace("_", " "))
-    with (folder / RESULTS).open(newline="") as file:
-        for row in csv.DictReader(file):
-            table.add_row(*(row[name] for name in columns))
-    Console().print(table)
+    table = Table(*(name.replace("_", " ") for name in columns), box=None)
+    for row in read_table(folder / RESULTS):
+        table.add_row(*(row[name] for name in columns))
+    show(table)
     for picture in sorted(folder.glob("*.png")):
         click.echo(f"picture: {picture}")

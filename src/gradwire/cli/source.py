@@ -1,6 +1,7 @@
 """Classes and functions as their source describes them, read without an import: that of torch takes seconds."""
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,10 +23,14 @@ class Described:
     Attributes:
         doc: the first sentence or line of its docstring.
         parameters: name → default: a literal's value, `REQUIRED`, or the text of an expression.
+        hints: name → the text of the annotation of a dataclass's own field.
+        attributes: name → what the docstring says of it.
     """
 
     doc: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    hints: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ def describe(place: str) -> Described:
     if isinstance(node, tuple):
         return describe(":".join(node))
     if isinstance(node, ast.ClassDef):
-        return Described(_first(node), dict(_fields(module, node)))
+        hints = {ast.unparse(n.target): ast.unparse(n.annotation) for n in node.body if isinstance(n, ast.AnnAssign)}
+        return Described(_first(node), dict(_fields(module, node)), hints, _attributes(node))
     if isinstance(node, ast.FunctionDef):
         return Described(_first(node), _arguments(module, node))
     return Described()
@@ -57,6 +63,12 @@ def describe(place: str) -> Described:
 
 def _first(node: ast.ClassDef | ast.FunctionDef) -> str:
     return (ast.get_docstring(node) or "").split("\n", 1)[0]
+
+
+def _attributes(node: ast.ClassDef) -> dict[str, str]:
+    _, _, told = (ast.get_docstring(node) or "").partition("Attributes:\n")
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", told, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def _fields(module: str, node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
@@ -76,10 +88,9 @@ def _fields(module: str, node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
 
 def _arguments(module: str, node: ast.FunctionDef) -> dict[str, Any]:
     given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    values: list[Any] = [REQUIRED] * (len(given) - len(node.args.defaults) - len(node.args.kw_defaults))
-    values += [
-        REQUIRED if value is None else _value(module, value) for value in (*node.args.defaults, *node.args.kw_defaults)
-    ]
+    last = [*node.args.defaults, *node.args.kw_defaults]
+    values: list[Any] = [REQUIRED] * (len(given) - len(last))
+    values += [REQUIRED if value is None else _value(module, value) for value in last]
     return {each.arg: value for each, value in zip(given, values, strict=True) if each.arg not in GIVEN}
 
 

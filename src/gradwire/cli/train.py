@@ -1,39 +1,41 @@
 """gradwire train: train, and write what it cost and how well it went."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 
 import click
 
-from gradwire.cli.show import outcome, progress_bar, shared
+from gradwire.cli.show import outcome, progress_bar, settings_options
 from gradwire.cli.source import defaults
 from gradwire.errors import GradwireError
-from gradwire.progress import Progress, silent
+from gradwire.progress import silent
 
-DEFAULT = defaults("gradwire.training.settings:TrainSettings")
+SETTINGS = "gradwire.training.settings:TrainSettings"
+CLIENTS = defaults(SETTINGS).clients
 
 
 @click.command()
-@shared
-@click.option("--scheme", default=DEFAULT.scheme, show_default=True, metavar="SPEC")
-@click.option("--clients", type=int, help=f"[default: {DEFAULT.clients}; under torchrun one a process]")
-@click.option("--sample", type=int, help="Clients a round, drawn anew each time. [default: all]")
-@click.option("--partition", default=DEFAULT.partition, show_default=True, help="iid, shards:2, dirichlet:0.5 …")
-@click.option("--rounds", default=DEFAULT.rounds, show_default=True)
-@click.option("--local-steps", type=int, help="Steps that a client takes in a round. [default: one gradient, sent]")
-@click.option("--local-epochs", type=int, help="Passes of a client over its data in a round, instead.")
-@click.option("--batch-size", default=DEFAULT.batch_size, show_default=True, help="Examples a client and step.")
-@click.option("--average", default=DEFAULT.average, show_default=True, help="plain, or weighted by examples.")
-@click.option("--lr", default=DEFAULT.lr, show_default=True, help="The clients' own, where they work locally.")
-@click.option("--server-lr", default=DEFAULT.server_lr, show_default=True, help="Of the mean of local work.")
-@click.option("--momentum", default=DEFAULT.momentum, show_default=True)
-@click.option("--weight-decay", default=DEFAULT.weight_decay, show_default=True)
-@click.option("--optimizer", default=DEFAULT.optimizer, show_default=True, help="sgd or adam.")
-@click.option("--nesterov", is_flag=True, help="Nesterov's momentum.")
-@click.option("--schedule", default=DEFAULT.schedule, show_default=True, help="constant or cosine.")
-@click.option("--precision", default=DEFAULT.precision, show_default=True, help="fp32 or bf16, of clients' products.")
-@click.option("--on-nan", default=DEFAULT.on_nan, show_default=True, help="stop, or skip the round and count it.")
-@click.option("--drop-clients", default=0.0, show_default=True, help="Chance that a client is gone before a message.")
-@click.option("--on-few", default=DEFAULT.on_few, show_default=True, help="stop, or skip a round too few clients end.")
+@settings_options(
+    SETTINGS,
+    omit=("clients",),
+    sample="Clients a round, drawn anew each time. [default: all]",
+    partition="iid, shards:2, dirichlet:0.5 …",
+    rounds="How many; one step along the mean each.",
+    local_steps="Steps that a client takes in a round. [default: one gradient, sent]",
+    local_epochs="Passes of a client over its data in a round, instead.",
+    batch_size="Examples a client and step.",
+    average="plain, or weighted by examples.",
+    optimizer="sgd or adam.",
+    lr="The clients' own, where they work locally.",
+    server_lr="Of the mean of local work. [default: 1]",
+    nesterov="Nesterov's momentum.",
+    schedule="Of lr: constant or cosine.",
+    on_nan="stop, or skip the round and count it.",
+    drop_clients="Chance that a client is gone before a message.",
+    on_few="stop, or skip a round too few clients end.",
+    precision="fp32 or bf16, of clients' products.",
+)
+@click.option("--clients", type=int, help=f"[default: {CLIENTS}; under torchrun one a process]")
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds until a silent worker counts as gone.")
 @click.option("--eval-every", default=20, show_default=True, help="Rounds between two rows and checkpoints.")
 @click.option("--resume", metavar="DIR", help="Go on with the run in this folder, from its last checkpoint.")
@@ -66,30 +68,15 @@ def train(
         if clients not in (None, world_size()):
             raise GradwireError(f"clients is {clients}; torchrun started {world_size()} processes, one client each")
         clients = world_size()
-    settings = TrainSettings(clients=DEFAULT.clients if clients is None else clients, **options)  # type: ignore[arg-type]
+    settings = TrainSettings(clients=CLIENTS if clients is None else clients, **options)  # type: ignore[arg-type]
+    run = partial(run_training, data, model, settings, eval_every=eval_every, out=out, resume=resume)
     if not launched():
         with progress_bar() as progress:
-            folder = run_training(
-                data, model, settings, eval_every=eval_every, out=out, resume=resume, progress=progress
-            )
+            folder = run(progress=progress)
     else:
         apart = Need.SERVER in parse(settings.scheme).needs
         between = joined(settings.device, timeout, Transcript(keep=0), apart)
-        with between as transport, _bar(transport.leads) as progress:
-            folder = run_training(
-                data,
-                model,
-                settings,
-                eval_every=eval_every,
-                out=out,
-                resume=resume,
-                transport=transport,
-                progress=progress,
-            )
+        with between as transport, progress_bar() if transport.leads else nullcontext(silent) as progress:
+            folder = run(transport=transport, progress=progress)
     if folder is not None:
         outcome(folder)
-
-
-def _bar(leads: bool) -> AbstractContextManager[Progress]:
-    """A bar for the process that leads, none for the others."""
-    return progress_bar() if leads else nullcontext(silent)

@@ -1,8 +1,8 @@
 """Data sets by name: those that gradwire knows, folders of images, and the user's own."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gradwire import spec_syntax
 from gradwire.data.dataset import Dataset
@@ -12,6 +12,9 @@ from gradwire.registry import DATA
 
 Loader = Callable[..., Dataset]
 """(split, limit) → a data set of the first `limit` images of this split, all of them where it is None."""
+
+CUTS = {part: spec_syntax.Parameter(int | None, None) for part in SPLITS}
+"""What a spec may give behind a name: how many images of a split to take."""
 
 
 def names() -> tuple[str, ...]:
@@ -52,30 +55,19 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
             return load_folder(Path(name), split, limit)
         raise unknown("data", name, (*names(), "or a folder of class folders with images"))
     loader, known, rest = DATA.find(name)
-    own = {key: p for key, p in spec_syntax.parameters(loader).items() if key not in ("split", "limit")} if rest else {}
-    if known in DATA.builtin:
-        own = {}
-    values = spec_syntax.read(f"data {name!r}", known, rest, {**spec_syntax.parameters(_Cut), **own})
-    cut = _Cut(**{key: values.pop(key) for key in SPLITS if key in values})  # type: ignore[arg-type]
-    most = getattr(cut, split)
+    own = {}
+    if rest and known not in DATA.builtin:
+        own = {key: p for key, p in spec_syntax.parameters(loader).items() if key not in ("split", "limit")}
+    values: dict[str, Any] = spec_syntax.read(f"data {name!r}", known, rest, CUTS | own)
+    most = {part: values.pop(part) for part in SPLITS if part in values}.get(split)
     if most is not None and most < 1:
         raise GradwireError(f"data {name!r}: {split} is {most}; it must be 1 or more")
     limit = min((each for each in (most, limit) if each is not None), default=None)
     return _loaded(loader, f"data {name!r}", split, limit, values)
 
 
-@dataclass(frozen=True)
-class _Cut:
-    train: int | None = None
-    test: int | None = None
-
-
 def _loaded(loader: Loader, what: str, split: str, limit: int | None, further: dict[str, object]) -> Dataset:
-    """What a loader returns.
-
-    Raises:
-        GradwireError: a loader that fails or returns something else.
-    """
+    """What a loader returns; GradwireError refuses one that fails or returns something else."""
     try:
         found = loader(split=split, limit=limit, **further)
     except GradwireError:

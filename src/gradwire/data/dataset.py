@@ -1,7 +1,7 @@
 """Labelled images, in the one form that all of gradwire takes, and copies among them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -58,6 +58,10 @@ class Dataset:
         """The images (len(indices)×C×H×W, float32 in [0, 1]) and labels (int64) at these positions."""
         where = torch.as_tensor(indices, dtype=torch.int64)
         return _unit(self.images[where]), self.labels[where]
+
+    def part(self, where: Tensor) -> "Dataset":
+        """The data set of the images at these positions, or under this mask."""
+        return replace(self, images=self.images[where], labels=self.labels[where])
 
     @property
     def mean(self) -> tuple[float, ...]:

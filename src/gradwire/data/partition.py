@@ -22,7 +22,6 @@ Partition = Callable[[Tensor, int, int], list[Tensor]]
 
 SPECS = ("iid", "shards:PER_CLIENT", "dirichlet:ALPHA", "linear", "square", "exponential", "pathological:CLASSES")
 """The forms that `parse` reads, with or without a last `least=EXAMPLES`; those after the third are flwr-datasets'."""
-
 DRAWS = 100  # of a Dirichlet partition with `least`, at most
 
 FLOWER = ("linear", "square", "exponential", "pathological")
@@ -54,8 +53,8 @@ def parse(spec: str) -> Partition:
     try:
         number: Any = kind(value) if kind else None
     except ValueError:
-        wrong = f"{value!r} is not such a number; write {' or '.join(SPECS)}"
-        raise GradwireError(f"partition {spec!r}: {wrong}") from None
+        forms = " or ".join(SPECS)
+        raise GradwireError(f"partition {spec!r}: {value!r} is not such a number; write {forms}") from None
 
     def divide(labels: Tensor, clients: int, seed: int) -> list[Tensor]:
         if name == "dirichlet":
@@ -100,10 +99,8 @@ def dirichlet(labels: Tensor, clients: int, alpha: float, seed: int, least: int 
     """Divide each class among the clients in proportions drawn from a symmetric Dirichlet distribution.
 
     Yurochkin et al. 2019, "Bayesian nonparametric federated learning of neural networks"; the non-IID measure of Hsu
-    et al. 2019. A small alpha gives each class to few clients; a large one comes near to `iid`.
-
-    With `least`, the partition is drawn until each client gets as many examples, as in Li et al. 2022, `DRAWS` times
-    at most. Without it the first draw counts.
+    et al. 2019. A small alpha gives each class to few clients; a large one comes near to `iid`. With `least`, the
+    partition is drawn up to `DRAWS` times until each client gets as many examples (Li et al. 2022).
 
     Raises:
         GradwireError: fewer than one client, too few examples, alpha not above 0, or a client that gets too few.
@@ -143,8 +140,8 @@ def flower(name: str, classes: int | None, labels: Tensor, clients: int, seed: i
 
     options: dict[str, Any] = {"num_partitions": clients}
     if name == "pathological":
-        how = {"partition_by": "label", "class_assignment_mode": "first-deterministic"}
-        options |= {"num_classes_per_partition": classes, "seed": seed, **how}
+        options |= {"num_classes_per_partition": classes, "seed": seed}
+        options |= {"partition_by": "label", "class_assignment_mode": "first-deterministic"}
     order = torch.randperm(len(labels), generator=generator("partition", name, seed))
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["L", "RGB"]
 """One channel or three, in Pillow's words."""
+Size = tuple[str, tuple[int, int]]
+"""A picture's name, and its width and height."""
 
 _GRAY = {"1", "L", "LA"}
 # More than eight bits a channel. Pillow would clip these to white without a word, so they are refused instead.
@@ -24,9 +26,7 @@ _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 
 
 @contextmanager
-def _opened(
-    source: Path | bytes, what: str, first: tuple[str, tuple[int, int]] | None = None
-) -> Iterator["Image.Image"]:
+def _opened(source: Path | bytes, what: str, first: Size | None = None) -> Iterator["Image.Image"]:
     """Open a picture; GradwireError names `what` if it cannot be read or has another size than the first picture."""
     from PIL import Image
 

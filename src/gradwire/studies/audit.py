@@ -30,9 +30,8 @@ def audit(
 ) -> Path:
     """Run a whole audit and return the folder that it wrote: results.csv, config.json, reconstructions.
 
-    Rows are written as chunks of victims are finished, so that an interrupted audit leaves them readable; attacks write
-    their state beside them. A resumed audit goes on from there, and its table ends as it would have without the
-    interruption, but for the seconds. Rounds of training before the attack are run again.
+    Rows are written as chunks of victims are finished, and attacks write their state beside them. A resumed audit goes
+    on from there to the table that it would have had, but for the seconds; training before the attack is run again.
 
     Args:
         out: the folder to write; `resume`: the folder of an audit that was cut, with the same settings.
@@ -48,25 +47,22 @@ def audit(
         raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
     model, public_images = network(settings, victims), load_public_images(settings)
     dense = 4 * Layout.of_model(model).size
+    before = begun(resume) if resume else {}
     if not settings.chunk:
         # Other chunks would round the table differently, so that a resumed audit goes on with its own.
-        size = int(str(begun(resume)["chunk"])) if resume else chunk_size(settings, model, victims.shape)
+        size = int(str(before["chunk"])) if resume else chunk_size(settings, model, victims.shape)
         settings = replace(settings, chunk=size)
-    run = (
-        RunFolder.resume(resume, "audit", COLUMNS, asdict(settings))
-        if resume
-        else RunFolder.create(out, "audit", COLUMNS)
-    )
+    run = RunFolder.begin(out, resume, "audit", COLUMNS, asdict(settings))
+    run.rewrite([])
     run.checkpoints.mkdir(exist_ok=True)
     run.configure("audit", asdict(settings))
     images, _ = victims.batch(range(settings.samples * settings.batch))
     originals = images.view(settings.samples, settings.batch, *victims.shape)
     pictures = {"originals": originals}
     notes: dict[str, None] = {}
-    lost, finished = 0, 0
-    attacks = settings.inversions
+    lost, finished, attacks = 0, 0, settings.inversions
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
-    total = settings.cells * sum(steps)
+    total = settings.samples * len(settings.schemes) * len(settings.knows) * sum(steps)
 
     for number, chunk in enumerate(chunks(settings, victims, model, public_images, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in (*cell.notes, *_of_sums(cell.problem)))
@@ -113,19 +109,11 @@ def facts(
     """The columns of a row that need no truth; `number` is the problem's in the batch, `dense` the model's bytes."""
     view = problem.view
     return {
-        "data": settings.data,
-        "model": settings.model,
-        "scheme": view.scheme,
-        "seed": settings.seed,
-        "device": settings.device,
-        "bytes_up": view.bytes_up,
-        "bytes_down": view.bytes_down,
+        **{name: getattr(settings, name) for name in ("data", "model", "seed", "device", "mode", "batch")},
+        **{name: getattr(view, name) for name in ("scheme", "bytes_up", "bytes_down", "adversary")},
         "ratio": dense / view.bytes_up,
-        "mode": settings.mode,
         "attack": attack,
         "knowledge": problem.knowledge,
-        "adversary": view.adversary,
-        "batch": settings.batch,
         "iterations": guess.iterations,
         "objective": float(guess.objective[number]),
     }
@@ -143,7 +131,8 @@ def _rows(
 ) -> Iterator[dict[str, object]]:
     """One row a cell; `found` are the guess's images in the order of the true ones."""
     true, labels = truth
-    mse, psnr, ssim = metrics.mse(found, true), metrics.psnr(found, true), metrics.ssim(found, true)
+    scores = {"mse": metrics.mse(found, true), "psnr": metrics.psnr(found, true), "ssim": metrics.ssim(found, true)}
+    success = metrics.success(scores["ssim"])
     accuracy = metrics.label_accuracy(guess.labels, labels)
     for i, cell in enumerate(chunk):
         yield facts(settings, attack, cell.problem, guess, i, dense) | {
@@ -151,10 +140,8 @@ def _rows(
             "seconds": round(seconds, 4),
             "adversary": settings.adversary,
             "victim": cell.victim,
-            "mse": float(mse[i]),
-            "psnr": float(psnr[i]),
-            "ssim": float(ssim[i]),
-            "success": int(metrics.success(ssim)[i]),
+            **{name: float(score[i]) for name, score in scores.items()},
+            "success": int(success[i]),
             # The adversary may have been told them.
             "label_accuracy": "" if settings.labels == "known" else float(accuracy[i]),
         }

@@ -46,10 +46,8 @@ class AuditCell:
 
 def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     """The untrained model that the settings name."""
-    shape, classes = dataset.shape, dataset.num_classes
-    mean, std = (dataset.mean, dataset.std) if settings.standardised else (None, None)
-    model = models.build(settings.model, shape, classes, mean, std, settings.seed)
-    return model.to(settings.device)
+    scale: tuple[Any, Any] = (dataset.mean, dataset.std) if settings.standardised else (None, None)
+    return models.build(settings.model, dataset.shape, dataset.num_classes, *scale, settings.seed).to(settings.device)
 
 
 def load_public_images(settings: AuditSettings) -> PublicImages | None:
@@ -62,8 +60,7 @@ def load_public_images(settings: AuditSettings) -> PublicImages | None:
         return None
     dataset = data.load(settings.data, "train")
     first = settings.samples * settings.batch * settings.parties if settings.split == "train" else 0
-    if len(dataset) < first + settings.public:
-        there = max(0, len(dataset) - first)
+    if (there := max(0, len(dataset) - first)) < settings.public:
         raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training images to spare")
     source = f"{settings.data}'s training split (images {first} to {first + settings.public - 1})"
     return PublicImages(*dataset.batch(range(first, first + settings.public)), source)
@@ -93,12 +90,14 @@ def chunks(
 
 def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> Truth:
     """The truth: images (V, n·B, C, H, W) and labels (V, n·B) of the n clients that each cell's problem is about."""
-    rows = []
-    for cell in chunk:
+
+    def joined(cell: AuditCell) -> list[Tensor]:
         parties = [cell.problem.view.clients.index(party) for party in cell.problem.clients]
-        rows.append([_batch(settings, victims, cell.victim, party) for party in parties])
-    images, labels = ([torch.cat([batch[kind] for batch in row]).cpu() for row in rows] for kind in (0, 1))
-    return torch.stack(images), torch.stack(labels)
+        batches = [_batch(settings, victims, cell.victim, party) for party in parties]
+        return [torch.cat(column).cpu() for column in zip(*batches, strict=True)]
+
+    images, labels = map(torch.stack, zip(*map(joined, chunk), strict=True))
+    return images, labels
 
 
 def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[Situation]:
@@ -114,10 +113,8 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
             rounds=settings.trained_rounds,
             local_epochs=settings.trained_epochs or None,
             local_steps=None if settings.trained_epochs else settings.local_steps or None,
-            lr=settings.lr,
             momentum=0.0 if settings.local_steps else TrainSettings.momentum,  # a victim's own steps have none
-            seed=settings.seed,
-            device=settings.device,
+            **{name: getattr(settings, name) for name in ("lr", "seed", "device")},
         )
         state = begin(how, network(settings, dataset))
 
@@ -145,30 +142,15 @@ def _cells(
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:
     """What the adversary sees of one victim's rounds."""
     first, *fellows = (_batch(settings, victims, victim, party) for party in range(settings.parties))
-    common: dict[str, Any] = {
-        "adversary": settings.adversary,
-        "fellows": fellows,
-        "mode": settings.mode,
-        "labels_known": settings.labels == "known",
-        "seed": settings.seed,
-        "lr": settings.lr,
-    }
+    common: dict[str, Any] = {"fellows": fellows, "labels_known": settings.labels == "known"}
+    common |= {name: getattr(settings, name) for name in ("adversary", "mode", "seed", "lr")}
     if settings.rounds > 1:
         return capture_rounds(situation.model, *first, situation.scheme, settings.rounds, **common)
-    view = capture(
-        situation.model,
-        *first,
-        situation.scheme,
-        public=situation.public,
-        private=situation.private,
-        round=settings.trained_rounds,
-        freeze=False,
-        local_steps=settings.local_steps or None,
-        local_batch=settings.local_batch or None,
-        weight_decay=settings.weight_decay,
-        **common,
-    )
-    return [view]
+    now: dict[str, Any] = {"public": situation.public, "private": situation.private, "round": settings.trained_rounds}
+    now |= {"local_steps": settings.local_steps or None, "local_batch": settings.local_batch or None}
+    now |= {"weight_decay": settings.weight_decay, "freeze": False}
+    images, labels = first
+    return [capture(situation.model, images, labels, situation.scheme, **now, **common)]
 
 
 def _batch(settings: AuditSettings, victims: Dataset, victim: int, party: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gradwire import data
 from gradwire.attacks.inversion import KNOWLEDGE, InversionAttack, Knowledge
 from gradwire.devices import check_device
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError, at_least, check_words
 from gradwire.registry import ATTACKS, MODELS
 from gradwire.schemes import parse, spec_of
 from gradwire.wire import Need, check_carrier
@@ -13,7 +13,10 @@ from gradwire.wire.view import Mode
 
 RANKS = (1, 2, 4, 8)
 DEFAULT_SCHEMES = ("none", *(f"powersgd:rank={r}" for r in RANKS), *(f"topk:match_rank={r}" for r in RANKS))
-WORK = ("local_steps", "local_batch", "lr", "weight_decay")
+NOT_NEGATIVE = (
+    *("trained_rounds", "trained_epochs", "chunk", "seed", "clients", "public"),
+    *("local_steps", "local_batch", "lr", "weight_decay"),
+)
 ADVERSARIES = ("server", "eavesdropper", "client")
 
 
@@ -22,24 +25,28 @@ class AuditSettings:
     """What decides an audit.
 
     Attributes:
-        model: of `models.build`. `schemes` and `attacks`: specs, or objects, which become their specs.
-        knowledge: "naive", "adaptive" or "both".
+        data: of `data.load`.
+        model: of `models.build`.
+        schemes: specs (see `gradwire list`), or objects in their place.
+        attacks: specs, such as iga:tv=1e-4,restarts=4 (see `gradwire list`).
+        knowledge: what the adversary knows of the scheme: naive, adaptive or both.
+        adversary: who attacks: server, eavesdropper or client.
         samples: victims; each is one client's batch in a round of its own.
         batch: images a victim.
-        clients: parties in the attacked round, and in the training before it.
-        labels: whether the adversary is assumed to know them ("known") or has to infer them ("inferred").
+        clients: parties in the attacked round and in training before it (0: 1, or 2 where the adversary is a client).
+        labels: whether the images' labels are known to the adversary, or inferred by it.
         standardised: whether the network begins with the data's mean and deviation; published attacks on LeNet are on
             one that does not.
-        mode: how victims run the network, "train" or "eval".
-        trained_rounds: rounds of training before the attacked one, with each scheme of its own; `trained_epochs`, the
-            passes over its data that a client makes in each of them (0: it does what a victim does).
-        rounds: rounds in a row, each of the victim's same batch, that the adversary watches from the first one on.
-        local_steps: of SGD before the victim sends what they changed (0: it sends a gradient); `local_batch`: images
-            a step (0: all of the victim's).
-        lr: the step size of local steps, and of the model between several rounds.
-        weight_decay: adds weight_decay·parameter to what each step, or the one gradient, follows.
+        mode: how victims run the network: train or eval.
         public: images of the training split, none a victim's, that the adversary has of its own (for bayes).
-        split: where the victims come from.
+        trained_rounds: rounds of training before the attacked one, with each scheme of its own.
+        trained_epochs: passes over its data that a client makes in each of these (0: it does what a victim does).
+        rounds: in a row, each of the victim's same batch, that the adversary watches (for the attack `rounds`).
+        local_steps: steps of SGD before the victim sends what they changed (0: it sends a gradient).
+        local_batch: images a local step (0: all of the victim's).
+        lr: step size of local steps, and of the model between several rounds.
+        weight_decay: adds weight_decay·parameter to what each step, or the one gradient, follows.
+        split: where the victims come from: train or test.
         chunk: victims attacked at a time (0: chosen by memory).
     """
 
@@ -73,21 +80,10 @@ class AuditSettings:
         object.__setattr__(self, "model", MODELS.spec(self.model))
         object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
         object.__setattr__(self, "attacks", tuple(map(ATTACKS.spec, self.attacks)))
-        for name in ("samples", "batch", "rounds"):
-            if getattr(self, name) < 1:
-                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("trained_rounds", "trained_epochs", "chunk", "seed", "clients", "public", *WORK):
-            if getattr(self, name) < 0:
-                raise GradwireError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name, known in (
-            ("knowledge", (*KNOWLEDGE, "both")),
-            ("adversary", ADVERSARIES),
-            ("labels", ("known", "inferred")),
-            ("mode", ("train", "eval")),
-            ("split", ("train", "test")),
-        ):
-            if getattr(self, name) not in known:
-                raise unknown(name, getattr(self, name), known)
+        at_least(1, samples=self.samples, batch=self.batch, rounds=self.rounds)
+        at_least(0, **{name: getattr(self, name) for name in NOT_NEGATIVE})
+        check_words(self, knowledge=(*KNOWLEDGE, "both"), adversary=ADVERSARIES, labels=("known", "inferred"))
+        check_words(self, mode=("train", "eval"), split=("train", "test"))
         if not self.schemes or not self.attacks:
             raise GradwireError("an audit needs at least one scheme and one attack")
         if self.adversary == "client" and self.clients == 1:
@@ -108,24 +104,17 @@ class AuditSettings:
         if self.local_steps and not self.lr:
             raise GradwireError("lr is 0; local steps need a size")
         if self.trained_epochs and not (self.trained_rounds and self.local_steps):
-            raise GradwireError(
-                f"trained_epochs is {self.trained_epochs} with {self.trained_rounds} trained_rounds and "
-                f"{self.local_steps} local_steps; it needs both: rounds of training, and of local work"
-            )
-        beside = {"trained_rounds": self.trained_rounds, "local_steps": self.local_steps}
-        for name, value in (beside | {"weight_decay": self.weight_decay}).items():
-            if self.rounds > 1 and value:
+            beside = f"{self.trained_rounds} trained_rounds and {self.local_steps} local_steps"
+            needs = "it needs both: rounds of training, and of local work"
+            raise GradwireError(f"trained_epochs is {self.trained_epochs} with {beside}; {needs}")
+        for name in ("trained_rounds", "local_steps", "weight_decay"):
+            if self.rounds > 1 and (value := getattr(self, name)):
                 raise GradwireError(f"{name} is {value}; with several rounds it must be 0: they begin with the first")
 
     @property
     def inversions(self) -> dict[str, InversionAttack]:
         """The attacks by their specs."""
         return {spec: ATTACKS.parse(spec) for spec in self.attacks}
-
-    @property
-    def cells(self) -> int:
-        """Problems that each attack is given: victims × schemes × kinds of knowledge."""
-        return self.samples * len(self.schemes) * len(self.knows)
 
     @property
     def parties(self) -> int:

@@ -49,11 +49,7 @@ def row_cell(
 
 
 def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
-    """Settings of this kind; lists, which is what files have, become tuples.
-
-    Raises:
-        GradwireError: a setting that this kind does not have, or as the kind itself.
-    """
+    """Settings of this kind; lists, which is what files have, become tuples."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if strange := [name for name in settings if name not in known]:
         raise GradwireError(f"{kind.__name__} has no {strange[0]!r}; known: {', '.join(sorted(known))}")

@@ -12,8 +12,7 @@ from math import ceil
 from statistics import fmean
 from typing import ClassVar
 
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import reached
+from gradwire.studies.grid import Cell, Claim, Row, Study, reached
 
 CLIENTS = 4
 POWERSGD, DGC = "powersgd:rank=4", "dgc:ratio=0.01"
@@ -77,16 +76,7 @@ class Compression(Study):
 
     def _settings(self, scheme: str, seed: int) -> dict[str, object]:
         rounds = ceil(self.epochs * self.images / (CLIENTS * self.batch))
-        return {
-            "data": f"cifar10:train={self.images}",
-            "model": self.model,
-            "scheme": scheme,
-            "clients": CLIENTS,
-            "batch_size": self.batch,
-            "rounds": rounds,
-            "eval_every": max(1, rounds // 10),
-            "lr": {SIGN: self.sign_lr, SIGN_FEEDBACK: self.feedback_lr}.get(scheme, self.lr),
-            "weight_decay": 1e-4,
-            "schedule": "cosine",
-            "seed": seed,
-        }
+        task = {"data": f"cifar10:train={self.images}", "model": self.model, "scheme": scheme, "seed": seed}
+        steps = {"clients": CLIENTS, "batch_size": self.batch, "rounds": rounds, "eval_every": max(1, rounds // 10)}
+        lr = {SIGN: self.sign_lr, SIGN_FEEDBACK: self.feedback_lr}.get(scheme, self.lr)
+        return task | steps | {"lr": lr, "weight_decay": 1e-4, "schedule": "cosine"}

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradwire.studies.federated_answers import CIFAR, FASHION, FEW, NOISE, SPARSIFY, accuracies, label, leaks
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import counted
+from gradwire.studies.grid import Cell, Claim, Row, Study, counted
 
 SCHEMES = ("none", NOISE, SPARSIFY, "dpsgd:clip=1,noise=0.5", "precode")
 MODELS = ("lenet", "mlp")
@@ -76,16 +75,12 @@ class Federated(Study):
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
         """The known answers: what schemes cost, and what they hide."""
         seeds = counted(self.seeds, "seed")
-        many = (
-            f"{self.images} images, {self.sample} of {self.clients} clients, {self.rounds} rounds, B = {self.batch}, "
-            f"E = {self.epochs}, {seeds}"
-        )
+        many = f"{self.sample} of {self.clients} clients, {self.rounds} rounds, B = {self.batch}, E = {self.epochs}"
         scales = {(model, partition): many for model in MODELS for partition in PARTITIONS.values()}
         for model in MODELS:
-            scales[model, FEW] = (
-                f"{self.images} images, {self.few} clients, {self._rounds(model)} rounds of {self.few_steps} steps, "
-                f"B = {self.batch}, {seeds}"
-            )
+            length = f"{self._rounds(model)} rounds of {self.few_steps} steps"
+            scales[model, FEW] = f"{self.few} clients, {length}, B = {self.batch}"
+        scales = {where: f"{self.images} images, {scale}, {seeds}" for where, scale in scales.items()}
         return [*accuracies(rows, scales), *leaks(rows, f"{self.victims} victims, {self.iterations} steps")]
 
     def _trainings(self) -> Iterator[Cell]:
@@ -104,6 +99,7 @@ class Federated(Study):
                 yield self._training(CIFAR, "lenet", "IID", scheme, seed, many)
 
     def _coded(self, model: str) -> bool:
+        """Whether a model is trained under the autoencoder."""
         return model == "lenet" or self.large
 
     def _rounds(self, model: str) -> int:
@@ -118,30 +114,15 @@ class Federated(Study):
             own |= {"warmup_rounds": self.large_warmup_rounds, "segment": self.large_segment}
         return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
 
-    def _training(
-        self, data: str, model: str, at: str, scheme: str, seed: int, federation: Mapping[str, object]
-    ) -> Cell:
-        settings = {
-            "data": f"{data}:train={self.images}",
-            "model": model,
-            "scheme": scheme,
-            "batch_size": self.batch,
-            "lr": self.lr,
-            "momentum": 0.0,
-            "on_nan": "skip",
-            "seed": seed,
-            **federation,
-        }
-        return Cell(label(data, model, at, _name(scheme)), "train", settings)
+    def _training(self, data: str, model: str, at: str, scheme: str, seed: int, how: Mapping[str, object]) -> Cell:
+        task = {"data": f"{data}:train={self.images}", "model": model, "scheme": scheme, "seed": seed, "on_nan": "skip"}
+        steps = {"batch_size": self.batch, "lr": self.lr, "momentum": 0.0}
+        return Cell(label(data, model, at, _name(scheme)), "train", task | steps | dict(how))
 
     def _audits(self) -> Iterator[Cell]:
         """Audits of the first update on one image (section IV-C), and of a trained model's on several (IV-D)."""
-        trained: Mapping[str, object] = {
-            "data": f"{FASHION}:train={self.trained_images}",
-            "trained_rounds": self.trained_rounds,
-            "trained_epochs": self.epochs,
-            "batch": self.trained_batch,
-        }
+        data = {"data": f"{FASHION}:train={self.trained_images}", "batch": self.trained_batch}
+        trained = data | {"trained_rounds": self.trained_rounds, "trained_epochs": self.epochs}
         gradient = {"local_steps": 0}  # The paper adds noise to a gradient; only the autoencoder sends parameters.
         for model in MODELS:
             for scheme in SCHEMES:
@@ -157,17 +138,9 @@ class Federated(Study):
         attacks = OF_CODES if _name(scheme) == "autoencoder" else ATTACKS[model]
         signed = "true" if at == "trained" else "false"
         search = f"iterations={self.iterations},signed={signed},decay=cosine"
-        settings = {
-            "data": FASHION,
-            "model": model,
-            "schemes": (scheme,),
-            "attacks": tuple(name if name == "analytic" else f"{name}:{search}" for name in attacks),
-            "samples": self.victims,
-            "local_steps": 1,
-            "lr": self.lr,
-            "seed": 0,
-            **further,
-        }
+        named = tuple(name if name == "analytic" else f"{name}:{search}" for name in attacks)
+        task = {"data": FASHION, "model": model, "schemes": (scheme,), "attacks": named, "samples": self.victims}
+        settings = task | {"local_steps": 1, "lr": self.lr, "seed": 0} | dict(further)
         return Cell(label(FASHION, model, at, _name(scheme)), "audit", settings)
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from gradwire.metrics import SUCCESS
-from gradwire.studies.grid import Claim, Row
-from gradwire.studies.measured import reached, values
+from gradwire.studies.grid import Claim, Row, reached, values
 
 NOISE, SPARSIFY = "noise:std=0.1", "sparsify:drop=0.9"
 FASHION, CIFAR = "fashion_mnist", "cifar10"

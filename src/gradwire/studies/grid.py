@@ -3,22 +3,19 @@
 A finished cell is never run again, so that an interrupted study goes on where it stopped.
 """
 
-import csv
-import os
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, at_least
 from gradwire.progress import Progress, silent
 from gradwire.registry import STUDIES
-from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place
-from gradwire.studies import workers
+from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place, default_place, read_table, write_table
+from gradwire.studies.workers import run_each
 
 OWN = ("command", "label")
 """The columns that a study's table has before those of its cells."""
@@ -116,7 +113,7 @@ def run_study(
     Args:
         runners: command → how a cell of it is run.
         out: the folder to write; `resume`: the folder of an earlier run of the same study to go on with instead.
-        jobs: cells at a time, each in a process of its own with one thread; 1 runs them in this one.
+        jobs: cells at a time (see `run_each`).
 
     Raises:
         GradwireError: cells that cannot be told apart, a folder that holds another study, or as a cell.
@@ -125,17 +122,15 @@ def run_study(
     cells = tuple(study.cells())
     _check(cells, runners, jobs)
     settings = {"study": study.name, **asdict(study)}
-    if resume:
-        run = RunFolder(Path(resume), ())
-        run.check("study", settings)
-    else:
-        run = RunFolder.create(out, f"study-{study.name}", OWN)
+    place = out or default_place(f"study-{study.name}")
+    run = RunFolder.begin(place, resume, "study", OWN, settings)
     run.configure("study", settings, title=study.title)
     folder = run.path / CELLS
     waiting = [cell for cell in cells if not (folder / cell.folder).exists()]
     done = len(cells) - len(waiting)
     progress("cells", done, len(cells))
-    for _ in _finish(waiting, runners, folder, jobs):
+    tasks = [(runners[cell.command], cell.settings, folder / cell.folder) for cell in waiting]
+    for _ in run_each(_run, tasks, jobs):
         done += 1
         progress("cells", done, len(cells))
         _write(run.path / RESULTS, _rows(study, cells, folder))
@@ -146,8 +141,7 @@ def run_study(
 
 
 def _check(cells: Sequence[Cell], runners: Mapping[str, Runner], jobs: int) -> None:
-    if jobs < 1:
-        raise GradwireError(f"jobs is {jobs}; it must be at least 1")
+    at_least(1, jobs=jobs)
     if not cells:
         raise GradwireError("a study needs at least one cell; this grid has none")
     names = [cell.folder for cell in cells]
@@ -156,20 +150,6 @@ def _check(cells: Sequence[Cell], runners: Mapping[str, Runner], jobs: int) -> N
             raise GradwireError(f"a cell of command {cell.command!r} cannot be run; known: {', '.join(runners)}")
         if names.count(cell.folder) > 1:
             raise GradwireError(f"two cells are called {cell.folder!r}; each needs a label or a seed of its own")
-
-
-def _finish(cells: Sequence[Cell], runners: Mapping[str, Runner], folder: Path, jobs: int) -> Iterator[None]:
-    """Run the cells; yields after each."""
-    if jobs == 1:
-        for cell in cells:
-            _run(runners[cell.command], cell.settings, folder / cell.folder)
-            yield
-        return
-    with workers.pool(jobs) as pool:
-        tasks = [pool.submit(_run, runners[c.command], c.settings, folder / c.folder) for c in cells]
-        for task in as_completed(tasks):
-            task.result()
-            yield
 
 
 def _run(runner: Runner, settings: Mapping[str, object], folder: Path) -> None:
@@ -209,19 +189,29 @@ def _rows(study: Study, cells: Sequence[Cell], folder: Path) -> list[Row]:
     rows: list[Row] = []
     for cell in cells:
         results = folder / cell.folder / RESULTS
-        if results.exists():
-            with results.open(newline="") as file:
-                found = csv.DictReader(file)
-                rows += [{"command": cell.command, "label": study.label(cell, row), **row} for row in found]
+        for row in read_table(results) if results.exists() else ():
+            rows.append({"command": cell.command, "label": study.label(cell, row), **row})
     return rows
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
-    """A table with the columns of all rows; what a row lacks stays empty. An interrupted write leaves the old one."""
-    columns = dict.fromkeys(name for row in rows for name in row)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns) or OWN, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+    """A table with the columns of all rows."""
+    write_table(path, list(dict.fromkeys(name for row in rows for name in row)) or OWN, rows)
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 client" and "2 clients"."""
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
+def values(rows: Iterable[Row], column: str, **told: str) -> list[float]:
+    """The values of a column in the rows that have these values in other columns."""
+    return [float(row[column]) for row in rows if all(row[name] == value for name, value in told.items())]
+
+
+def reached(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """Label → the last test accuracy of each of its seeds, in per cent; rows are of trainings."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        found.setdefault(row["label"], {}).setdefault(int(row["round"]), []).append(100 * float(row["test_accuracy"]))
+    return {label: rounds[max(rounds)] for label, rounds in found.items()}

@@ -17,11 +17,7 @@ from gradwire.wire.view import Mode
 
 @dataclass(frozen=True)
 class IndexLeakage:
-    """The mean share of labels found, its 95 % interval, and the share by chance.
-
-    Attributes:
-        chance: that of guesses spread evenly over the classes, averaged over all classes to begin with.
-    """
+    """The mean share of labels found, its 95 % interval, and the share by chance: of guesses spread over classes."""
 
     accuracy: float
     low: float

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from gradwire import data, models
+from gradwire import data
 from gradwire.attacks.inversion import ATTACKING, pose
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
@@ -15,6 +15,7 @@ from gradwire.rounds.recording import load
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
 from gradwire.studies.audit import facts
+from gradwire.studies.audit_cells import network
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.grid import file_name
 
@@ -46,16 +47,14 @@ def audit_recording(
     dataset = data.load(settings.data, settings.split)
     if labels and len(labels) != settings.batch:
         raise GradwireError(f"{len(labels)} labels for a batch of {settings.batch}; give --label once an image")
-    shape, classes = dataset.shape, dataset.num_classes
-    model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
     known = torch.tensor(labels) if labels else None
-    view = recording.view(model.to(settings.device), (settings.batch, *shape), known, mode=settings.mode)
+    shape = (settings.batch, *dataset.shape)
+    view = recording.view(network(settings, dataset), shape, known, mode=settings.mode)
     problems = {knowledge: pose(view, knowledge) for knowledge in settings.knows}
     run = RunFolder.create(out, "audit", COLUMNS)
     note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
-    run.configure(
-        "audit", asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}, [note, *recording.notes]
-    )
+    options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}
+    run.configure("audit", options, [note, *recording.notes])
     pictures = {}
     steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}
     done = 0

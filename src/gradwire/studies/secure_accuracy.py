@@ -13,8 +13,7 @@ from typing import ClassVar
 
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import reached
+from gradwire.studies.grid import Cell, Claim, Row, Study, reached
 
 PAPER = {
     "SGD": "94.72",
@@ -88,15 +87,18 @@ class SecureAccuracy(Study):
             mean = fmean(found[label])
             return Claim(f"{label} fails to learn", "section III-C", "10 %", f"{mean:.1f} %", mean < 1.5 * CHANCE)
 
-        both, bare = ("SSGA", "SSGA-DGC"), "SSGA-200-no-residual"
-        good, bad = ("SSGA-200", "SSGA-DGC-200", "SSGA-DGC-400"), "10 %, or far below"
-        same = "no significant difference"
+        def published(one: str, other: str) -> str:
+            difference = float(PAPER[one]) - float(PAPER[other])
+            return f"{PAPER[one]} against {PAPER[other]} % ({difference:+.2f} points)"
+
+        both, bare, bad = ("SSGA", "SSGA-DGC"), "SSGA-200-no-residual", "10 %, or far below"
+        good, same = ("SSGA-200", "SSGA-DGC-200", "SSGA-DGC-400"), "no significant difference"
         return [
             compare("SGA", "alike", "SGD", "figure 3", "no significant decline"),
-            *(compare(label, "alike", "DGC", "figure 6", _published(label, "DGC")) for label in good),
+            *(compare(label, "alike", "DGC", "figure 6", published(label, "DGC")) for label in good),
             compare("SSGA-400", "below", "SSGA-200", "figure 6", "declines"),
             compare("SSGA-DGC-400", "not below", "SSGA-400", "figure 6", "above"),
-            compare(bare, "far below", "SSGA-200", "table I", _published(bare, "SSGA-200")),
+            compare(bare, "far below", "SSGA-200", "table I", published(bare, "SSGA-200")),
             *(at_chance(f"{m}-200-random") for m in both),
             *(
                 compare(f"{m}-400-max-{size}", "far below", f"{m}-400", "figure 5", bad)
@@ -122,18 +124,10 @@ class SecureAccuracy(Study):
 
     def _settings(self, scheme: str, seed: int) -> dict[str, object]:
         rates = {"ssga": self.sparse_lr, "dgc": self.dgc_lr, "ssga-dgc": self.local_lr}
-        return {
-            "data": "cifar10",
-            "model": self.model,
-            "scheme": scheme,
-            "clients": self.clients,
-            "batch_size": self.batch,
-            "rounds": self.rounds,
-            "eval_every": self.rounds,
-            "lr": rates.get(scheme.partition(":")[0], self.lr),
-            "schedule": "cosine",
-            "seed": seed,
-        }
+        lr = rates.get(scheme.partition(":")[0], self.lr)
+        task = {"data": "cifar10", "model": self.model, "scheme": scheme, "seed": seed}
+        steps = {"clients": self.clients, "batch_size": self.batch, "rounds": self.rounds, "eval_every": self.rounds}
+        return task | steps | {"lr": lr, "schedule": "cosine"}
 
 
 def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -143,8 +137,3 @@ def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     p = float(ttest_ind(first, second, equal_var=False).pvalue)
     # Runs that all end alike have no variance, and no p.
     return p if p == p else float(fmean(first) == fmean(second))
-
-
-def _published(one: str, other: str) -> str:
-    difference = float(PAPER[one]) - float(PAPER[other])
-    return f"{PAPER[one]} against {PAPER[other]} % ({difference:+.2f} points)"

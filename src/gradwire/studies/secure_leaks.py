@@ -81,9 +81,8 @@ def labels_from_indices(view: View) -> Tensor:
     """
     scheme, seen = observation(view)
     if not isinstance(scheme, SSGA) or scheme.mask != "topk":
-        raise GradwireError(
-            f"{view.scheme} tells no entries that clients chose; this attack is for ssga with mask=topk"
-        )
+        wanted = "this attack is for ssga with mask=topk"
+        raise GradwireError(f"{view.scheme} tells no entries that clients chose; {wanted}")
     layout = seen.round.layout
     if scheme.votes:
         told = seen.replies[VOTE + scheme.protocol.closing("masked")]
@@ -105,20 +104,22 @@ def label_leak(settings: LabelLeak) -> Row:
     """
     dataset = data.load(settings.data, "test")
     model = _network(settings, dataset)
-    right, fellows, guesses = 0, 0, settings.samples * settings.batch
+    right, guesses = [0, 0], settings.samples * settings.batch
     for sample in range(settings.samples):
-        batches = [_batch(dataset, settings, sample, party) for party in range(settings.clients)]
+        # Drawn with replacement, so that labels are as frequent as in the data.
+        random = [generator("secure leaks", settings.seed, sample, party) for party in range(settings.clients)]
+        batches = [dataset.batch(torch.randint(len(dataset), (settings.batch,), generator=drawn)) for drawn in random]
         view = capture(model, *batches[0], settings.scheme, fellows=batches[1:], labels_known=False, freeze=False)
         guess = labels_from_indices(view)
-        right += _overlap(guess, batches[0][1])
-        fellows += _overlap(guess, batches[1][1])
-    ends = binomtest(right, guesses).proportion_ci(method="wilson")
+        for party in (0, 1):  # each guess is used once
+            right[party] += (Counter(guess.tolist()) & Counter(batches[party][1].tolist())).total()
+    ends = binomtest(right[0], guesses).proportion_ci(method="wilson")
     return {
         **{name: getattr(settings, name) for name in LABELS[:7]},
-        "accuracy": right / guesses,
+        "accuracy": right[0] / guesses,
         "low": float(ends.low),
         "high": float(ends.high),
-        "fellow": fellows / guesses,
+        "fellow": right[1] / guesses,
         # A label is among B distinct random guesses as often as one of B labels is a given class.
         "chance": 1 - (1 - 1 / dataset.num_classes) ** settings.batch,
     }
@@ -142,19 +143,8 @@ def maximum_leak(settings: MaximumLeak) -> Row:
 
 
 def _network(settings: LabelLeak | MaximumLeak, dataset: Dataset) -> torch.nn.Module:
-    shape, classes = dataset.shape, dataset.num_classes
-    return models.build(settings.model, shape, classes, dataset.mean, dataset.std, settings.seed)
-
-
-def _batch(dataset: Dataset, settings: LabelLeak, sample: int, party: int) -> tuple[Tensor, Tensor]:
-    """A party's batch in a round, drawn with replacement, so that labels are as frequent as in the data."""
-    drawn = generator("secure leaks", settings.seed, sample, party)
-    return dataset.batch(torch.randint(len(dataset), (settings.batch,), generator=drawn))
-
-
-def _overlap(guessed: Tensor, true: Tensor) -> int:
-    """The number of true labels that are guessed, each guess used once."""
-    return (Counter(guessed.tolist()) & Counter(true.tolist())).total()
+    scale = dataset.mean, dataset.std
+    return models.build(settings.model, dataset.shape, dataset.num_classes, *scale, settings.seed)
 
 
 def _loss_and_maximum(model: torch.nn.Module, dataset: Dataset, index: int) -> tuple[float, float]:

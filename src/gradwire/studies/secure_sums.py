@@ -7,12 +7,12 @@ single value cannot possibly reveal a lot of information about the data" (sectio
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product, starmap
 from statistics import fmean
 from typing import ClassVar
 
 from gradwire.metrics import SUCCESS
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import counted, values
+from gradwire.studies.grid import Cell, Claim, Row, Study, counted, values
 
 CLIENTS = (1, 2, 4, 8)
 
@@ -49,12 +49,7 @@ class SecureSums(Study):
     def cells(self) -> Sequence[Cell]:
         """Audits of sums, then labels, then R_max."""
         return [
-            *(
-                self._audit(scheme, clients, batch)
-                for batch in (self.few, self.many)
-                for scheme in ("sga", "ssga")
-                for clients in CLIENTS
-            ),
+            *starmap(self._audit, product((self.few, self.many), ("sga", "ssga"), CLIENTS)),
             *(self._labels(union, clients) for union in ("open", "anonymous") for clients in CLIENTS[1:]),
             Cell("R_max", "maximum", self._about(samples=self.members, rounds=self.rounds)),
         ]
@@ -66,7 +61,7 @@ class SecureSums(Study):
         (maximum,) = (row for row in rows if row["command"] == "maximum")
         return [*_sums(audits), *map(_labels, labels), _maximum(maximum)]
 
-    def _audit(self, scheme: str, clients: int, batch: int) -> Cell:
+    def _audit(self, batch: int, scheme: str, clients: int) -> Cell:
         sparse = scheme == "ssga"
         spec = f"ssga:compression={self.compression}" if sparse else "sga"
         if clients == 1:
@@ -89,9 +84,8 @@ def _sums(audits: Sequence[Row]) -> Iterator[Claim]:
     for label, batch in dict.fromkeys((row["label"], row["batch"]) for row in audits):
         measured, best = [], 0.0
         for knowledge in ("naive", "adaptive"):
-            success, ssim = (
-                fmean(values(audits, column, label=label, knowledge=knowledge)) for column in ("success", "ssim")
-            )
+            rows = [row for row in audits if (row["label"], row["knowledge"]) == (label, knowledge)]
+            success, ssim = (fmean(values(rows, column)) for column in ("success", "ssim"))
             best = max(best, success)
             measured.append(f"{knowledge} SSIM {ssim:.2f}, success {success:.0%}")
         says = f"{label} holds against inversion (SSIM below {SUCCESS})"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gradwire import data, models
 from gradwire.data import partition
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, at_least
 from gradwire.metrics.energy import Meter
 from gradwire.progress import Progress, silent
 from gradwire.registry import MODELS
@@ -46,8 +46,7 @@ def run_training(
     Raises:
         GradwireError: settings that cannot be met, a folder that cannot be written or does not hold this run.
     """
-    if eval_every < 1:
-        raise GradwireError(f"eval_every is {eval_every}; it must be at least 1")
+    at_least(1, eval_every=eval_every)
     check_place(out, resume)
     data_name, model_name = data.spec_of(data_name), MODELS.spec(model_name)
     scheme = parse(settings.scheme)
@@ -65,8 +64,10 @@ def run_training(
     state = begin(settings, model, transport)
     if resume:
         state.restore(Path(resume) / CHECKPOINT, settings)
-    run = _folder(out, resume, state.round) if transport.leads else None
-    if run:
+    run = None
+    if transport.leads:
+        old = RunFolder.reopen(resume, COLUMNS, keep=state.round) if resume else None
+        run = old or RunFolder.create(out, "train", COLUMNS)
         run.configure("train", options, _notes(settings, state))
     meter, before = Meter(settings.device), state.energy_kwh
     dense = 4 * Layout.of_model(model).size * settings.cohort
@@ -87,16 +88,10 @@ def run_training(
         state.energy_kwh = None if used is None or before is None else before + used
         test_loss, accuracy = evaluate(state.model, held_out, settings.device)
         row = {
-            "data": data_name,
-            "model": model_name,
-            "scheme": settings.scheme,
-            "seed": settings.seed,
-            "device": settings.device,
+            **{name: options[name] for name in ("data", "model", "scheme", "seed", "device")},
+            **{name: getattr(state, name) for name in ("bytes_up", "bytes_down", "round")},
             "seconds": round(state.seconds, 3),
-            "bytes_up": state.bytes_up,
-            "bytes_down": state.bytes_down,
             "ratio": dense * state.taken / state.bytes_up if state.bytes_up else float("nan"),
-            "round": state.round,
             "epoch": float(settings.passes(state.round, len(dataset))),
             "train_loss": sum(losses) / len(losses) if losses else float("nan"),
             "test_loss": test_loss,
@@ -125,18 +120,10 @@ def _check_processes(settings: TrainSettings, transport: Collective, resumed: bo
         raise GradwireError(f"--resume: keys of {settings.scheme} stay with their processes, so there is no checkpoint")
 
 
-def _folder(out: str | Path | None, resume: str | Path | None, round: int) -> RunFolder:
-    """A new folder, or that of the run to go on with, with its rows up to `round`."""
-    if resume:
-        return RunFolder.reopen(resume, COLUMNS, keep=round)
-    return RunFolder.create(out, "train", COLUMNS)
-
-
 def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
     """What has to be said beside the table."""
-    notes = list(state.notes)
-    local = parse(settings.scheme).local_momentum
-    if local and settings.optimizer == "sgd":
+    notes, scheme = list(state.notes), parse(settings.scheme)
+    if (local := scheme.local_momentum) and settings.optimizer == "sgd":
         notes.append(f"{settings.scheme}: clients keep a momentum of {local:g} themselves; the optimiser adds none.")
     if state.dropped or state.short:
         notes.append(f"{state.dropped} times a client vanished from a round that the others finished.")
@@ -144,6 +131,4 @@ def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
         notes.append(f"{state.short} rounds were skipped, for too few clients were left.")
     if state.skipped:
         notes.append(f"{state.skipped} rounds were skipped, for a gradient was not finite.")
-    accounting = parse(settings.scheme).accounting
-    notes += accounting.notes(state.private) if accounting else ()
-    return notes
+    return notes + list(scheme.accounting.notes(state.private) if scheme.accounting else ())

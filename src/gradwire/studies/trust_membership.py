@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
-from gradwire.studies.grid import Cell, Claim, Row, Study
-from gradwire.studies.measured import values
+from gradwire.studies.grid import Cell, Claim, Row, Study, values
 
 DATA = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "MNIST": "mnist"}
 TABLE = {

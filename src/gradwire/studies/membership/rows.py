@@ -1,7 +1,9 @@
 """The rows of a table, from the records of one scheme's models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
+from itertools import product
 from statistics import fmean
 
 import torch
@@ -35,21 +37,13 @@ def rows(
         "test_accuracy": _accuracy(population),
     }
 
-    tried = [
-        *(
-            (spec, threshold, "", on_answers(settings, answers, attack, threshold))
-            for spec, attack in settings.query_attacks.items()
-            for threshold in settings.thresholds
-        ),
-        *(
-            (spec, threshold, knowledge, on_wire(settings, records, knowledge, attack, threshold))
-            for spec, attack in settings.wire_attacks.items()
-            for knowledge in settings.knows
-            for threshold in settings.thresholds
-        ),
+    tried: list[tuple[str, str, Callable[[str], Membership | None]]] = [
+        (spec, "", partial(on_answers, settings, answers, attack)) for spec, attack in settings.query_attacks.items()
     ]
-    for spec, threshold, knowledge, found in tried:
-        if found is not None:
+    for (spec, wire), knowledge in product(settings.wire_attacks.items(), settings.knows):
+        tried.append((spec, knowledge, partial(on_wire, settings, records, knowledge, wire)))
+    for (spec, knowledge, run), threshold in product(tried, settings.thresholds):
+        if (found := run(threshold)) is not None:
             named = {"attack": spec, "threshold": threshold, "knowledge": knowledge}
             yield shared | named | _figures(found), found.curve
     if settings.canaries:
@@ -58,11 +52,11 @@ def rows(
 
 def _figures(found: Membership) -> dict[str, object]:
     figures = {"auc": found.auc, "tpr_at_1e-2": found.tpr_at[1e-2], "tpr_at_1e-3": found.tpr_at[1e-3]}
-    accuracy = found.balanced_accuracy
-    columns: dict[str, object] = {"balanced_accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
+    columns: dict[str, object] = {"members": found.members, "nonmembers": found.nonmembers}
     for name, figure in figures.items():
         columns |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
-    return columns | {"members": found.members, "nonmembers": found.nonmembers}
+    accuracy = found.balanced_accuracy
+    return columns | {"balanced_accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
 
 
 def _signals(records: Sequence[ShadowRecord], where: str = "") -> Signals:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gradwire.errors import GradwireError
+from gradwire.errors import at_least
 from gradwire.progress import Progress, silent
 from gradwire.runs import CURVES, Row, RunFolder, check_place
 from gradwire.studies.membership.rows import COLUMNS, rows
@@ -30,22 +30,17 @@ def run_membership(
     client in one round. Rows reach the disk scheme by scheme.
 
     Args:
-        out: the folder to write; `resume`: the folder of an interrupted run to go on with instead, whose finished
-            models stay.
-        jobs: see `train_shadows`; it changes only the time.
+        out: the folder to write; `resume`: that of an interrupted run to go on with, whose finished models stay.
+        jobs: shadow batches at a time, which changes only the time (see `train_shadows`).
 
     Raises:
         GradwireError: settings that the data do not suit, a folder that cannot be written or holds another run.
     """
     check_place(out, resume)
-    if jobs < 1:
-        raise GradwireError(f"jobs is {jobs}; it must be at least 1")
+    at_least(1, jobs=jobs)
     experiment, options = shadow_experiment(settings), asdict(settings)
-    if resume:
-        run = RunFolder(Path(resume), COLUMNS)
-        run.check("membership", options)
-    else:
-        run = RunFolder.create(out, "membership", COLUMNS)
+    run = RunFolder.begin(out, resume, "membership", COLUMNS, options)
+    if not resume:
         run.configure("membership", options)
     table: list[Row] = []
     curves: dict[str, Tensor] = {}
@@ -64,16 +59,12 @@ def run_membership(
 def _notes(experiment: ShadowExperiment) -> Iterator[str]:
     """What has to be said beside the table."""
     settings = experiment.settings
-    yield (
-        f"Each of {settings.shadows} models was trained for {experiment.rounds} rounds on a random half of "
-        f"{len(experiment.pool)} candidates, and was the target once, with the others for its shadows."
-    )
+    trained = f"was trained for {experiment.rounds} rounds on a random half of {len(experiment.pool)} candidates"
+    yield f"Each of {settings.shadows} models {trained}, and was the target once, with the others for its shadows."
     yield "Answers of all targets are taken together, those of different models to one candidate as independent."
     if settings.wire_attacks:
-        yield (
-            f"On the wire, the last {settings.watched} rounds were heard: members were in a victim's batches of these, "
-            "non-members nowhere in the training."
-        )
+        heard = "members were in a victim's batches of these, non-members nowhere in the training"
+        yield f"On the wire, the last {settings.watched} rounds were heard: {heard}."
     for spec, attack in settings.wire_attacks.items():
         sums = [scheme for scheme in settings.schemes if settings.victims(scheme) < attack.clients]
         if sums:

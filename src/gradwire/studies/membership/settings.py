@@ -9,7 +9,7 @@ from gradwire.attacks.membership.wire_statistics import KNOWLEDGE
 from gradwire.data import augment, partition
 from gradwire.data import spec_of as spec_of_data
 from gradwire.devices import check_device
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError, at_least, check_words, unknown
 from gradwire.registry import MEMBERSHIP, MODELS
 from gradwire.schemes import parse, spec_of
 from gradwire.seeds import number
@@ -28,19 +28,29 @@ class MembershipSettings:
     """What decides a run of `gradwire membership`.
 
     Attributes:
-        schemes: models are trained with, and attacked under, each on its own.
+        schemes: specs; models are trained with, and attacked under, each on its own.
         shadows: models a scheme, each trained on a random half of the candidates; each is the target once, with the
             others for shadows.
-        attacks: specs, such as `lira:variance=global`; those on the wire watch the last `watched` rounds.
+        attacks: specs, such as lira:variance=global; those on the wire watch the last `watched` rounds.
         thresholds: ways to choose the score from which on an attack says "member"; a row each.
         epochs: passes of every model over its half.
-        clients: that train each model together through the scheme; `batch_size`, examples a client and round.
-        augment: queries besides the candidate itself: "", "flip", "shift" or "flip+shift". Training has none of them.
+        clients: who train each model together through the scheme.
+        partition: how a model's half is divided among them: iid, shards:2 or dirichlet:0.5.
+        batch_size: examples a client and round.
+        lr: step size of training.
+        optimizer: of training: sgd or adam.
+        schedule: of lr: constant or cosine.
+        augment: queries besides the candidate itself: flip, shift or flip+shift. Training has none of them.
         population: test images that are queried, for attacks that compare with others, and for test accuracy.
-        watched: rounds that an adversary on the wire sees, the last ones. `knowledge`: "naive", "adaptive" or "both".
-        canaries: "", "mislabelled:100" or "random:100": examples by which one model's run is audited for a lower bound
-            on ε, at `confidence`; a coin decides for each whether it is in the training set.
-        together, precision, channels_last, compile: see `training.plain.Speed`.
+        watched: rounds that an adversary on the wire sees, the last ones.
+        knowledge: what that adversary knows of the scheme: naive, adaptive or both.
+        canaries: examples, mislabelled:100 or random:100, by which one model's run is audited for a lower bound on
+            ε; a coin decides for each whether it is in the training set.
+        confidence: of intervals and bounds.
+        together: models that train as one batch (0: by the device).
+        precision: of plain steps: fp32 or bf16.
+        channels_last: memory layout of plain steps.
+        compile: use torch.compile for plain steps.
     """
 
     data: str = "digits"
@@ -48,7 +58,7 @@ class MembershipSettings:
     schemes: tuple[str, ...] = ("none",)
     shadows: int = 16
     attacks: tuple[str, ...] = ("prediction", "loss", "cross-entropy", "mentr", "lira", "rmia")
-    thresholds: tuple[str, ...] = ("mean-loss", "shadow", "target")
+    thresholds: tuple[str, ...] = THRESHOLDS
     epochs: int = 30
     clients: int = 4
     partition: str = "iid"
@@ -76,20 +86,16 @@ class MembershipSettings:
         object.__setattr__(self, "model", MODELS.spec(self.model))
         object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
         object.__setattr__(self, "attacks", tuple(map(MEMBERSHIP.spec, self.attacks)))
-        for name in ("shadows", "epochs", "clients", "batch_size", "population", "watched"):
-            if getattr(self, name) < 1:
-                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        at_least(1, shadows=self.shadows, epochs=self.epochs, clients=self.clients, batch_size=self.batch_size)
+        at_least(1, population=self.population, watched=self.watched)
         if not 0 < self.confidence < 1:
             raise GradwireError(f"confidence is {self.confidence}; it must be in (0, 1)")
         if not self.schemes or not (self.attacks or self.canaries):
             raise GradwireError("a membership run needs at least one scheme, and an attack or canaries")
-        for what, given, known in (
-            ("knowledge", (self.knowledge,), (*KNOWLEDGE, "both")),
-            ("threshold", self.thresholds, THRESHOLDS),
-        ):
-            for name in given:
-                if name not in known:
-                    raise unknown(what, name, known)
+        check_words(self, knowledge=(*KNOWLEDGE, "both"))
+        for name in self.thresholds:
+            if name not in THRESHOLDS:
+                raise unknown("threshold", name, THRESHOLDS)
         check_device(self.device)
         augment.parse(self.augment)
         canaries.parse(self.canaries)
@@ -107,27 +113,22 @@ class MembershipSettings:
             needs.setdefault("threshold shadow", 2)
         for what, needed in needs.items():
             if self.shadows < needed:
-                raise GradwireError(
-                    f"shadows is {self.shadows}; {what} needs at least {needed}, of which each is the target once"
-                )
+                least = f"{what} needs at least {needed}, of which each is the target once"
+                raise GradwireError(f"shadows is {self.shadows}; {least}")
         if self.thresholds and set(self.thresholds) == {"mean-loss"}:
             unset = [spec for spec, found in self.query_attacks.items() if found.at_loss(1.0) is None]
             if lost := [*self.wire_attacks, *unset]:
                 raise GradwireError(f"no loss sets a threshold for {lost[0]}; add --threshold shadow or target")
         for spec, found in self.wire_attacks.items():
             if all(self.victims(scheme) < found.clients for scheme in self.schemes):
-                seen = f"clients is {self.clients}, and under {', '.join(self.schemes)} the server sees"
-                raise GradwireError(
-                    f"{seen} {self.victims(self.schemes[0])} of their messages; {spec} needs {found.clients}"
+                seen = (
+                    f"the server sees {self.victims(self.schemes[0])} of their messages; {spec} needs {found.clients}"
                 )
+                raise GradwireError(f"clients is {self.clients}, and under {', '.join(self.schemes)} {seen}")
 
     @cached_property
     def query_attacks(self) -> dict[str, MembershipAttack]:
-        """The attacks on a model's answers.
-
-        Raises:
-            GradwireError: an attack that there is not, naming all that there are.
-        """
+        """The attacks on a model's answers."""
         return {spec: found for spec in self.attacks if isinstance(found := attack(spec), MembershipAttack)}
 
     @cached_property

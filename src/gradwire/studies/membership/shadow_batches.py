@@ -5,8 +5,7 @@ An interrupted run goes on with the files that are there.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,10 +19,10 @@ from gradwire.errors import GradwireError
 from gradwire.models.mode import forward, in_mode
 from gradwire.progress import Progress
 from gradwire.schemes import Layout, guarantee, parse
-from gradwire.studies import workers
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment, ShadowTraining, shadow_experiment
 from gradwire.studies.membership.wiretap import Wiretap
+from gradwire.studies.workers import run_each
 from gradwire.training import train
 from gradwire.training.batches import schedule
 from gradwire.training.plain import fit, fits, resident, unit
@@ -37,17 +36,16 @@ on; "seconds" of training; bytes that a client sent and got in a round, and dens
 
 
 def train_shadows(settings: MembershipSettings, out: Path, scheme: int, jobs: int, progress: Progress) -> None:
-    """Train the models of one of the schemes whose batches have no file yet.
+    """Train the models of one of the schemes whose batches have no file yet in the run's folder `out`.
 
     Args:
-        out: the folder of the run.
-        jobs: batches at a time, each in a process of its own with one thread; 1 trains in this process.
+        jobs: batches at a time (see `run_each`).
     """
     waiting = [batch for batch in _batches(settings, scheme) if not _path(out, scheme, batch).exists()]
     done, total = settings.shadows * (scheme + 1) - sum(map(len, waiting)), settings.shadows * len(settings.schemes)
     (out / FOLDER).mkdir(exist_ok=True)
     progress("shadows", done, total)
-    for batch in _trained(settings, out, scheme, waiting, jobs):
+    for batch in run_each(_train, [(settings, out, scheme, batch) for batch in waiting], jobs):
         done += len(batch)
         progress("shadows", done, total)
 
@@ -78,18 +76,6 @@ def _batches(settings: MembershipSettings, scheme: int) -> list[range]:
 
 def _path(out: Path, scheme: int, batch: range) -> Path:
     return out / FOLDER / f"{scheme:02d}-{batch[0]:04d}.safetensors"
-
-
-def _trained(
-    settings: MembershipSettings, out: Path, scheme: int, batches: Sequence[range], jobs: int
-) -> Iterator[range]:
-    if jobs == 1 or len(batches) < 2:
-        for batch in batches:
-            yield _train(settings, out, scheme, batch)
-        return
-    with workers.pool(jobs) as pool:
-        for task in as_completed([pool.submit(_train, settings, out, scheme, batch) for batch in batches]):
-            yield task.result()
 
 
 def _train(settings: MembershipSettings, out: Path, scheme: int, batch: range) -> range:
@@ -135,12 +121,9 @@ def _run(training: ShadowTraining, tap: Wiretap, audited: bool) -> ShadowRecord:
     tap.hear(state)
     train(state, run, training.part, InProcess(Transcript(keep=0)), tap.hear)
     promised = guarantee(parse(run.scheme), state.private) if audited else None
-    figures = {
-        "bytes_up": state.bytes_up / sent,
-        "bytes_down": state.bytes_down / sent,
-        "ratio": 4 * Layout.of_model(state.model).size * sent / state.bytes_up,
-        **({} if promised is None else {"epsilon": promised[0], "delta": promised[1]}),
-    }
+    figures = {"bytes_up": state.bytes_up / sent, "bytes_down": state.bytes_down / sent}
+    figures["ratio"] = 4 * Layout.of_model(state.model).size * sent / state.bytes_up
+    figures |= {} if promised is None else {"epsilon": promised[0], "delta": promised[1]}
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()} | tap.record()
 
 

@@ -1,6 +1,6 @@
 """The shadow experiment: the candidates of a membership run, and which of them each model is trained on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
@@ -82,7 +82,7 @@ class ShadowExperiment:
     def begin(self, scheme: str, model: int) -> ShadowTraining:
         """One of the models before its training with a scheme."""
         run, own = self.settings.training(scheme, model, self.rounds), self.members[model].nonzero().squeeze(1)
-        part = replace(self.pool, images=self.pool.images[own], labels=self.pool.labels[own])
+        part = self.pool.part(own)
         shards = partition.split(run.partition, part.labels, run.clients, run.seed)
         return ShadowTraining(run, begin(run, self.network(run.seed)), own, part, shards)
 
@@ -109,24 +109,16 @@ def shadow_experiment(settings: MembershipSettings) -> ShadowExperiment:
 
 
 def _outsiders(pool: Dataset, population: Dataset) -> Dataset:
-    """The population without copies of candidates.
-
-    Raises:
-        GradwireError: a candidate that is there twice, and could be a member and a non-member of one model; a
-            population of copies only.
-    """
+    """The population without copies of candidates; GradwireError refuses a candidate that is there twice."""
     prints = fingerprints(pool)
-    twice = copy_within(prints)
-    if twice is not None:
-        raise GradwireError(
-            f"candidates {twice[0]} and {twice[1]} are the same image, so that members and non-members could overlap; "
-            "keep one of them"
-        )
+    if twice := copy_within(prints):
+        same = f"candidates {twice[0]} and {twice[1]} are the same image"
+        raise GradwireError(f"{same}, so that members and non-members could overlap; keep one of them")
     known = set(prints)
     own = torch.tensor([digest not in known for digest in fingerprints(population)])
     if not own.any():
         raise GradwireError(f"all {len(population)} images of the population are candidates too; it needs others")
-    return replace(population, images=population.images[own], labels=population.labels[own])
+    return population.part(own)
 
 
 def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
@@ -149,31 +141,25 @@ def _check(experiment: ShadowExperiment) -> None:
     settings, pool = experiment.settings, experiment.pool
     counts = pool.labels.bincount(minlength=pool.num_classes)
     if (counts < 2).any():
-        empty = int(counts.argmin())
-        raise GradwireError(
-            f"class {pool.classes[empty]!r} has {int(counts[empty])} of the {len(pool)} candidates; it needs 2, "
-            "so that there can be a member and a non-member of it"
-        )
+        few = f"class {pool.classes[int(counts.argmin())]!r} has {int(counts.min())} of the {len(pool)} candidates"
+        raise GradwireError(f"{few}; it needs 2, so that there can be a member and a non-member of it")
     if any(attack.by_class for attack in settings.query_attacks.values()):
         _check_classes(experiment)
     if settings.clients * settings.batch_size > experiment.fewest:
-        raise GradwireError(
-            f"{settings.clients} clients with batches of {settings.batch_size} need as many members; half of the "
-            f"{len(pool)} candidates are {experiment.fewest}"
-        )
+        asked = f"{settings.clients} clients with batches of {settings.batch_size} need as many members"
+        raise GradwireError(f"{asked}; half of the {len(pool)} candidates are {experiment.fewest}")
     # A model that cannot be trained on these images, or lacks a class, is refused here.
     gradient(experiment.network(0), *pool.batch([int(pool.labels.argmin()), int(pool.labels.argmax())]), mode="eval")
     if settings.wire_attacks and settings.watched > experiment.rounds:
-        length = f"a training of {settings.epochs} epochs has {experiment.rounds}"
-        raise GradwireError(f"watched is {settings.watched}; {length}")
+        there = f"a training of {settings.epochs} epochs has {experiment.rounds}"
+        raise GradwireError(f"watched is {settings.watched}; {there}")
     for spec in settings.schemes:
         # A scheme that these clients cannot use is refused in a first round.
-        first, scheme = experiment.begin(spec, 0), parse(spec)
-        run, state, part, shards = first.run, first.state, first.part, first.shards
-        transport = InProcess(Transcript(keep=0))
-        train_round(state, run, part, shards, transport, planned(state, run, part, shards, transport))
+        first, transport = experiment.begin(spec, 0), InProcess(Transcript(keep=0))
+        training = first.state, first.run, first.part, first.shards, transport
+        train_round(*training, planned(*training))
         if settings.canaries:
-            guarantee(scheme, state.private)
+            guarantee(parse(spec), first.state.private)
 
 
 def _check_classes(experiment: ShadowExperiment) -> None:
@@ -185,7 +171,7 @@ def _check_classes(experiment: ShadowExperiment) -> None:
     if lacking.any():
         model, label = lacking.nonzero()[0].tolist()
         what = "members" if inside[model, label] == 0 else "non-members"
-        raise GradwireError(
-            f"class {pool.classes[label]!r} has no {what} for model {model} among its {int(total[label])} candidates; "
-            "thresholds by class need both: take more candidates or another seed"
+        lacks = (
+            f"class {pool.classes[label]!r} has no {what} for model {model} among its {int(total[label])} candidates"
         )
+        raise GradwireError(f"{lacks}; thresholds by class need both: take more candidates or another seed")

@@ -35,8 +35,7 @@ def on_answers(
             suited = answers.of((inside >= ENOUGH) & (len(answers.members) - 1 - inside >= ENOUGH))
         access, truth = suited.against(target)
         scores = attack.scores(access)
-        limits = _limits(attack, access, scores, truth, threshold)
-        if limits is None:
+        if (limits := _limits(attack, access, scores, truth, threshold)) is None:
             return None
         found.append((scores, truth, limits))
     return _figures(settings, found, threshold, attack.by_class)

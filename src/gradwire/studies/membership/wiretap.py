@@ -53,17 +53,8 @@ class Wiretap:
             return
         batches = [self.training.part.batch(chosen) for chosen in self.training.batches(state.round)]
         victim, *fellows = [(images.to(run.device), labels.to(run.device)) for images, labels in batches]
-        view = capture(
-            state.model,
-            *victim,
-            run.scheme,
-            fellows=fellows,
-            private=state.private,
-            public=state.public,
-            round=state.round,
-            seed=run.seed,
-            freeze=False,
-        )
+        now = {name: getattr(state, name) for name in ("private", "public", "round")}
+        view = capture(state.model, *victim, run.scheme, fellows=fellows, seed=run.seed, freeze=False, **now)
         views = [replace(view, victim=party) for party in view.clients[: len(self.held)]]
         images, labels = self.experiment.pool.batch(self.candidates)
         for knowledge, statistics in observe(views, images, labels, settings.knows, device=run.device).items():

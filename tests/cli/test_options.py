@@ -1,0 +1,39 @@
+"""The options of a command: one for each setting, with its default and its help, read from the settings' source."""
+
+from dataclasses import fields
+
+import pytest
+
+from gradwire.cli import audit, membership, train
+from gradwire.cli.show import SHARED
+from gradwire.studies import AuditSettings
+from gradwire.studies.membership import MembershipSettings
+from gradwire.training import TrainSettings
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"), [(audit, AuditSettings), (membership, MembershipSettings), (train, TrainSettings)]
+)
+def test_every_setting_has_an_option_of_its_default_and_type(command, kind):
+    given, options = command.make_context("gradwire", []).params, {option.name: option for option in command.params}
+    for name in {field.name for field in fields(kind)} - {"schemes", "clients"}:
+        value = getattr(kind(), name)
+        assert given[name] == value
+        assert options[name].multiple == isinstance(value, tuple)
+    singular = [flag for option in options.values() for flag in option.opts if option.multiple]
+    assert not [flag for flag in singular if flag.endswith("s")]
+
+
+def test_a_number_without_a_default_is_read_as_a_number():
+    types = {option.name: option.type.name for option in train.params}
+    assert types["server_lr"] == "float"
+    assert types["sample"] == types["local_steps"] == types["local_epochs"] == "integer"
+
+
+def test_help_is_what_the_docstring_says():
+    told = {option.name: option.help for option in audit.params}
+    assert told["batch"] == "Images a victim."
+    assert told["public"].endswith("that the adversary has of its own (for bayes).")
+    silent = {name for name, words in told.items() if not words}
+    assert silent <= {"model"}
+    assert set(SHARED) <= set(told)
