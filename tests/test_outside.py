@@ -22,6 +22,7 @@ def installed(tmp_path, monkeypatch):
     project = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
     site, name = tmp_path / "site", f"gradwire_outside-{project['version']}.dist-info"
     (site / name).mkdir(parents=True)
+    (tmp_path / "carried").mkdir()
     (site / name / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
     points = "".join(
         f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in known.items())
@@ -71,7 +72,12 @@ def test_they_go_through_every_command(tmp_path, capsys):
     quick = ["--scheme", "terngrad", "--model", "mlp"]
     found = run("audit", *quick, "--attack", "tag:iterations=3,alpha=0.1", "--samples", "1", folder="audit")
     assert {row["attack"] for row in found} == {"tag:iterations=3,alpha=0.1"}
-    assert {row["scheme"] for row in run("train", *quick, "--rounds", "4", folder="train")} == {"terngrad"}
+    files = f"shared-folder:folder={tmp_path / 'carried'}"
+    trained = run("train", *quick, "--rounds", "4", "--carrier", files, folder="train")
+    assert {row["scheme"] for row in trained} == {"terngrad"}
+    within = run("train", *quick, "--rounds", "4", folder="within")
+    assert [row["test_loss"] for row in trained] == [row["test_loss"] for row in within]
+    assert {path.name.split()[0] for path in (tmp_path / "carried").iterdir()} == {"0", "1", "2", "3"}
     small = ["--data", "digits:train=40,test=20", "--clients", "2", "--batch-size", "8", "--epochs", "1", "--jobs", "2"]
     few = ["--shadows", "4", "--attack", "loss", "--threshold", "mean-loss"]
     assert {row["scheme"] for row in run("membership", *quick, *small, *few, folder="membership")} == {"terngrad"}

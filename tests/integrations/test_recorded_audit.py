@@ -122,3 +122,13 @@ def test_a_redacted_recording_keeps_sizes_and_nothing_to_attack(transcript):
     assert not any(m.tensors for m in found.messages)
     with pytest.raises(GradwireError, match="round 5 is redacted"):
         found.view(models.build("mlp", (1, 8, 8), 10), (1, 1, 8, 8))
+
+
+def test_the_last_round_of_a_training_is_recorded_and_attacked(tmp_path):
+    quick = ["--model", "mlp", "--rounds", "3", "--clients", "2", "--batch-size", "1", "--scheme", "signsgd"]
+    main(["train", *quick, "--record", str(tmp_path / "step"), "--out", str(tmp_path / "train")])
+    (recorded,) = load(tmp_path / "step").values()
+    assert (recorded.round, recorded.scheme, recorded.clients) == (2, "signsgd", ("client:0", "client:1"))
+    assert {message.sender for message in recorded.messages} == {*recorded.clients, "server"}
+    run(tmp_path / "step", tmp_path)
+    assert list((tmp_path / "out").glob("*adaptive.png"))

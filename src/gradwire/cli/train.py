@@ -39,12 +39,16 @@ CLIENTS = defaults(SETTINGS).clients
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds until a silent worker counts as gone.")
 @click.option("--eval-every", default=20, show_default=True, help="Rounds between two rows and checkpoints.")
 @click.option("--resume", metavar="DIR", help="Go on with the run in this folder, from its last checkpoint.")
+@click.option("--carrier", metavar="SPEC", help="Of the messages in one process. [default: inprocess]")
+@click.option("--record", metavar="FILE", help="Write the last round, for gradwire audit --transcript.")
 def train(
     data: str,
     model: str,
     eval_every: int,
     out: str | None,
     resume: str | None,
+    carrier: str | None,
+    record: str | None,
     clients: int | None,
     timeout: float,
     **options: object,
@@ -58,6 +62,7 @@ def train(
       torchrun --nproc-per-node 2 -m gradwire train --scheme powersgd:rank=4
       torchrun --nnodes 2 --node-rank 0 --master-addr HOST --master-port 29500 --nproc-per-node 4 -m gradwire train
     """
+    from gradwire.registry import CARRIERS
     from gradwire.schemes import parse
     from gradwire.studies import run_training
     from gradwire.training import TrainSettings
@@ -65,17 +70,21 @@ def train(
     from gradwire.wire.rendezvous import joined, launched, world_size
 
     if launched():
+        if carrier is not None:
+            raise GradwireError(f"carrier is {carrier!r}; torchrun's processes are joined by its own, so leave it out")
         if clients not in (None, world_size()):
             raise GradwireError(f"clients is {clients}; torchrun started {world_size()} processes, one client each")
         clients = world_size()
     settings = TrainSettings(clients=CLIENTS if clients is None else clients, **options)  # type: ignore[arg-type]
-    run = partial(run_training, data, model, settings, eval_every=eval_every, out=out, resume=resume)
+    run = partial(run_training, data, model, settings, eval_every=eval_every, out=out, resume=resume, record=record)
     if not launched():
+        transport = CARRIERS.parse(carrier or "inprocess")
+        transport.transcript.keep = 1
         with progress_bar() as progress:
-            folder = run(progress=progress)
+            folder = run(transport=transport, progress=progress)
     else:
         apart = Need.SERVER in parse(settings.scheme).needs
-        between = joined(settings.device, timeout, Transcript(keep=0), apart)
+        between = joined(settings.device, timeout, Transcript(keep=0 if record is None else 1), apart)
         with between as transport, progress_bar() if transport.leads else nullcontext(silent) as progress:
             folder = run(transport=transport, progress=progress)
     if folder is not None:

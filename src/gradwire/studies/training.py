@@ -11,6 +11,7 @@ from gradwire.metrics.energy import Meter
 from gradwire.progress import Progress, silent
 from gradwire.registry import MODELS
 from gradwire.report import TRAIN_COLUMNS
+from gradwire.rounds.recording import Recorder, save
 from gradwire.runs import CHECKPOINT, RunFolder, check_place
 from gradwire.schemes import Layout, parse
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
@@ -29,6 +30,7 @@ def run_training(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     transport: Transport | None = None,
+    record: str | Path | None = None,
     progress: Progress = silent,
 ) -> Path | None:
     """Train, and return the folder of results.csv, config.json and the checkpoint.
@@ -42,6 +44,7 @@ def run_training(
         eval_every: rounds between two rows.
         out: the folder to write; `resume`: the folder of an earlier run to go on with instead.
         transport: between the clients; by default they are all in this process.
+        record: the file to write the last round to, as the server saw it.
 
     Raises:
         GradwireError: settings that cannot be met, a folder that cannot be written or does not hold this run.
@@ -103,9 +106,12 @@ def run_training(
             state.save(run.path / CHECKPOINT, settings, private)
         run.append([row])
 
-    train(state, settings, dataset, transport, after_round)
+    recorder = None if record is None else Recorder()
+    train(state, settings, dataset, transport, after_round, recorder)
     if run is None:
         return None
+    if recorder is not None and record is not None:
+        save(recorder.rounds, record)
     run.configure("train", options, _notes(settings, state))
     return run.path
 
