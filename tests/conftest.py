@@ -1,6 +1,9 @@
 """Settings for the whole suite."""
 
 import os
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,3 +21,28 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("data"):
                 item.add_marker(pytest.mark.skip(reason="GRADWIRE_DATA is not set"))
+
+
+OUTSIDE = Path(__file__).parents[1] / "examples" / "outside"
+MODULES = ("terngrad", "tag", "ternary", "shared_folder")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The example package as an installer leaves it: its modules, and its entry points beside them."""
+    project = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
+    site, name = tmp_path / "site", f"gradwire_outside-{project['version']}.dist-info"
+    (site / name).mkdir(parents=True)
+    (tmp_path / "carried").mkdir()
+    (site / name / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in known.items())
+        for group, known in project["entry-points"].items()
+    )
+    (site / name / "entry_points.txt").write_text(points)
+    for module in MODULES:
+        (site / f"{module}.py").write_text((OUTSIDE / f"{module}.py").read_text())
+    monkeypatch.syspath_prepend(site)
+    yield
+    for module in MODULES:
+        sys.modules.pop(module, None)

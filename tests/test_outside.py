@@ -1,40 +1,19 @@
 """What others add to gradwire, in a package with entry points, goes through every command without a line in ours."""
 
 import csv
-import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from gradwire.cli import main
 from gradwire.registry import ATTACKS, CARRIERS, SCHEMES, STUDIES
 from gradwire.schemes import parse
 from gradwire.testing import check_attack, check_carrier, check_scheme
+from tests.distributed import workers
+from tests.integrations import steps
 
 OUTSIDE = Path(__file__).parents[1] / "examples" / "outside"
-MODULES = ("terngrad", "tag", "ternary", "shared_folder")
-
-
-@pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """The example package as an installer leaves it: its modules, and its entry points beside them."""
-    project = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
-    site, name = tmp_path / "site", f"gradwire_outside-{project['version']}.dist-info"
-    (site / name).mkdir(parents=True)
-    (tmp_path / "carried").mkdir()
-    (site / name / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
-    points = "".join(
-        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in known.items())
-        for group, known in project["entry-points"].items()
-    )
-    (site / name / "entry_points.txt").write_text(points)
-    for module in MODULES:
-        (site / f"{module}.py").write_text((OUTSIDE / f"{module}.py").read_text())
-    monkeypatch.syspath_prepend(site)
-    yield
-    for module in MODULES:
-        sys.modules.pop(module, None)
 
 
 def rows(folder):
@@ -43,8 +22,8 @@ def rows(folder):
 
 
 def test_the_examples_are_short():
-    for module in MODULES:
-        assert len((OUTSIDE / f"{module}.py").read_text().splitlines()) <= 40
+    for module in OUTSIDE.glob("*.py"):
+        assert len(module.read_text().splitlines()) <= 40, module.name
 
 
 @pytest.mark.usefixtures("installed")
@@ -88,3 +67,22 @@ def test_they_go_through_every_command(tmp_path, capsys):
     (claim,) = csv.DictReader((tmp_path / "study" / "claims.csv").open(newline=""))
     assert claim["holds"] == "True"
     assert "Ternary gradients" in (tmp_path / "study" / "report.html").read_text()
+
+
+def hooked(transport):
+    model, state = steps.wrapped("terngrad", small=False)
+    first, last = steps.train(model, transport.parties.index(transport.party), range(2))
+    return state.step, first, last
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
+def test_the_scheme_goes_under_ddp(tmp_path):
+    """What every worker applies is the mean of two ternary gradients, whose values are nine at most."""
+    (count, *ours), (_, *theirs) = workers.run(hooked, tmp_path)
+    assert count == 2
+    for mine, other in zip(ours, theirs, strict=True):
+        values = torch.cat([gradient.flatten() for gradient in mine.values()]).unique()
+        assert 2 < len(values) <= 9
+        for name, gradient in mine.items():
+            assert torch.equal(gradient, other[name])

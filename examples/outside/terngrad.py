@@ -23,8 +23,8 @@ class TernGrad(Scheme):
     def client(self, update, private, public, round):
         flat, random = round.layout.flatten(update), generator("terngrad", int(private["key"]), round.index)
         most = min(flat.abs().max(), self.clip * flat.square().mean().sqrt())
-        signs = flat.sign() * (torch.rand(flat.shape, generator=random) * most < flat.abs())
-        reply = yield Send("ternary", {"signs": signs.to(torch.int8), "scale": most[None]})
+        signs = (flat.sign() * (torch.rand(flat.shape, generator=random) * most < flat.abs())).to(torch.int8)
+        reply = yield Send("ternary", {"signs": signs, "scale": most[None]}, settled=private)
         return Outcome(round.layout.unflatten(reply["mean"]), public, private)
 
     def server(self, public, round):

@@ -88,8 +88,9 @@ def test_every_scheme_is_carried_or_refused():
     assert {*CARRIED, *REFUSED} == {*SCHEMES, "composed"}
 
 
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("spec", CARRIED.values())
+@pytest.mark.parametrize("spec", [*CARRIED.values(), "terngrad:clip=2"])
 def test_flowers_fedavg_ends_where_the_simulation_does(spec, weighted):
     inner, grid = federation(spec, weighted_by="num-examples" if weighted else None)
     result = run(FedAvg(**ALL), grid, ArrayRecord(start()), num_rounds=ROUNDS)
