@@ -125,7 +125,7 @@ def test_settings_take_objects_and_hold_specs():
     settings = MembershipSettings(schemes=(mine, parse("powersgd+sga")), attacks=("loss", RMIA(gamma=1.5)))
     assert settings.schemes == ("own_things:Mine", "powersgd+sga")
     assert settings.attacks == ("loss", "rmia:gamma=1.5")
-    assert settings.asks["rmia:gamma=1.5"] == RMIA(gamma=1.5)
+    assert settings.query_attacks["rmia:gamma=1.5"] == RMIA(gamma=1.5)
     assert MembershipSettings(model=models.registry.MODELS["lenet"]).model == "lenet"
 
 

@@ -18,7 +18,7 @@ def measured():
     for number, spec in enumerate(SPECS):
         updates = [random_update(number)]
         cluster = Cluster.of(spec, updates)
-        found.append(cluster.scheme.measure(cluster.play(updates)[1]))
+        found.append(cluster.scheme.measure(cluster.run(updates)[1]))
     candidates = [random_update(100 + number) for number in range(len(SPECS))]
     return found, candidates
 

@@ -14,6 +14,8 @@ SHAPE, CLASSES = (1, 8, 8), 4
 class Pictures:
     """A hundred random pictures with labels, as much of a `Dataset` as training asks for."""
 
+    shape = SHAPE
+
     def __init__(self):
         g = torch.Generator().manual_seed(0)
         self.images = torch.rand(100, *SHAPE, generator=g)

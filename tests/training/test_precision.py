@@ -63,6 +63,6 @@ def test_every_path_has_it(path, model):
 def test_what_it_is_not_for():
     with pytest.raises(GradwireError, match="precision is 'fp16'; it must be fp32 or bf16"):
         TrainSettings(precision="fp16")
-    with pytest.raises(GradwireError, match="precision is 'bf16'; dpsgd has a say in each step"):
+    with pytest.raises(GradwireError, match="precision is 'bf16'; dpsgd has a hand in each step"):
         trained(scheme="dpsgd", precision="bf16")
     assert not fits(TrainSettings(precision="bf16"), models.build("mlp", DIGITS.shape, 10))
