@@ -188,7 +188,7 @@ def _read(terms: Sequence[Term], shape: Sequence[int]) -> KnownEntries | None:
     if not terms:
         return KnownEntries(nothing, nothing.bool())
     for term in terms:
-        if isinstance(term, Dense):
+        if type(term) is Dense:  # a quantisation cell is not an entry that was sent as it is
             return KnownEntries(term.observed[0].double(), nothing == 0)
         if isinstance(term, LeftSketch):
             return KnownEntries(term.left[0].double() @ term.observed[0].double().mT, nothing == 0)
