@@ -25,7 +25,7 @@ from gradwire.secure.channels import TAG_BYTES
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import KEY_BYTES
 from gradwire.secure.protocol import Member, ServerPart, Uploads
-from gradwire.secure.union import MARKS, draw, mark, marked, pass_on
+from gradwire.secure.union import MARKS, PERMUTATION, draw, mark, marked, pass_on
 from gradwire.wire import ClientHalf, Own, Send, ServerHalf, Tensors, indices
 
 VOTE = "union "
@@ -121,7 +121,7 @@ class SSGA(SGA):
             elif self.mask == "topk" and not self.votes:
                 due["indices"] = (indices.code_size(len(self.places(tensors, round, phase)), size),)
             exactly(tensors, due, {"maximum": round.layout.dtype, "indices": torch.uint8, "count": torch.int64})
-        elif own == "veil" and self.anonymity > 1:
+        elif own == PERMUTATION and self.anonymity > 1:
             dealt = {"sealed": (len(round.clients) - 1, KEY_BYTES + TAG_BYTES)} if tensors else {}
             exactly(tensors, dealt, torch.uint8)
         elif own == "masked":

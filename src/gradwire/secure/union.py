@@ -35,7 +35,8 @@ MARKS = Ring(8, 1)
 
 MOST = 255  # clients whose votes a byte can count
 _SEALED_BYTES = KEY_BYTES + TAG_BYTES
-_NAME = "veil"  # the phase's name on the wire, and the label of its keys
+PERMUTATION = "permutation"
+"""The phase of its sealed keys, and their label."""
 
 
 def mark(indices: Tensor, size: int) -> Codes:
@@ -82,22 +83,22 @@ def draw(member: Member, size: int) -> ClientHalf[SecretPermutation]:
         raise GradwireError(f"anonymity counts the votes of {MOST} clients at most; the round has {n}")
 
     def lock(peer: int, receiver: int) -> bytes:
-        return derive(member.shared(peer), _NAME, *gathering.context(receiver))
+        return derive(member.shared(peer), PERMUTATION, *gathering.context(receiver))
 
-    phase, label = gathering.phase(_NAME), _NAME.encode()
+    phase, label = gathering.phase(PERMUTATION), PERMUTATION.encode()
     if seat == 0:
         key = random_bytes(KEY_BYTES)
         yield Send(phase, {"sealed": table([seal(lock(i, i), key, label) for i in range(1, n)], _SEALED_BYTES)})
         return SecretPermutation.of(key, size)
     reply = yield Send(phase, {})
-    what = f"{gathering.where(_NAME, seat)}: the permutation's key"
+    what = f"{gathering.where(PERMUTATION, seat)}: the permutation's key"
     sealed = rows(part(reply, "sealed", what), 1, _SEALED_BYTES, what)[0]
     return SecretPermutation.of(unseal(lock(0, seat), sealed, label, what), size)
 
 
 def pass_on(gathering: Gathering, uploads: Uploads) -> Deal:
     """The server's part: give each client its sealed key; TooFewError if the first client deals none."""
-    dealer, where = gathering.parties[0], gathering.where(_NAME, 0)
+    dealer, where = gathering.parties[0], gathering.where(PERMUTATION, 0)
     if dealer not in uploads or "sealed" not in uploads[dealer]:
         raise TooFewError(f"{where}: deals no permutation; the round ends without a sum")
     sealed = rows(uploads[dealer]["sealed"], len(gathering.parties) - 1, _SEALED_BYTES, where)
@@ -106,4 +107,4 @@ def pass_on(gathering: Gathering, uploads: Uploads) -> Deal:
         for i, party in enumerate(gathering.parties)
         if party in uploads
     }
-    return Deal(gathering.phase(_NAME), replies)
+    return Deal(gathering.phase(PERMUTATION), replies)
