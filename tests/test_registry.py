@@ -135,8 +135,8 @@ def test_a_captured_object_is_inverted_by_an_object():
     view = gradwire.capture(model, torch.rand(1, 1, 4, 4), torch.tensor([1]), scheme=parse("own_things:Mine:levels=5"))
     assert view.scheme == "own_things:Mine:levels=5"
     by_object = gradwire.invert(view, attack=IGA(iterations=2, tv=0.1))
-    assert torch.equal(by_object.images, gradwire.invert(view, attack="iga:tv=0.1", iterations=2).images)
-    assert torch.equal(by_object.images, gradwire.invert(view, IGA(tv=0.1), iterations=2).images)
+    assert torch.equal(by_object.inputs, gradwire.invert(view, attack="iga:tv=0.1", iterations=2).inputs)
+    assert torch.equal(by_object.inputs, gradwire.invert(view, IGA(tv=0.1), iterations=2).inputs)
 
 
 @pytest.mark.usefixtures("here")

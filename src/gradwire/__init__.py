@@ -2,7 +2,7 @@
 
 >>> view = gradwire.capture(model, inputs, labels, scheme="powersgd:rank=4")   # what the server sees of one round
 >>> guess = gradwire.invert(view, attack="iga", knowledge="adaptive")          # reconstructions
->>> score = gradwire.score(guess.images, inputs)                               # only now the truth
+>>> score = gradwire.score(guess.inputs, inputs)                               # only now the truth
 
 What it offers is imported when it is first used: to import torch takes seconds.
 """

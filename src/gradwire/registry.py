@@ -255,4 +255,5 @@ STUDIES: Registry[Any] = Registry(
 )
 MODELS: Registry[Any] = Registry("model", "gradwire.models", _table("models", _MODELS))
 DATA: Registry[Any] = Registry("data", "gradwire.data", _table("data", _DATA))
+LOSSES: Registry[Any] = Registry("loss", "gradwire.losses", {})
 CARRIERS: Registry[Any] = Registry("carrier", "gradwire.carriers", _table("wire", _CARRIERS))

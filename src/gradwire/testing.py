@@ -109,12 +109,12 @@ def check_attack(attack: str | InversionAttack, problems: Sequence[Problem] = ()
         guess = chosen.run(posed, 0, "cpu", lambda *step: told.append(step), kept)
         resumed = chosen.run(posed, 0, "cpu", checkpoint=kept)
     _check_guess(guess, posed, spec)
-    _must(torch.equal(guess.images, resumed.images), f"{spec}: from a finished checkpoint, the answer is another one")
+    _must(torch.equal(guess.inputs, resumed.inputs), f"{spec}: from a finished checkpoint, the answer is another one")
     for images, labels in truth:
         images.zero_()
         labels.zero_()
     again = chosen.run(problems or [pose(view, "adaptive", salt) for salt, view in enumerate(views)], 0, "cpu")
-    _must(torch.equal(guess.images, again.images), f"{spec}: the same seed gives other images, or the truth reached it")
+    _must(torch.equal(guess.inputs, again.inputs), f"{spec}: the same seed gives other images, or the truth reached it")
     ends = [(done, total) for stage, done, total in told if stage == ATTACKING]
     _must(bool(ends) and ends[-1][0] == ends[-1][1], f"{spec}: progress ends at {ends[-1:]}; it must reach the total")
 
@@ -258,10 +258,10 @@ def _check_measurement(what: str, measurement: Mapping[str, Any], update: Update
 
 def _check_guess(guess: Guess, problems: Sequence[Problem], spec: str) -> None:
     shape = (len(problems), *problems[0].view.shape)
-    _must(guess.images.shape == shape, f"{spec}: images have shape {tuple(guess.images.shape)}; it must be {shape}")
-    low, high = float(guess.images.min()), float(guess.images.max())
+    _must(guess.inputs.shape == shape, f"{spec}: images have shape {tuple(guess.inputs.shape)}; it must be {shape}")
+    low, high = float(guess.inputs.min()), float(guess.inputs.max())
     _must(0 <= low <= high <= 1, f"{spec}: images lie in [{low:g}, {high:g}]; they must lie in [0, 1]")
-    labels = tuple(guess.labels.shape)
+    labels = tuple(guess.targets.shape)
     _must(labels == shape[:2], f"{spec}: labels have shape {labels}; it must be {shape[:2]}")
     _must(guess.objective.shape == shape[:1], f"{spec}: it must give an objective for each of {shape[0]} problems")
 

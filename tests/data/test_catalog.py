@@ -39,9 +39,9 @@ def test_digits_are_whole_and_divided_without_overlap() -> None:
     assert (len(train), len(test)) == (1438, 359)
     assert train.shape == test.shape == (1, 8, 8)
     assert test.classes == tuple("0123456789")
-    both = torch.cat([train.images, test.images]).flatten(1)
+    both = torch.cat([train.inputs, test.inputs]).flatten(1)
     assert len(both.unique(dim=0)) == 1797
-    assert test.labels.bincount().tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
+    assert test.targets.bincount().tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
 
 
 def test_digits_are_sixteenths() -> None:
@@ -52,14 +52,14 @@ def test_digits_are_sixteenths() -> None:
 
 def test_the_digits_split_never_changes() -> None:
     # A published table names its victims by position in the test split.
-    assert data.load("digits", "test").labels[:10].tolist() == [9, 9, 2, 6, 5, 9, 7, 7, 6, 7]
+    assert data.load("digits", "test").targets[:10].tolist() == [9, 9, 2, 6, 5, 9, 7, 7, 6, 7]
 
 
 def test_a_limit_takes_the_first() -> None:
     few, all_of_them = data.load("digits", limit=5), data.load("digits", limit=10_000)
     assert len(few) == 5
     assert len(all_of_them) == 359
-    assert torch.equal(few.images, all_of_them.images[:5])
+    assert torch.equal(few.inputs, all_of_them.inputs[:5])
 
 
 def test_a_part_of_a_data_set_by_name():

@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from gradwire.data import Dataset
+from gradwire.data import Dataset, pictures
 from gradwire.data.dataset import copy_within, fingerprints
 from gradwire.errors import GradwireError
 
@@ -17,15 +17,15 @@ def make(**changes: object) -> Dataset:
         "labels": torch.tensor([1, 0]),
         "classes": ("cat", "dog"),
     }
-    return Dataset(**{**fields, **changes})  # type: ignore[arg-type]
+    return pictures(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def test_what_it_says_of_itself() -> None:
     dataset = make()
     assert len(dataset) == 2
     assert dataset.shape == (3, 2, 2)
-    assert dataset.num_classes == 2
-    assert repr(dataset) == "Dataset('toy', 'test', 2×3×2×2 torch.uint8, 2 classes)"
+    assert dataset.outputs == 2
+    assert repr(dataset) == "Dataset('toy', 'test', 2×3×2×2 torch.uint8, 2 outputs)"
 
 
 def test_it_is_frozen() -> None:
@@ -66,11 +66,11 @@ def test_a_constant_channel_has_no_deviation() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": torch.tensor([0, 2])}, "the label of image 1 is 2; with 2 classes it must be from 0 to 1"),
-        ({"labels": torch.tensor([-1, 0])}, "the label of image 0 is -1"),
-        ({"labels": torch.tensor([0.0, 1.0])}, "labels are torch.float32"),
-        ({"labels": torch.tensor([0])}, "2 images but 1 labels"),
-        ({"images": torch.zeros(2, 4, 4)}, "must be uint8 or float32, N×C×H×W"),
+        ({"labels": torch.tensor([0, 2])}, "the label of example 1 is 2; with 2 classes it must be from 0 to 1"),
+        ({"labels": torch.tensor([-1, 0])}, "the label of example 0 is -1"),
+        ({"labels": torch.tensor([0.0, 1.0])}, "targets are torch.float32"),
+        ({"labels": torch.tensor([0])}, "2 images but 1 targets"),
+        ({"images": torch.zeros(2, 4, 4)}, "must be N×C×H×W"),
         ({"images": torch.zeros(2, 1, 4, 4, dtype=torch.float64)}, "images are torch.float64"),
         ({"images": torch.zeros(0, 1, 4, 4), "labels": torch.zeros(0, dtype=torch.int64)}, "no images"),
         ({"images": torch.tensor([0.5, 1.5]).view(2, 1, 1, 1)}, "image 1 holds the value 1.5; float images must lie"),

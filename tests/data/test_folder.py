@@ -30,19 +30,19 @@ def test_class_folders_are_divided_without_overlap(tmp_path: Path) -> None:
     assert train.name == "pets"
     assert train.classes == ("cat", "dog")
     assert test.shape == (3, 4, 6)
-    assert test.labels.bincount().tolist() == [2, 2]
-    seen = [*train.images[:, 0, 0, 0].tolist(), *test.images[:, 0, 0, 0].tolist()]
+    assert test.targets.bincount().tolist() == [2, 2]
+    seen = [*train.inputs[:, 0, 0, 0].tolist(), *test.inputs[:, 0, 0, 0].tolist()]
     assert sorted(seen) == [*range(10), *range(100, 110)]
 
 
 def test_labels_go_with_their_images(tmp_path: Path) -> None:
     dataset = data.load(classes_of(tmp_path), "train")
-    assert torch.equal(dataset.labels, (dataset.images[:, 0, 0, 0] >= 100).long())
+    assert torch.equal(dataset.targets, (dataset.inputs[:, 0, 0, 0] >= 100).long())
 
 
 def test_the_same_folder_gives_the_same_order(tmp_path: Path) -> None:
     first, second = (data.load(classes_of(tmp_path / name), "train") for name in ("a", "b"))
-    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.inputs, second.inputs)
 
 
 def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_split_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     train, test = data.load(tmp_path, "train"), data.load(tmp_path, "test")
     assert (len(train), len(test)) == (6, 1)
     assert train.classes == test.classes == ("cat", "dog")
-    assert test.labels.tolist() == [1]
+    assert test.targets.tolist() == [1]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_other_files_are_passed_over(tmp_path: Path) -> None:
 def test_a_limit_decodes_no_more(tmp_path: Path) -> None:
     classes_of(tmp_path)
     few = data.load(tmp_path, "train", limit=3)
-    assert torch.equal(few.images, data.load(tmp_path, "train").images[:3])
+    assert torch.equal(few.inputs, data.load(tmp_path, "train").inputs[:3])
 
 
 def fails(folder: Path, message: str, split: str = "test") -> None:

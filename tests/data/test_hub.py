@@ -49,8 +49,8 @@ def test_files_are_read_in_the_order_of_their_names(root: Path) -> None:
     for number in (1, 0):
         write(root / "mnist", {"image": cells([png(number)]), "label": [number]}, f"test-0000{number}.parquet")
     dataset = data.load("mnist")
-    assert dataset.labels.tolist() == [0, 1]
-    assert dataset.images[:, 0, 0, 0].tolist() == [0, 1]
+    assert dataset.targets.tolist() == [0, 1]
+    assert dataset.inputs[:, 0, 0, 0].tolist() == [0, 1]
 
 
 def test_classes_without_names_are_numbered_whatever_the_limit(root: Path) -> None:
@@ -65,7 +65,7 @@ def test_gray_among_colour_becomes_colour(root: Path) -> None:
     write(root / "tiny_imagenet", {"image": cells([png(5, "RGB"), png(9, "L")]), "label": [0, 1]})
     dataset = data.load("tiny_imagenet")
     assert dataset.shape == (3, 4, 4)
-    assert dataset.images[1].unique().tolist() == [9]
+    assert dataset.inputs[1].unique().tolist() == [9]
 
 
 def test_a_limit_decodes_no_more(root: Path) -> None:
@@ -129,7 +129,7 @@ def test_without_files_the_hub_is_asked_in_its_own_words(monkeypatch: pytest.Mon
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     dataset = data.load("tiny_imagenet", "test", limit=1)
     assert asked == [("zh-plus/tiny-imagenet", "valid")]
-    assert dataset.labels.tolist() == [7]
+    assert dataset.targets.tolist() == [7]
     assert dataset.classes[7] == "n7"
     assert dataset.split == "test"
 

@@ -43,15 +43,15 @@ def test_the_well_known_statistics(
 )
 def test_the_first_test_image(name: str, label: int, class_name: str) -> None:
     dataset = load(name, limit=1)
-    assert dataset.labels.tolist() == [label]
+    assert dataset.targets.tolist() == [label]
     assert dataset.classes[label] == class_name
 
 
 def test_every_class_of_the_test_set_is_as_frequent() -> None:
-    assert load("fashion_mnist").labels.bincount().tolist() == [1000] * 10
-    assert load("cifar100").labels.bincount().tolist() == [100] * 100
+    assert load("fashion_mnist").targets.bincount().tolist() == [1000] * 10
+    assert load("cifar100").targets.bincount().tolist() == [100] * 100
 
 
 def test_the_first_train_images() -> None:
-    assert load("mnist", "train", limit=5).labels.tolist() == [5, 0, 4, 1, 9]
-    assert load("cifar10", "train", limit=5).labels.tolist() == [6, 9, 9, 4, 1]
+    assert load("mnist", "train", limit=5).targets.tolist() == [5, 0, 4, 1, 9]
+    assert load("cifar10", "train", limit=5).targets.tolist() == [6, 9, 9, 4, 1]

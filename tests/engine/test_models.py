@@ -75,7 +75,7 @@ def test_local_steps_are_simulated_as_the_client_takes_them_whatever_its_norms_a
 
 def test_statistics_of_a_subclass_are_those_of_the_network_as_it_is():
     model, (images, _) = convolutional(frozen(), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)), batch(4)
-    found = Statistics(model, "train").distance(images.view(2, 2, *SHAPE))
+    found = Statistics(model, task_of(torch.zeros(1, *SHAPE)), "train").distance(images.view(2, 2, *SHAPE))
     for victim in range(2):
         x = model[0](images[2 * victim : 2 * victim + 2])
         due = 0.0
@@ -95,9 +95,14 @@ class Mixing(nn.Module):
 
 def test_statistics_of_a_network_that_mixes_examples_are_taken_one_victim_after_another():
     model, (images, _) = convolutional(Mixing(), nn.BatchNorm2d(8)), batch(4)
-    prior = Statistics(model, "eval")
+    prior = Statistics(model, task_of(torch.zeros(1, *SHAPE)), "eval")
     together = prior.distance(images.view(2, 2, *SHAPE))
-    alone = torch.cat([Statistics(model, "eval").distance(images[None, 2 * i : 2 * i + 2]) for i in range(2)])
+    alone = torch.cat(
+        [
+            Statistics(model, task_of(torch.zeros(1, *SHAPE)), "eval").distance(images[None, 2 * i : 2 * i + 2])
+            for i in range(2)
+        ]
+    )
     torch.testing.assert_close(together, alone)
 
 
@@ -182,7 +187,7 @@ def test_every_kind_of_network_is_trained_captured_and_attacked(name):
     for attack, how in (("iga", {}), ("fedavg", steps)):
         view = capture(model, images, labels, "topk:ratio=0.5", **how)
         guess = invert(view, attack, iterations=2)
-        assert guess.images.shape == (1, 2, *SHAPE)
+        assert guess.inputs.shape == (1, 2, *SHAPE)
         assert guess.objective.isfinite().all()
     view = capture(model, images, labels, mode="eval")
     found = engine(view.model, "eval", cross_entropy, view.shape).gradients(images[None], labels[None])
@@ -352,7 +357,7 @@ def test_attacks_that_read_a_weights_gradient_refuse_one_that_is_no_parameter():
     torch.manual_seed(0)
     images, labels = batch()
     with pytest.raises(GradwireError, match="labels cannot be inferred: the weight of '3' is made of other parameters"):
-        invert(capture(normed(utilities.weight_norm), images, labels, labels_known=False), iterations=1)
+        invert(capture(normed(utilities.weight_norm), images, labels, targets_known=False), iterations=1)
     first = nn.Sequential(nn.Flatten(), utilities.weight_norm(nn.Linear(768, 10)))
     with pytest.raises(GradwireError, match="analytic needs the gradients of a weight and a bias; '1' lacks one"):
         invert(capture(first, images, labels), "analytic")

@@ -209,7 +209,7 @@ def test_objective_and_slope_equal_plain_autograds(scheme, objective):
     views = [capture(model, images[v], labels[v], scheme) for v in range(3)]
     problems = [pose(view, k) for view in views for k in ("naive", "adaptive")]
     stack = StackedMeasurement.of([p.measurement for p in problems], images)
-    rows = torch.stack([p.labels for p in problems])
+    rows = torch.stack([p.targets for p in problems])
     candidates = batches(6, 2, seed=1)[0]
     slopes = {}
     for path, build in PATHS.items():
@@ -220,7 +220,7 @@ def test_objective_and_slope_equal_plain_autograds(scheme, objective):
     for row, problem in enumerate(problems):
         alone = candidates[row].clone().requires_grad_()
         parameters = dict(model.named_parameters())
-        value = cross_entropy(model(alone), problem.labels)
+        value = cross_entropy(model(alone), problem.targets)
         update = dict(zip(parameters, torch.autograd.grad(value, parameters.values(), create_graph=True), strict=True))
         measured, observed = [], []
         for name, terms in problem.measurement.items():

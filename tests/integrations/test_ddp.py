@@ -149,7 +149,7 @@ def test_a_recorded_step_is_a_view_of_it(tmp_path, spec):
                 else:
                     torch.testing.assert_close(term.apply(Full(truth)), term.observed, atol=1e-6, rtol=1e-4)
         guess = gradwire.invert(view, iterations=2)
-        assert guess.images.shape == (1, *inputs.shape)
+        assert guess.inputs.shape == (1, *inputs.shape)
 
 
 def unlike(transport):

@@ -22,7 +22,7 @@ def transcript(tmp_path):
     digits = data.load("digits", "test")
     model = models.build("mlp", digits.shape, digits.num_classes, digits.mean, digits.std, 0)
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    image = digits.batch([int((digits.labels == 4).nonzero()[0])])
+    image = digits.batch([int((digits.targets == 4).nonzero()[0])])
     cross_entropy(model(image[0]), image[1]).backward()
     update = {name: p.grad for name, p in model.named_parameters()}
     layout, names = Layout.of(update), tuple(update)

@@ -15,7 +15,7 @@ def images(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_a_score_matches_first_and_then_measures() -> None:
     truth = images(2, 3, 1, 8, 8)
     score = metrics.score(truth.flip(1), truth)
-    assert torch.equal(score.images, truth)
+    assert torch.equal(score.inputs, truth)
     assert score.mse.tolist() == [0, 0]
     assert score.psnr.tolist() == [metrics.PSNR_CAP] * 2
     assert score.ssim.tolist() == [1, 1]
@@ -25,7 +25,7 @@ def test_a_score_matches_first_and_then_measures() -> None:
 def test_the_truth_may_come_as_the_plain_batch_that_the_victim_held() -> None:
     truth, guess = images(3, 1, 8, 8), images(1, 3, 1, 8, 8, seed=1)
     score = metrics.score(guess, truth)
-    assert score.images.shape == guess.shape
+    assert score.inputs.shape == guess.shape
     assert torch.equal(score.ssim, metrics.ssim(metrics.match(guess, truth[None]), truth[None]))
 
 

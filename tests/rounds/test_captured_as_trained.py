@@ -66,7 +66,7 @@ def test_messages_are_equal_byte_for_byte(spec, local):
         transport = InProcess(Transcript())
         with insecure_seed(1):
             train(state, settings, digits, transport)
-        shards = partition.split(settings.partition, digits.labels, 3, settings.seed)
+        shards = partition.split(settings.partition, digits.targets, 3, settings.seed)
         if not local:
             drawn = (batch_indices(shard, client(i), 1, 4, settings.seed) for i, shard in enumerate(shards))
             shards = list(drawn)

@@ -98,7 +98,7 @@ def test_a_batch_does_not(model, batch):
 def test_what_lies_before_the_bottleneck_is_solved_for_exactly(batch, knowledge):
     view = capture(models.build("mlp", (1, 8, 8), 10, seed=0), batch[0][:1], batch[1][:1], "precode")
     guess = invert(view, attack="analytic", knowledge=knowledge)
-    assert float(score(guess.images, batch[0][:1]).mse) < 1e-9
+    assert float(score(guess.inputs, batch[0][:1]).mse) < 1e-9
 
 
 def test_clients_draw_different_noise(model, batch):

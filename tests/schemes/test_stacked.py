@@ -55,4 +55,4 @@ def test_an_absolute_distance_can_be_minimised():
     truth = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     problem = pose(gradwire.capture(model, truth, torch.tensor([1]), "topk:ratio=0.9"), "adaptive")
     guess = Absolute(iterations=300, signed=False, decay="cosine").run([problem])
-    assert float((guess.images[0] - truth).abs().max()) < 0.02
+    assert float((guess.inputs[0] - truth).abs().max()) < 0.02

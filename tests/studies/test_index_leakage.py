@@ -38,7 +38,7 @@ def test_an_untrained_network_gives_the_label_of_one_image_away(digits):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_values_are_not_read(digits, batch):
-    view = capture(network(digits), *digits.batch(range(batch)), "topk:ratio=0.05", labels_known=False)
+    view = capture(network(digits), *digits.batch(range(batch)), "topk:ratio=0.05", targets_known=False)
     poisoned = tuple(
         Message(**{**vars(m), "tensors": {**m.tensors, "values": torch.randn_like(m.tensors["values"])}})
         for m in view.messages

@@ -53,8 +53,8 @@ def test_the_model_in_the_view_is_a_copy(model):
 
 
 def test_labels_are_in_the_view_only_when_assumed_known(model):
-    assert capture(model, *victim()).labels is not None
-    assert capture(model, *victim(), labels_known=False).labels is None
+    assert capture(model, *victim()).targets is not None
+    assert capture(model, *victim(), targets_known=False).targets is None
 
 
 @pytest.mark.parametrize("spec", ["none", "topk:ratio=0.1", "powersgd:rank=2+sga"])

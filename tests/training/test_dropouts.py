@@ -29,7 +29,7 @@ def survivors(settings):
     clients = tuple(map(client, range(settings.clients)))
     chances = {p: torch.rand((), generator=generator("dropouts", settings.seed, 0, p)) for p in clients}
     stayed = [p for p in clients if chances[p] >= settings.drop_clients]
-    shards = data.partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
+    shards = data.partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     found = []
     for party in stayed:
         shard = shards[clients.index(party)]

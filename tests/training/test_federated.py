@@ -29,15 +29,15 @@ class Pictures:
 
     def __init__(self, count=60):
         generator = torch.Generator().manual_seed(0)
-        self.images = torch.rand(count, *self.shape, generator=generator, dtype=torch.float64)
-        self.labels = torch.randint(CLASSES, (count,), generator=generator)
+        self.inputs = torch.rand(count, *self.shape, generator=generator, dtype=torch.float64)
+        self.targets = torch.randint(CLASSES, (count,), generator=generator)
 
     def __len__(self):
-        return len(self.images)
+        return len(self.inputs)
 
     def batch(self, chosen):
         chosen = torch.as_tensor(chosen)
-        return self.images[chosen], self.labels[chosen]
+        return self.inputs[chosen], self.targets[chosen]
 
 
 def network(name="mlp"):
@@ -64,7 +64,7 @@ def trained(how, name="mlp", pictures=None):
 def fedavg(how, name="mlp", pictures=None):
     """Algorithm 1: the server's and the clients' part; `descents` gives the order of examples, `sampled` gives S_t."""
     settings, pictures, model = TrainSettings(**how), pictures or Pictures(), network(name)
-    shards = partition.split(settings.partition, pictures.labels, settings.clients, settings.seed)
+    shards = partition.split(settings.partition, pictures.targets, settings.clients, settings.seed)
     for round in range(settings.rounds):
         results, weights = [], []
         for k in sampled(settings, round):
@@ -112,7 +112,7 @@ def test_ragged_clients_train_together_exactly_as_one_after_another(alpha, batch
     settings = TrainSettings(**how, partition=f"dirichlet:{alpha}", seed=seed)
     pictures = Pictures(40)
     try:
-        shards = partition.split(settings.partition, pictures.labels, 4, seed)
+        shards = partition.split(settings.partition, pictures.targets, 4, seed)
     except GradwireError:
         return  # this draw leaves a client without data, and says so
     ends = []
@@ -188,7 +188,7 @@ def test_secure_sums_of_local_work_among_a_sample(average):
     how = {"clients": 5, "sample": 3, "rounds": 1, "local_epochs": 1, "partition": "dirichlet:1.0", "momentum": 0.0}
     secure = trained({**how, "scheme": "sga", "average": average})
     settings, pictures = TrainSettings(**how), Pictures()
-    shards = partition.split("dirichlet:1.0", pictures.labels, 5, 0)
+    shards = partition.split("dirichlet:1.0", pictures.targets, 5, 0)
     members = sampled(settings, 0)
     # Under a scheme that shows the server sums only, nobody tells how many examples it has: n_k·K/n is the weight.
     weights = [len(shards[i]) * 5 / 60 if average == "weighted" else 1.0 for i in members]
@@ -223,7 +223,7 @@ def test_weights_are_told_only_where_they_are_needed():
 
 
 def planned(settings, model, pictures):
-    shards = partition.split("iid", pictures.labels, settings.clients, 0)
+    shards = partition.split("iid", pictures.targets, settings.clients, 0)
     return loop.planned(begin(settings, model), settings, pictures, shards, InProcess())
 
 

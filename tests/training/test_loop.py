@@ -26,7 +26,7 @@ def test_one_client_without_scheme_is_torch_sgd(digits):
     reference = copy.deepcopy(model)
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     train(begin(settings, model), settings, digits)
-    shard = data.partition.split("iid", digits.labels, 1, 0)[0]
+    shard = data.partition.split("iid", digits.targets, 1, 0)[0]
     for round in range(4):
         images, labels = digits.batch(batch_indices(shard, "client:0", round, 16, 0))
         optimizer.zero_grad()
@@ -41,7 +41,7 @@ def test_clients_without_scheme_are_one_large_batch(digits):
     model = fresh(digits)
     reference = copy.deepcopy(model)
     train(begin(several, model), several, digits)
-    shards = data.partition.split("iid", digits.labels, 4, 0)
+    shards = data.partition.split("iid", digits.targets, 4, 0)
     chosen = torch.cat([batch_indices(shard, f"client:{i}", 0, 8, 0) for i, shard in enumerate(shards)])
     images, labels = digits.batch(chosen)
     cross_entropy(reference(images), labels).backward()
@@ -84,7 +84,7 @@ def test_batch_norms_statistics_travel_and_are_averaged():
     before = {name: b.clone() for name, b in state.model.named_buffers()}
     reference = [copy.deepcopy(state.model) for _ in range(2)]
     train(state, settings, dataset)
-    shards = data.partition.split("iid", dataset.labels, 2, 0)
+    shards = data.partition.split("iid", dataset.targets, 2, 0)
     for i, (model, shard) in enumerate(zip(reference, shards, strict=True)):
         model(dataset.batch(batch_indices(shard, f"client:{i}", 0, 8, 0))[0])
     ours = dict(state.model.named_buffers())

@@ -18,15 +18,15 @@ class Pictures:
 
     def __init__(self):
         g = torch.Generator().manual_seed(0)
-        self.images = torch.rand(100, *SHAPE, generator=g)
-        self.labels = torch.randint(CLASSES, (100,), generator=g)
+        self.inputs = torch.rand(100, *SHAPE, generator=g)
+        self.targets = torch.randint(CLASSES, (100,), generator=g)
 
     def __len__(self):
-        return len(self.images)
+        return len(self.inputs)
 
     def batch(self, chosen):
         chosen = torch.as_tensor(chosen)
-        return self.images[chosen], self.labels[chosen]
+        return self.inputs[chosen], self.targets[chosen]
 
 
 def new_state(settings):
@@ -80,7 +80,7 @@ def test_one_client_is_plain_pytorch(how):
     # In float64: Adam turns a gradient's rounding errors into steps wherever it is next to zero.
     model, ours = (models.build("mlp", SHAPE, CLASSES, seed=0).double() for _ in range(2))
     pictures = Pictures()
-    pictures.images = pictures.images.double()
+    pictures.inputs = pictures.inputs.double()
     state = begin(settings, ours)
     train(state, settings, pictures)
     if settings.optimizer == "adam":
@@ -98,7 +98,7 @@ def test_one_client_is_plain_pytorch(how):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=settings.rounds)
     for _ in range(settings.rounds):
         theirs.zero_grad()
-        torch.nn.functional.cross_entropy(model(pictures.images), pictures.labels).backward()
+        torch.nn.functional.cross_entropy(model(pictures.inputs), pictures.targets).backward()
         theirs.step()
         if schedule:
             schedule.step()

@@ -24,7 +24,7 @@ def started(settings, model="lenet"):
 
 
 def batches(settings, rounds):
-    shards = partition.split(settings.partition, DIGITS.labels, settings.clients, settings.seed)
+    shards = partition.split(settings.partition, DIGITS.targets, settings.clients, settings.seed)
     return schedule(shards, rounds, settings.batch_size, settings.seed)
 
 
@@ -41,7 +41,7 @@ def test_it_ends_where_the_round_loop_ends(options):
     settings = replace(SETTINGS, **options)
     looped, fast = started(settings), started(settings)
     train(looped, settings, DIGITS)
-    fit([fast], settings, *resident(DIGITS, "cpu"), [batches(settings, settings.rounds)])
+    fit([fast], settings, DIGITS.task, resident(DIGITS, "cpu"), [batches(settings, settings.rounds)])
     assert fast.round == looped.round
     close(fast, looped)
 
@@ -50,7 +50,7 @@ def test_it_ends_where_the_round_loop_ends(options):
 def test_the_round_loop_can_go_on_from_there(together):
     seeds = [replace(SETTINGS, seed=seed) for seed in range(together)]
     states = [started(settings) for settings in seeds]
-    fit(states, SETTINGS, *resident(DIGITS, "cpu"), [batches(settings, 5) for settings in seeds])
+    fit(states, SETTINGS, DIGITS.task, resident(DIGITS, "cpu"), [batches(settings, 5) for settings in seeds])
     for settings, state in zip(seeds, states, strict=True):
         train(state, settings, DIGITS)
         whole = started(settings)
@@ -62,9 +62,9 @@ def test_networks_together_come_out_as_each_alone():
     seeds = [replace(SETTINGS, seed=seed, clients=1) for seed in range(3)]
     schedules = [batches(settings, 3) for settings in seeds]
     together, alone = ([started(settings, "resnet20") for settings in seeds] for _ in range(2))
-    fit(together, seeds[0], *resident(DIGITS, "cpu"), schedules)
+    fit(together, seeds[0], DIGITS.task, resident(DIGITS, "cpu"), schedules)
     for settings, state, chosen in zip(seeds, alone, schedules, strict=True):
-        fit([state], settings, *resident(DIGITS, "cpu"), [chosen])
+        fit([state], settings, DIGITS.task, resident(DIGITS, "cpu"), [chosen])
     for one, other in zip(together, alone, strict=True):
         close(one, other)
         for name, buffer in one.model.named_buffers():
@@ -75,14 +75,14 @@ def test_networks_together_come_out_as_each_alone():
 def test_speed_changes_rounding_only(speed):
     plain, fast = started(SETTINGS), started(SETTINGS)
     schedules = [batches(SETTINGS, 9)]
-    fit([plain], SETTINGS, *resident(DIGITS, "cpu"), schedules)
-    fit([fast], SETTINGS, *resident(DIGITS, "cpu"), schedules, speed)
+    fit([plain], SETTINGS, DIGITS.task, resident(DIGITS, "cpu"), schedules)
+    fit([fast], SETTINGS, DIGITS.task, resident(DIGITS, "cpu"), schedules, speed)
     moved = parameters(plain) - parameters(started(SETTINGS))
     assert (parameters(fast) - parameters(plain)).norm() < 0.05 * moved.norm()
 
 
 def test_a_schedule_is_every_clients_batch_of_every_round():
-    shards = partition.split("iid", DIGITS.labels, 4, 1)
+    shards = partition.split("iid", DIGITS.targets, 4, 1)
     expected = [
         torch.cat([batch_indices(shard, client(i), round, 11, 5) for i, shard in enumerate(shards)])
         for round in range(8)
@@ -117,7 +117,7 @@ def test_divergence_is_told():
     broken["head.bias"].fill_(float("inf"))
     state.model.load_state_dict(broken)
     with pytest.raises(GradwireError, match="diverged"):
-        fit([state], SETTINGS, *resident(DIGITS, "cpu"), [batches(SETTINGS, 1)])
+        fit([state], SETTINGS, DIGITS.task, resident(DIGITS, "cpu"), [batches(SETTINGS, 1)])
 
 
 @pytest.mark.parametrize(("options", "says"), [({"together": -1}, "together is -1"), ({"precision": "fp8"}, "fp8")])

@@ -57,7 +57,7 @@ def breaching(
         GradwireError: as `run`.
     """
     settings: dict[str, object] = {"model": model_name, "models": str(Path(models.__file__).parent), "device": device}
-    settings |= {"shape": dataset.shape, "classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
+    settings |= {"shape": dataset.shape, "classes": dataset.outputs, "mean": dataset.mean, "std": dataset.std}
     settings |= {"iterations": iterations, "step": step, "tv": tv, "threads": torch.get_num_threads()}
     tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
     tensors |= {"images": images, "labels": labels, "starts": starts}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradwire import data, models
+from gradwire import data
 from gradwire.bench.others import SCRIPTS, job, run
 from gradwire.bench.timing import growth
 from gradwire.data import Dataset, partition
@@ -98,7 +98,7 @@ def paces(setting: FederatedSetting, rounds: int, others: Mapping[str, str]) -> 
         raise GradwireError(f"rounds is {rounds}; it must be at least 2, for the first is not counted")
     whole, held_out = data.load(setting.data, "train"), data.load(setting.data, "test", limit=2_000)
     where = torch.arange(setting.examples) % len(whole)
-    dataset = replace(whole, images=whole.images[where], labels=whole.labels[where])
+    dataset = replace(whole, inputs=whole.inputs[where], targets=whole.targets[where])
     settings = TrainSettings(
         clients=setting.clients,
         sample=setting.sample,
@@ -108,16 +108,16 @@ def paces(setting: FederatedSetting, rounds: int, others: Mapping[str, str]) -> 
         lr=setting.lr,
         momentum=0.0,
     )
-    start = models.build(setting.model, dataset.shape, dataset.num_classes, seed=0)
+    start = dataset.network(setting.model, 0, raw=True)
     loop: list[float] = []
 
     def pace(by: str, seconds: Sequence[float], network: nn.Module, megabytes: float | None, how: str = "") -> Pace:
         loop.append(each := statistics.median(seconds[1:]))
         memory = None if megabytes is None else megabytes / setting.sample
-        return Pace(setting.name, by, 1 / each, loop[0] / each, memory, evaluate(network, held_out)[0], how)
+        return Pace(setting.name, by, 1 / each, loop[0] / each, memory, evaluate(network, held_out)["loss"], how)
 
     with tempfile.TemporaryDirectory() as folder:
-        job.write(folder, start, setting.lr, whole.images, whole.labels, _steps(settings, dataset) % len(whole))
+        job.write(folder, start, setting.lr, whole.inputs, whole.targets, _steps(settings, dataset) % len(whole))
         task = job.read(folder)
         few = replace(task, plan=task.plan[:MEASURED])
         yield pace("plain loop", *_looped(task), growth(lambda: _looped(few)))
@@ -160,7 +160,7 @@ def _theirs(name: str, python: str, folder: str, task: job.Job) -> tuple[list[fl
 
 def _steps(settings: TrainSettings, dataset: Dataset) -> Tensor:
     """Positions of the examples of every step, (rounds, clients of a round, steps, B), in full batches only."""
-    shards = partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
+    shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     if len({len(shard) for shard in shards}) > 1 or len(shards[0]) % settings.batch_size:
         raise GradwireError(f"{len(dataset)} examples do not give {settings.clients} clients full batches each")
 

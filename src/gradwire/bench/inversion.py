@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradwire import data, models
+from gradwire import data
 from gradwire.attacks.inversion.match import cosine, total_variation
 from gradwire.attacks.inversion.search import PRECISIONS, Precision, computing
 from gradwire.bench.breaching import breaching
@@ -90,13 +90,12 @@ def inversion_speeds(settings: InversionSettings) -> Iterator[InversionSpeed]:
         GradwireError: as `breaching`.
     """
     dataset = data.load(settings.data, limit=max(settings.victims))
-    shape, classes = dataset.shape, dataset.num_classes
-    model = models.build(settings.model, shape, classes, dataset.mean, dataset.std, seed=0).to(settings.device)
+    model = dataset.network(settings.model, 0).to(settings.device)
     mode = settings.mode
     for count in settings.victims:
         images, labels = (tensor.to(settings.device) for tensor in dataset.batch(range(count)))
         updates = [gradient(model, images[i : i + 1], labels[i : i + 1], mode)[1] for i in range(count)]
-        starts = torch.rand((count, 1, *shape), generator=generator("bench", count)).to(settings.device)
+        starts = torch.rand((count, 1, *dataset.shape), generator=generator("bench", count)).to(settings.device)
         few = min(count, settings.looped)
         loop = _Loop(model, mode, updates[:few], labels[:few])
         each, slowest = _time(loop, starts[:few], settings.iterations)
@@ -111,7 +110,7 @@ def inversion_speeds(settings: InversionSettings) -> Iterator[InversionSpeed]:
         for way, path in PATHS.items():
             if way == "plain":
                 continue
-            gradients = path(model, mode, cross_entropy)
+            gradients = path(model, mode, dataset.task)
 
             def objective(
                 x: Tensor, gradients: Callable = gradients, stack: StackedMeasurement = stack, labels: Tensor = labels
@@ -127,14 +126,14 @@ class _Loop:
     """One victim after another; returns all their objectives as one tensor, as the engine does."""
 
     def __init__(self, model: nn.Module, mode: Mode, updates: list[dict[str, Tensor]], labels: Tensor):
-        self.model, self.updates, self.labels = set_mode(model, mode), updates, labels
+        self.model, self.updates, self.targets = set_mode(model, mode), updates, labels
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.stack([self.one(x[i], i) for i in range(len(x))])
 
     def one(self, x: Tensor, victim: int) -> Tensor:
         parameters = list(self.model.parameters())
-        value = cross_entropy(self.model(x), self.labels[victim : victim + 1])
+        value = cross_entropy(self.model(x), self.targets[victim : victim + 1])
         found = torch.autograd.grad(value, parameters, create_graph=True)
         target = self.updates[victim].values()
         inner = torch.stack([(g * t).sum() for g, t in zip(found, target, strict=True)]).sum()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from gradwire import data, models
+from gradwire import data
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, train
@@ -64,13 +64,13 @@ def epochs(
     settings = TrainSettings(clients=1, batch_size=batch_size, rounds=len(dataset) // batch_size, device=device)
 
     def network(seed: int) -> nn.Module:
-        return models.build(model, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, seed)
+        return dataset.network(model, seed)
 
     def plain(count: int) -> None:
-        shards = [partition.split("iid", dataset.labels, 1, seed) for seed in range(count)]
+        shards = [partition.split("iid", dataset.targets, 1, seed) for seed in range(count)]
         schedules = [schedule(shard, settings.rounds, batch_size, seed) for seed, shard in enumerate(shards)]
         runs = [begin(replace(settings, seed=seed), network(seed)) for seed in range(count)]
-        fit(runs, settings, *resident(dataset, device), schedules, speed)
+        fit(runs, settings, dataset.task, resident(dataset, device), schedules, speed)
 
     def wired(scheme: str) -> None:
         run = replace(settings, scheme=scheme, clients=clients, batch_size=batch_size // clients)

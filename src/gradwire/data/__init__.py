@@ -1,13 +1,13 @@
-"""Labelled image sets, and how they are divided among clients.
+"""Labelled examples, and how they are divided among clients.
 
 >>> from gradwire import data
 >>> digits = data.load("digits", split="test")
 >>> images, labels = digits.batch([0, 1, 2])
->>> parts = data.partition.split("dirichlet:0.5", digits.labels, clients=4, seed=0)
+>>> parts = data.partition.split("dirichlet:0.5", digits.targets, clients=4, seed=0)
 """
 
 from gradwire.data import partition
 from gradwire.data.catalog import load, names, spec_of
-from gradwire.data.dataset import Dataset
+from gradwire.data.dataset import Dataset, pictures
 
-__all__ = ["Dataset", "load", "names", "partition", "spec_of"]
+__all__ = ["Dataset", "load", "names", "partition", "pictures", "spec_of"]

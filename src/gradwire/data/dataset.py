@@ -1,126 +1,136 @@
-"""Labelled images, in the one form that all of gradwire takes, and copies among them."""
+"""Labelled examples, in the one form that all of gradwire takes, and copies among them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 import xxhash
-from torch import Tensor
+from torch import Tensor, nn
 
+from gradwire import models
 from gradwire.errors import GradwireError
+from gradwire.tasks import CrossEntropy, Pixels, Task
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images of one size, checked when made.
+    """Inputs and their targets, checked when made.
 
     Attributes:
         name: what the data set is called in tables.
         split: `train` or `test`.
-        images: N×C×H×W, uint8 (0 to 255) or float32 (in [0, 1]).
-        labels: N class numbers, int64.
-        classes: the name of each class; a label is a position in this tuple.
+        inputs: N×…, as the task's domain stores them: images are uint8 (0 to 255) or float32 (in [0, 1]).
+        targets: one an input, as the task's loss takes them: class numbers are int64, (N,).
+        task: the domain of the inputs, and the loss.
 
     Raises:
-        GradwireError: no images; a wrong shape or dtype; a label outside the classes; a pixel that is not in [0, 1].
+        GradwireError: no inputs, inputs outside the domain, targets that do not suit the loss.
     """
 
     name: str
     split: str
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
+    inputs: Tensor
+    targets: Tensor
+    task: Task
 
     def __post_init__(self) -> None:
-        if wrong := self._wrong():
-            raise GradwireError(f"data {self.name!r} ({self.split}): {wrong}")
+        try:
+            self._check()
+        except GradwireError as error:
+            raise GradwireError(f"data {self.name!r} ({self.split}): {error}") from None
 
     def __repr__(self) -> str:
-        size = "×".join(map(str, self.images.shape))
-        return f"Dataset({self.name!r}, {self.split!r}, {size} {self.images.dtype}, {self.num_classes} classes)"
+        size = "×".join(map(str, self.inputs.shape))
+        return f"Dataset({self.name!r}, {self.split!r}, {size} {self.inputs.dtype}, {self.outputs} outputs)"
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.inputs)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        _, channels, height, width = self.images.shape
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input: channels, height and width of an image."""
+        return self.task.domain.shape
 
     @property
-    def num_classes(self) -> int:
-        """The number of classes, whether or not each occurs in this split."""
-        return len(self.classes)
+    def outputs(self) -> int:
+        """How many numbers a network gives for an example: one a class, whether or not each occurs in this split."""
+        return self.task.loss.outputs
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, where targets are classes; a label is a position in this tuple."""
+        return self.task.loss.classes
 
     def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The images (len(indices)×C×H×W, float32 in [0, 1]) and labels (int64) at these positions."""
+        """The inputs, as networks take them, and the targets at these positions."""
         where = torch.as_tensor(indices, dtype=torch.int64)
-        return _unit(self.images[where]), self.labels[where]
+        return self.task.domain.read(self.inputs[where]), self.targets[where]
+
+    def network(self, spec: str | Callable[..., nn.Module], seed: int | None = None, raw: bool = False) -> nn.Module:
+        """An untrained network for these data, of `models.build`; images are standardised by its first layer.
+
+        Args:
+            raw: leave images as they are.
+        """
+        scale: tuple[Any, Any] = (None, None) if raw else (self.mean, self.std)
+        return models.build(spec, self.shape, self.outputs, *scale, seed, self.task.domain.facts)
 
     def part(self, where: Tensor) -> "Dataset":
-        """The data set of the images at these positions, or under this mask."""
-        return replace(self, images=self.images[where], labels=self.labels[where])
+        """The data set of the examples at these positions, or under this mask."""
+        return replace(self, inputs=self.inputs[where], targets=self.targets[where])
 
     @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean of each channel over all pixels, on the scale [0, 1]."""
+    def mean(self) -> tuple[float, ...] | None:
+        """Mean of each channel of images over all pixels, on the scale [0, 1]; None of other inputs."""
         return self._moments[0]
 
     @property
-    def std(self) -> tuple[float, ...]:
-        """Population standard deviation of each channel over all pixels, on the scale [0, 1]."""
+    def std(self) -> tuple[float, ...] | None:
+        """Population standard deviation of each channel, as `mean`."""
         return self._moments[1]
 
     @cached_property
-    def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _moments(self) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+        if not isinstance(self.task.domain, Pixels):
+            return None, None
         channels, height, width = self.shape
         pixels = len(self) * height * width
         total, squares = torch.zeros(2, channels, dtype=torch.float64)
-        for chunk in self.images.split(1024):  # no float64 copy of all images is made
-            values = _unit(chunk).double()
+        for chunk in self.inputs.split(1024):  # no float64 copy of all images is made
+            values = self.task.domain.read(chunk).double()
             total += values.sum(dim=(0, 2, 3))
             squares += values.square().sum(dim=(0, 2, 3))
         mean = total / pixels
         std = (squares / pixels - mean.square()).clamp(min=0).sqrt()
         return tuple(mean.tolist()), tuple(std.tolist())
 
-    def _wrong(self) -> str | None:
-        """What is wrong with the images or labels."""
-        images, labels, classes = self.images, self.labels, self.num_classes
-        if images.dim() != 4 or images.dtype not in (torch.uint8, torch.float32):
-            form, wanted = f"{images.dtype} of shape {tuple(images.shape)}", "uint8 or float32, N×C×H×W"
-            return f"images are {form}; they must be {wanted}"
-        if labels.dim() != 1 or labels.dtype != torch.int64:
-            return f"labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be int64, one an image"
-        if len(images) != len(labels):
-            return f"{len(images)} images but {len(labels)} labels; each needs one"
-        if images.numel() == 0:
-            return "there are no images in it; at least one is needed"
-        outside = ((labels < 0) | (labels >= classes)).nonzero()
-        if len(outside):
-            label = f"the label of image {int(outside[0])} is {int(labels[outside[0]])}"
-            return f"{label}; with {classes} classes it must be from 0 to {classes - 1}"
-        # Written so that NaN, which compares false with everything, counts as outside.
-        if images.is_floating_point() and len(outside := (~((images >= 0) & (images <= 1))).nonzero()):
-            value = float(images[tuple(outside[0])])
-            return f"image {int(outside[0, 0])} holds the value {value:g}; float images must lie in [0, 1]"
-        return None
+    def _check(self) -> None:
+        """Refuse inputs or targets that do not fit the task."""
+        domain, inputs = self.task.domain, self.inputs
+        if len(inputs) != len(self.targets):
+            raise GradwireError(f"{len(inputs)} {domain.what} but {len(self.targets)} targets; each needs one")
+        if inputs.numel() == 0:
+            raise GradwireError(f"there are no {domain.what} in it; at least one is needed")
+        domain.check_stored(inputs)
+        self.task.loss.check(self.targets, len(inputs))
 
 
-def _unit(images: Tensor) -> Tensor:
-    """The images as float32 in [0, 1]."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+def pictures(name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Dataset:
+    """A data set of images (N×C×H×W, uint8 or float32 in [0, 1]) and class numbers (N,), positions in `classes`."""
+    if images.ndim != 4:
+        raise GradwireError(f"data {name!r} ({split}): images have shape {tuple(images.shape)}; they must be N×C×H×W")
+    return Dataset(name, split, images, labels, Task(Pixels(tuple(images.shape[1:])), CrossEntropy(tuple(classes))))
 
 
 def fingerprints(dataset: Dataset) -> list[bytes]:
-    """A digest of every image's pixels: equal for equal images, and in practice for no others."""
-    return [xxhash.xxh3_128_digest(image.numpy().tobytes()) for image in dataset.images]
+    """A digest of every input: equal for equal inputs, and in practice for no others."""
+    return [xxhash.xxh3_128_digest(each.contiguous().numpy().tobytes()) for each in dataset.inputs]
 
 
 def copy_within(prints: list[bytes]) -> tuple[int, int] | None:
-    """The positions of the first image that repeats an earlier one, the earlier one first; None if none does."""
+    """The positions of the first input that repeats an earlier one, the earlier one first; None if none does."""
     first: dict[bytes, int] = {}
     for position, digest in enumerate(prints):
         if digest in first:

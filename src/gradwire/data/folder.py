@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gradwire.data.dataset import Dataset
+from gradwire.data.dataset import Dataset, pictures
 from gradwire.data.pictures import decode, survey
 from gradwire.data.splits import SPLITS, holdout, shuffled
 from gradwire.errors import GradwireError
@@ -41,9 +41,9 @@ def load_folder(folder: Path, split: str, limit: int | None = None) -> Dataset:
     if len(chosen) == 0:
         raise GradwireError(f"data folder {folder} leaves no image for {split}; a class needs two or more")
     picked = [paths[index] for index in chosen]
-    return Dataset(
-        name=folder.resolve().name,
-        split=split,
+    return pictures(
+        folder.resolve().name,
+        split,
         images=decode(picked, mode, lambda index: str(picked[index])),
         labels=torch.from_numpy(labels[chosen]),
         classes=tuple(classes),

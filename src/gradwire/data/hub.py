@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gradwire.data.dataset import Dataset
+from gradwire.data.dataset import Dataset, pictures
 from gradwire.data.pictures import Mode, decode
 from gradwire.errors import GradwireError, in_line
 
@@ -63,9 +63,9 @@ def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
         raise GradwireError(f"data {name!r} ({split}) has no images in it; at least one is needed")
     # A null label becomes -1, which the data set refuses by its position.
     labels = torch.from_numpy(table.column(source.label).cast(pa.int64()).fill_null(-1).to_numpy().copy())
-    pictures = [(cell or {}).get("bytes") or b"" for cell in table.column(source.image).to_pylist()]
-    images = decode(pictures, source.mode, lambda index: f"{index} of {name} ({split})")
-    return Dataset(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
+    stored = [(cell or {}).get("bytes") or b"" for cell in table.column(source.image).to_pylist()]
+    images = decode(stored, source.mode, lambda index: f"{index} of {name} ({split})")
+    return pictures(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
 
 
 def _download(folder: Path, source: Source, split: str, limit: int | None) -> tuple[Any, tuple[str, ...]]:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gradwire.data.dataset import Dataset
+from gradwire.data.dataset import Dataset, pictures
 
 SPLITS = ("train", "test")
 
@@ -37,9 +37,9 @@ def load_digits(split: str, limit: int | None = None) -> Dataset:
 
     bunch = sklearn.datasets.load_digits()
     chosen = holdout(bunch.target, split)[:limit]
-    return Dataset(
-        name="digits",
-        split=split,
+    return pictures(
+        "digits",
+        split,
         images=torch.from_numpy(bunch.images[chosen]).float().div(16).unsqueeze(1),  # 16 dots of a 4×4 block
         labels=torch.from_numpy(bunch.target[chosen]).long(),
         classes=tuple(str(name) for name in bunch.target_names),

@@ -16,9 +16,10 @@ from gradwire.engine.choice import Unsupported, unfused
 from gradwire.engine.convolution import conv2d
 from gradwire.engine.linear import linear
 from gradwire.engine.norms import NORMS, affine, normalise, scale
-from gradwire.models.mode import copied, forward, set_mode
+from gradwire.models.mode import copied, logits, set_mode
 from gradwire.schemes.gradients import Full, Gradient
-from gradwire.wire.view import Loss, Mode
+from gradwire.tasks import Task
+from gradwire.wire.view import Mode
 
 Rule = Callable[[nn.Module, Tensor, Tensor, int], dict[str, Gradient]]
 """(layer, input, slope at the output, V) → the layer's own parameter name → gradient."""
@@ -59,10 +60,12 @@ def unsupported(layer: nn.Module) -> str | None:
 class Batched:
     """Candidates of V victims → the gradient that each would have sent, as a product where it is one."""
 
-    def __init__(self, model: nn.Module, mode: Mode, loss: Loss):
-        self._victims = 1
+    def __init__(self, model: nn.Module, mode: Mode, task: Task):
+        if task.loss.reported:
+            raise Unsupported("the model reports one loss of all examples")
+        self._victims, self._examples = 1, 1
         self._calls: list[tuple[str, nn.Module, Rule, Tensor, Tensor]] = []
-        self._loss = vmap(loss, randomness="different")
+        self._task, self._loss = task, vmap(task.loss, randomness="different")
         owners = [id(p) for module in model.modules() for p in module.parameters(recurse=False)]
         network = self._network = set_mode(copied(model), mode).requires_grad_(False)
         self._trained = {name: network.get_parameter(name) for name, p in model.named_parameters() if p.requires_grad}
@@ -87,29 +90,33 @@ class Batched:
             elif rule is not None:
                 layer.register_forward_hook(partial(self._note, prefix, rule))
 
-    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
-        """Gradients for images (V, B, C, H, W) and labels (V, B), differentiable in the images."""
-        self._victims, self._calls = len(images), []
+    def __call__(self, inputs: Tensor, targets: Tensor) -> dict[str, Gradient]:
+        """Gradients for inputs (V, B, *shape) and targets (V, B, …), differentiable in the inputs."""
+        self._victims, self._examples, self._calls = len(inputs), inputs.shape[:2].numel(), []
         with unfused(self._network):
-            logits = forward(self._network, images.flatten(0, 1))
-            losses = self._loss(logits.unflatten(0, labels.shape[:2]), labels)
+            scores = logits(self._task.output(self._network, inputs.flatten(0, 1)))
+            losses = self._loss(scores.unflatten(0, inputs.shape[:2]), targets)
             calls, self._calls = self._calls, []
             slopes = torch.autograd.grad(losses.sum(), [output for *_, output in calls], create_graph=True)
         found: dict[str, Gradient] = {}
-        for (prefix, layer, rule, inputs, _), slope in zip(calls, slopes, strict=True):
-            for own, gradient in rule(layer, inputs, slope, self._victims).items():
+        for (prefix, layer, rule, entered, _), slope in zip(calls, slopes, strict=True):
+            for own, gradient in rule(layer, entered, slope, self._victims).items():
                 name = f"{prefix}{own}"
                 if name in self._trained:
                     found[name] = gradient if name not in found else Full(found[name].full() + gradient.full())
         idle = {name: p for name, p in self._trained.items() if name not in found}
-        found |= {name: Full(p.new_zeros(len(images), *p.shape)) for name, p in idle.items()}
+        found |= {name: Full(p.new_zeros(len(inputs), *p.shape)) for name, p in idle.items()}
         return {name: found[name] for name in self._trained}
 
     def _note(self, prefix: str, rule: Rule, layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        entered = arguments[0]
+        if isinstance(layer, nn.Embedding) and len(entered) == 1 < self._examples:
+            # Positions, which are the same for every example: each has a slope of its own.
+            entered, output = (t.expand(self._examples, *t.shape[1:]) for t in (entered, output))
         if not output.requires_grad:
             # A lookup of indices: nothing upstream asks for a slope, but the parameter does.
             output = output.requires_grad_()
-        self._calls.append((prefix, layer, rule, arguments[0], output))
+        self._calls.append((prefix, layer, rule, entered, output))
         return output
 
     def _normalising(self, prefix: str, layer: nn.Module, x: Tensor) -> Tensor:

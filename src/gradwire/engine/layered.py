@@ -17,12 +17,12 @@ from gradwire.engine.convolution import ColumnConv2d, RowConv2d
 from gradwire.engine.factored import Factored
 from gradwire.engine.linear import ColumnLinear, RowLinear
 from gradwire.engine.networks import Networks, Slopes
-from gradwire.models.mode import copied, logits, set_mode
+from gradwire.models.mode import copied, set_mode
 from gradwire.models.normalize import Normalize
 from gradwire.wire.view import Mode
 
 Losses = Callable[[Tensor, Tensor], Tensor]
-"""Of logits (B, classes) and labels (B,): one an example, (B,)."""
+"""Of logits (B, outputs) and targets (B, …): one an example, (B,)."""
 Affine = ColumnLinear | ColumnConv2d | RowConv2d
 Follower = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 """A layer without parameters: (all networks' examples, their generators) → outputs."""
@@ -65,10 +65,10 @@ class Layered:
         if not self._layers:
             raise Unsupported("there is no layer with parameters")
 
-    def __call__(self, networks: Networks, images: Tensor, labels: Tensor, weights: Tensor) -> Slopes:
+    def __call__(self, networks: Networks, inputs: Tensor, targets: Tensor, weights: Tensor) -> Slopes:
         """The slopes of every network."""
         with torch.no_grad():
-            x = images
+            x = inputs
             for first in self._lead:
                 x = first(x, networks.draws)
             x = self.ordered(x)
@@ -84,8 +84,8 @@ class Layered:
             passed.append((z, y, kept))
             x = y.detach()
         with torch.enable_grad():
-            found = logits(self.ordered(passed[-1][1], back=True).flatten(0, 1), labels.numel()).to(weights.dtype)
-            losses = means(self._losses(found, labels.flatten()).view(labels.shape), weights)
+            found = self.ordered(passed[-1][1], back=True).flatten(0, 1).to(weights.dtype)
+            losses = means(self._losses(found, targets.flatten(0, 1)).view(weights.shape), weights)
             top = losses.sum()
         gradients: dict[str, Tensor | Factored] = {}
         slope = None

@@ -16,14 +16,15 @@ from gradwire.engine.batched import Batched
 from gradwire.engine.choice import Chosen, choose, unfused
 from gradwire.engine.norms import spell_out
 from gradwire.models.bottleneck import VariationalBottleneck
-from gradwire.models.mode import NARROW, copied, floating, forward, set_mode, slopes
+from gradwire.models.mode import NARROW, copied, floating, set_mode, slopes
 from gradwire.schemes.gradients import Full, Gradient
-from gradwire.wire.view import LocalWork, Loss, Mode
+from gradwire.tasks import Task
+from gradwire.wire.view import LocalWork, Mode
 
 Slope = Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]
-"""(parameters, images (B, C, H, W), labels (B,)) → the gradient."""
+"""(parameters, inputs (B, *shape), targets) → the gradient."""
 GradientPath = Callable[[Tensor, Tensor], dict[str, Gradient]]
-"""(images (V, B, C, H, W), labels (V, B)) → parameter name → gradients of V victims."""
+"""(inputs (V, B, *shape), targets (V, B, …)) → parameter name → gradients of V victims."""
 THIN = 16
 """On a CPU, products with a weight of fewer rows leave most of the vector units idle (`gradwire bench inversion`)."""
 
@@ -31,51 +32,51 @@ THIN = 16
 class Functional:
     """The general path: `torch.func.vmap` over `torch.func.grad` of the whole model."""
 
-    def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
+    def __init__(self, model: nn.Module, mode: Mode, task: Task, work: LocalWork | None = None):
         network = self._network = set_mode(copied(model), mode)
         spell_out(network)
         self._trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
         buffers: dict[str, Tensor] = {}
         self._buffers = buffers
 
-        def value(trained: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-            return loss(forward(network, images, {**trained, **buffers}), labels)
+        def value(trained: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+            return task.value(network, inputs, targets, {**trained, **buffers})
 
         one = grad(value) if work is None else partial(_descended, grad(value), work)
         self._gradients = vmap(one, in_dims=(None, 0, 0), randomness="different")
 
-    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
-        """Gradients for images (V, B, C, H, W) and labels (V, B); with local steps, images (V, epochs, B, C, H, W)."""
+    def __call__(self, inputs: Tensor, targets: Tensor) -> dict[str, Gradient]:
+        """Gradients for inputs (V, B, *shape) and targets (V, B, …); with local steps, inputs (V, epochs, B, *shape)."""
         # A forward pass may write to buffers (spectral norm does); each call begins with those of the network.
         self._buffers.update((name, buffer.clone()) for name, buffer in self._network.named_buffers())
         with unfused(self._network):
-            found = self._gradients(self._trained, images, labels)
+            found = self._gradients(self._trained, inputs, targets)
         return {name: Full(g) for name, g in found.items()}
 
 
 class Plain:
     """The plain path: autograd, one victim after another."""
 
-    def __init__(self, model: nn.Module, mode: Mode, loss: Loss, work: LocalWork | None = None):
-        self._network, self._loss, self._work = set_mode(copied(model), mode), loss, work
+    def __init__(self, model: nn.Module, mode: Mode, task: Task, work: LocalWork | None = None):
+        self._network, self._task, self._work = set_mode(copied(model), mode), task, work
         self._trained: dict[str, Tensor] = {name: p for name, p in self._network.named_parameters() if p.requires_grad}
 
-    def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
+    def __call__(self, inputs: Tensor, targets: Tensor) -> dict[str, Gradient]:
         """As `Functional`."""
         with unfused(self._network):
-            found = [self._one(x, y) for x, y in zip(images, labels, strict=True)]
+            found = [self._one(x, y) for x, y in zip(inputs, targets, strict=True)]
         return {name: Full(torch.stack([each[name] for each in found])) for name in self._trained}
 
-    def _one(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _one(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         # Buffers that a victim's forward pass writes serve its own next step only.
         buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
 
         def slope(trained: Mapping[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-            return slopes(self._loss(forward(self._network, x, {**trained, **buffers}), y), trained, again=True)
+            return slopes(self._task.value(self._network, x, y, {**trained, **buffers}), trained, again=True)
 
         if self._work is None:
-            return slope(self._trained, images, labels)
-        return _descended(slope, self._work, self._trained, images, labels)
+            return slope(self._trained, inputs, targets)
+        return _descended(slope, self._work, self._trained, inputs, targets)
 
 
 PATHS: Mapping[str, Callable[..., GradientPath]] = {"batched": Batched, "functional": Functional, "plain": Plain}
@@ -88,16 +89,16 @@ class Engine(Chosen[GradientPath]):
 
     what: ClassVar[str] = "gradients"
 
-    def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Gradient]:
-        """Gradients for images (V, B, C, H, W) and labels (V, B), or probabilities (V, B, classes)."""
-        return self.run(images, labels)
+    def gradients(self, inputs: Tensor, targets: Tensor) -> dict[str, Gradient]:
+        """Gradients for inputs (V, B, *shape) and targets (V, B, …), such as labels or probabilities of classes."""
+        return self.run(inputs, targets)
 
 
 def engine(
     model: nn.Module,
     mode: Mode,
-    loss: Loss,
-    shape: tuple[int, ...],
+    task: Task,
+    batch: int,
     device: str = "cpu",
     work: LocalWork | None = None,
 ) -> Engine:
@@ -109,32 +110,37 @@ def engine(
     Args:
         model: the network; it is copied.
         mode: how victims ran it.
-        shape: (B, C, H, W) of a victim's batch.
-        work: the victims' local steps. The engine then computes old − new parameters, and images have the shape
-            (V, epochs, B, C, H, W), each epoch's in the order in which it used them.
+        task: the domain of the inputs, and the loss.
+        batch: examples of a victim.
+        work: the victims' local steps. The engine then computes old − new parameters, and inputs have the shape
+            (V, epochs, B, *shape), each epoch's in the order in which it used them.
     """
     steps = brief = () if work is None else (work,)
+    size: tuple[int, ...] = (2, batch)
     if work is not None:
         # Two steps are enough to show the effect of one on the next.
         brief = (replace(work, steps=min(work.steps, 2)),)
-        shape = (-(-min(work.steps, 2) * work.batch // shape[0]), *shape)
+        size = (2, -(-min(work.steps, 2) * work.batch // batch), batch)
 
     def probe(name: str, model: nn.Module) -> dict[str, Tensor]:
         for module in model.modules():
             if isinstance(module, VariationalBottleneck):
                 module.hold(1.0)
-        random = torch.Generator().manual_seed(0)
-        images = torch.rand(2, *shape, generator=random, dtype=torch.float64).requires_grad_()
-        labels = torch.randint(2, (2, shape[-4]), generator=random)
-        found = PATHS[name](model, mode, loss, *brief)(images, labels)
+        inputs, _ = task.probe(*size)
+        targets = task.probe(2, batch)[1]
+        if task.domain.continuous:
+            inputs.requires_grad_()
+        found = PATHS[name](model, mode, task, *brief)(inputs, targets)
         gradients = {key: gradient.full() for key, gradient in found.items()}
-        random.manual_seed(1)
+        if not task.domain.continuous:
+            return {key: g.detach() for key, g in gradients.items()}
+        random = torch.Generator().manual_seed(1)
         projected = sum((g * torch.randn(g.shape, generator=random, dtype=g.dtype)).sum() for g in gradients.values())
-        (slope,) = torch.autograd.grad(projected, images)  # type: ignore[arg-type]
-        return {key: g.detach() for key, g in gradients.items()} | {"the slope in the images": slope}
+        (slope,) = torch.autograd.grad(projected, inputs)  # type: ignore[arg-type]
+        return {key: g.detach() for key, g in gradients.items()} | {"the slope in the inputs": slope}
 
     name, reasons = choose(_by_speed(model, device, work is not None), probe, wide_copy(model, "cpu"))
-    return Engine(PATHS[name](wide_copy(model, device), mode, loss, *steps), name, reasons)
+    return Engine(PATHS[name](wide_copy(model, device), mode, task, *steps), name, reasons)
 
 
 def arithmetic(model: nn.Module) -> torch.dtype:
@@ -157,13 +163,13 @@ def _by_speed(model: nn.Module, device: str, steps: bool) -> list[str]:
 
 
 def _descended(
-    slope: Slope, work: LocalWork, start: dict[str, Tensor], images: Tensor, labels: Tensor
+    slope: Slope, work: LocalWork, start: dict[str, Tensor], inputs: Tensor, targets: Tensor
 ) -> dict[str, Tensor]:
-    """Old − new parameters after one victim's local steps on images (epochs, B, C, H, W)."""
+    """Old − new parameters after one victim's local steps on inputs (epochs, B, *shape)."""
     current = start
     for step in range(work.steps):
-        epoch, place = divmod(step * work.batch, len(labels))
+        epoch, place = divmod(step * work.batch, len(targets))
         chosen = slice(place, place + work.batch)
-        found = slope(current, images[epoch, chosen], labels[chosen])
+        found = slope(current, inputs[epoch, chosen], targets[chosen])
         current = {n: p - work.lr * (found[n] + work.weight_decay * p) for n, p in current.items()}
     return {name: p - current[name] for name, p in start.items()}

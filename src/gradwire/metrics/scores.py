@@ -14,12 +14,12 @@ class Score:
     """How near a guess came, victim by victim.
 
     Attributes:
-        images: the guess as `match` orders it; shape of the guess.
+        inputs: the guess as `match` orders it; shape of the guess.
         mse, psnr, ssim: float64, shape [V]; the mean of a victim's images. PSNR is in dB.
         success: SSIM ≥ 0.6; boolean, shape [V].
     """
 
-    images: Tensor
+    inputs: Tensor
     mse: Tensor
     psnr: Tensor
     ssim: Tensor

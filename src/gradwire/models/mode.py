@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from gradwire.errors import GradwireError
 
@@ -62,27 +61,11 @@ def floating(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
-def forward(model: nn.Module, images: Tensor, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
-    """A model's logits (B, classes) of images (B, C, H, W), which are cast to the type of its parameters.
-
-    Args:
-        tensors: parameters and buffers by name, in place of the model's own.
+def logits(output: object) -> Tensor:
+    """The logits in what a model gives: the output itself, its attribute or key `logits`, or a tuple's first entry.
 
     Raises:
-        GradwireError: an output that holds no logits.
-    """
-    images = images.to(floating(model))
-    output = model(images) if tensors is None else functional_call(model, dict(tensors), (images,))
-    return logits(output, len(images))
-
-
-def logits(output: object, images: int) -> Tensor:
-    """The logits (B, classes) in what a model gives for so many images.
-
-    They are the output itself, its attribute or key `logits`, or the first entry of a tuple or list.
-
-    Raises:
-        GradwireError: there are none, or they have another shape or fewer than two classes.
+        GradwireError: there are none.
     """
     found = output
     if not isinstance(output, Tensor):
@@ -94,11 +77,6 @@ def logits(output: object, images: int) -> Tensor:
     if not isinstance(found, Tensor):
         kind = type(output).__name__
         raise GradwireError(f"model gives a {kind}; it must give a tensor of logits, .logits, ['logits'] or a tuple")
-    if found.ndim != 2 or len(found) != images or found.shape[1] < 2:
-        shape = tuple(found.shape)
-        raise GradwireError(
-            f"model gives shape {shape} for {images} images; it must be (images, classes), with two classes or more"
-        )
     return found
 
 

@@ -3,6 +3,7 @@
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -21,11 +22,12 @@ def names() -> tuple[str, ...]:
 
 def build(
     spec: str | Callable[..., nn.Module],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     classes: int,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     seed: int | None = None,
+    facts: Mapping[str, object] = MappingProxyType({}),
 ) -> nn.Module:
     """Make a network, on the CPU, in training mode.
 
@@ -33,24 +35,25 @@ def build(
         spec: one of `names()`, or the user's own: a function or class, or `package.module:factory`, with
             `:key=value,…` behind it where it takes more. It is given `shape` and `classes` as keywords if it takes
             them, and what it returns is used as it is: `mean` and `std` do not concern it.
-        shape: channels, height and width of the images.
-        classes: how many class scores the network gives.
+        shape: of an input: channels, height and width of images.
+        classes: how many scores the network gives.
         mean: of each channel on the scale [0, 1]; with `std`, the first layer is a `Normalize`. It changes neither
             the names of the parameters nor their initial values.
         std: of each channel on the same scale; given if and only if `mean` is.
         seed: decides the initial parameters, and the global generator is left as it was; without it, they come from
             the global generator.
+        facts: what else a factory may take, by keyword, such as the size of a vocabulary.
 
     Returns:
-        A network from images in [0, 1], N×C×H×W, to class scores, N×classes.
+        A network from inputs (N, *shape) to scores (N, classes).
 
     Raises:
         GradwireError: an unknown name, a factory that does not work, an impossible shape, or `mean` and `std` that
             do not fit.
     """
-    if len(shape) != 3 or min(shape) < 1:
-        raise GradwireError(f"the shape of an image is {tuple(shape)}; it must be channels, height, width, each ≥ 1")
-    if classes < 1:
+    if not shape or min(shape) < 1:
+        raise GradwireError(f"the shape of an input is {tuple(shape)}; each side must be ≥ 1")
+    if classes < 0:
         raise GradwireError(f"a model for {classes} classes cannot be made; there must be 1 or more")
     # Importing a module may draw random numbers, the first time only, so the generator is seeded again to call it.
     with drawing(seed):
@@ -58,7 +61,7 @@ def build(
     what = f"model {spec!r}" if isinstance(spec, str) else f"model {name!r}"
     if isinstance(factory, nn.Module):
         raise GradwireError(f"{what} is a network already; name a function or class that makes a new one")
-    given: dict[str, object] = {"shape": shape, "classes": classes}
+    given: dict[str, object] = {"shape": shape, "classes": classes, **facts}
     own = {key: p for key, p in spec_syntax.parameters(factory).items() if key not in given} if rest else {}
     given |= spec_syntax.read(what, name, rest, own)
     with drawing(seed):

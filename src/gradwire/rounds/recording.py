@@ -8,18 +8,18 @@ it can attack the round, so that only its owner may read the file.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.models.mode import copied
 from gradwire.schemes import State
 from gradwire.schemes.buckets import joined
+from gradwire.tasks import Task, task_of
 from gradwire.wire import EVERYONE, SERVER, Message, Transcript, View
 from gradwire.wire.view import LocalWork, Mode, Weights
 
@@ -75,17 +75,18 @@ class RecordedRound:
         self,
         model: nn.Module,
         shape: tuple[int, ...],
-        labels: Tensor | None = None,
+        targets: Tensor | None = None,
         *,
         mode: Mode = "train",
-        loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+        task: Task | None = None,
     ) -> View:
         """What the server, or whoever listened, saw of the victim in this round: ready for `gradwire.invert`.
 
         Args:
             model: a network of the recorded kind; a copy of it takes over the recorded parameters.
-            shape: (B, C, H, W) of the victim's batch.
-            labels: int64, shape (B,), where they are assumed known.
+            shape: of the victim's batch, (B, *domain.shape).
+            targets: of the batch, such as class numbers (B,), where they are assumed known.
+            task: by default that of images and class numbers.
 
         Raises:
             GradwireError: the network is of another kind, or the recording holds sizes only.
@@ -112,11 +113,11 @@ class RecordedRound:
             seed=self.seed,
             model=network,
             mode=mode,
-            loss=loss,
+            task=task_of(torch.empty(0, *shape[1:])) if task is None else task,
             shape=shape,
             bytes_up=sum(m.size for m in self.messages if m.sender == self.victim),
             bytes_down=sum(m.size for m in self.messages if m.sender == SERVER),
-            labels=labels,
+            targets=targets,
             buckets=self.buckets,
             work=self.work,
             weights=self.weights,

@@ -50,7 +50,7 @@ def pooled(view: View, scheme: Scheme) -> tuple[str, ...]:
 
 
 def others(view: View) -> tuple[str, ...]:
-    """The round's clients but for the victim, whose labels `view.fellow_labels` holds in this order."""
+    """The round's clients but for the victim, whose labels `view.fellow_targets` holds in this order."""
     return tuple(party for party in view.clients if party != view.victim)
 
 

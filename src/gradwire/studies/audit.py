@@ -16,7 +16,7 @@ from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
 from gradwire.runs import RunFolder, begun, check_place
 from gradwire.schemes import Layout, observation
-from gradwire.studies.audit_cells import AuditCell, Truth, chunk_size, chunks, held, load_public_images, network
+from gradwire.studies.audit_cells import AuditCell, Truth, chunk_size, chunks, held, load_public_examples, network
 from gradwire.studies.audit_settings import AuditSettings
 
 COLUMNS = (*AUDIT_COLUMNS, "label_accuracy")
@@ -45,12 +45,12 @@ def audit(
     if len(victims) < needed:
         has = f"{settings.data} has {len(victims)} {settings.split} images"
         raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
-    model, public_images = network(settings, victims), load_public_images(settings)
+    model, public_examples = network(settings, victims), load_public_examples(settings)
     dense = 4 * Layout.of_model(model).size
     before = begun(resume) if resume else {}
     if not settings.chunk:
         # Other chunks would round the table differently, so that a resumed audit goes on with its own.
-        size = int(str(before["chunk"])) if resume else chunk_size(settings, model, victims.shape)
+        size = int(str(before["chunk"])) if resume else chunk_size(settings, model, victims.task)
         settings = replace(settings, chunk=size)
     run = RunFolder.begin(out, resume, "audit", COLUMNS, asdict(settings))
     run.rewrite([])
@@ -64,7 +64,7 @@ def audit(
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.samples * len(settings.schemes) * len(settings.knows) * sum(steps)
 
-    for number, chunk in enumerate(chunks(settings, victims, model, public_images, progress)):
+    for number, chunk in enumerate(chunks(settings, victims, model, public_examples, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in (*cell.notes, *_of_sums(cell.problem)))
         for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()
@@ -79,7 +79,7 @@ def audit(
             notes |= dict.fromkeys(guess.notes)
             # Only here, when the attack has chosen, does the truth come in.
             truth = held(settings, victims, chunk)
-            found = metrics.match(guess.images, truth[0])
+            found = metrics.match(guess.inputs, truth[0])
             run.append(_rows(settings, name, chunk, guess, found, truth, each, dense))
             for cell, picture in zip(chunk, found, strict=True):
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
@@ -133,7 +133,7 @@ def _rows(
     true, labels = truth
     scores = {"mse": metrics.mse(found, true), "psnr": metrics.psnr(found, true), "ssim": metrics.ssim(found, true)}
     success = metrics.success(scores["ssim"])
-    accuracy = metrics.label_accuracy(guess.labels, labels)
+    accuracy = metrics.label_accuracy(guess.targets, labels)
     for i, cell in enumerate(chunk):
         yield facts(settings, attack, cell.problem, guess, i, dense) | {
             "scheme": cell.scheme,

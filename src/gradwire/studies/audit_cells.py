@@ -7,20 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradwire import data, models
-from gradwire.attacks.inversion import Knowledge, Problem, PublicImages, joint
+from gradwire import data
+from gradwire.attacks.inversion import Knowledge, Problem, PublicExamples, joint
 from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress
 from gradwire.schemes import State, parse
 from gradwire.studies.audit_settings import AuditSettings
+from gradwire.tasks import Task
 from gradwire.training import TrainingState, TrainSettings, begin, capture, train
 from gradwire.training.capture import capture_rounds
 from gradwire.wire import View
 
 Truth = tuple[Tensor, Tensor]
-"""Images and labels."""
+"""Inputs and targets."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,10 @@ class AuditCell:
 
 def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     """The untrained model that the settings name."""
-    scale: tuple[Any, Any] = (dataset.mean, dataset.std) if settings.standardised else (None, None)
-    return models.build(settings.model, dataset.shape, dataset.num_classes, *scale, settings.seed).to(settings.device)
+    return dataset.network(settings.model, settings.seed, not settings.standardised).to(settings.device)
 
 
-def load_public_images(settings: AuditSettings) -> PublicImages | None:
+def load_public_examples(settings: AuditSettings) -> PublicExamples | None:
     """What the adversary has of its own: images of the training split behind those that a party of the audit holds.
 
     Raises:
@@ -63,23 +63,27 @@ def load_public_images(settings: AuditSettings) -> PublicImages | None:
     if (there := max(0, len(dataset) - first)) < settings.public:
         raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training images to spare")
     source = f"{settings.data}'s training split (images {first} to {first + settings.public - 1})"
-    return PublicImages(*dataset.batch(range(first, first + settings.public)), source)
+    return PublicExamples(*dataset.batch(range(first, first + settings.public)), source)
 
 
-def chunk_size(settings: AuditSettings, model: nn.Module, shape: tuple[int, ...]) -> int:
+def chunk_size(settings: AuditSettings, model: nn.Module, task: Task) -> int:
     """Victims that fit into memory at once, with restarts, fellows under one sum, and rounds or steps unrolled."""
-    rows = rows_that_fit(model, (settings.batch, *shape), settings.device)
+    rows = rows_that_fit(model, task, settings.batch, settings.device)
     restarts = max(getattr(attack, "restarts", 1) for attack in settings.inversions.values())
     return max(1, rows // (restarts * settings.parties * settings.rounds * max(1, settings.local_steps)))
 
 
 def chunks(
-    settings: AuditSettings, victims: Dataset, model: nn.Module, public_images: PublicImages | None, progress: Progress
+    settings: AuditSettings,
+    victims: Dataset,
+    model: nn.Module,
+    public_examples: PublicExamples | None,
+    progress: Progress,
 ) -> Iterator[list[AuditCell]]:
     """The cells of the audit in chunks that are attacked as one batch each: cells that share a model in every round."""
     chunk: list[AuditCell] = []
     for situation in _situations(settings, model, progress):
-        for cell in _cells(settings, situation, victims, public_images):
+        for cell in _cells(settings, situation, victims, public_examples):
             if chunk and (len(chunk) == settings.chunk or not chunk[0].problem.shares_model(cell.problem)):
                 yield chunk
                 chunk = []
@@ -89,15 +93,15 @@ def chunks(
 
 
 def held(settings: AuditSettings, victims: Dataset, chunk: list[AuditCell]) -> Truth:
-    """The truth: images (V, n·B, C, H, W) and labels (V, n·B) of the n clients that each cell's problem is about."""
+    """The truth: inputs (V, n·B, *shape) and targets (V, n·B, …) of the n clients that each cell's problem is about."""
 
     def joined(cell: AuditCell) -> list[Tensor]:
         parties = [cell.problem.view.clients.index(party) for party in cell.problem.clients]
         batches = [_batch(settings, victims, cell.victim, party) for party in parties]
         return [torch.cat(column).cpu() for column in zip(*batches, strict=True)]
 
-    images, labels = map(torch.stack, zip(*map(joined, chunk), strict=True))
-    return images, labels
+    inputs, targets = map(torch.stack, zip(*map(joined, chunk), strict=True))
+    return inputs, targets
 
 
 def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -> Iterator[Situation]:
@@ -127,7 +131,7 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
 
 
 def _cells(
-    settings: AuditSettings, situation: Situation, victims: Dataset, public_images: PublicImages | None
+    settings: AuditSettings, situation: Situation, victims: Dataset, public_examples: PublicExamples | None
 ) -> Iterator[AuditCell]:
     """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
     views = [_views(settings, situation, victims, victim) for victim in range(settings.samples)]
@@ -135,26 +139,26 @@ def _cells(
     notes = accounting.notes(situation.private) if accounting and situation.private else ()
     for knowledge in settings.knows:
         for victim, seen in enumerate(views):
-            problem = replace(joint(seen, knowledge, salt=victim), public_images=public_images)
+            problem = replace(joint(seen, knowledge, salt=victim), public_examples=public_examples)
             yield AuditCell(situation.scheme, knowledge, victim, problem, notes)
 
 
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:
     """What the adversary sees of one victim's rounds."""
     first, *fellows = (_batch(settings, victims, victim, party) for party in range(settings.parties))
-    common: dict[str, Any] = {"fellows": fellows, "labels_known": settings.labels == "known"}
+    common: dict[str, Any] = {"task": victims.task, "fellows": fellows, "targets_known": settings.labels == "known"}
     common |= {name: getattr(settings, name) for name in ("adversary", "mode", "seed", "lr")}
     if settings.rounds > 1:
         return capture_rounds(situation.model, *first, situation.scheme, settings.rounds, **common)
     now: dict[str, Any] = {"public": situation.public, "private": situation.private, "round": settings.trained_rounds}
     now |= {"local_steps": settings.local_steps or None, "local_batch": settings.local_batch or None}
     now |= {"weight_decay": settings.weight_decay, "freeze": False}
-    images, labels = first
-    return [capture(situation.model, images, labels, situation.scheme, **now, **common)]
+    inputs, targets = first
+    return [capture(situation.model, inputs, targets, situation.scheme, **now, **common)]
 
 
 def _batch(settings: AuditSettings, victims: Dataset, victim: int, party: int) -> tuple[Tensor, Tensor]:
-    """What a party of a victim's round holds: party 0 is the victim, its fellows' images come after all victims'."""
+    """What a party of a victim's round holds: party 0 is the victim, its fellows' come after all victims'."""
     start = (party * settings.samples + victim) * settings.batch
-    images, labels = victims.batch(range(start, start + settings.batch))
-    return images.to(settings.device), labels.to(settings.device)
+    inputs, targets = victims.batch(range(start, start + settings.batch))
+    return inputs.to(settings.device), targets.to(settings.device)

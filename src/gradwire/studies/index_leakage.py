@@ -48,10 +48,10 @@ def index_leakage(
     for victim in range(victims):
         chosen = torch.randperm(len(dataset), generator=generator("victim", seed, victim))[:batch]
         images, labels = dataset.batch(chosen)
-        view = capture(model, images, labels, scheme, mode=mode, labels_known=False, seed=seed, freeze=False)
+        view = capture(model, images, labels, scheme, mode=mode, targets_known=False, seed=seed, freeze=False)
         found.append(labels_from_indices(view, batch))
         true.append(labels)
-    truth, classes = torch.stack(true), dataset.num_classes
+    truth, classes = torch.stack(true), dataset.outputs
     accuracy = float(label_accuracy(torch.stack(found), truth).mean())
     spread = [((torch.arange(batch) + first) % classes).expand_as(truth) for first in range(classes)]
     chance = sum(float(label_accuracy(each, truth).mean()) for each in spread) / classes

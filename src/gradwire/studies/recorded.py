@@ -63,10 +63,10 @@ def audit_recording(
         guess = attack.run(list(problems.values()), settings.seed, settings.device, watch)
         done += steps[name]
         for i, knowledge in enumerate(problems):
-            pictures[f"{recording.scheme}|{name}|{knowledge}"] = guess.images[i]
-            (run.path / f"{file_name(name)}-{knowledge}.png").write_bytes(contact_sheet(guess.images[i]))
+            pictures[f"{recording.scheme}|{name}|{knowledge}"] = guess.inputs[i]
+            (run.path / f"{file_name(name)}-{knowledge}.png").write_bytes(contact_sheet(guess.inputs[i]))
             row = facts(settings, name, problems[knowledge], guess, i, 4 * Layout.of_model(view.model).size)
-            row |= {"victim": recording.victim, "labels": " ".join(map(str, guess.labels[i].tolist()))}
+            row |= {"victim": recording.victim, "labels": " ".join(map(str, guess.targets[i].tolist()))}
             run.append([row])
     run.save(pictures)
     return run.path

@@ -12,7 +12,7 @@ from scipy.stats import binomtest, spearmanr  # type: ignore[import-untyped]
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from gradwire import data, models
+from gradwire import data
 from gradwire.attacks.inversion.labels import last_linear
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
@@ -109,7 +109,7 @@ def label_leak(settings: LabelLeak) -> Row:
         # Drawn with replacement, so that labels are as frequent as in the data.
         random = [generator("secure leaks", settings.seed, sample, party) for party in range(settings.clients)]
         batches = [dataset.batch(torch.randint(len(dataset), (settings.batch,), generator=drawn)) for drawn in random]
-        view = capture(model, *batches[0], settings.scheme, fellows=batches[1:], labels_known=False, freeze=False)
+        view = capture(model, *batches[0], settings.scheme, fellows=batches[1:], targets_known=False, freeze=False)
         guess = labels_from_indices(view)
         for party in (0, 1):  # each guess is used once
             right[party] += (Counter(guess.tolist()) & Counter(batches[party][1].tolist())).total()
@@ -121,7 +121,7 @@ def label_leak(settings: LabelLeak) -> Row:
         "high": float(ends.high),
         "fellow": right[1] / guesses,
         # A label is among B distinct random guesses as often as one of B labels is a given class.
-        "chance": 1 - (1 - 1 / dataset.num_classes) ** settings.batch,
+        "chance": 1 - (1 - 1 / dataset.outputs) ** settings.batch,
     }
 
 
@@ -143,8 +143,7 @@ def maximum_leak(settings: MaximumLeak) -> Row:
 
 
 def _network(settings: LabelLeak | MaximumLeak, dataset: Dataset) -> torch.nn.Module:
-    scale = dataset.mean, dataset.std
-    return models.build(settings.model, dataset.shape, dataset.num_classes, *scale, settings.seed)
+    return dataset.network(settings.model, settings.seed)
 
 
 def _loss_and_maximum(model: torch.nn.Module, dataset: Dataset, index: int) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
-from gradwire import data, models
+from gradwire import data
 from gradwire.data import partition
 from gradwire.errors import GradwireError, at_least
 from gradwire.metrics.energy import Meter
@@ -57,8 +57,8 @@ def run_training(
         short = f"{scheme.spec} warms up for {scheme.least_rounds} rounds and the run has {settings.rounds}"
         raise GradwireError(f"{short}: nothing would be compressed; it must have more")
     dataset, held_out = data.load(data_name, "train"), data.load(data_name, "test")
-    partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)  # before there is a folder
-    model = models.build(model_name, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, settings.seed)
+    partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)  # before there is a folder
+    model = dataset.network(model_name, settings.seed)
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
     transport = transport or InProcess(Transcript(keep=1))
     if isinstance(transport, Collective):
@@ -89,7 +89,7 @@ def run_training(
             return
         used = meter.kwh()
         state.energy_kwh = None if used is None or before is None else before + used
-        test_loss, accuracy = evaluate(state.model, held_out, settings.device)
+        tested = evaluate(state.model, held_out, settings.device)
         row = {
             **{name: options[name] for name in ("data", "model", "scheme", "seed", "device")},
             **{name: getattr(state, name) for name in ("bytes_up", "bytes_down", "round")},
@@ -97,8 +97,7 @@ def run_training(
             "ratio": dense * state.taken / state.bytes_up if state.bytes_up else float("nan"),
             "epoch": float(settings.passes(state.round, len(dataset))),
             "train_loss": sum(losses) / len(losses) if losses else float("nan"),
-            "test_loss": test_loss,
-            "test_accuracy": accuracy,
+            **{f"test_{name}": value for name, value in tested.items()},
             "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }
         losses.clear()

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
 from gradwire.models.mode import copied
@@ -23,32 +22,33 @@ from gradwire.schemes import (
     parameters,
     spec_of,
 )
+from gradwire.tasks import Task, task_of
 from gradwire.training.batches import descents, step_sizes
 from gradwire.training.client import Computation, Descent
 from gradwire.training.cohort import cohort_plan, contributions
 from gradwire.training.loop import check, local_work
 from gradwire.training.settings import TrainSettings
 from gradwire.wire import ClientHalf, InProcess, Own, Transcript, View, client, drop_out
-from gradwire.wire.view import LocalWork, Loss, Mode
+from gradwire.wire.view import LocalWork, Mode
 
 Batch = tuple[Tensor, Tensor]
-"""Images (B, C, H, W) in [0, 1] and labels, int64, (B,)."""
+"""Inputs (B, *shape) and their targets."""
 
 
 def capture(
     model: nn.Module,
     inputs: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     scheme: str | Scheme = "none",
     *,
+    task: Task | None = None,
     adversary: str = "server",
     fellows: Sequence[Batch] = (),
     parties: Sequence[str] = (),
     weights: Sequence[float] = (),
     drop: Mapping[str, str] | None = None,
     mode: Mode = "train",
-    loss: Loss = cross_entropy,
-    labels_known: bool = True,
+    targets_known: bool = True,
     private: Mapping[str, State] | None = None,
     public: State | None = None,
     round: int = 0,
@@ -63,10 +63,10 @@ def capture(
     """Run one round in which a client sends the gradient of one batch, and keep what `adversary` sees of it.
 
     Args:
-        model: takes images (B, C, H, W) in [0, 1], gives logits (B, classes). It is copied, not changed; a scheme that
+        model: takes what the task's domain holds, gives what its loss takes. It is copied, not changed; a scheme that
             trains another network (precode) makes it of the copy.
-        inputs: the victim's batch, shape (B, C, H, W), in [0, 1].
-        labels: int64, shape (B,).
+        inputs: the victim's batch, shape (B, *domain.shape).
+        targets: such as class numbers, int64, (B,).
         scheme: a spec such as "powersgd:rank=4", or a scheme.
         adversary: "server", "eavesdropper", or "client" (the first of the fellows).
         fellows: batches of the round's other clients. None: the victim is alone in the round.
@@ -74,29 +74,30 @@ def capture(
         weights: how many examples each of them has, where the mean is weighted by that; by default all count alike.
         drop: party → the phase before which it vanishes.
         mode: how the victim runs the network, "train" or "eval".
-        loss: of logits and labels.
-        labels_known: whether the adversary is assumed to know the labels.
+        task: the domain and the loss; by default, images (B, C, H, W) in [0, 1] and class numbers. A function of the
+            network's output and the targets makes one by `tasks.task_of(inputs, function)`.
+        targets_known: whether the adversary is assumed to know the targets.
         private: each client's scheme state (residuals) before the round, party → state. By default those of a first
             round.
         public: the scheme's public state before the round; by default that of a first round.
         round: the round's number, `epoch`, passes over the data before it, and `seed`, the run's public seed.
         freeze: copy the model, so that training may go on; False shares it with the view.
         local_steps: send what so many steps of SGD change (old − new parameters) in place of a gradient, in steps of
-            `local_batch` images (by default all of them) and size `lr`.
+            `local_batch` examples (by default all of them) and size `lr`.
         weight_decay: adds weight_decay·parameter to what each step, or the one gradient, follows.
 
     Raises:
         GradwireError: a batch, a label, a model or a gradient that cannot be, named in the message.
     """
     setting = _Setting.of(
-        [(inputs, labels), *fellows],
+        [(inputs, targets), *fellows],
         scheme,
         adversary,
         parties,
         seed,
         (local_steps, local_batch, lr, weight_decay),
-        Computation(mode, loss),
-        labels_known,
+        Computation(mode, task_of(inputs) if task is None else task),
+        targets_known,
         weights,
         drop or {},
     )
@@ -108,15 +109,16 @@ def capture(
 def capture_rounds(
     model: nn.Module,
     inputs: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     scheme: str | Scheme,
     rounds: int,
     *,
+    task: Task | None = None,
     lr: float = 0.0,
     adversary: str = "server",
     fellows: Sequence[Batch] = (),
     mode: Mode = "train",
-    labels_known: bool = True,
+    targets_known: bool = True,
     seed: int = 0,
 ) -> list[View]:
     """The views of rounds 0 to `rounds` − 1, in each of which the victim's gradient is of the same batch.
@@ -129,8 +131,9 @@ def capture_rounds(
     """
     if rounds < 1:
         raise GradwireError(f"rounds is {rounds}; it must be at least 1")
-    held, work = [(inputs, labels), *fellows], (None, None, 1.0, 0.0)
-    setting = _Setting.of(held, scheme, adversary, (), seed, work, Computation(mode), labels_known, (), {})
+    held, work = [(inputs, targets), *fellows], (None, None, 1.0, 0.0)
+    how = Computation(mode, task_of(inputs) if task is None else task)
+    setting = _Setting.of(held, scheme, adversary, (), seed, work, how, targets_known, (), {})
     network = copied(adapted(setting.scheme, model, seed))
     views: list[View] = []
     public: State | None = None
@@ -153,7 +156,7 @@ class _Setting:
 
     Attributes:
         settings: of the training that such a round would be part of.
-        held: what each client holds, party → images and labels: the batch whose gradient it sends, or all its examples;
+        held: what each client holds, party → inputs and targets: the batch whose gradient it sends, or all its examples;
             the victim's first.
         watcher: the adversary's name.
         work: the local work that the adversary is told of; None where a plain gradient is sent.
@@ -166,7 +169,7 @@ class _Setting:
     watcher: str
     work: LocalWork | None
     how: Computation
-    labels_known: bool
+    targets_known: bool
     weights: Mapping[str, float]
     drop: Mapping[str, str]
 
@@ -180,7 +183,7 @@ class _Setting:
         seed: int,
         work: tuple[int | None, int | None, float, float],
         how: Computation,
-        labels_known: bool,
+        targets_known: bool,
         weights: Sequence[float],
         drop: Mapping[str, str],
     ) -> "_Setting":
@@ -193,7 +196,7 @@ class _Setting:
         examples = len(batches[0][0])
         size = max(1, examples) if batch is None else batch
         if size < 1 or examples % size:
-            raise GradwireError(f"local_batch is {size}; it must divide the {examples} images of the client")
+            raise GradwireError(f"local_batch is {size}; it must divide the {examples} examples of the client")
         names = tuple(parties) or tuple(client(i) for i in range(len(batches)))
         if len(names) != len(batches) or (weights and len(weights) != len(batches)):
             has = f"{len(names)} parties and {len(weights)} weights"
@@ -215,8 +218,8 @@ class _Setting:
         plain = LocalWork(1, examples, 1.0, decay) if decay else None
         relative = {party: w * len(names) / sum(weights) for party, w in zip(names, weights, strict=False)}
         held = dict(zip(names, batches, strict=True))
-        task = local_work(settings) if settings.local else plain
-        return cls(settings, chosen, held, watcher, task, how, labels_known, relative, drop)
+        done = local_work(settings) if settings.local else plain
+        return cls(settings, chosen, held, watcher, done, how, targets_known, relative, drop)
 
     def round(
         self,
@@ -236,7 +239,7 @@ class _Setting:
         carrier = InProcess(Transcript())
         result = run_round(self.scheme, came, public, around, carrier, self._exposed)
         victim, mine = names[0], came.get(self.watcher)
-        images, labels = self.held[victim]
+        inputs, targets = self.held[victim]
         view = View(
             adversary=self.watcher,
             victim=victim,
@@ -250,10 +253,10 @@ class _Setting:
             seed=seed,
             model=model,
             mode=self.how.mode,
-            loss=self.how.loss,
-            shape=tuple(images.shape),
-            labels=labels.detach().clone() if self.labels_known else None,
-            fellow_labels=self._fellow_labels() if self.labels_known else None,
+            task=self.task,
+            shape=tuple(inputs.shape),
+            targets=targets.detach().clone() if self.known else None,
+            fellow_targets=self._fellow_targets() if self.known else None,
             own=None if mine is None else Own({n: t * mine.weight for n, t in mine.update.items()}, mine.private),
             work=self.work,
             weights=counting,
@@ -263,7 +266,7 @@ class _Setting:
     def _contributions(self, model: nn.Module, private: Mapping[str, State], around: Round) -> dict[str, Contribution]:
         """What each client comes to the exchange with."""
         settings = self.settings
-        sizes = {party: len(labels) for party, (_, labels) in self.held.items()}
+        sizes = {party: len(inputs) for party, (inputs, _) in self.held.items()}
         if settings.local:
             tasks = {party: descents(settings, party, size, around.index) for party, size in sizes.items()}
         else:
@@ -275,32 +278,42 @@ class _Setting:
         ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
         shards = {party: torch.arange(end - sizes[party], end) for party, end in zip(sizes, ends, strict=True)}
         held = _Held(list(self.held.values()))
-        device, shape = str(held.images.device), tuple(held.images.shape[1:])
+        device = str(held.inputs.device)
         steps = [step_sizes(settings, size) for size in sizes.values()]
-        plan = cohort_plan(self.scheme, model, shape, steps, len(sizes), settings.local, self.how, device)  # type: ignore[arg-type]
+        plan = cohort_plan(self.scheme, model, self.task, steps, len(sizes), settings.local, self.how, device)
         came = contributions(model, held, shards, tasks, self.scheme, private, around, plan, self.how, device)
         return {party: replace(brought, weight=self.weights.get(party, 1.0)) for party, brought in came.items()}
+
+    @property
+    def task(self) -> Task:
+        assert self.how.task is not None
+        return self.how.task
+
+    @property
+    def known(self) -> bool:
+        """Whether the adversary is told the targets: never where they are the inputs."""
+        return self.targets_known and not self.task.loss.from_inputs
 
     def _exposed(self, party: str, half: ClientHalf[Outcome]) -> ClientHalf[Outcome]:
         return drop_out(half, self.drop[party]) if party in self.drop else half
 
-    def _fellow_labels(self) -> Tensor | None:
-        """Those of the clients beside the victim, shape (|C| − 1, B), if they hold as many images as it does."""
-        first, *rest = (labels.detach() for _, labels in self.held.values())
-        return torch.stack(rest) if rest and all(len(each) == len(first) for each in rest) else None
+    def _fellow_targets(self) -> Tensor | None:
+        """Those of the clients beside the victim, shape (|C| − 1, B, …), if they hold as many examples as it does."""
+        first, *rest = (targets.detach() for _, targets in self.held.values())
+        return torch.stack(rest) if rest and all(each.shape == first.shape for each in rest) else None
 
 
 class _Held:
     """Given batches, one after another."""
 
     def __init__(self, batches: Sequence[Batch]):
-        if any(images.shape[1:] != batches[0][0].shape[1:] for images, _ in batches):
-            raise GradwireError(f"clients hold images of shapes {[tuple(x.shape) for x, _ in batches]}; one is needed")
-        self.images, self.labels = (torch.cat([batch[kind] for batch in batches]) for kind in (0, 1))
+        if any(inputs.shape[1:] != batches[0][0].shape[1:] for inputs, _ in batches):
+            raise GradwireError(f"clients hold inputs of shapes {[tuple(x.shape) for x, _ in batches]}; one is needed")
+        self.inputs, self.targets = (torch.cat([batch[kind] for batch in batches]) for kind in (0, 1))
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        where = torch.as_tensor(indices, device=self.images.device)
-        return self.images[where], self.labels[where]
+        where = torch.as_tensor(indices, device=self.inputs.device)
+        return self.inputs[where], self.targets[where]
 
 
 def watching(adversary: str, parties: Sequence[str]) -> str:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
 from gradwire.models.mode import copied
 from gradwire.schemes import Contribution, LocalStep, LocalStepHook, Round, Scheme, State, Update
 from gradwire.seeds import drawing, number
+from gradwire.tasks import Task
 from gradwire.training.gradient import example_gradients, gradient
 from gradwire.training.settings import Precision
 from gradwire.wire import Tensors
-from gradwire.wire.view import Loss, Mode
+from gradwire.wire.view import Mode
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,26 @@ class Computation:
 
     Attributes:
         mode: "train" or "eval".
-        loss: of logits and labels.
+        task: what is learned; None: from images to class numbers.
         precision: of the forward and backward products.
         finite: whether to insist that gradients are.
     """
 
     mode: Mode = "train"
-    loss: Loss = cross_entropy
+    task: Task | None = None
     precision: Precision = "fp32"
     finite: bool = True
 
     @property
     def ordinary(self) -> bool:
-        """Whether it is what engines for many networks compute: cross-entropy in training mode."""
-        return self.mode == "train" and self.loss is cross_entropy
+        """Whether it is what engines for many networks compute: a mean over examples, in training mode."""
+        return self.mode == "train" and (self.task is None or self.task.loss.each is not None)
 
 
 def contribution(
     model: nn.Module,
     inputs: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     scheme: Scheme,
     party: str,
     private: State,
@@ -81,9 +81,9 @@ def contribution(
 
     Args:
         model: the network that is trained under the scheme (`schemes.adapted`). It is not changed.
-        inputs: what the descent's positions refer to, shape (N, C, H, W), and their labels, int64, shape (N,).
+        inputs: what the descent's positions refer to, shape (N, *domain.shape), and their targets.
         private: the client's state before the round.
-        examples: how many images the client has in all; by default those given.
+        examples: how many the client has in all; by default those given.
 
     Raises:
         GradwireError: as `gradient`, naming the client and the round.
@@ -96,7 +96,7 @@ def contribution(
             torch.autocast(device, torch.bfloat16, enabled=how.precision == "bf16"),
         ):
             value, update, buffers, private = _descend(
-                model, inputs, labels, descent, how, scheme.step_hook, private, round, size
+                model, inputs, targets, descent, how, scheme.step_hook, private, round, size
             )
     except GradwireError as error:
         raise GradwireError(f"round {round.index}, {party}: {error}") from error
@@ -123,7 +123,7 @@ _Taken = tuple[float, Update, Tensors, State]
 def _descend(
     model: nn.Module,
     inputs: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     descent: Descent,
     how: Computation,
     hook: LocalStepHook | None,
@@ -138,7 +138,7 @@ def _descend(
     total, seen = 0.0, 0
     for index, (chosen, epoch) in enumerate(zip(descent.plan, descent.epochs, strict=True)):
         step = LocalStep(round, index, len(descent.plan), len(chosen), examples, epoch)
-        x, y = inputs[chosen], labels[chosen]
+        x, y = inputs[chosen], targets[chosen]
         value, slope, buffers, private = _followed(network, x, y, how, hook, private, step)
         if descent.weight_decay:
             slope = {n: g + descent.weight_decay * network.get_parameter(n).detach() for n, g in slope.items()}
@@ -165,16 +165,16 @@ def _descend(
 def _followed(
     model: nn.Module,
     inputs: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     how: Computation,
     hook: LocalStepHook | None,
     private: State,
     step: LocalStep,
 ) -> _Taken:
     """What one step follows: the gradient of a batch's mean loss, or what the hook makes of it."""
-    value, slope, buffers = gradient(model, inputs, labels, how.mode, how.loss, how.finite)
+    value, slope, buffers = gradient(model, inputs, targets, how.mode, how.task, how.finite)
     if hook is None:
         return value, slope, buffers, private
-    seen = example_gradients(model, inputs, labels, how.mode, how.loss) if hook.per_example else slope
+    seen = example_gradients(model, inputs, targets, how.mode, how.task) if hook.per_example else slope
     followed, private = hook.before_step(seen, private, step)
     return value, dict(followed), buffers, private

@@ -19,6 +19,7 @@ from gradwire.engine import Networks, Stack, busy, descend, stack
 from gradwire.errors import GradwireError
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State
 from gradwire.seeds import drawing, number
+from gradwire.tasks import Task
 from gradwire.training.client import Computation, Descent, carried_buffers, contribution
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ class Examples(Protocol):
     """What clients' examples are taken from: a data set, or batches that are given."""
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Images in [0, 1], shape (B, C, H, W), and labels, int64, shape (B,)."""
+        """Inputs, shape (B, *domain.shape), and their targets."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ ELSEWHERE = 1 << 32
 def cohort_plan(
     scheme: Scheme,
     model: nn.Module,
-    shape: tuple[int, int, int],
+    task: Task,
     steps: Sequence[Sequence[int]],
     count: int,
     local: bool,
@@ -65,7 +66,7 @@ def cohort_plan(
     """The fastest plan for this model and device; it depends on shapes alone, so that a seed gives the same table.
 
     Args:
-        shape: of an image.
+        task: what is learned.
         steps: the numbers of examples in each client's steps.
         count: clients of a round that train in this process.
         local: whether they take steps of their own.
@@ -82,13 +83,13 @@ def cohort_plan(
         return CohortPlan(notes=(f"{alone}: {scheme.name} has a hand in each step",))
     kind = torch.device(device).type
     ragged = any(each != steps[0] for each in steps) or len(set(steps[0])) > 1
-    build = partial(stack, model, shape, ragged=ragged, device=device)
+    build = partial(stack, model, task, ragged=ragged, device=device)
     engine = replace(build(), precision=how.precision)
     if engine.path == "plain":
         return CohortPlan(notes=(alone + "".join(f"; {r}" for r in engine.reasons), *products))
     # One network that keeps a core busy gains nothing from others beside it; small ones gain more from being one batch
     # over all cores than from a core of their own, whose threads wait for each other at every small operation.
-    alone_on_core = kind == "cpu" and busy(model, shape)
+    alone_on_core = kind == "cpu" and busy(model, task)
     cores = torch.get_num_threads() if alone_on_core and engine.draws_apart else 1
     limit = LIMITS.get(kind, ELSEWHERE) // (4 * Layout.of_model(model).size)
     size = 1 if alone_on_core else max(1, min(count, limit))
@@ -127,8 +128,8 @@ def contributions(
         used = shard
         if not descent.local:
             used, descent = shard[descent.plan[0]], replace(descent, plan=[torch.arange(len(descent.plan[0]))])
-        images, labels = (tensor.to(device) for tensor in examples.batch(used))
-        return contribution(model, images, labels, scheme, party, private[party], round, descent, how, len(shard))
+        inputs, targets = (tensor.to(device) for tensor in examples.batch(used))
+        return contribution(model, inputs, targets, scheme, party, private[party], round, descent, how, len(shard))
 
     def together(group: Sequence[str], engine: Stack) -> dict[str, Contribution]:
         seeds = [number("training", round.seed, round.index, party) for party in group] if engine.draws_apart else []
@@ -188,9 +189,9 @@ def _together(
     for where, counted in zip(*_batches(shards, [each.plan for each in work]), strict=True):
         width = int(counted.sum(1).max())
         where, counted = where[:, :width], counted[:, :width]
-        images, labels = (tensor.to(device).unflatten(0, where.shape) for tensor in examples.batch(where.flatten()))
+        inputs, targets = (tensor.to(device).unflatten(0, where.shape) for tensor in examples.batch(where.flatten()))
         full, counts = bool(counted.all()), counted.sum(1).to(device)
-        slopes = engine.slopes(networks, images, labels, None if full else counted.to(images))
+        slopes = engine.slopes(networks, inputs, targets, None if full else counted.to(device))
         active = None if full else counts > 0
         networks = descend(networks, slopes, sgd.lr, sgd.momentum, sgd.weight_decay, active)
         total, seen = total + slopes.losses * counts, seen + counts

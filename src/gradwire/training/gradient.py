@@ -3,20 +3,20 @@
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
-from torch.nn.functional import cross_entropy
 
 from gradwire.errors import GradwireError
-from gradwire.models.mode import failure, forward, in_mode, slopes
+from gradwire.models.mode import failure, in_mode, slopes
 from gradwire.schemes import Layout
-from gradwire.wire.view import Loss, Mode
+from gradwire.tasks import Task, task_of
+from gradwire.wire.view import Mode
 
 
 def gradient(
     model: nn.Module,
     inputs: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     mode: Mode = "train",
-    loss: Loss = cross_entropy,
+    task: Task | None = None,
     finite: bool = True,
 ) -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
     """The loss of a batch, its gradient, and the buffers that the forward pass leaves behind.
@@ -24,39 +24,43 @@ def gradient(
     The model itself is not changed: neither its buffers (batch norm's running statistics) nor its mode.
 
     Args:
-        model: takes images (B, C, H, W) in [0, 1], gives logits (B, classes); see `models.mode.logits`.
-        inputs: shape (B, C, H, W).
-        labels: int64, shape (B,).
+        model: takes inputs of the task's domain, gives what its loss takes.
+        inputs: shape (B, *domain.shape).
+        targets: such as class numbers, int64, (B,).
         mode: "train" (batch norm uses the batch's own statistics, dropout drops) or "eval"; see `models.mode.set_mode`.
+        task: by default that of images and class numbers: see `tasks.task_of`.
         finite: whether to insist that the gradient is.
 
     Raises:
-        GradwireError: images outside [0, 1], labels out of range, a model without trainable parameters or that fails
-            on the images, or a gradient that is not finite (naming the parameter).
+        GradwireError: inputs outside the domain, targets that do not suit the loss, a model without trainable parameters
+            or that fails on the inputs, or a gradient that is not finite (naming the parameter).
     """
-    check_batch(inputs, labels)
+    task = task_of(inputs) if task is None else task
+    task.check(inputs, targets)
     parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise GradwireError(f"model {type(model).__name__} has no parameter that requires a gradient")
     buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
     with in_mode(model, mode), torch.enable_grad():
         try:
-            logits = forward(model, inputs, {**parameters, **buffers})
-            check_labels(labels, logits.shape[1])
-            value = loss(logits, labels)
+            output = task.output(model, inputs, {**parameters, **buffers}, targets)
+            task.loss.suits(output, targets)
+            value = task.loss(output, targets)
             update = slopes(value, parameters)
         except GradwireError:
             raise
         except Exception as error:
             shape = tuple(inputs.shape)
-            raise GradwireError(f"model fails on images of shape {shape} in {mode} mode: {failure(error)}") from error
+            raise GradwireError(
+                f"model fails on {task.domain.what} of shape {shape} in {mode} mode: {failure(error)}"
+            ) from error
     if finite:
         Layout.of(update).check(update)
     return value.item(), update, buffers
 
 
 def example_gradients(
-    model: nn.Module, inputs: Tensor, labels: Tensor, mode: Mode = "train", loss: Loss = cross_entropy
+    model: nn.Module, inputs: Tensor, targets: Tensor, mode: Mode = "train", task: Task | None = None
 ) -> dict[str, Tensor]:
     """Every example's own gradient: parameter name → shape (B, *parameter). The model is not changed.
 
@@ -64,12 +68,13 @@ def example_gradients(
         GradwireError: as `gradient`, and batch norm in training mode, under which examples have no gradient of their
             own.
     """
-    check_batch(inputs, labels)
+    task = task_of(inputs) if task is None else task
+    task.check(inputs, targets)
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     fixed = {name: p for name, p in model.named_parameters() if name not in parameters} | dict(model.named_buffers())
 
     def value(varied: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(forward(model, x[None], {**varied, **fixed}), y[None])
+        return task.value(model, x[None], y[None], {**varied, **fixed})
 
     with in_mode(model, mode):
         for name, module in model.named_modules():
@@ -77,22 +82,4 @@ def example_gradients(
                 raise GradwireError(
                     f"examples have no gradients of their own: {name!r} is batch norm, which mixes a batch"
                 )
-        return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, labels)
-
-
-def check_batch(inputs: Tensor, labels: Tensor) -> None:
-    """Refuse a batch that is not images in [0, 1] with one label each."""
-    if inputs.ndim != 4 or len(inputs) == 0 or labels.shape != inputs.shape[:1]:
-        shapes = f"{tuple(inputs.shape)} and {tuple(labels.shape)}"
-        raise GradwireError(f"inputs and labels have shapes {shapes}; they must be (B, C, H, W) and (B,), B ≥ 1")
-    low, high = float(inputs.min()), float(inputs.max())
-    if not (low >= 0 and high <= 1):
-        raise GradwireError(f"images lie in [{low:g}, {high:g}]; they must lie in [0, 1]")
-
-
-def check_labels(labels: Tensor, classes: int) -> None:
-    """Refuse labels that the model has no class for."""
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        bad = low if low < 0 else high
-        raise GradwireError(f"label {bad} is out of range; the model has classes 0 to {classes - 1}")
+        return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, targets)

@@ -8,11 +8,10 @@ from math import isfinite, nan
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset, partition
 from gradwire.errors import GradwireError, TooFewError
-from gradwire.models.mode import forward, in_mode
+from gradwire.models.mode import in_mode
 from gradwire.rounds import run_round
 from gradwire.rounds.recording import RecordedRound, Recorder
 from gradwire.schemes import (
@@ -28,6 +27,7 @@ from gradwire.schemes import (
     parse,
 )
 from gradwire.seeds import generator
+from gradwire.tasks import Task
 from gradwire.training import optimizer
 from gradwire.training.batches import descents, sampled, step_sizes
 from gradwire.training.client import Computation, carried_buffers
@@ -94,7 +94,7 @@ def train(
         after_round: called with the state and the round's mean training loss.
         recorder: keeps the latest rounds for an audit; the transport must keep each round's messages.
     """
-    shards = partition.split(settings.partition, dataset.labels, settings.clients, settings.seed)
+    shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     transport = transport or InProcess(Transcript(keep=1))
     plan = planned(state, settings, dataset, shards, transport)
     state.notes = plan.notes + notes(settings, parse(settings.scheme))
@@ -127,13 +127,13 @@ def planned(
                 raise GradwireError(
                     f"{wrong}, which batch norm cannot train on; set drop_last, or a least partition size"
                 )
-    how, scheme = computation(settings), parse(settings.scheme)
-    return cohort_plan(scheme, state.model, dataset.shape, steps, here, settings.local, how, settings.device)
+    how, scheme = computation(settings, dataset.task), parse(settings.scheme)
+    return cohort_plan(scheme, state.model, dataset.task, steps, here, settings.local, how, settings.device)
 
 
-def computation(settings: TrainSettings) -> Computation:
+def computation(settings: TrainSettings, task: Task) -> Computation:
     """How the clients of a run compute. Gradients that are not finite are told to all before anything is sent."""
-    return Computation(precision=settings.precision, finite=False)
+    return Computation(task=task, precision=settings.precision, finite=False)
 
 
 def train_round(
@@ -162,7 +162,7 @@ def train_round(
     if recorder is not None:
         recorder.begin(_facts(settings, scheme, round, next(iter(own))), state.model)
     work = {party: descents(settings, party, len(shard), state.round) for party, shard in own.items()}
-    how, device = computation(settings), settings.device
+    how, device = computation(settings, dataset.task), settings.device
     came = contributions(state.model, dataset, own, work, scheme, state.private, round, plan, how, device)
     weights = {party: len(shard) * settings.clients / len(dataset) for party, shard in own.items()}
     came = {party: replace(brought, weight=weights[party]) for party, brought in came.items()}
@@ -295,13 +295,14 @@ def _stop(broken: Sequence[str], updates: Mapping[str, Update], round: Round) ->
     raise GradwireError(f"round {round.index}: the gradient of {broken[0]} is not finite")
 
 
-def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int = 1000) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy on a data set, in evaluation mode."""
-    loss, right = 0.0, 0
+def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int = 1000) -> dict[str, float]:
+    """The mean loss of a data set's examples in evaluation mode, as `loss`, and the task's measures by name."""
+    task, totals = dataset.task, {"loss": 0.0}
     with in_mode(model, "eval"), torch.no_grad():
         for chosen in torch.arange(len(dataset)).split(batch):
-            images, labels = (tensor.to(device) for tensor in dataset.batch(chosen))
-            logits = forward(model, images)
-            loss += float(cross_entropy(logits, labels, reduction="sum"))
-            right += int((logits.argmax(1) == labels).sum())
-    return loss / len(dataset), right / len(dataset)
+            inputs, targets = (tensor.to(device) for tensor in dataset.batch(chosen))
+            output = task.output(model, inputs, targets=targets)
+            totals["loss"] += float(task.loss(output, targets)) * len(chosen)
+            for name, each in task.loss.measures(output, targets).items():
+                totals[name] = totals.get(name, 0.0) + float(each.sum())
+    return {name: total / len(dataset) for name, total in totals.items()}

@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from gradwire.data import Dataset
 from gradwire.engine import Networks, descend, stack
 from gradwire.errors import GradwireError
 from gradwire.models import parameter_count
-from gradwire.models.mode import forward, in_mode
+from gradwire.models.mode import in_mode
 from gradwire.schemes import parse
 from gradwire.schemes.none import PlainSGD
+from gradwire.tasks import Task
 from gradwire.training import optimizer
 from gradwire.training.client import running_statistics
 from gradwire.training.settings import PRECISIONS, Precision, TrainSettings, learning_rate
 from gradwire.training.state import TrainingState
 
 Data = tuple[Tensor, Tensor]
-"""Images N×C×H×W and their labels, as `resident` gives them."""
+"""Inputs and their targets, as `resident` gives them."""
 SMALL, MANY = 1_000_000, 64
 """Networks with fewer parameters train so many as one batch on an accelerator."""
 
@@ -80,20 +80,15 @@ def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (
 
 
 def resident(dataset: Dataset, device: str) -> Data:
-    """All images and labels on the device, images as they are stored: batches are then one indexing away."""
-    return dataset.images.to(device), dataset.labels.to(device)
-
-
-def unit(images: Tensor) -> Tensor:
-    """Images to float32 in [0, 1]."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
+    """All inputs and targets on the device, inputs as they are stored: batches are then one indexing away."""
+    return dataset.inputs.to(device), dataset.targets.to(device)
 
 
 def fit(
     states: Sequence[TrainingState],
     settings: TrainSettings,
-    images: Tensor,
-    labels: Tensor,
+    task: Task,
+    data: Data,
     schedules: Sequence[Tensor],
     speed: Speed = Speed(),
     tick: Callable[[], None] = lambda: None,
@@ -105,7 +100,7 @@ def fit(
     Args:
         states: as `begin` gives them; changed in place. The wire's counters stay as they are.
         settings: of all of them, but for the seed, which has no say in a step.
-        images: N×C×H×W, and `labels`, int64, as `resident` gives them.
+        data: as `resident` gives them.
         schedules: positions of each step's examples, int64 (steps, B); the first belongs to each state's next round.
         tick: called after each step.
 
@@ -113,10 +108,10 @@ def fit(
         GradwireError: a network whose parameters are no longer finite.
     """
     if len(states) > 1 and settings.optimizer == "sgd" and not settings.nesterov:
-        _stacked(states, settings, (images, labels), torch.stack(list(schedules), 1), speed, tick)
+        _stacked(states, settings, task, data, torch.stack(list(schedules), 1), speed, tick)
     else:
         for state, schedule in zip(states, schedules, strict=True):
-            _alone(state, settings, (images, labels), schedule, speed, tick)
+            _alone(state, settings, task, data, schedule, speed, tick)
     for state, schedule in zip(states, schedules, strict=True):
         state.round += len(schedule)
         if not all(bool(torch.isfinite(p).all()) for p in state.model.parameters()):
@@ -124,20 +119,27 @@ def fit(
 
 
 def _alone(
-    state: TrainingState, settings: TrainSettings, data: Data, schedule: Tensor, speed: Speed, tick: Callable[[], None]
+    state: TrainingState,
+    settings: TrainSettings,
+    task: Task,
+    data: Data,
+    schedule: Tensor,
+    speed: Speed,
+    tick: Callable[[], None],
 ) -> None:
     """One network's steps."""
     form = torch.channels_last if speed.channels_last else torch.contiguous_format
-    model, (images, labels) = state.model.to(memory_format=form), data  # type: ignore[call-overload]
+    model, (inputs, targets) = state.model.to(memory_format=form), data  # type: ignore[call-overload]
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(forward(model, unit(x).contiguous(memory_format=form)), y)
+        x = task.domain.read(x)
+        return task.value(model, x.contiguous(memory_format=form) if x.ndim == 4 else x, y)
 
     chosen = torch.compile(loss) if speed.compile else loss
     with in_mode(model, "train"), torch.enable_grad():
-        for round, where in enumerate(schedule.to(images.device), state.round):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=speed.precision == "bf16"):
-                value = chosen(images[where], labels[where])
+        for round, where in enumerate(schedule.to(inputs.device), state.round):
+            with torch.autocast(inputs.device.type, torch.bfloat16, enabled=speed.precision == "bf16"):
+                value = chosen(inputs[where], targets[where])
             state.optimizer.zero_grad()
             value.backward()
             optimizer.step(state.optimizer, settings, round)
@@ -148,18 +150,18 @@ def _alone(
 def _stacked(
     states: Sequence[TrainingState],
     settings: TrainSettings,
+    task: Task,
     data: Data,
     schedule: Tensor,
     speed: Speed,
     tick: Callable[[], None],
 ) -> None:
     """The steps of several networks as one batch; `schedule` has shape (steps, networks, B)."""
-    networks, (images, labels) = _joined(states), data
-    channels, height, width = images.shape[1:]
-    path = stack(states[0].model, (channels, height, width), device=str(images.device))
+    networks, (inputs, targets) = _joined(states), data
+    path = stack(states[0].model, task, device=str(inputs.device))
     path = replace(path, precision=speed.precision)
-    for round, where in enumerate(schedule.to(images.device), states[0].round):
-        found = path.slopes(networks, unit(images[where]), labels[where])
+    for round, where in enumerate(schedule.to(inputs.device), states[0].round):
+        found = path.slopes(networks, task.domain.read(inputs[where]), targets[where])
         rate = learning_rate(settings, round)
         networks = descend(networks, found, rate, settings.momentum, settings.weight_decay)
         tick()

@@ -1,12 +1,13 @@
 """What one adversary sees of one round: its part of the transcript, and what is public."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from gradwire.tasks import Task
 from gradwire.wire.message import SERVER, Message
 from gradwire.wire.protocol import Tensors
 
@@ -14,8 +15,6 @@ BUFFERS, WEIGHTS = "buffers", "weights"
 """The phases in which clients send running statistics and tell their weights, beside the scheme's own."""
 Weights = Literal["equal", "scaled", "told"]
 Mode = Literal["train", "eval"]
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of logits (B, classes) and labels (B,): a scalar."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class LocalWork:
 
     Attributes:
         steps: of SGD, without momentum.
-        batch: images a step; it divides the victim's batch. Each epoch goes through all images in a new order, which
+        batch: examples a step; it divides the victim's batch. Each epoch goes through all examples in a new order, which
             the client keeps to itself.
         lr: the step size.
         weight_decay: each step follows gradient + weight_decay·parameter.
@@ -65,12 +64,13 @@ class View:
         round: the round's number, and `seed`, the run's public seed.
         model: the network with the parameters that the round started from.
         mode: "train" or "eval": how the victim ran the network.
-        loss: of logits and labels, as the victim computes it.
-        shape: (B, C, H, W) of the victim's batch; its images lie in [0, 1].
+        task: the domain of the inputs, and the loss that the victim computes.
+        shape: (B, *domain.shape) of the victim's batch.
         bytes_up: bytes that the victim sent in the round, and `bytes_down` that reached it.
-        labels: int64, shape (B,), where they are assumed known; None where the attack has to infer them.
-        fellow_labels: those of the round's other clients, int64, (|C| − 1, B), in the order of `clients`: known or not
-            as `labels` are; None too where batches are of different sizes.
+        targets: of the victim's batch, such as class numbers (B,), where they are assumed known; None where the attack has
+            to infer them, or where they are made of the inputs.
+        fellow_targets: those of the round's other clients, (|C| − 1, B, …), in the order of `clients`: known or not as
+            `targets` are; None too where batches are of different sizes.
         own: what the adversary brought itself, where it is a client.
         buckets: parameter names, where the scheme was applied to one group of parameters after the other (DDP).
         work: the victim's local steps; None for a plain gradient.
@@ -87,12 +87,12 @@ class View:
     seed: int
     model: nn.Module = field(repr=False)
     mode: Mode
-    loss: Loss
+    task: Task
     shape: tuple[int, ...]
     bytes_up: int
     bytes_down: int
-    labels: Tensor | None = None
-    fellow_labels: Tensor | None = None
+    targets: Tensor | None = None
+    fellow_targets: Tensor | None = None
     own: Own | None = None
     buckets: tuple[tuple[str, ...], ...] = ()
     work: LocalWork | None = None
@@ -123,7 +123,7 @@ class View:
 
     def shares_model(self, other: "View") -> bool:
         """Whether both victims ran one network, with equal parameters, in one mode, on batches of one shape."""
-        if (self.mode, self.shape, self.loss, self.work) != (other.mode, other.shape, other.loss, other.work):
+        if (self.mode, self.shape, self.task, self.work) != (other.mode, other.shape, other.task, other.work):
             return False
         if self.model is other.model:
             return True

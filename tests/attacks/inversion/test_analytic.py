@@ -24,7 +24,7 @@ def mlp(digits):
 def attacked(model, digits, scheme="none", start=0, batch=1, knowledge="adaptive", **options):
     images, labels = digits.batch(range(start, start + batch))
     guess = gradwire.invert(gradwire.capture(model, images, labels, scheme, **options), "analytic", knowledge)
-    return guess, gradwire.score(guess.images, images[None])
+    return guess, gradwire.score(guess.inputs, images[None])
 
 
 @pytest.mark.parametrize("knowledge", ["naive", "adaptive"])
@@ -40,7 +40,7 @@ def test_in_double_precision_the_image_is_exact_to_rounding(mlp, digits):
     images, labels = digits.batch([0])
     view = gradwire.capture(models.build("mlp", digits.shape, 10, seed=0).double(), images.double(), labels)
     guess = gradwire.invert(view, "analytic")
-    torch.testing.assert_close(guess.images[0], images, atol=1e-7, rtol=0)
+    torch.testing.assert_close(guess.inputs[0], images, atol=1e-7, rtol=0)
 
 
 @given(st.integers(0, 350), st.integers(1, 4))
@@ -57,7 +57,7 @@ def test_images_that_are_alone_in_two_rows_are_found(start, batch):
     model(images)
     hook.remove()
     alone = seen[0] & (seen[0].sum(0) == 1)
-    found = (guess.images[0].flatten(1)[None] - images.flatten(1)[:, None]).abs().amax(2).amin(1) < 1e-4
+    found = (guess.inputs[0].flatten(1)[None] - images.flatten(1)[:, None]).abs().amax(2).amin(1) < 1e-4
     assert alone.any()
     assert bool(found[alone.sum(1) >= 2].all())
 
@@ -65,7 +65,7 @@ def test_images_that_are_alone_in_two_rows_are_found(start, batch):
 def test_a_crowded_batch_is_found_in_part(mlp, digits):
     _, score = attacked(mlp, digits, batch=64)
     images = digits.batch(range(64))[0]
-    errors = (score.images[0] - images).square().flatten(1).mean(1)
+    errors = (score.inputs[0] - images).square().flatten(1).mean(1)
     assert 0 < int((errors < 1e-10).sum()) < 64
 
 
@@ -98,7 +98,7 @@ def test_kept_entries_are_all_explained_and_give_most_of_the_image(mlp, digits, 
 def test_where_no_entry_was_sent_the_decoded_update_is_read(mlp, digits, scheme, work):
     view = gradwire.capture(mlp, *digits.batch([0]), scheme, **work)
     adaptive, naive = (gradwire.invert(view, "analytic", knowledge=each) for each in ("adaptive", "naive"))
-    torch.testing.assert_close(adaptive.images, naive.images)
+    torch.testing.assert_close(adaptive.inputs, naive.inputs)
     note = f"analytic reads what {view.scheme} decodes to: no entry was sent as it is"
     assert (note in adaptive.notes, note in naive.notes) == (True, False)
 
@@ -109,7 +109,7 @@ def test_a_layer_without_any_slope_is_given_up_alone(mlp, digits):
     guess, _ = attacked(dead, digits)
     assert guess.lost == 1
     assert guess.objective.isinf().all()
-    assert (guess.images == 0.5).all()
+    assert (guess.inputs == 0.5).all()
 
 
 def test_the_way_to_the_layer_is_read_off(mlp, digits):
@@ -135,4 +135,4 @@ def test_models_that_it_cannot_take(digits):
 def test_it_takes_no_options_and_an_audit_gives_it_none(mlp, digits):
     assert AuditSettings(attacks=("analytic", "iga")).inversions["analytic"] == Analytic()
     view = gradwire.capture(mlp, *digits.batch([0]))
-    assert gradwire.invert(dataclasses.replace(view, labels=None), "analytic").labels == digits.labels[0]
+    assert gradwire.invert(dataclasses.replace(view, labels=None), "analytic").targets == digits.targets[0]

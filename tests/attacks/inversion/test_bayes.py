@@ -47,7 +47,7 @@ def test_the_value_is_the_negative_logarithm_of_the_posterior(model, digits):
     sent = torch.cat([t.observed.flatten() for ts in match.problems[0].measurement.values() for t in ts])
 
     def logarithm(candidates):
-        gradients = match.engine.gradients(candidates, match.labels)
+        gradients = match.engine.gradients(candidates, match.targets)
         return likelihood.log_prob(torch.cat([g.full().flatten() for g in gradients.values()]) - sent).sum()
 
     expected = logarithm(flat) - logarithm(images) + differences
@@ -58,9 +58,9 @@ def test_the_value_is_the_negative_logarithm_of_the_posterior(model, digits):
 def test_the_likelihood_and_the_prior_beat_plain_distance_under_noise(model, digits):
     rows = problems(model, digits, "noise:std=0.05", indices=(0, 1, 2, 3))
     truth = digits.batch(range(4))[0][:, None]
-    bayes = gradwire.score(Bayes(iterations=200, scale=1).run(rows).images, truth).ssim.mean()
+    bayes = gradwire.score(Bayes(iterations=200, scale=1).run(rows).inputs, truth).ssim.mean()
     plain = gradwire.attacks.inversion.DLG(iterations=200, optimizer="adam").run(rows)
-    assert bayes > gradwire.score(plain.images, truth).ssim.mean()
+    assert bayes > gradwire.score(plain.inputs, truth).ssim.mean()
 
 
 def test_bad_input():

@@ -11,7 +11,7 @@ from gradwire.errors import GradwireError
 def problems():
     digits = data.load("digits")
     model = models.build("lenet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
-    views = [gradwire.capture(model, *digits.batch([i]), labels_known=False) for i in range(2)]
+    views = [gradwire.capture(model, *digits.batch([i]), targets_known=False) for i in range(2)]
     return [pose(view, "adaptive", salt) for salt, view in enumerate(views)]
 
 
@@ -58,7 +58,7 @@ def test_a_finished_attack_is_not_run_again(problems, tmp_path):
     seen = []
     again = IGA(iterations=7).run(problems, checkpoint=path, progress=lambda *step: seen.append(step))
     assert seen == []
-    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.inputs, again.inputs)
 
 
 def test_the_checkpoint_of_another_attack_is_refused(problems, tmp_path):

@@ -31,7 +31,7 @@ def test_an_adaptive_attack_on_them_sees_the_image(scheme):
     model = models.build("convnet", digits.shape, digits.num_classes, seed=0)
     view = gradwire.capture(model, *digits.batch([0]), scheme)
     guess = gradwire.invert(view, iterations=200)
-    assert gradwire.score(guess.images, digits.batch([0])[0]).success.all()
+    assert gradwire.score(guess.inputs, digits.batch([0])[0]).success.all()
 
 
 def values(*shape, seed):
@@ -80,4 +80,4 @@ def test_what_the_cells_are_worth_to_who_weighs_them_by_their_probability(scheme
     views = [gradwire.capture(model, *digits.batch([i]), scheme) for i in range(4)]
     truth = digits.batch(range(4))[0][:, None]
     adaptive, naive = (gradwire.invert(views, "bayes", how, iterations=300) for how in ("adaptive", "naive"))
-    assert gradwire.score(adaptive.images, truth).ssim.mean() > gradwire.score(naive.images, truth).ssim.mean()
+    assert gradwire.score(adaptive.inputs, truth).ssim.mean() > gradwire.score(naive.inputs, truth).ssim.mean()

@@ -20,7 +20,7 @@ def views(model, digits, indices=(0, 1), **options):
 
 
 def ssim(guess, digits, indices=(0, 1)):
-    return gradwire.score(guess.images, digits.batch(list(indices))[0][:, None]).ssim
+    return gradwire.score(guess.inputs, digits.batch(list(indices))[0][:, None]).ssim
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -32,9 +32,9 @@ def test_the_image_is_found_by_either_optimiser(digits, optimizer):
 
 def test_labels_are_found_together_with_the_images_where_they_are_not_known(digits):
     network = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
-    unknown = views(network, digits, labels_known=False)
+    unknown = views(network, digits, targets_known=False)
     guess = gradwire.invert(unknown, "dlg", iterations=400, optimizer="adam")
-    assert torch.equal(guess.labels[:, 0], digits.labels[:2])
+    assert torch.equal(guess.targets[:, 0], digits.targets[:2])
     assert (ssim(guess, digits) > 0.9).all()
 
 
@@ -49,30 +49,30 @@ def test_the_objective_is_the_squared_distance_and_zero_at_the_truth(model, digi
 
 
 def test_soft_labels_that_are_sure_are_labels(model, digits):
-    problems = [pose(view, "adaptive") for view in views(model, digits, labels_known=False)]
+    problems = [pose(view, "adaptive") for view in views(model, digits, targets_known=False)]
     match = Match.of(problems, "cpu")
     images = digits.batch([4, 5])[0][:, None]
-    sure = 100.0 * torch.nn.functional.one_hot(match.labels, digits.num_classes)
+    sure = 100.0 * torch.nn.functional.one_hot(match.targets, digits.num_classes)
     torch.testing.assert_close(DLG().value(match, images, sure), DLG().value(match, images), rtol=1e-4, atol=1e-6)
 
 
 def test_idlg_seeks_no_labels(model, digits):
-    unknown = views(model, digits, labels_known=False)
+    unknown = views(model, digits, targets_known=False)
     match = Match.of([pose(view, "adaptive") for view in unknown], "cpu")
     assert IDLG().extras(match, 0) == ()
     assert DLG().extras(match, 0)[0].shape == (2, 1, digits.num_classes)
     guess = gradwire.invert(unknown, "idlg", iterations=2)
-    assert torch.equal(guess.labels[:, 0], digits.labels[:2])
+    assert torch.equal(guess.targets[:, 0], digits.targets[:2])
 
 
 def test_with_known_labels_idlg_is_dlg(model, digits):
     known = views(model, digits)
     guesses = [gradwire.invert(known, name, iterations=10) for name in ("dlg", "idlg")]
-    assert torch.equal(guesses[0].images, guesses[1].images)
+    assert torch.equal(guesses[0].inputs, guesses[1].inputs)
 
 
 def test_restarts_start_from_labels_of_their_own(model, digits):
-    problem = pose(views(model, digits, labels_known=False)[0], "adaptive")
+    problem = pose(views(model, digits, targets_known=False)[0], "adaptive")
     (logits,) = DLG(restarts=3).extras(Match.of([problem] * 3, "cpu"), 0)
     assert not torch.equal(logits[0], logits[1])
     (first,) = DLG(restarts=1).extras(Match.of([problem], "cpu"), 0)
@@ -90,7 +90,7 @@ def test_a_victim_that_is_not_finite_is_lost_alone(model, digits, optimizer):
     guess = attack.run([dataclasses.replace(problems[0], measurement=broken), problems[1]])
     assert guess.lost == 1
     assert guess.objective[0] == float("inf")
-    assert guess.images.isfinite().all()
+    assert guess.inputs.isfinite().all()
 
 
 def test_bad_input(model, digits):
@@ -98,6 +98,6 @@ def test_bad_input(model, digits):
         DLG(optimizer="sgd")
     with pytest.raises(GradwireError, match="unknown precision 'fp8'; known: fp32, tf32, bf16"):
         DLG(precision="fp8")
-    mixed = [*views(model, digits, (0,)), *views(model, digits, (1,), labels_known=False)]
+    mixed = [*views(model, digits, (0,)), *views(model, digits, (1,), targets_known=False)]
     with pytest.raises(GradwireError, match="some of the views hold labels and some do not"):
         gradwire.invert(mixed, "dlg", iterations=1)

@@ -15,10 +15,10 @@ from gradwire.wire.view import LocalWork
 
 def attacked(model, digits, attack, victims=2, iterations=100, batch=4, options=None, **work):
     images = digits.batch(range(victims * batch))[0].view(victims, batch, *digits.shape)
-    labels = digits.labels[: victims * batch].view(victims, batch)
+    labels = digits.targets[: victims * batch].view(victims, batch)
     views = [gradwire.capture(model, x, y, freeze=False, **work) for x, y in zip(images, labels, strict=True)]
     guess = gradwire.invert(views, attack, iterations=iterations, **(options or {}))
-    return guess, gradwire.score(guess.images, images)
+    return guess, gradwire.score(guess.inputs, images)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])

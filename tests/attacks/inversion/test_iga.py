@@ -19,7 +19,7 @@ def test_whoever_knows_the_scheme_sees_the_image(model, digits, scheme, adversar
     fellows = [digits.batch([50])] if adversary == "client" else []
     view = capture(model, digits, 0, scheme, adversary=adversary, fellows=fellows)
     guess = gradwire.invert(view, knowledge="adaptive", iterations=150)
-    score = gradwire.score(guess.images, digits.batch([0])[0])
+    score = gradwire.score(guess.inputs, digits.batch([0])[0])
     assert float(score.ssim) > 0.95
     assert bool(score.success)
 
@@ -28,7 +28,7 @@ def test_adaptive_beats_naive(model, digits):
     views = [capture(model, digits, i, "powersgd:rank=1") for i in range(4)]
     truth = digits.batch(range(4))[0][:, None]
     naive, adaptive = (gradwire.invert(views, knowledge=k, iterations=150) for k in ("naive", "adaptive"))
-    assert (gradwire.score(adaptive.images, truth).ssim > gradwire.score(naive.images, truth).ssim).all()
+    assert (gradwire.score(adaptive.inputs, truth).ssim > gradwire.score(naive.inputs, truth).ssim).all()
 
 
 def test_victims_do_not_mix(model, digits):
@@ -37,7 +37,7 @@ def test_victims_do_not_mix(model, digits):
     poses = [pose(view, "adaptive", salt) for salt, view in enumerate(views)]
     for i, problem in enumerate(poses):
         alone = IGA(iterations=30).run([problem])
-        torch.testing.assert_close(alone.images[0], together.images[i], atol=1e-3, rtol=0)
+        torch.testing.assert_close(alone.inputs[0], together.inputs[i], atol=1e-3, rtol=0)
 
 
 def test_restarts_are_ranked_by_the_objective(model, digits):
@@ -49,7 +49,7 @@ def test_restarts_are_ranked_by_the_objective(model, digits):
 
 def test_the_same_seed_gives_the_same_guess_and_another_seed_another(model, digits):
     view = capture(model, digits)
-    guesses = [gradwire.invert(view, iterations=5, seed=seed).images for seed in (0, 0, 1)]
+    guesses = [gradwire.invert(view, iterations=5, seed=seed).inputs for seed in (0, 0, 1)]
     assert torch.equal(guesses[0], guesses[1])
     assert not torch.equal(guesses[0], guesses[2])
 
@@ -65,15 +65,15 @@ def test_a_restart_that_is_not_finite_is_lost_alone(model, digits):
     assert guess.lost == 1
     assert guess.objective[0] == float("inf")
     assert guess.objective[1] < 0.5
-    assert guess.images.isfinite().all()
+    assert guess.inputs.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet", "convnet"])
 def test_labels_of_a_hundred_single_images_are_inferred_exactly(digits, name):
     network = models.build(name, digits.shape, digits.num_classes, digits.mean, digits.std, seed=1)
     for index in range(100):
-        view = capture(network, digits, index, labels_known=False, freeze=False)
-        assert pose(view, "adaptive").labels == digits.labels[index]
+        view = capture(network, digits, index, targets_known=False, freeze=False)
+        assert pose(view, "adaptive").targets == digits.targets[index]
 
 
 def test_bad_input(model, digits):

@@ -36,7 +36,7 @@ def ssim(source, model, scheme, attack, knowledge="adaptive", **options):
     views = [gradwire.capture(network, *pictures.batch([i]), scheme, mode="eval", freeze=False) for i in range(VICTIMS)]
     guess = gradwire.invert(views, attack, knowledge, **(SMOOTH | options))
     truth = pictures.batch(range(VICTIMS))[0][:, None]
-    return float(gradwire.score(guess.images, truth).ssim.mean())
+    return float(gradwire.score(guess.inputs, truth).ssim.mean())
 
 
 @everywhere

@@ -20,8 +20,8 @@ def accuracy(model, digits, batch, victims=10, scheme="none", **options):
     for victim in range(victims):
         chosen = torch.randperm(len(digits), generator=torch.Generator().manual_seed(victim))[:batch]
         images, labels = digits.batch(chosen)
-        view = capture(model, images, labels, scheme, labels_known=False, freeze=False, **options)
-        found.append(pose(view, "adaptive").labels)
+        view = capture(model, images, labels, scheme, targets_known=False, freeze=False, **options)
+        found.append(pose(view, "adaptive").targets)
         true.append(labels)
     return float(label_accuracy(torch.stack(found), torch.stack(true)).mean())
 
@@ -42,8 +42,8 @@ def test_weights_stand_in_for_a_bias_that_is_not_there_or_was_not_sent(digits):
 
 def test_labels_come_sorted_and_one_an_image(digits):
     model = models.build("mlp", digits.shape, digits.num_classes, seed=0)
-    view = capture(model, *digits.batch(range(16)), labels_known=False)
-    labels = pose(view, "naive").labels
+    view = capture(model, *digits.batch(range(16)), targets_known=False)
+    labels = pose(view, "naive").targets
     assert labels.shape == (16,)
     assert torch.equal(labels, labels.sort().values)
 
@@ -63,7 +63,7 @@ def test_a_class_with_a_negative_gradient_occurs_whatever_is_expected():
 def test_a_network_without_a_linear_layer_is_refused(digits):
     model = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
     with pytest.raises(GradwireError, match="has no linear layer"):
-        pose(capture(model, *digits.batch([0, 1]), labels_known=False), "naive")
+        pose(capture(model, *digits.batch([0, 1]), targets_known=False), "naive")
 
 
 def test_an_audit_says_how_many_labels_were_found(tmp_path):

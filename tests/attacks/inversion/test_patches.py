@@ -6,7 +6,7 @@ from sklearn.mixture import GaussianMixture
 
 import gradwire
 from gradwire import data
-from gradwire.attacks.inversion import Bayes, PublicImages, pose
+from gradwire.attacks.inversion import Bayes, PublicExamples, pose
 from gradwire.attacks.inversion.bayes import REHEARSALS, TRIED
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.patches import PatchPrior
@@ -17,12 +17,12 @@ from gradwire.progress import silent
 
 @pytest.fixture(scope="module")
 def own():
-    return PublicImages(*data.load("digits", "train").batch(range(60)), "digits")
+    return PublicExamples(*data.load("digits", "train").batch(range(60)), "digits")
 
 
 @pytest.fixture(scope="module")
 def prior(own):
-    return PatchPrior.fit(own.images, "digits", components=5)
+    return PatchPrior.fit(own.inputs, "digits", components=5)
 
 
 def test_the_energy_is_the_mixtures_likelihood_of_every_patch(prior):
@@ -49,8 +49,8 @@ def test_a_rehearsal_poses_the_problem_that_its_images_would_have_posed(model, d
     fellows = [digits.batch([5, 6])]
     view = gradwire.capture(model, *digits.batch([0, 1]), scheme, adversary=adversary, fellows=fellows)
     (posed,), images = rehearse(pose(view, "adaptive"), own, 1)
-    assert torch.equal(images[0], own.images[:2])
-    again = [(own.images[i : i + 2], own.labels[i : i + 2]) for i in (0, 2)]
+    assert torch.equal(images[0], own.inputs[:2])
+    again = [(own.inputs[i : i + 2], own.targets[i : i + 2]) for i in (0, 2)]
     expected = pose(gradwire.capture(model, *again[0], scheme, adversary=adversary, fellows=again[1:]), "adaptive")
     assert posed.measurement.keys() == expected.measurement.keys()
     if scheme != "noise:std=0.01":
@@ -70,8 +70,8 @@ def test_of_sums_the_images_of_all_clients_are_rehearsed(model, digits, own, sch
     assert posed.clients == problem.clients
     assert posed.view.shape == problem.view.shape
     sought = [0, 1, 2, 3, 4, 5] if adversary == "server" else [0, 1, 4, 5]
-    assert torch.equal(images, torch.stack([own.images[sought], own.images[[6 + i for i in sought]]]))
-    assert torch.equal(posed.labels, own.labels[sought])
+    assert torch.equal(images, torch.stack([own.inputs[sought], own.inputs[[6 + i for i in sought]]]))
+    assert torch.equal(posed.targets, own.targets[sought])
     # What was measured is what the public images give, and no others.
     match = Match.of([posed], "cpu")
     assert match.distance(images[:1]) < 1e-4 * match.stack.energy
@@ -79,7 +79,7 @@ def test_of_sums_the_images_of_all_clients_are_rehearsed(model, digits, own, sch
 
 def test_a_scheme_with_a_say_in_training_is_not_imitated(model, digits, own):
     view = gradwire.capture(model, *digits.batch([0, 1]), "dpsgd:clip=1,noise=0.1")
-    guess = gradwire.invert(view, "bayes", public_images=own, iterations=2)
+    guess = gradwire.invert(view, "bayes", public_examples=own, iterations=2)
     assert "bayes has a prior of total variation" in guess.notes
 
 
@@ -89,7 +89,9 @@ def test_the_scale_is_chosen_without_the_victims(model, digits, own):
 
     def scales():
         return (
-            Bayes(iterations=20).prepared([replace(pose(view, "adaptive"), public_images=own)], 0, "cpu", silent).scales
+            Bayes(iterations=20)
+            .prepared([replace(pose(view, "adaptive"), public_examples=own)], 0, "cpu", silent)
+            .scales
         )
 
     first = scales()
@@ -101,7 +103,7 @@ def test_the_scale_is_chosen_without_the_victims(model, digits, own):
 def test_a_rehearsal_tells_how_far_it_is_and_does_not_count_as_the_attack(model, digits, own):
     specs = ("noise:std=0.05", "topk:ratio=0.1")
     views = [gradwire.capture(model, *digits.batch([0]), spec) for spec in specs]
-    problems = [replace(pose(view, "adaptive"), public_images=own) for view in views]
+    problems = [replace(pose(view, "adaptive"), public_examples=own) for view in views]
     told = []
     Bayes(iterations=2).run(problems, progress=lambda *step: told.append(step))
     rows = REHEARSALS * len(TRIED)
@@ -114,7 +116,7 @@ def test_a_rehearsal_tells_how_far_it_is_and_does_not_count_as_the_attack(model,
 @pytest.mark.parametrize("prior", ["tv", "patch"])
 def test_notes_say_what_prior_and_scale_there_were(model, digits, own, prior):
     view = gradwire.capture(model, *digits.batch([0]), "noise:std=0.05")
-    guess = gradwire.invert(view, "bayes", prior=prior, public_images=own, iterations=5)
+    guess = gradwire.invert(view, "bayes", prior=prior, public_examples=own, iterations=5)
     (note,) = (each for each in guess.notes if each.startswith("bayes has a prior"))
     assert ("patches of digits" in note) == (prior == "patch")
     assert "its scale rehearsed on images of digits" in note
@@ -126,8 +128,8 @@ def test_a_rehearsed_scale_sees_through_noise_in_which_a_fixed_one_sees_nothing(
     views = [gradwire.capture(model, *digits.batch([i]), "noise:std=0.05") for i in range(4)]
     truth = digits.batch(range(4))[0][:, None]
     patch, tv, fixed = (
-        gradwire.score(gradwire.invert(views, "bayes", iterations=300, **options).images, truth).ssim.mean()
-        for options in ({"prior": "patch", "public_images": own}, {"public_images": own}, {})
+        gradwire.score(gradwire.invert(views, "bayes", iterations=300, **options).inputs, truth).ssim.mean()
+        for options in ({"prior": "patch", "public_examples": own}, {"public_examples": own}, {})
     )
     assert min(patch, tv) > fixed + 0.5
 
@@ -139,9 +141,9 @@ def test_bad_input(model, digits, own):
     with pytest.raises(GradwireError, match="digits has 60 images; 100 rehearsals take 100"):
         rehearse(pose(view, "adaptive"), own, 100)
     with pytest.raises(GradwireError, match="hold no patch of 9×9"):
-        PatchPrior.fit(own.images, "digits", size=9)
+        PatchPrior.fit(own.inputs, "digits", size=9)
     with pytest.raises(GradwireError, match="25 patches are too few for 10 components"):
-        PatchPrior.fit(own.images[:1], "digits")
+        PatchPrior.fit(own.inputs[:1], "digits")
     with pytest.raises(GradwireError, match="unknown prior 'flat'; known: tv, patch"):
         Bayes(prior="flat")
     variants = Match.of([pose(view, "adaptive")], "cpu")

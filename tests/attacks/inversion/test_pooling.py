@@ -45,7 +45,7 @@ def test_the_true_images_of_those_sought_fit_what_the_adversary_observes(scheme,
     assert problem.clients == tuple(f"client:{i}" for i in sought)
     held = batches(3, size)
     truth = torch.cat([held[i][0] for i in sought])[None]
-    assert torch.equal(problem.labels, torch.cat([held[i][1] for i in sought]))
+    assert torch.equal(problem.targets, torch.cat([held[i][1] for i in sought]))
     match = Match.of([problem], "cpu")
     scale = match.stack.energy
     assert match.distance(truth) <= 1e-5 * scale
@@ -68,18 +68,18 @@ def test_with_batch_norm_each_clients_statistics_are_its_own():
 
 
 def test_labels_of_all_are_inferred_where_they_are_not_known():
-    problem = pose(view_of("sga", 3, labels_known=False), "adaptive")
-    assert problem.labels.tolist() == [0, 3, 6]
+    problem = pose(view_of("sga", 3, targets_known=False), "adaptive")
+    assert problem.targets.tolist() == [0, 3, 6]
 
 
 def test_an_attack_on_a_sum_finds_the_images_of_all():
     views = view_of("sga", 2, model="mlp")
     guess = gradwire.invert(views, attack="dlg", iterations=400)
-    assert guess.images.shape == (1, 2, 1, 8, 8)
+    assert guess.inputs.shape == (1, 2, 1, 8, 8)
     truth = torch.cat([images for images, _ in batches(2)])[None]
-    found = gradwire.metrics.match(guess.images, truth)
+    found = gradwire.metrics.match(guess.inputs, truth)
     alone = gradwire.invert(views, attack="dlg", knowledge="naive", iterations=400)
-    assert float((found - truth).square().mean()) < 0.3 * float((alone.images - truth[:, :1]).square().mean())
+    assert float((found - truth).square().mean()) < 0.3 * float((alone.inputs - truth[:, :1]).square().mean())
 
 
 def test_a_mean_answers_as_the_mean_itself():
@@ -106,4 +106,4 @@ def test_labels_that_batches_of_other_sizes_have_are_not_told():
     network = models.build("lenet", (1, 8, 8), 10, seed=0)
     (first,), (second,) = batches(1, 1), batches(1, 2)
     view = gradwire.capture(network, *first, scheme="sga", fellows=[second])
-    assert view.fellow_labels is None
+    assert view.fellow_targets is None

@@ -30,8 +30,8 @@ def test_what_precision_costs_in_accuracy(name):
     found = {}
     for precision in PRECISIONS:
         guess = gradwire.invert(views, iterations=200, signed=False, decay="cosine", precision=precision)
-        assert guess.images.dtype == torch.float32
-        found[precision] = float(gradwire.score(guess.images, truth).ssim.mean())
+        assert guess.inputs.dtype == torch.float32
+        found[precision] = float(gradwire.score(guess.inputs, truth).ssim.mean())
     # On a CPU tf32 is fp32.
     assert found["tf32"] == found["fp32"]
     # Measured: 1.1e-4 on LeNet, 1.4e-5 on the convnet.

@@ -50,7 +50,7 @@ def test_the_objective_is_the_mean_of_the_rounds_distances(model, digits, scheme
     found = Rounds(tv=0.0).value(Match.of([problem], "cpu"), candidates)
     distances, total = [], {}
     for view, each in zip(views, (problem, *problem.later), strict=True):
-        fresh = gradient(view.model, candidates[0], view.labels)[1]
+        fresh = gradient(view.model, candidates[0], view.targets)[1]
         total = {name: g + each.carried * total.get(name, 0) for name, g in fresh.items()}
         pairs = [(t.apply(Full(total[n][None])), t.observed) for n, ts in each.measurement.items() for t in ts]
         ours, sent = (torch.cat([side.flatten() for side in sides]) for sides in zip(*pairs, strict=True))
@@ -85,7 +85,7 @@ def test_the_model_moves_between_rounds_only_where_training_moves_it(model, digi
 def test_one_round_is_iga(model, digits):
     views = capture_rounds(model, *digits.batch([0]), "topk:ratio=0.1", 1)
     together, alone = invert_rounds([views], iterations=10), gradwire.invert(views, iterations=10)
-    torch.testing.assert_close(together.images, alone.images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(together.inputs, alone.inputs, atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_four_rounds_see_more_than_one(model, digits, batch):
     truth = torch.stack([digits.batch(each)[0] for each in chosen])
     views = [capture_rounds(model, *digits.batch(each), "topk:ratio=0.001", 4) for each in chosen]
     one, four = (
-        gradwire.score(invert_rounds([v[:count] for v in views], iterations=150).images, truth).ssim for count in (1, 4)
+        gradwire.score(invert_rounds([v[:count] for v in views], iterations=150).inputs, truth).ssim for count in (1, 4)
     )
     assert float(four.mean()) > float(one.mean()) + 0.15
 
@@ -106,7 +106,7 @@ def test_the_truth_does_not_reach_the_attack(model, digits):
     before = invert_rounds([views], iterations=3)
     images.zero_()
     labels.zero_()
-    assert torch.equal(before.images, invert_rounds([views], iterations=3).images)
+    assert torch.equal(before.inputs, invert_rounds([views], iterations=3).inputs)
 
 
 def test_bad_input(model, digits):

@@ -14,24 +14,24 @@ def test_mislabelled_ones_keep_their_image_and_lose_their_label():
     planted, where = plant(DIGITS, "mislabelled:30", seed=1)
     rest = torch.ones(200, dtype=torch.bool).index_fill_(0, where, False)
     assert len(where.unique()) == 30
-    assert torch.equal(planted.images, DIGITS.images)
-    assert (planted.labels[where] != DIGITS.labels[where]).all()
-    assert torch.equal(planted.labels[rest], DIGITS.labels[rest])
+    assert torch.equal(planted.inputs, DIGITS.inputs)
+    assert (planted.targets[where] != DIGITS.targets[where]).all()
+    assert torch.equal(planted.targets[rest], DIGITS.targets[rest])
 
 
 def test_random_ones_keep_their_label_and_lose_their_image():
     planted, where = plant(DIGITS, "random:30", seed=1)
     rest = torch.ones(200, dtype=torch.bool).index_fill_(0, where, False)
-    assert torch.equal(planted.labels, DIGITS.labels)
-    assert torch.equal(planted.images[rest], DIGITS.images[rest])
-    assert 0.4 < planted.images[where].mean() < 0.6
-    assert (planted.images[where] != DIGITS.images[where]).flatten(1).any(1).all()
+    assert torch.equal(planted.targets, DIGITS.targets)
+    assert torch.equal(planted.inputs[rest], DIGITS.inputs[rest])
+    assert 0.4 < planted.inputs[where].mean() < 0.6
+    assert (planted.inputs[where] != DIGITS.inputs[where]).flatten(1).any(1).all()
 
 
 def test_none_are_planted_unless_asked_for():
     planted, where = plant(DIGITS, "", seed=1)
     assert len(where) == 0
-    assert torch.equal(planted.images, DIGITS.images)
+    assert torch.equal(planted.inputs, DIGITS.inputs)
 
 
 @pytest.mark.parametrize("spec", ["mislabelled", "mislabelled:1", "mislabelled:-3", "inverted:10", "random:101"])

@@ -103,11 +103,11 @@ def test_a_class_that_has_one_candidate_is_named(tmp_path):
 
 def _doubled(monkeypatch, split):
     """Digits whose last image of a split is the first training image again."""
-    load, first = data.load, data.load("digits:train=40,test=20", "train").images[0]
+    load, first = data.load, data.load("digits:train=40,test=20", "train").inputs[0]
 
     def twice(name, which, *limit):
         found = load(name, which, *limit)
-        return replace(found, images=torch.cat([found.images[:-1], first[None]])) if which == split else found
+        return replace(found, images=torch.cat([found.inputs[:-1], first[None]])) if which == split else found
 
     monkeypatch.setattr(data, "load", twice)
     return MembershipSettings(data="digits:train=40,test=20", model="mlp", attacks=("loss",), shadows=2, clients=1)

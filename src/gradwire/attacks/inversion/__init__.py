@@ -16,7 +16,7 @@ from gradwire.attacks.inversion.problem import (
     InversionAttack,
     Knowledge,
     Problem,
-    PublicImages,
+    PublicExamples,
     pose,
 )
 from gradwire.attacks.inversion.rounds import Rounds, joint
@@ -32,7 +32,7 @@ def invert(
     *,
     seed: int = 0,
     device: str = "cpu",
-    public_images: PublicImages | None = None,
+    public_examples: PublicExamples | None = None,
     **options: object,
 ) -> Guess:
     """Reconstruct what the victims of one view, or of several that share a model, held.
@@ -43,7 +43,7 @@ def invert(
             its hyper-parameters (iterations, restarts, tv, …).
         knowledge: "adaptive" (the adversary knows the scheme and matches what was sent) or "naive" (it decodes the
             update and takes it for a gradient).
-        public_images: the adversary's own, for an attack that uses them.
+        public_examples: the adversary's own, for an attack that uses them.
 
     Returns:
         images (V, B, C, H, W) in [0, 1], one victim a view.
@@ -58,7 +58,7 @@ def invert(
     if not all(views[0].shares_model(each) for each in views):
         raise GradwireError("views that are attacked together must share a model, a mode and a shape")
     chosen: InversionAttack = ATTACKS.parse(attack, **options)
-    problems = [replace(pose(each, knowledge, n), public_images=public_images) for n, each in enumerate(views)]
+    problems = [replace(pose(each, knowledge, n), public_examples=public_examples) for n, each in enumerate(views)]
     return chosen.run(problems, seed=seed, device=device)
 
 
@@ -76,7 +76,7 @@ __all__ = [
     "InversionAttack",
     "Knowledge",
     "Problem",
-    "PublicImages",
+    "PublicExamples",
     "Rounds",
     "invert",
     "joint",

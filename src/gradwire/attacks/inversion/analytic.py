@@ -31,6 +31,7 @@ from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
 from gradwire.schemes import Measurement, dense, observation
 from gradwire.schemes.measurement import Dense, LeftSketch, Support, Term
+from gradwire.tasks import Domain, Task
 from gradwire.wire.view import Mode
 
 GREY = 0.5
@@ -72,8 +73,9 @@ class Analytic:
             GradwireError: the model's first layer with parameters is not a linear layer that receives single pixels.
         """
         view = problems[0].view
-        layer = FirstLayer.of(view.model, view.mode, view.shape)
-        images = torch.full((len(problems), *view.shape), GREY)
+        layer = FirstLayer.of(view.model, view.task, view.mode, view.shape)
+        domain = view.task.domain
+        inputs = torch.full((len(problems), *view.shape), GREY)
         objective = torch.full((len(problems),), float("inf"))
         decoded: dict[str, None] = {}
         for number, problem in enumerate(problems):
@@ -86,13 +88,13 @@ class Analytic:
             assert known is not None
             found = solve(problem, layer, *known)
             if found is not None:
-                images[number], objective[number] = found[0].clamp(0, 1).float(), found[1]
+                inputs[number], objective[number] = domain.snapped(found[0].float()), found[1]
             progress(ATTACKING, number + 1, len(problems))
-        labels = torch.stack([problem.labels.cpu() for problem in problems])
+        targets = torch.stack([problem.targets.cpu() for problem in problems])
         solved = f"inputs of {layer.weight.removesuffix('.weight')} solved for in closed form"
         aside = (f"{self.name} {note}" for note in problems[0].left_aside())
         read_off = (f"{self.name} reads what {spec} decodes to: no entry was sent as it is" for spec in decoded)
-        return Guess(images, labels, objective, 1, int(objective.isinf().sum()), (solved, *aside, *read_off))
+        return Guess(inputs, targets, objective, 1, int(objective.isinf().sum()), (solved, *aside, *read_off))
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class FirstLayer:
     offset: Tensor
 
     @classmethod
-    def of(cls, model: nn.Module, mode: Mode, shape: tuple[int, ...]) -> "FirstLayer":
+    def of(cls, model: nn.Module, task: Task, mode: Mode, shape: tuple[int, ...]) -> "FirstLayer":
         """Find the layer, and measure a and c by sending probes through what comes before it.
 
         The network is never run beyond the layer, so that bottlenecks and noise behind it do not matter.
@@ -120,9 +122,8 @@ class FirstLayer:
             shape: (B, C, H, W) of a victim's batch.
         """
         network = set_mode(copied(model).to("cpu", torch.float64), mode)
-        random = torch.Generator().manual_seed(0)
-        pixels = torch.rand(2, *shape[1:], generator=random, dtype=torch.float64)
-        name, layer, reached = _reach(network, pixels)
+        pixels = torch.rand(2, *shape[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        name, layer, reached = _reach(network, task, pixels)
         if not isinstance(layer, nn.Linear):
             found = f"{name!r} is {type(layer).__name__}"
             raise GradwireError(f"analytic needs a first layer with parameters that is Linear; {found}: try iga")
@@ -130,7 +131,7 @@ class FirstLayer:
         if not {"weight", "bias"} <= trained:
             raise GradwireError(f"analytic needs the gradients of a weight and a bias; {name!r} lacks one")
         if reached.shape == (2, prod(shape[1:])):
-            zero, one = (_reach(network, torch.full_like(pixels, value))[2] for value in (0.0, 1.0))
+            zero, one = (_reach(network, task, torch.full_like(pixels, value))[2] for value in (0.0, 1.0))
             scale, offset = (one - zero)[0], zero[0]
             off = (scale * pixels.flatten(1) + offset - reached).abs().max()
             if off <= EXACT * reached.abs().max() and (scale != 0).all():
@@ -149,7 +150,7 @@ class _Reached(Exception):
         self.layer, self.inputs = layer, inputs
 
 
-def _reach(network: nn.Module, images: Tensor) -> tuple[str, nn.Module, Tensor]:
+def _reach(network: nn.Module, task: Task, images: Tensor) -> tuple[str, nn.Module, Tensor]:
     """Name, layer and its input, where images first meet a trainable parameter."""
 
     def stop(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -159,7 +160,7 @@ def _reach(network: nn.Module, images: Tensor) -> tuple[str, nn.Module, Tensor]:
     hooks = [module.register_forward_pre_hook(stop) for module in own]
     try:
         with torch.no_grad():
-            network(images)
+            task.output(network, images)
     except _Reached as reached:
         return own[reached.layer], reached.layer, reached.inputs
     finally:
@@ -207,7 +208,7 @@ def solve(problem: Problem, layer: FirstLayer, weight: KnownEntries, bias: Known
         return None
     if shape[0] > 1:
         # Entries that were not sent count as zero.
-        rows, candidates = _single_activations(weight.values, bias.values, layer, shape)
+        rows, candidates = _single_activations(weight.values, bias.values, layer, problem.view.task.domain, shape)
         return candidates, _unexplained(weight.values, bias.values, rows)
     sketch = next((term for term in problem.measurement.get(layer.weight, ()) if isinstance(term, LeftSketch)), None)
     if sketch is not None:
@@ -228,7 +229,7 @@ def solve(problem: Problem, layer: FirstLayer, weight: KnownEntries, bias: Known
 
 
 def _single_activations(
-    weight: Tensor, bias: Tensor, layer: FirstLayer, shape: tuple[int, ...]
+    weight: Tensor, bias: Tensor, layer: FirstLayer, domain: Domain, shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """The B rows that most likely hold one image each: as inputs of the layer (≤ B, m) and as images (B, C, H, W).
 
@@ -239,7 +240,7 @@ def _single_activations(
     rows = (bias.abs() > NEGLIGIBLE * bias.abs().max()).nonzero()[:, 0]
     ratios = weight[rows] / bias[rows, None]
     images = layer.pixels(ratios, shape).flatten(1)
-    outside = (images - images.clamp(0, 1)).abs().amax(1)
+    outside = (images - domain.snapped(images.unflatten(1, shape[1:])).flatten(1)).abs().amax(1)
     agree = torch.cdist(images, images, p=float("inf")) <= AGREE
     support = agree.sum(1)
     # Lexicographic: a group in range, its size, then how far out of range, then how strong the row is.

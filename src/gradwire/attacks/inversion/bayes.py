@@ -14,7 +14,7 @@ from torch import Tensor
 from gradwire import metrics
 from gradwire.attacks.inversion.match import Match, total_variation
 from gradwire.attacks.inversion.patches import PatchPrior
-from gradwire.attacks.inversion.problem import Problem, PublicImages
+from gradwire.attacks.inversion.problem import Problem, PublicExamples
 from gradwire.attacks.inversion.rehearsal import imitable, rehearse
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError, unknown
@@ -82,12 +82,12 @@ class Bayes(Search):
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Bayes":
         """With a prior that is fitted to the adversary's own images, and a scale that was rehearsed on them."""
-        own = problems[0].public_images
+        own = problems[0].public_examples
         if own is None:
             if self.prior == "patch":
                 raise GradwireError("bayes: a patch prior is fitted to images of the adversary's own; there are none")
             return self
-        patches = PatchPrior.fit(own.images, own.source, seed=seed) if self.prior == "patch" else None
+        patches = PatchPrior.fit(own.inputs, own.source, seed=seed) if self.prior == "patch" else None
         ready = PreparedBayes(**vars(self), source=own.source, patches=patches)
         return ready if self.scale else replace(ready, scales=ready.rehearsed(problems, own, seed, device, progress))
 
@@ -126,7 +126,7 @@ class PreparedBayes(Bayes):
         return super().energy(images) if self.patches is None else self.patches.energy(images)
 
     def rehearsed(
-        self, problems: Sequence[Problem], own: PublicImages, seed: int, device: str, progress: Progress
+        self, problems: Sequence[Problem], own: PublicExamples, seed: int, device: str, progress: Progress
     ) -> tuple[float, ...]:
         """Each problem's scale: the best one for its scheme and knowledge, on the adversary's own images."""
         # The first problem of each scheme and knowledge is enough.
@@ -140,12 +140,12 @@ class PreparedBayes(Bayes):
             chosen[key] = self.best_scale(problem, own, seed, device, report)
         return tuple(chosen.get((p.view.scheme, p.knowledge), SCALES[self.prior]) for p in problems)
 
-    def best_scale(self, problem: Problem, own: PublicImages, seed: int, device: str, progress: Progress) -> float:
+    def best_scale(self, problem: Problem, own: PublicExamples, seed: int, device: str, progress: Progress) -> float:
         """The scale of highest mean SSIM on the adversary's own images under the problem's scheme."""
         posed, truth = rehearse(problem, own, REHEARSALS, device)
         tried = [factor * SCALES[self.prior] for factor in TRIED]
         scales = tuple(scale for scale in tried for _ in posed)
-        found = replace(self, scales=scales).run(posed * len(tried), seed, device, progress).images
+        found = replace(self, scales=scales).run(posed * len(tried), seed, device, progress).inputs
         truths = truth.repeat(len(tried), 1, 1, 1, 1)
         scores = metrics.ssim(metrics.match(found, truths), truths).view(len(tried), -1)
         return tried[int(torch.nan_to_num(scores, nan=-1.0).mean(1).argmax())]

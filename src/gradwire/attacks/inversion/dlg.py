@@ -36,18 +36,18 @@ class DLG(Search):
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
         """Logits of the labels, shape (V, B, classes), from a normal distribution, if the view does not hold labels."""
-        known = {problem.view.labels is not None for problem in match.problems}
+        known = {problem.view.targets is not None for problem in match.problems}
         if len(known) > 1:
             raise GradwireError("some of the views hold labels and some do not; attack them apart")
         if known == {True}:
             return ()
         model = match.problems[0].view.model
-        shape = (match.labels.shape[1], len(model.get_parameter(last_linear(model)[0])))
+        shape = (match.targets.shape[1], len(model.get_parameter(last_linear(model)[0])))
         # Restarts of a victim follow one another: its n-th row is its n-th restart.
         rows = enumerate(match.problems)
         draws = [generator("labels", seed, problem.salt, row % self.restarts) for row, problem in rows]
-        return (torch.stack([torch.randn(shape, generator=draw) for draw in draws]).to(match.labels.device),)
+        return (torch.stack([torch.randn(shape, generator=draw) for draw in draws]).to(match.targets.device),)
 
-    def labels(self, match: Match, *extras: Tensor) -> Tensor:
+    def targets(self, match: Match, *extras: Tensor) -> Tensor:
         """The likeliest classes, where labels were sought."""
-        return extras[0].argmax(-1) if extras else match.labels
+        return extras[0].argmax(-1) if extras else match.targets

@@ -52,7 +52,7 @@ class FedAvg(Search):
             return ()
         draws = [generator("epochs", seed, problem.salt, row) for row, problem in enumerate(match.problems)]
         noise = torch.stack([torch.randn(later, *view.shape, generator=draw) for draw in draws])
-        return ((0.5 + 0.25 * noise).clamp(0, 1).to(match.labels.device),)
+        return ((0.5 + 0.25 * noise).clamp(0, 1).to(match.targets.device),)
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """The distance of the updates, and the priors."""
@@ -62,7 +62,7 @@ class FedAvg(Search):
         held = torch.cat([images[:, None], *later], 1)
         if not self.free:
             held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
-        update = match.steps.gradients(held, match.labels)
+        update = match.steps.gradients(held, match.targets)
         value = cosine(*match.stack.moments(update), match.stack.energy)
         means = held.mean(2)
         apart = (means - means.mean(1, keepdim=True)).square().flatten(1).mean(1)

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
-from gradwire.models.mode import copied, forward, set_mode
+from gradwire.models.mode import copied, set_mode
 from gradwire.schemes import Update, observation
 from gradwire.schemes.measurement import Support
+from gradwire.tasks import CrossEntropy
 from gradwire.wire import View
 
 PROBES = 64
-"""Images of noise from which the network's mean prediction is estimated."""
+"""Inputs at random from which the network's mean prediction is estimated."""
 
 
 def infer(view: View, update: Update) -> Tensor:
@@ -33,6 +34,8 @@ def infer(view: View, update: Update) -> Tensor:
     Where nothing was sent of a bias, its row of the last weight replaces it: Σ δ·h ≈ g_c·h̄, by least squares over what
     was sent, with the layer's mean inputs h̄ on noise as well. For one image the row's sum is enough (iDLG, eq. 5).
     """
+    if view.task.loss.name != CrossEntropy.name:
+        raise GradwireError(f"targets of the loss {view.task.loss.name!r} cannot be inferred; say that they are known")
     weight, bias = last_linear(view.model)
     batch = view.shape[0]
     if batch == 1:
@@ -117,8 +120,7 @@ def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
     """The mean prediction (classes,) and the last layer's mean inputs (features,), on noise; float64."""
     network = set_mode(copied(view.model), view.mode)
     like = next(network.parameters())
-    noise = torch.randn(PROBES, *view.shape[1:], generator=torch.Generator().manual_seed(0))
-    images = (0.5 + 0.25 * noise).clamp(0, 1).to(like)
+    inputs = view.task.domain.sample(PROBES, random=torch.Generator().manual_seed(0)).to(like.device)
     seen: list[Tensor] = []
 
     def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -128,5 +130,5 @@ def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
     # Dropout must not draw from the global generator.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(0)
-        prediction = forward(network, images).softmax(1).mean(0).cpu().double()
+        prediction = view.task.logits(network, inputs).softmax(1).mean(0).cpu().double()
     return prediction, seen[-1]

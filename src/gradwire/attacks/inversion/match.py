@@ -34,29 +34,28 @@ class Match:
 
     Attributes:
         problems: one a row; they share a model, a mode and a shape. Rows of one victim follow one another.
-        labels: int64, shape (V, B).
+        targets: shape (V, B, …).
     """
 
     problems: tuple[Problem, ...]
     stack: StackedMeasurement
-    labels: Tensor
+    targets: Tensor
 
     @classmethod
     def of(cls, problems: Sequence[Problem], device: str) -> "Match":
         """Join problems."""
-        labels = torch.stack([problem.labels for problem in problems]).to(device)
+        targets = torch.stack([problem.targets for problem in problems]).to(device)
         like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
-        return cls(tuple(problems), StackedMeasurement.of([problem.measurement for problem in problems], like), labels)
+        return cls(tuple(problems), StackedMeasurement.of([problem.measurement for problem in problems], like), targets)
 
     @cached_property
     def engine(self) -> Engine:
-        """The gradient of each row's batch; where several clients' images are sought, the mean of their gradients."""
+        """The gradient of each row's batch; where several clients' inputs are sought, the mean of their gradients."""
         view, clients = self.problems[0].view, len(self.problems[0].clients)
-        shape = (view.shape[0] // clients, *view.shape[1:])
-        single = engine(view.model, view.mode, view.loss, shape, str(self.labels.device))
+        single = engine(view.model, view.mode, view.task, view.shape[0] // clients, str(self.targets.device))
 
-        def means(images: Tensor, labels: Tensor) -> dict[str, Gradient]:
-            each = single.gradients(*(t.unflatten(1, (clients, -1)).flatten(0, 1) for t in (images, labels)))
+        def means(inputs: Tensor, targets: Tensor) -> dict[str, Gradient]:
+            each = single.gradients(*(t.unflatten(1, (clients, -1)).flatten(0, 1) for t in (inputs, targets)))
             return {name: Mean(gradient, clients) for name, gradient in each.items()}
 
         return single if clients == 1 else replace(single, run=means)
@@ -65,36 +64,36 @@ class Match:
     def steps(self) -> Engine:
         """What the local steps of each row's client change: old − new parameters."""
         view = self.problems[0].view
-        return engine(view.model, view.mode, view.loss, view.shape, str(self.labels.device), view.work)
+        return engine(view.model, view.mode, view.task, view.shape[0], str(self.targets.device), view.work)
 
     @cached_property
     def statistics(self) -> Statistics:
         """The batch-norm statistics of each victim's images: those that it sent, or else the model's."""
         views = [problem.view for problem in self.problems]
-        return Statistics(views[0].model, views[0].mode, str(self.labels.device), sent(views))
+        return Statistics(views[0].model, views[0].task, views[0].mode, str(self.targets.device), sent(views))
 
     @cached_property
     def later(self) -> tuple["Match", ...]:
         """The same rows in each of the rounds that follow."""
         rounds = zip(*(problem.later for problem in self.problems), strict=True)
-        return tuple(Match.of(problems, str(self.labels.device)) for problems in rounds)
+        return tuple(Match.of(problems, str(self.targets.device)) for problems in rounds)
 
-    def gradients(self, images: Tensor, labels: Tensor | None = None) -> Mapping[str, Gradient]:
-        """The gradients of candidates (V, B, C, H, W).
+    def gradients(self, inputs: Tensor, targets: Tensor | None = None) -> Mapping[str, Gradient]:
+        """The gradients of candidates (V, B, *shape).
 
         Args:
-            labels: instead of the problems' own: int64 (V, B), or probabilities (V, B, classes).
+            targets: instead of the problems' own, such as labels (V, B), or probabilities (V, B, classes).
         """
-        return self.engine.gradients(images, self.labels if labels is None else labels)
+        return self.engine.gradients(inputs, self.targets if targets is None else targets)
 
-    def held(self, images: Tensor) -> Tensor:
-        """The victim's own among candidates (V, B, C, H, W), where several clients' images are sought."""
-        return images[:, : images.shape[1] // len(self.problems[0].clients)]
+    def held(self, inputs: Tensor) -> Tensor:
+        """The victim's own among candidates (V, B, *shape), where several clients' inputs are sought."""
+        return inputs[:, : inputs.shape[1] // len(self.problems[0].clients)]
 
-    def total(self, images: Tensor, of: Callable[[Tensor], Tensor], labels: Tensor | None = None) -> Tensor:
+    def total(self, inputs: Tensor, of: Callable[[Tensor], Tensor], targets: Tensor | None = None) -> Tensor:
         """Σ over terms of a function of A(G) − y at candidates, shape (V,): see `StackedMeasurement.total`."""
-        return self.stack.total(self.gradients(images, labels), of)
+        return self.stack.total(self.gradients(inputs, targets), of)
 
-    def distance(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def distance(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
         """‖A(G) − y‖² of candidates, shape (V,), for objectives that must be exact where it is small."""
-        return self.stack.distance(self.gradients(images, labels))
+        return self.stack.distance(self.gradients(inputs, targets))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from gradwire.models.mode import copied, forward
+from gradwire.models.mode import copied
+from gradwire.tasks import Task
 
 SHARE = 0.4
 """Of the memory that is free when an attack begins; the rest is for captures, the system and other processes."""
@@ -16,8 +17,8 @@ PARAMETER, ACTIVATION, UNFOLDED = 3, 6, 3
 activation (both passes forward and both back), and of each unfolded input of a convolution; measured, rounded up."""
 
 
-def row_bytes(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Bytes that one row takes at the peak of an iteration, for a victim's batch of shape (B, C, H, W)."""
+def row_bytes(model: nn.Module, task: Task, batch: int) -> int:
+    """Bytes that one row takes at the peak of an iteration, for a victim's batch of so many inputs."""
     outputs, unfolded = 0, 0
 
     def count(layer: nn.Module, arguments: tuple[Tensor, ...], output: object) -> None:
@@ -36,15 +37,15 @@ def row_bytes(model: nn.Module, shape: tuple[int, ...]) -> int:
         if not list(layer.children()):
             layer.register_forward_hook(count)
     with torch.no_grad():
-        forward(probe, torch.zeros(shape))
+        task.output(probe, task.probe(batch)[0])
     parameters = sum(p.numel() for p in probe.parameters())
     return 4 * (PARAMETER * parameters + ACTIVATION * outputs + UNFOLDED * unfolded)
 
 
-def rows_that_fit(model: nn.Module, shape: tuple[int, ...], device: str) -> int:
+def rows_that_fit(model: nn.Module, task: Task, batch: int, device: str) -> int:
     """Rows that fit into the memory that is free now, at least one."""
     if device.startswith("cuda"):
         free = torch.cuda.mem_get_info(device)[0]
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, int(SHARE * free) // row_bytes(model, shape))
+    return max(1, int(SHARE * free) // row_bytes(model, task, batch))

@@ -11,7 +11,7 @@ from torch import Tensor
 from gradwire.attacks.inversion.labels import infer
 from gradwire.errors import unknown
 from gradwire.progress import Progress, silent
-from gradwire.schemes import Measurement, dense, observation, others, pooled
+from gradwire.schemes import Measurement, Update, dense, observation, others, pooled
 from gradwire.wire import View
 
 Knowledge = Literal["naive", "adaptive"]
@@ -21,17 +21,16 @@ ATTACKING = "attacking"
 
 
 @dataclass(frozen=True)
-class PublicImages:
-    """The adversary's own images, none of them a victim's.
+class PublicExamples:
+    """The adversary's own examples, none of them a victim's.
 
     Attributes:
-        images: shape (N, C, H, W), in [0, 1].
-        labels: int64, shape (N,).
+        inputs: shape (N, *shape), and their `targets`.
         source: where they come from, in words.
     """
 
-    images: Tensor = field(repr=False)
-    labels: Tensor = field(repr=False)
+    inputs: Tensor = field(repr=False)
+    targets: Tensor = field(repr=False)
     source: str
 
 
@@ -41,7 +40,7 @@ class Problem:
 
     Attributes:
         measurement: the terms to match.
-        labels: int64, shape (B,): known, or inferred from the view.
+        targets: such as labels (B,): known, or inferred from the view.
         salt: problems with equal salts start from equal noise, so that schemes are compared on equal terms.
         deviation: the standard deviation of the noise in what was sent, as far as the adversary knows it.
         carried: 1 where the measurement is of the sum of this and all earlier rounds' gradients, 0 where it is of this
@@ -49,19 +48,19 @@ class Problem:
         clients: whose images are sought, the victim first: the mean over all of them is observed, and the view's shape,
             the labels and the answer are of all their batches.
         later: the same victim's problems of the rounds that follow, for `rounds`.
-        public_images: for attacks that use them (`bayes`).
+        public_examples: for attacks that use them (`bayes`).
     """
 
     view: View
     measurement: Measurement
-    labels: Tensor
+    targets: Tensor
     salt: int = 0
     deviation: float = 0.0
     knowledge: Knowledge = "adaptive"
     carried: float = 0.0
     clients: tuple[str, ...] = ("client:0",)
     later: tuple["Problem", ...] = ()
-    public_images: PublicImages | None = None
+    public_examples: PublicExamples | None = None
 
     def shares_model(self, other: "Problem") -> bool:
         """Whether both can be attacked as one batch: their views share a model in every round."""
@@ -100,23 +99,32 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
         view = _widened(view, clients)
     scale = 1 / ((view.weight or 1.0) * (1.0 if view.work is None else view.work.steps * view.work.lr))
     decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
-    labels = infer(view, decoded) if view.labels is None else view.labels
+    targets = _targets(view, decoded)
     if knowledge == "naive":
-        return Problem(view, dense(decoded), labels, salt, knowledge=knowledge, clients=clients)
+        return Problem(view, dense(decoded), targets, salt, knowledge=knowledge, clients=clients)
     if scheme.network is not None and (view.work is None or view.work.steps == 1):
         view = replace(view, model=scheme.network.known(view.model, seen, view.shape[0]))
     sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
     noise = scale * scheme.deviation(seen.round, view.shape[0], view.work)
-    return Problem(view, sent, labels, salt, noise, clients=clients)
+    return Problem(view, sent, targets, salt, noise, clients=clients)
+
+
+def _targets(view: View, decoded: Update) -> Tensor:
+    """The victim's targets: known, inferred, or (B, 0) where they are made of the inputs."""
+    if view.targets is not None:
+        return view.targets
+    if view.task.loss.from_inputs:
+        return torch.empty(view.shape[0], 0, dtype=torch.int64)
+    return infer(view, decoded)
 
 
 def _widened(view: View, clients: tuple[str, ...]) -> View:
     """The view as one of a single victim that holds the images of all these clients, the victim first."""
     labels, batch = None, view.shape[0]
-    if view.labels is not None and view.fellow_labels is not None:
-        fellows = [view.fellow_labels[others(view).index(party)] for party in clients[1:]]
-        labels = torch.cat([view.labels, *(each.to(view.labels) for each in fellows)])
-    return replace(view, shape=(len(clients) * batch, *view.shape[1:]), labels=labels)
+    if view.targets is not None and view.fellow_targets is not None:
+        fellows = [view.fellow_targets[others(view).index(party)] for party in clients[1:]]
+        labels = torch.cat([view.targets, *(each.to(view.targets) for each in fellows)])
+    return replace(view, shape=(len(clients) * batch, *view.shape[1:]), targets=labels)
 
 
 @dataclass(frozen=True)
@@ -124,15 +132,15 @@ class Guess:
     """An attack's answer.
 
     Attributes:
-        images: shape (V, B, C, H, W), in [0, 1].
-        labels: int64, shape (V, B): those that the attack worked with.
-        objective: what the attack minimised, at the images; shape (V,). Infinite where every restart was lost.
+        inputs: shape (V, B, *shape), within the domain.
+        targets: shape (V, B, …): those that the attack worked with.
+        objective: what the attack minimised, at the inputs; shape (V,). Infinite where every restart was lost.
         lost: restarts that ended in a value that was not finite.
         notes: lines for the report on how it was found.
     """
 
-    images: Tensor
-    labels: Tensor
+    inputs: Tensor
+    targets: Tensor
     objective: Tensor
     iterations: int
     lost: int = 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from gradwire.attacks.inversion.problem import Problem, PublicImages, pose
+from gradwire.attacks.inversion.problem import Problem, PublicExamples, pose
 from gradwire.engine import engine
 from gradwire.errors import GradwireError
 from gradwire.rounds import run_round
@@ -21,7 +21,7 @@ SALT = 1_000_000
 
 
 def rehearse(
-    problem: Problem, public_images: PublicImages, times: int, device: str = "cpu"
+    problem: Problem, public_examples: PublicExamples, times: int, device: str = "cpu"
 ) -> tuple[list[Problem], Tensor]:
     """Problems like this one, of rounds whose clients hold the adversary's images and begin without residuals.
 
@@ -35,11 +35,11 @@ def rehearse(
     batch, parties = view.shape[0] // len(problem.clients), len(view.clients)
     shape = (batch, *view.shape[1:])
     needed = times * parties * batch
-    if (count := len(public_images.images)) < needed:
-        raise GradwireError(f"{public_images.source} has {count} images; {times} rehearsals take {needed}")
-    images = public_images.images[:needed].view(times * parties, *shape).to(device)
-    labels = public_images.labels[:needed].view(times * parties, batch).to(device)
-    found = engine(view.model, view.mode, view.loss, shape, device).gradients(images, labels)
+    if (count := len(public_examples.inputs)) < needed:
+        raise GradwireError(f"{public_examples.source} has {count} images; {times} rehearsals take {needed}")
+    images = public_examples.inputs[:needed].view(times * parties, *shape).to(device)
+    labels = public_examples.targets[:needed].view(times * parties, batch).to(device)
+    found = engine(view.model, view.mode, view.task, batch, device).gradients(images, labels)
     updates = {name: gradient.full().detach().cpu() for name, gradient in found.items()}
     layout = Layout.of_model(view.model)
     round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
@@ -55,8 +55,8 @@ def rehearse(
             view,
             messages=transcript.seen_by(view.adversary),
             shape=shape,
-            labels=None if view.labels is None else labels[rows[0]].cpu(),
-            fellow_labels=None if view.fellow_labels is None else labels[rows[1:]].cpu(),
+            targets=None if view.targets is None else labels[rows[0]].cpu(),
+            fellow_targets=None if view.fellow_targets is None else labels[rows[1:]].cpu(),
             own=Own(mine[view.adversary], private[view.adversary]) if view.adversary in mine else None,
             work=None,
         )

@@ -72,7 +72,7 @@ class Rounds(IGA):
         values = []
         for each in (match, *match.later):
             carried = torch.tensor([problem.carried for problem in each.problems]).to(images)
-            for name, gradient in each.engine.gradients(images, match.labels).items():
+            for name, gradient in each.engine.gradients(images, match.targets).items():
                 own = gradient.full()
                 total[name] = own + carried.view(-1, *[1] * (own.ndim - 1)) * total[name] if name in total else own
             gradients = {name: Full(g) for name, g in total.items()}

@@ -1,4 +1,4 @@
-"""The search that iterative attacks share: noise, an optimiser within [0, 1], restarts ranked by what is minimised."""
+"""The search that iterative attacks share: noise, an optimiser within the domain, restarts ranked by what is minimised."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
 from gradwire.seeds import generator
+from gradwire.tasks import Domain
 
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
@@ -46,7 +47,7 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Search(ABC):
-    """Minimise a value, which subclasses define, over images in [0, 1].
+    """Minimise a value, which subclasses define, over inputs within their domain.
 
     Attributes:
         iterations: evaluations of the value and its slope, each of them a step of Adam or a trial of L-BFGS.
@@ -92,16 +93,16 @@ class Search(ABC):
         return ATTACKS.spec(self)
 
     @abstractmethod
-    def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
-        """What is minimised, shape (V,), at images (V, B, C, H, W) and the attack's other unknowns."""
+    def value(self, match: Match, inputs: Tensor, *extras: Tensor) -> Tensor:
+        """What is minimised, shape (V,), at inputs (V, B, *shape) and the attack's other unknowns."""
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
         """The starting values of other unknowns, each of shape (V, …) and without bounds; none by default."""
         return ()
 
-    def labels(self, match: Match, *extras: Tensor) -> Tensor:
-        """The labels of the answer, int64, shape (V, B): by default those that the attack was given."""
-        return match.labels
+    def targets(self, match: Match, *extras: Tensor) -> Tensor:
+        """The targets of the answer, shape (V, B, …): by default those that the attack was given."""
+        return match.targets
 
     def notes(self, match: Match) -> tuple[str, ...]:
         """Lines for the report on how the answer was found."""
@@ -128,14 +129,18 @@ class Search(ABC):
             raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
         ready = self.prepared(problems, seed, device, progress)
         match = Match.of([problem for problem in problems for _ in range(ready.restarts)], device)
-        images = torch.stack([ready._start(p, r, seed) for p in problems for r in range(ready.restarts)]).to(device)
-        unknowns = _Unknowns(images, *ready.extras(match, seed))
+        domain = problems[0].view.task.domain
+        if not domain.continuous:
+            raise GradwireError(f"{self.name} follows slopes, which {domain.what} do not have; try sentences")
+        starts = torch.stack([ready._start(p, r, seed) for p in problems for r in range(ready.restarts)]).to(device)
+        unknowns = _Unknowns(domain, starts, *ready.extras(match, seed))
         optimizer = ready._optimizer(unknowns.start, unknowns.box)
 
         def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
             points = points.detach().requires_grad_()
             with computing(ready.precision, device):
-                values = ready.value(match, *unknowns.split(points))
+                inputs, *extras = unknowns.split(points)
+                values = ready.value(match, domain.relaxed(inputs), *extras)
                 (slopes,) = torch.autograd.grad(values.sum(), points)
             return values.detach(), slopes
 
@@ -148,42 +153,46 @@ class Search(ABC):
             if file is not None and ((iteration + 1) % every == 0 or iteration + 1 == ready.iterations):
                 file.save(iteration + 1, optimizer.state)
             progress(ATTACKING, (iteration + 1) * len(problems), ready.iterations * len(problems))
-        images, *extras = unknowns.split(optimizer.points)
+        inputs, *extras = unknowns.split(optimizer.points)
+        inputs = domain.relaxed(inputs)
         with computing("fp32", device):
-            values = ready.value(match, images, *extras).detach()
-        return ready._best(images.cpu(), values.cpu(), ready.labels(match, *extras).cpu(), ready.notes(match))
+            values = ready.value(match, inputs, *extras).detach()
+        return ready._best(
+            domain.snapped(inputs).cpu(), values.cpu(), ready.targets(match, *extras).cpu(), ready.notes(match)
+        )
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
         """The attack, fitted to these problems: by default as it is."""
         return self
 
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
-        """Noise around mid-grey, the same for every scheme that attacks the same victim."""
-        noise = torch.randn(problem.view.shape, generator=generator("start", seed, problem.salt, restart))
-        return (0.5 + 0.25 * noise).clamp(0, 1)
+        """Noise, the same for every scheme that attacks the same victim."""
+        draws = generator("start", seed, problem.salt, restart)
+        return problem.view.task.domain.sample(problem.view.shape[0], random=draws)
 
     def _optimizer(self, start: Tensor, box: Box) -> Optimizer:
         if self.optimizer == "lbfgs":
             return LBFGS(start, box)
         return Adam(start, box, self.iterations, self.step, self.signed, self.decay)
 
-    def _best(self, images: Tensor, values: Tensor, labels: Tensor, notes: tuple[str, ...]) -> Guess:
+    def _best(self, inputs: Tensor, values: Tensor, targets: Tensor, notes: tuple[str, ...]) -> Guess:
         """The answer: each victim's restart of lowest value."""
         lost = ~values.isfinite()
         ranked = values.masked_fill(lost, float("inf")).view(-1, self.restarts)
         rows = torch.arange(len(ranked)) * self.restarts + ranked.argmin(1)
-        return Guess(images[rows], labels[rows], ranked.min(1).values, self.iterations, int(lost.sum()), notes)
+        return Guess(inputs[rows], targets[rows], ranked.min(1).values, self.iterations, int(lost.sum()), notes)
 
 
 class _Unknowns:
-    """Images and whatever else is sought, as one point (R, N) a row: images within [0, 1], the rest anywhere."""
+    """Inputs and whatever else is sought, as one point (R, N) a row: inputs within their domain, the rest anywhere."""
 
-    def __init__(self, *starts: Tensor):
+    def __init__(self, domain: Domain, *starts: Tensor):
         self._shapes = [start.shape[1:] for start in starts]
         self.start = torch.cat([start.flatten(1) for start in starts], 1)
         self.box = Box.everywhere(self.start)
-        pixels = slice(prod(self._shapes[0]))
-        self.box.low[pixels], self.box.high[pixels] = 0, 1
+        own, like = slice(prod(self._shapes[0])), starts[0]
+        for side, bound in zip((self.box.low, self.box.high), domain.bounds(), strict=True):
+            side[own] = torch.as_tensor(bound, dtype=like.dtype, device=like.device).expand(self._shapes[0]).flatten()
 
     def split(self, points: Tensor) -> list[Tensor]:
         """The unknowns of points, each in its own shape."""

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from gradwire.engine import choose, wide_copy
 from gradwire.engine.norms import NORMS, normalise, scale
 from gradwire.errors import GradwireError
-from gradwire.models.mode import copied, forward, set_mode
+from gradwire.models.mode import copied, set_mode
+from gradwire.tasks import Task
 from gradwire.wire import View
 from gradwire.wire.view import Mode
 
@@ -34,8 +35,8 @@ class Statistics:
         known: to compare with; by default the model's running statistics.
     """
 
-    def __init__(self, model: nn.Module, mode: Mode, device: str = "cpu", known: Known | None = None):
-        self._model, self._mode, self._device = model, mode, device
+    def __init__(self, model: nn.Module, task: Task, mode: Mode, device: str = "cpu", known: Known | None = None):
+        self._model, self._task, self._mode, self._device = model, task, mode, device
         self._known = running(model) if known is None else known
         self._path: _Distances | None = None
         if not self._known:
@@ -44,22 +45,24 @@ class Statistics:
     def distance(self, images: Tensor) -> Tensor:
         """Σ_l ‖μ_l(x) − μ_l‖₂ + ‖σ²_l(x) − σ²_l‖₂ over layers l, for images (V, B, C, H, W); shape (V,)."""
         if self._path is None:
-            probe = partial(self._probe, images.shape[1:])
+            probe = partial(self._probe, images.shape[1])
             name, _ = choose(("together", "apart"), probe, wide_copy(self._model, "cpu"))
-            self._path = _Distances(wide_copy(self._model, self._device), self._mode, self._known, name == "together")
+            self._path = _Distances(
+                wide_copy(self._model, self._device), self._task, self._mode, self._known, name == "together"
+            )
         return self._path(images)
 
-    def _probe(self, shape: Sequence[int], name: str, model: nn.Module) -> dict[str, Tensor]:
-        random = torch.Generator().manual_seed(0)
-        images = torch.rand(2, *shape, generator=random, dtype=torch.float64).requires_grad_()
-        found = _Distances(model, self._mode, running(model), name == "together")(images)
+    def _probe(self, batch: int, name: str, model: nn.Module) -> dict[str, Tensor]:
+        images = self._task.probe(2, batch)[0].requires_grad_()
+        found = _Distances(model, self._task, self._mode, running(model), name == "together")(images)
         return {"distances": found.detach(), "their slope": torch.autograd.grad(found.sum(), images)[0]}
 
 
 class _Distances:
     """The path of `Statistics.distance`: one forward pass of all victims together, or of one after another."""
 
-    def __init__(self, network: nn.Module, mode: Mode, known: Known, together: bool):
+    def __init__(self, network: nn.Module, task: Task, mode: Mode, known: Known, together: bool):
+        self._task = task
         self._network, self._together = set_mode(copied(network), mode).requires_grad_(False), together
         like, self._victims = next(self._network.parameters()), 1
         self._seen: list[tuple[Tensor, Tensor]] = []
@@ -72,7 +75,7 @@ class _Distances:
         passes = []
         for several in [images] if self._together else images.split(1):
             self._victims, self._seen = len(several), []
-            forward(self._network, several.flatten(0, 1))
+            self._task.output(self._network, several.flatten(0, 1))
             passes.append(self._seen)
         each = [(torch.cat([own for own, _ in seen]) - seen[0][1]).norm(dim=1) for seen in zip(*passes, strict=True)]
         return torch.stack(each).sum(0)

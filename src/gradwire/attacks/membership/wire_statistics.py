@@ -78,7 +78,7 @@ def observe(
         raise GradwireError(f"there are {len(images)} candidates and labels of shape {shape}; each needs one")
     measured = {knowledge: [_measurement(view, knowledge, device) for view in views] for knowledge in knows}
     model = views[0].model
-    gradients = engine(model, mode, views[0].loss, (1, *images.shape[1:]), device).gradients
+    gradients = engine(model, mode, views[0].task, 1, device).gradients
     parts: dict[str, list[Tensor]] = {knowledge: [] for knowledge in knows}
     size = chunk or max(1, BLOCK // Layout.of_model(model).size)
     for x, y in zip(images.split(size), labels.split(size), strict=True):

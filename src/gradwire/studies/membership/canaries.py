@@ -39,14 +39,14 @@ def plant(dataset: Dataset, spec: str, seed: int) -> tuple[Dataset, Tensor]:
         raise GradwireError(f"canaries is {spec!r}; of {len(dataset)} candidates at most {len(dataset) // 2} can be")
     random = generator("canaries", seed)
     where = torch.randperm(len(dataset), generator=random)[:count].sort().values
-    images, labels = dataset.images, dataset.labels
+    images, labels = dataset.inputs, dataset.targets
     if kind == "mislabelled":
-        if dataset.num_classes < 2:
+        if dataset.outputs < 2:
             raise GradwireError(f"canaries is {spec!r}; with one class alone no label is wrong")
-        off = torch.randint(1, dataset.num_classes, (count,), generator=random)
-        labels = labels.index_copy(0, where, (labels[where] + off) % dataset.num_classes)
+        off = torch.randint(1, dataset.outputs, (count,), generator=random)
+        labels = labels.index_copy(0, where, (labels[where] + off) % dataset.outputs)
     elif kind == "random":
         noise = torch.rand((count, *dataset.shape), generator=random)
         pixels = noise if images.is_floating_point() else (256 * noise).to(images.dtype)
         images = images.index_copy(0, where, pixels)
-    return replace(dataset, images=images, labels=labels), where
+    return replace(dataset, inputs=images, targets=labels), where

@@ -26,7 +26,7 @@ def rows(
 ) -> Iterator[tuple[Row, Roc | None]]:
     """A row for every attack with every threshold on one scheme's models, and the trade-off that it is a point of."""
     settings, population = experiment.settings, _signals(records, POPULATION)
-    everyone = Answers(_signals(records), experiment.members, experiment.pool.labels, population)
+    everyone = Answers(_signals(records), experiment.members, experiment.pool.targets, population)
     answers = everyone.of(experiment.plain)
     shared: dict[str, object] = dict.fromkeys(COLUMNS, "") | {
         **{name: getattr(settings, name) for name in ("data", "model", "seed", "device")},

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gradwire.attacks.membership import Signals, signals
 from gradwire.data import Dataset, augment
 from gradwire.errors import GradwireError
-from gradwire.models.mode import forward, in_mode
+from gradwire.models.mode import in_mode
 from gradwire.progress import Progress
 from gradwire.schemes import Layout, guarantee, parse
 from gradwire.studies.membership.settings import MembershipSettings
@@ -25,7 +25,7 @@ from gradwire.studies.membership.wiretap import Wiretap
 from gradwire.studies.workers import run_each
 from gradwire.training import train
 from gradwire.training.batches import schedule
-from gradwire.training.plain import fit, fits, resident, unit
+from gradwire.training.plain import fit, fits, resident
 from gradwire.wire import InProcess, Transcript
 
 FOLDER, POPULATION = "shadows", "population/"
@@ -102,8 +102,9 @@ def train_batch(experiment: ShadowExperiment, scheme: str, numbers: Sequence[int
     if all(fits(each.run, each.state.model, each.shards) for each in batch):
         until = experiment.rounds - max(1, settings.watched if settings.wire_attacks else 0)
         chosen = [each.own[schedule(each.shards, until, each.run.batch_size, each.run.seed)] for each in batch]
-        images, labels = resident(experiment.pool, settings.device)
-        fit([each.state for each in batch], batch[0].run, images, labels, chosen, settings.speed)
+        pool = experiment.pool
+        stored = resident(pool, settings.device)
+        fit([each.state for each in batch], batch[0].run, pool.task, stored, chosen, settings.speed)
     records = [_run(training, tap, bool(settings.canaries)) for training, tap in zip(batch, taps, strict=True)]
     seconds = (time.perf_counter() - started) / len(batch)
     for record, each in zip(records, batch, strict=True):
@@ -132,8 +133,8 @@ def query(model: nn.Module, dataset: Dataset, augmentations: str, device: str, b
     """A model's signals on every image in every augmentation, shape (N, A), on the CPU."""
     found = []
     with in_mode(model, "eval"):
-        for images, labels in zip(dataset.images.split(batch), dataset.labels.split(batch), strict=True):
-            several = augment.views(unit(images.to(device)), augmentations)
-            logits = forward(model, several.flatten(0, 1)).unflatten(0, several.shape[:2])
-            found.append(signals(logits.cpu(), labels))
+        for stored, targets in zip(dataset.inputs.split(batch), dataset.targets.split(batch), strict=True):
+            several = augment.views(dataset.task.domain.read(stored.to(device)), augmentations)
+            scores = dataset.task.logits(model, several.flatten(0, 1)).unflatten(0, several.shape[:2])
+            found.append(signals(scores.cpu(), targets))
     return Signals(*(torch.cat(column) for column in zip(*(vars(s).values() for s in found), strict=True)))

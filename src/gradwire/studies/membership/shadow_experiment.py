@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from gradwire import data, models
+from gradwire import data
 from gradwire.data import Dataset, partition
 from gradwire.data.dataset import copy_within, fingerprints
 from gradwire.errors import GradwireError
@@ -77,13 +77,13 @@ class ShadowExperiment:
     def network(self, seed: int) -> nn.Module:
         """A network before training."""
         pool = self.pool
-        return models.build(self.settings.model, pool.shape, pool.num_classes, pool.mean, pool.std, seed)
+        return pool.network(self.settings.model, seed)
 
     def begin(self, scheme: str, model: int) -> ShadowTraining:
         """One of the models before its training with a scheme."""
         run, own = self.settings.training(scheme, model, self.rounds), self.members[model].nonzero().squeeze(1)
         part = self.pool.part(own)
-        shards = partition.split(run.partition, part.labels, run.clients, run.seed)
+        shards = partition.split(run.partition, part.targets, run.clients, run.seed)
         return ShadowTraining(run, begin(run, self.network(run.seed)), own, part, shards)
 
     def together(self, scheme: str) -> int:
@@ -139,7 +139,7 @@ def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
 def _check(experiment: ShadowExperiment) -> None:
     """Refuse what these settings and data cannot do, before anything is trained."""
     settings, pool = experiment.settings, experiment.pool
-    counts = pool.labels.bincount(minlength=pool.num_classes)
+    counts = pool.targets.bincount(minlength=pool.outputs)
     if (counts < 2).any():
         few = f"class {pool.classes[int(counts.argmin())]!r} has {int(counts.min())} of the {len(pool)} candidates"
         raise GradwireError(f"{few}; it needs 2, so that there can be a member and a non-member of it")
@@ -149,7 +149,7 @@ def _check(experiment: ShadowExperiment) -> None:
         asked = f"{settings.clients} clients with batches of {settings.batch_size} need as many members"
         raise GradwireError(f"{asked}; half of the {len(pool)} candidates are {experiment.fewest}")
     # A model that cannot be trained on these images, or lacks a class, is refused here.
-    gradient(experiment.network(0), *pool.batch([int(pool.labels.argmin()), int(pool.labels.argmax())]), mode="eval")
+    gradient(experiment.network(0), *pool.batch([int(pool.targets.argmin()), int(pool.targets.argmax())]), mode="eval")
     if settings.wire_attacks and settings.watched > experiment.rounds:
         there = f"a training of {settings.epochs} epochs has {experiment.rounds}"
         raise GradwireError(f"watched is {settings.watched}; {there}")
@@ -165,7 +165,7 @@ def _check(experiment: ShadowExperiment) -> None:
 def _check_classes(experiment: ShadowExperiment) -> None:
     """Refuse halves in which a class is all in or all out, for it can have no threshold of its own."""
     pool = experiment.pool
-    kinds = one_hot(pool.labels, pool.num_classes) * experiment.plain[:, None]
+    kinds = one_hot(pool.targets, pool.outputs) * experiment.plain[:, None]
     inside, total = experiment.members.long() @ kinds, kinds.sum(0)
     lacking = (inside == 0) | (inside == total)
     if lacking.any():
