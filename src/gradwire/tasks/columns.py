@@ -130,6 +130,13 @@ class Columns(Domain):
             found[..., group] = one_hot.scatter(-1, inputs[..., group].argmax(-1, keepdim=True), 1.0)
         return found
 
+    def completed(self, inputs: Tensor, known: Tensor) -> Tensor:
+        """Rows (…, F) of which some columns are known (bool), with the usual value of each category of which none is."""
+        found, usual = inputs.clone(), self.uninformed().to(inputs)
+        for group in self.groups():
+            found[..., group] = torch.where(known[..., group].any(-1, keepdim=True), inputs[..., group], usual[group])
+        return found
+
     def agreement(self, guess: Tensor, truth: Tensor) -> Tensor:
         """Which fields of guesses are those of true rows, bool (…, fields), numbers first; inputs are broadcast."""
         count = len(self.numbers)
