@@ -118,7 +118,7 @@ def solve(problem: Problem, layer: FirstLayer, weight: KnownEntries, bias: Known
     if shape[0] > 1:
         if isinstance(domain, Columns) and weight.known.all() and bias.known.all():
             whole = rows_in_span(layer.seen(weight.values, bias.values), bias.values, domain, shape[0])
-            if whole is not None:
+            if whole is not None and len(whole) == shape[0]:
                 return whole, _unexplained(weight.values, bias.values, layer.entered(whole))
         # Entries that were not sent count as zero.
         rows, candidates = _single_activations(weight.values, bias.values, layer, domain, shape)

@@ -22,10 +22,13 @@ def cosine(inner: Tensor, square: Tensor, energy: Tensor) -> Tensor:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """The mean absolute difference of neighbouring pixels, down plus across, a victim: (V, B, C, H, W) → (V,)."""
-    down = (images[..., 1:, :] - images[..., :-1, :]).abs().flatten(1).mean(1)
-    across = (images[..., :, 1:] - images[..., :, :-1]).abs().flatten(1).mean(1)
-    return down + across
+    """The mean absolute difference of neighbouring pixels, down plus across, a victim: (V, …, C, H, W) → (V,).
+
+    Images of one row of pixels have no neighbours down, and those of one column none across: that part is zero.
+    """
+    down = (images[..., 1:, :] - images[..., :-1, :]).abs().flatten(1)
+    across = (images[..., :, 1:] - images[..., :, :-1]).abs().flatten(1)
+    return sum((each.mean(1) for each in (down, across) if each.shape[1]), images.new_zeros(len(images)))
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,15 @@ class Match:
         targets = torch.stack([problem.targets for problem in problems]).to(device)
         like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
         return cls(tuple(problems), StackedMeasurement.of([problem.measurement for problem in problems], like), targets)
+
+    def select(self, rows: Sequence[int]) -> "Match":
+        """Some of the rows, each as often as it is named, with the same engine."""
+        problems, device = [self.problems[row] for row in rows], self.targets.device
+        like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
+        stack = StackedMeasurement.of([problem.measurement for problem in problems], like)
+        found = Match(tuple(problems), stack, self.targets[torch.tensor(rows, device=device)])
+        vars(found)["engine"] = self.engine
+        return found
 
     @cached_property
     def engine(self) -> Engine:

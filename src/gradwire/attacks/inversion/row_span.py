@@ -18,14 +18,16 @@ MOST = 14
 FAINT = 1e-6
 """The share of the largest singular value below which a direction is rounding of float32."""
 WHOLE = 0.02
-"""How far a coordinate of a vector may be from 0 or 1 for it to count as one of these."""
+"""How far a coordinate of a vector may be from that of a row."""
 
 
 def rows_in_span(weight: Tensor, bias: Tensor, domain: Columns, batch: int) -> Tensor | None:
-    """The rows (B, F) of a batch, from any combinations of [∂W ∂b]'s rows; None where they do not follow.
+    """All rows of the table (R, F), R ≥ B, in the space of any combinations of [∂W ∂b]'s rows; the batch is among them.
 
-    They do not follow where fewer directions than rows are known, where categories do not tell the rows apart, and
-    where there are more vectors of this kind than rows: with x₁, x₂ and x₃, x₁ + x₂ − x₃ may be a row as well.
+    There may be others: with x₁, x₂ and x₃, x₁ + x₂ − x₃ may be a row as well.
+
+    Returns:
+        None where rows do not follow, as fewer directions than rows are known, or categories do not tell rows apart.
 
     Args:
         weight: ∂W, float64 (n, F), and `bias`, ∂b, (n,).
@@ -45,12 +47,9 @@ def rows_in_span(weight: Tensor, bias: Tensor, domain: Columns, batch: int) -> T
     tried = torch.cat([torch.ones_like(tried[:, :1]), tried], 1)
     vectors = torch.linalg.solve(discrete[:, pivots], tried, left=False) @ space
     rows, last = vectors[:, :-1], vectors[:, -1]
-    fits = (last - 1).abs() <= WHOLE
-    for group in groups:
-        one_hot = rows[:, group]
-        nearest = torch.zeros_like(one_hot).scatter(1, one_hot.argmax(1, keepdim=True), 1.0)
-        fits &= (one_hot - nearest).abs().amax(1) <= WHOLE
-    return rows[fits] if int(fits.sum()) == batch else None
+    off = torch.maximum((rows - domain.snapped(rows)).abs().amax(1), (last - 1).abs())
+    found = rows[off <= WHOLE]
+    return found if len(found) >= batch else None
 
 
 def _pivots(columns: Tensor) -> list[int] | None:

@@ -132,7 +132,7 @@ class Search(ABC):
         domain = problems[0].view.task.domain
         if not domain.continuous:
             raise GradwireError(f"{self.name} follows slopes, which {domain.what} do not have; try sentences")
-        starts = torch.stack([ready._start(p, r, seed) for p in problems for r in range(ready.restarts)]).to(device)
+        starts = ready.starts(problems, seed).to(device)
         unknowns = _Unknowns(domain, starts, *ready.extras(match, seed))
         optimizer = ready._optimizer(unknowns.start, unknowns.box)
 
@@ -154,19 +154,25 @@ class Search(ABC):
                 file.save(iteration + 1, optimizer.state)
             progress(ATTACKING, (iteration + 1) * len(problems), ready.iterations * len(problems))
         inputs, *extras = unknowns.split(optimizer.points)
-        inputs = domain.relaxed(inputs)
         with computing("fp32", device):
-            values = ready.value(match, inputs, *extras).detach()
-        return ready._best(
-            domain.snapped(inputs).cpu(), values.cpu(), ready.targets(match, *extras).cpu(), ready.notes(match)
-        )
+            return ready.answer(match, domain.relaxed(inputs), *extras)
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
         """The attack, fitted to these problems: by default as it is."""
         return self
 
+    def starts(self, problems: Sequence[Problem], seed: int) -> Tensor:
+        """Where each row begins, (V·restarts, B, *shape): noise, the same for all schemes of one victim."""
+        return torch.stack([self._start(p, restart, seed) for p in problems for restart in range(self.restarts)])
+
+    def answer(self, match: Match, inputs: Tensor, *extras: Tensor) -> Guess:
+        """The answer, from what the rows' searches ended at: by default each victim's restart of lowest value."""
+        values = self.value(match, inputs, *extras).detach()
+        snapped, targets = match.problems[0].view.task.domain.snapped(inputs), self.targets(match, *extras)
+        return self._best(snapped.cpu(), values.cpu(), targets.cpu(), self.notes(match))
+
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
-        """Noise, the same for every scheme that attacks the same victim."""
+        """Noise within the domain."""
         draws = generator("start", seed, problem.salt, restart)
         return problem.view.task.domain.sample(problem.view.shape[0], random=draws)
 
