@@ -116,7 +116,11 @@ class Columns(Domain):
 
     def sample(self, *size: int, random: torch.Generator) -> Tensor:
         """Normal numbers, and the softmax of normal ones: no rows, but between them."""
-        return self.relaxed(torch.randn(*size, *self.shape, generator=random))
+        return self.relaxed(self.start(*size, random=random))
+
+    def start(self, *size: int, random: torch.Generator) -> Tensor:
+        """Normal numbers; where there are categories, they are logits."""
+        return torch.randn(*size, *self.shape, generator=random)
 
     def snapped(self, inputs: Tensor) -> Tensor:
         """Numbers within their range, whole ones rounded, and the likeliest value of each category."""
@@ -131,7 +135,7 @@ class Columns(Domain):
         return found
 
     def completed(self, inputs: Tensor, known: Tensor) -> Tensor:
-        """Rows (…, F) of which some columns are known (bool), with the usual value of each category of which none is."""
+        """Rows (…, F) of which some columns are known (bool): the usual value for categories of which none is."""
         found, usual = inputs.clone(), self.uninformed().to(inputs)
         for group in self.groups():
             found[..., group] = torch.where(known[..., group].any(-1, keepdim=True), inputs[..., group], usual[group])

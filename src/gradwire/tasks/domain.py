@@ -73,8 +73,12 @@ class Domain(ABC):
         return -torch.inf, torch.inf
 
     def sample(self, *size: int, random: torch.Generator) -> Tensor:
-        """Inputs at random, (*size, *shape): with them paths of an engine are compared, and a search begins."""
+        """Inputs at random, (*size, *shape): with them paths of an engine are compared."""
         return torch.randn(*size, *self.shape, generator=random)
+
+    def start(self, *size: int, random: torch.Generator) -> Tensor:
+        """Points (*size, *shape) at which a search begins; see `relaxed`."""
+        return self.sample(*size, random=random)
 
     def relaxed(self, points: Tensor) -> Tensor:
         """Inputs that a search at `points` asks a network about, both of shape (…, *shape); differentiable."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.statistics import Statistics, sent
+from gradwire.attacks.inversion.unsent import Unsent
 from gradwire.engine import Engine, arithmetic, engine
 from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.gradients import Gradient, Mean
@@ -83,6 +84,11 @@ class Match:
         """The batch-norm statistics of each victim's images: those that it sent, or else the model's."""
         views = [problem.view for problem in self.problems]
         return Statistics(views[0].model, views[0].task, views[0].mode, str(self.targets.device), sent(views))
+
+    @cached_property
+    def unsent(self) -> Unsent:
+        """What is known of the entries that were not sent."""
+        return Unsent.of(self.problems, self.stack.energy)
 
     @cached_property
     def later(self) -> tuple["Match", ...]:

@@ -2,8 +2,7 @@
 
 A gradient is the mean of its examples' own, A(G) = Σ A(g(x, y)) / B for a linear map A. With more numbers sent than
 there are candidates, what was sent splits into the parts of the candidates in one way, by least squares; a candidate
-that is not of the batch has no part, and the target of one that is follows from its part. L. Fowl et al. and D. I.
-Dimitrov et al., "SPEAR: Exact gradient inversion of batches in federated learning", NeurIPS 2024, choose by sparsity.
+that is not of the batch has no part, and the target of one that is follows from its part. No paper's algorithm.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The search that iterative attacks share: noise, an optimiser within the domain, restarts ranked by what is minimised."""
+"""The search that iterative attacks share: noise, an optimiser within the domain, restarts ranked by their value."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
 from gradwire.seeds import generator
-from gradwire.tasks import Domain
+from gradwire.tasks import Domain, Pixels
 
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
@@ -87,6 +87,16 @@ class Search(ABC):
             if getattr(self, name) < 0:
                 raise GradwireError(f"{self.name}: {name} is {getattr(self, name)}; it must not be negative")
 
+    def suits(self, domain: Domain) -> None:
+        """Refuse a domain in which the value has no meaning."""
+        if not domain.continuous:
+            raise GradwireError(f"{self.name} follows slopes, which {domain.what} do not have; try sentences")
+
+    def needs_pictures(self, domain: Domain, what: str, instead: str) -> None:
+        """Refuse another domain than pixels for an option that is about pictures."""
+        if not isinstance(domain, Pixels):
+            raise GradwireError(f"{self.name}: {what} is for pictures, and these inputs are {domain.what}; {instead}")
+
     @property
     def spec(self) -> str:
         """The spec that it is read from: the name and what differs from the defaults."""
@@ -125,13 +135,12 @@ class Search(ABC):
                 as it would have without the interruption, to the last bit.
             every: iterations from one checkpoint to the next.
         """
+        domain = problems[0].view.task.domain
+        self.suits(domain)
         if not all(problems[0].shares_model(problem) for problem in problems):
             raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
         ready = self.prepared(problems, seed, device, progress)
         match = Match.of([problem for problem in problems for _ in range(ready.restarts)], device)
-        domain = problems[0].view.task.domain
-        if not domain.continuous:
-            raise GradwireError(f"{self.name} follows slopes, which {domain.what} do not have; try sentences")
         starts = ready.starts(problems, seed).to(device)
         unknowns = _Unknowns(domain, starts, *ready.extras(match, seed))
         optimizer = ready._optimizer(unknowns.start, unknowns.box)
@@ -174,7 +183,7 @@ class Search(ABC):
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
         """Noise within the domain."""
         draws = generator("start", seed, problem.salt, restart)
-        return problem.view.task.domain.sample(problem.view.shape[0], random=draws)
+        return problem.view.task.domain.start(problem.view.shape[0], random=draws)
 
     def _optimizer(self, start: Tensor, box: Box) -> Optimizer:
         if self.optimizer == "lbfgs":

@@ -1,10 +1,10 @@
 """Rows of tables: solved for where their gradient determines them, sought over their fields' domains elsewhere.
 
 M. Vero, M. Balunović, D. I. Dimitrov, M. Vechev, "TabLeak: Tabular data leakage in federated learning", ICML 2023: the
-softmax over each category's values (section 4.1), and restarts that are matched and pooled, field by field, with their
-agreement as a measure of certainty (sections 4.2 and 4.3). Three things differ. Rows that follow exactly from the first
-layer are solved for (`analytic`, `rows_in_span`). The distance of gradients is minimised by its logarithm, whose slope does not fade
-as the search comes near. The answer's fields are changed one by one as long as that brings its gradient nearer (`fields`).
+softmax over each category's values, and restarts that are matched and pooled, field by field, whose agreement tells how
+sure a guess is. Three things differ. Rows that follow exactly from the first layer are solved for (`analytic`,
+`rows_in_span`). The distance of gradients is minimised by its logarithm, whose slope does not fade as the search comes
+near. The answer's fields are changed one by one as long as that brings its gradient nearer to what was sent (`improved`).
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,9 @@ SURE = 3.0
 class TabLeak(Search):
     """Minimise log(‖A(∇L(x, y)) − sent‖² / ‖sent‖²) over numbers within their range and softmaxes over categories.
 
-    Where no values were sent (but signs or quantisation cells), the cosine distance and the share of the gradient that
-    contradicts them replace the distance.
+    The paper's cosine distance takes its place for an adversary who does not know the scheme, as decoding changes
+    lengths. So it does where no values were sent (but signs or quantisation cells), and the share of the gradient that
+    contradicts these is added. Entries that Top-K left out count by what they exceed the least of those sent (`Unsent`).
 
     Attributes:
         changes: how often a field of the answer is changed, at most, to bring its gradient nearer to what was sent.
@@ -62,7 +63,7 @@ class TabLeak(Search):
         self.not_negative("changes")
 
     def value(self, match: Match, inputs: Tensor, *extras: Tensor) -> Tensor:
-        """The logarithm of the distance."""
+        """The logarithm of the distance, and of what entries that Top-K left out are too large by."""
         gradients, stack = match.gradients(inputs), match.stack
         rough = torch.tensor([_rough(problem) for problem in match.problems], device=inputs.device)
         value = torch.zeros_like(stack.energy)
@@ -71,7 +72,7 @@ class TabLeak(Search):
         if rough.any():
             broken = cosine(*stack.moments(gradients), stack.energy) + stack.violation(gradients)
             value = torch.where(rough, broken, value)
-        return (value + LEAST).log()
+        return (value + match.unsent.excess(gradients, stack.energy) + LEAST).log()
 
     def run(
         self,
@@ -96,7 +97,9 @@ class TabLeak(Search):
         if len(rest) < len(problems):
             off = max(found.off for n, found in enumerate(solved) if found is not None and n not in rest)
             victims = f"{len(problems) - len(rest)} of {len(problems)} victims"
-            notes.append(f"tableak solved for the rows of {victims}: all but {off:.1g} of what was sent follows from them")
+            notes.append(
+                f"tableak solved for the rows of {victims}, which explain what was sent but for {off:.1g} of it"
+            )
         shape = (len(problems), problems[0].view.shape[0], *domain.shape)
         inputs, objective = torch.zeros(shape), torch.full(shape[:1], -torch.inf)
         targets = torch.stack([problem.targets.cpu() for problem in problems])
@@ -141,8 +144,9 @@ class PreparedTabLeak(TabLeak):
         for problem, begun in zip(problems, self.begun, strict=True):
             for restart in range(self.restarts):
                 draws = generator("start", seed, problem.salt, restart)
-                start = torch.randn(problem.view.shape, generator=draws)
-                found.append(start if begun is None or restart else _logits(begun, problem.view.task.domain))
+                domain = problem.view.task.domain
+                start = domain.start(problem.view.shape[0], random=draws)
+                found.append(start if begun is None or restart else _logits(begun, domain))
         return torch.stack(found)
 
     def answer(self, match: Match, inputs: Tensor, *extras: Tensor) -> Guess:
@@ -184,8 +188,9 @@ def _closed_form(problem: Problem, layer: FirstLayer) -> Chosen | None:
 
 
 def _rough(problem: Problem) -> bool:
-    """Whether less than values was sent: signs, or quantisation cells."""
-    return any(type(t).violation is not Term.violation for terms in problem.measurement.values() for t in terms)
+    """Whether the length of the gradient is not known: by signs, by cells, or to the naive adversary."""
+    terms = (term for several in problem.measurement.values() for term in several)
+    return problem.knowledge == "naive" or any(type(term).violation is not Term.violation for term in terms)
 
 
 def _logits(rows: Tensor, domain: Domain) -> Tensor:
