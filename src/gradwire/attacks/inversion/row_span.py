@@ -5,8 +5,8 @@ the slopes δ are independent. What is known of this space is enough where x hol
 vector of it is fixed by B of its coordinates, the last one is 1, and the others of these can only be 0 or 1. So there
 are 2^(B − 1) vectors to try, and those that are a one among zeros in every category are rows of the table.
 
-To look in a spanned space for its few members of a discrete kind is the idea of I. Petrov et al., "DAGER: Exact gradient
-inversion for large language models", NeurIPS 2024, for tokens. This enumeration, for tables, is no paper's.
+To look in a spanned space for its few members of a discrete kind is an idea of I. Petrov et al., "DAGER: Exact
+gradient inversion for large language models", NeurIPS 2024, for tokens. This enumeration, for tables, is no paper's.
 """
 
 import torch

@@ -4,7 +4,7 @@ M. Vero, M. Balunović, D. I. Dimitrov, M. Vechev, "TabLeak: Tabular data leakag
 softmax over each category's values, and restarts that are matched and pooled, field by field, whose agreement tells how
 sure a guess is. Three things differ. Rows that follow exactly from the first layer are solved for (`analytic`,
 `rows_in_span`). The distance of gradients is minimised by its logarithm, whose slope does not fade as the search comes
-near. The answer's fields are changed one by one as long as that brings its gradient nearer to what was sent (`improved`).
+near. The answer's fields are changed one by one as long as that brings its gradient nearer (`improved`).
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class TabLeak(Search):
 
     The paper's cosine distance takes its place for an adversary who does not know the scheme, as decoding changes
     lengths. So it does where no values were sent (but signs or quantisation cells), and the share of the gradient that
-    contradicts these is added. Entries that Top-K left out count by what they exceed the least of those sent (`Unsent`).
+    contradicts these is added. Entries that Top-K left out count by what they exceed the least one sent (`Unsent`).
 
     Attributes:
         changes: how often a field of the answer is changed, at most, to bring its gradient nearer to what was sent.
