@@ -216,7 +216,7 @@ _SCHEMES = """
 """
 _ATTACKS = "iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds"
 _MEMBERSHIP = """
-    prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:CrossEntropy mentr=confidence:Mentr
+    prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:LossByClass mentr=confidence:Mentr
     lira:Lira lira-offline=lira:LiraOffline rmia:RMIA rmia-offline=rmia:RMIAOffline
     inner-product=gradients:InnerProduct cosine=gradients:Cosine norm-difference=gradients:NormDifference fedmia:FedMIA
 """

@@ -79,8 +79,8 @@ class Columns(Domain):
     def assumed(self) -> str:
         """What an adversary is assumed to know: the schema."""
         return (
-            f"It knows the {len(self.numbers) + len(self.categories)} fields of the table, the ranges of the numbers and "
-            "the values that categories can have."
+            f"It knows the {len(self.numbers) + len(self.categories)} fields of the table, the ranges of numbers and the "
+            "values that categories can have."
         )
 
     def groups(self) -> Iterator[slice]:

@@ -69,7 +69,7 @@ class Domain(ABC):
     # -- how a search stays within the domain ----------------------------------------------------------------------
 
     def bounds(self) -> tuple[float | Tensor, float | Tensor]:
-        """The least and the greatest value of each coordinate of a search: numbers, or tensors of the domain's shape."""
+        """The least and the greatest value of each coordinate of a search: numbers, or tensors of shape `shape`."""
         return -torch.inf, torch.inf
 
     def sample(self, *size: int, random: torch.Generator) -> Tensor:

@@ -43,9 +43,11 @@ class TaskLoss(ABC):
         return None
 
     def check(self, targets: Tensor, batch: int) -> None:
-        """Refuse targets that do not suit a batch of so many inputs."""
+        """Refuse targets that do not suit a batch of so many inputs; by default, those that are not one an input."""
+        if len(targets) != batch:
+            raise GradwireError(f"{batch} inputs have {len(targets)} targets; each needs one")
 
-    def suits(self, output: Any, targets: Tensor) -> None:
+    def suits(self, output: Any, targets: Tensor) -> None:  # noqa: B027 (most losses find out when they are computed)
         """Refuse a network whose output the loss cannot take with these targets."""
 
     def derived(self, inputs: Tensor) -> Tensor:
@@ -132,7 +134,7 @@ class CrossEntropy(TaskLoss):
 
 def each_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of every example, (B,)."""
-    return functional.cross_entropy(scores, targets, reduction="none")
+    return functional.cross_entropy(matrix(scores, len(targets), 2), targets, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class MeanSquaredError(TaskLoss):
 
 def each_squared_error(scores: Tensor, targets: Tensor) -> Tensor:
     """The mean squared error of every example, (B,)."""
-    return (scores - targets.to(scores.dtype)).square().flatten(1).mean(1)
+    return (matrix(scores, len(targets)) - targets.to(scores.dtype)).square().mean(1)
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ class BinaryCrossEntropy(TaskLoss):
 def each_binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """The mean binary cross-entropy of every example, (B,)."""
     told = targets.to(scores.dtype)
-    return functional.binary_cross_entropy_with_logits(scores, told, reduction="none").flatten(1).mean(1)
+    return functional.binary_cross_entropy_with_logits(matrix(scores, len(told)), told, reduction="none").mean(1)
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ class NextToken(TaskLoss):
         """Refuse a batch without a counted target."""
         if targets.ndim != 2 or len(targets) != batch or targets.dtype != torch.int64:
             raise GradwireError(
-                f"targets are {targets.dtype} of shape {tuple(targets.shape)}; next_token takes the tokens, int64 (B, L)"
+                f"targets are {targets.dtype} of shape {tuple(targets.shape)}; next_token takes tokens, int64 (B, L)"
             )
         if not bool((targets[:, 1:] != IGNORED).any()):
             raise GradwireError("batch has no counted target: a sentence must have two tokens or more for next_token")
@@ -321,7 +323,7 @@ class Reported(TaskLoss):
 
 
 @dataclass(frozen=True)
-class Own(TaskLoss):
+class OwnLoss(TaskLoss):
     """A user's function of the network's output, as it comes, and the targets; it gives a scalar.
 
     Attributes:
@@ -352,11 +354,6 @@ class Own(TaskLoss):
             raise GradwireError(f"loss {self.of.__name__} gives {found}; it must give a scalar")
         return value
 
-    def check(self, targets: Tensor, batch: int) -> None:
-        """One target an input."""
-        if len(targets) != batch:
-            raise GradwireError(f"{batch} inputs have {len(targets)} targets; each needs one")
-
     def sample(self, *size: int, random: torch.Generator) -> Tensor:
         """As the loss whose targets it takes."""
         return self.like.sample(*size, random=random)
@@ -382,7 +379,7 @@ def parse_loss(spec: str, like: TaskLoss) -> TaskLoss:
     if ":" in spec:
         from gradwire.registry import LOSSES
 
-        return Own(LOSSES.find(spec)[0], like)
+        return OwnLoss(LOSSES.find(spec)[0], like)
     known = (CrossEntropy.name, MeanSquaredError.name, BinaryCrossEntropy.name, NextToken.name)
     if spec not in known:
         raise unknown("loss", spec, (*known, Reported.name, "or package.module:function"))
