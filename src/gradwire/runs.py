@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RESULTS, CLAIMS = "results.csv", "claims.csv"
 CONFIG = "config.json"
 RECONSTRUCTIONS, CURVES = "reconstructions.safetensors", "curves.safetensors"
+EXAMPLES = "examples.json"
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINTS = "checkpoints"
 CELLS = "cells"
@@ -104,9 +105,14 @@ class RunFolder:
                 raise GradwireError(f"--resume {self.path} has {name}={had}; this run has {name}={value}")
 
     def configure(
-        self, command: str, settings: Mapping[str, object], notes: Iterable[str] = (), title: str = ""
+        self,
+        command: str,
+        settings: Mapping[str, object],
+        notes: Iterable[str] = (),
+        title: str = "",
+        domain: Mapping[str, object] | None = None,
     ) -> None:
-        """Write config.json: all that is needed to run it again, and notes for the reader."""
+        """Write config.json: all that is needed to run it again, notes for the reader, and what the inputs are."""
         import torch
 
         from gradwire.devices import machine
@@ -120,6 +126,7 @@ class RunFolder:
             "machine": machine(str(settings.get("device", "cpu"))),
             "started": time.strftime("%Y-%m-%d %H:%M:%S"),
             "settings": dict(settings),
+            **({"domain": dict(domain)} if domain else {}),
             "notes": list(notes),
         }
         (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -129,6 +136,10 @@ class RunFolder:
         from safetensors.torch import save_file
 
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.path / name)
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a file of JSON beside the table."""
+        (self.path / name).write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _cells(self, row: Row) -> dict[str, object]:
         """The row's cells; floats have nine significant digits, enough to give a float32 back."""

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., None])
 
 
+USUAL = "[default: convnet for images, mlp:hidden=100 for tables, bert or gpt2 for text]"
 SHARED = {
     "data": click.option("--data", default="digits", show_default=True, metavar="NAME|DIR", help="Data set or folder."),
-    "model": click.option("--model", default="convnet", show_default=True, metavar="NAME|PACKAGE.MODULE:FACTORY"),
+    "model": click.option("--model", default="", metavar="NAME|PACKAGE.MODULE:FACTORY", help=USUAL),
     "seed": click.option("--seed", default=0, show_default=True, help="Decides everything that is random."),
     "device": click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …"),
     "out": click.option("--out", metavar="DIR", help="Folder to write. [default: runs/<command>-<time>]"),

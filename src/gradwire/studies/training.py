@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gradwire import data
 from gradwire.data import partition
+from gradwire.data.splits import SPLITS
 from gradwire.errors import GradwireError, at_least
 from gradwire.metrics.energy import Meter
 from gradwire.progress import Progress, silent
@@ -17,8 +18,6 @@ from gradwire.schemes import Layout, parse
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.wire import Collective, InProcess, ParameterServer, Transcript, Transport
 from gradwire.wire.rendezvous import agree
-
-COLUMNS = (*TRAIN_COLUMNS, "energy_kwh")
 
 
 def run_training(
@@ -51,12 +50,13 @@ def run_training(
     """
     at_least(1, eval_every=eval_every)
     check_place(out, resume)
-    data_name, model_name = data.spec_of(data_name), MODELS.spec(model_name)
+    data_name, model_name = data.spec_of(data_name), model_name and MODELS.spec(model_name)
     scheme = parse(settings.scheme)
     if scheme.least_rounds >= settings.rounds > 0:
         short = f"{scheme.spec} warms up for {scheme.least_rounds} rounds and the run has {settings.rounds}"
         raise GradwireError(f"{short}: nothing would be compressed; it must have more")
-    dataset, held_out = data.load(data_name, "train"), data.load(data_name, "test")
+    dataset, held_out = (data.load(data_name, split).under(settings.loss) for split in SPLITS)
+    model_name = model_name or dataset.task.network
     partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)  # before there is a folder
     model = dataset.network(model_name, settings.seed)
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
@@ -69,8 +69,10 @@ def run_training(
         state.restore(Path(resume) / CHECKPOINT, settings)
     run = None
     if transport.leads:
-        old = RunFolder.reopen(resume, COLUMNS, keep=state.round) if resume else None
-        run = old or RunFolder.create(out, "train", COLUMNS)
+        *known, _ = TRAIN_COLUMNS
+        columns = (*known, *(f"test_{name}" for name in dataset.task.loss.measured), "energy_kwh")
+        old = RunFolder.reopen(resume, columns, keep=state.round) if resume else None
+        run = old or RunFolder.create(out, "train", columns)
         run.configure("train", options, _notes(settings, state))
     meter, before = Meter(settings.device), state.energy_kwh
     dense = 4 * Layout.of_model(model).size * settings.cohort

@@ -28,15 +28,19 @@ class Domain(ABC):
         name: the word for the domain in settings and tables.
         what: what several inputs are called in sentences.
         scores: names of the figures that `score` gives, the leading one first.
+        higher: whether a greater leading figure says that more was given away.
         continuous: whether inputs are numbers, in which a gradient has slopes.
         dtype: of inputs.
+        network: the spec of the network that is trained on them where nobody names one.
     """
 
     name: ClassVar[str]
     what: ClassVar[str] = "examples"
     scores: ClassVar[tuple[str, ...]]
+    higher: ClassVar[bool] = True
     continuous: ClassVar[bool] = True
     dtype: ClassVar[torch.dtype] = torch.float32
+    network: ClassVar[str] = "mlp"
 
     shape: tuple[int, ...]
 

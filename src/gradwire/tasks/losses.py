@@ -23,12 +23,14 @@ class TaskLoss(ABC):
         name: its word in settings.
         outputs: how many numbers a network gives for one example; 0: as many as it likes.
         classes: names of the classes, where targets are classes.
+        measured: names of the figures that `measures` gives.
         from_inputs: whether targets are made of the inputs, so that who guesses these knows them, too.
         reported: whether the network computes the loss itself, given the targets as `labels`.
     """
 
     name: ClassVar[str]
     from_inputs: ClassVar[bool] = False
+    measured: ClassVar[tuple[str, ...]] = ()
     reported: ClassVar[bool] = False
     outputs: int = 0
     classes: tuple[str, ...] = ()
@@ -95,6 +97,7 @@ class CrossEntropy(TaskLoss):
     """
 
     name: ClassVar[str] = "cross_entropy"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     classes: tuple[str, ...] = ()
 
@@ -142,6 +145,7 @@ class MeanSquaredError(TaskLoss):
     """The mean squared error of outputs (B, outputs) and targets, floating-point (B, outputs)."""
 
     name: ClassVar[str] = "mse"
+    measured: ClassVar[tuple[str, ...]] = ("absolute_error",)
 
     outputs: int = 1
 
@@ -181,6 +185,7 @@ class BinaryCrossEntropy(TaskLoss):
     """Cross-entropy of one or several yes-or-no labels: logits (B, labels) and targets 0 or 1, floating-point."""
 
     name: ClassVar[str] = "bce"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     outputs: int = 1
 
@@ -228,6 +233,7 @@ class NextToken(TaskLoss):
     """
 
     name: ClassVar[str] = "next_token"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
     from_inputs: ClassVar[bool] = True
 
     pad: int | None = None
@@ -296,6 +302,11 @@ class Reported(TaskLoss):
         """As the loss that it is like."""
         return self.like.from_inputs
 
+    @property
+    def measured(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As those of the loss that it is like."""
+        return self.like.measured
+
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """What the network says."""
         found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
@@ -345,6 +356,11 @@ class OwnLoss(TaskLoss):
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         """As those of the loss whose targets it takes."""
         return self.like.classes
+
+    @property
+    def measured(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As those of the loss whose targets it takes."""
+        return self.like.measured
 
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """The function's value, a scalar."""

@@ -23,6 +23,7 @@ class Numbers(Domain):
     name: ClassVar[str] = "numbers"
     what: ClassVar[str] = "inputs"
     scores: ClassVar[tuple[str, ...]] = ("relative_error", "mse")
+    higher: ClassVar[bool] = False
 
     shape: tuple[int, ...]
     low: float = -torch.inf

@@ -23,6 +23,7 @@ class Pixels(Domain):
     name: ClassVar[str] = "pixels"
     what: ClassVar[str] = "images"
     scores: ClassVar[tuple[str, ...]] = ("ssim", "mse", "psnr")
+    network: ClassVar[str] = "convnet"
 
     shape: tuple[int, ...]
 

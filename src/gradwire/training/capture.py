@@ -203,7 +203,7 @@ class _Setting:
             raise GradwireError(f"{len(batches)} batches have {has}; each needs one")
         settings = TrainSettings(
             spec_of(scheme),
-            len(batches),
+            clients=len(batches),
             rounds=1,
             batch_size=size,
             local_steps=steps,
