@@ -82,6 +82,8 @@ def _called(factory: Callable[..., Any], what: str, given: Mapping[str, object])
     """
     try:
         net = factory(**_accepted(factory, given))
+    except GradwireError as error:
+        raise GradwireError(f"{what}: {error}") from None
     except Exception as error:  # the user's code may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise GradwireError(f"{what} failed when called: {reason}") from error
