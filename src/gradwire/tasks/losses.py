@@ -237,7 +237,9 @@ class NextToken(TaskLoss):
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """The mean over all counted tokens of the batch."""
         scores = self._scores(output, targets)
-        return functional.cross_entropy(scores.transpose(1, 2), targets[:, 1:], ignore_index=IGNORED)
+        # The last position has no next token. Targets are moved, not scores, which are large and would be copied.
+        due = functional.pad(targets[:, 1:], (0, 1), value=IGNORED)
+        return functional.cross_entropy(scores.flatten(0, 1), due.flatten(), ignore_index=IGNORED)
 
     def check(self, targets: Tensor, batch: int) -> None:
         """Refuse a batch without a counted target."""
@@ -250,7 +252,7 @@ class NextToken(TaskLoss):
 
     def measures(self, output: Any, targets: Tensor) -> Mapping[str, Tensor]:
         """The share of a sentence's tokens that were the likeliest."""
-        scores, due = self._scores(output, targets), targets[:, 1:]
+        scores, due = self._scores(output, targets)[:, :-1], targets[:, 1:]
         counts = due != IGNORED
         right = (scores.argmax(2) == due) & counts
         return {"accuracy": right.sum(1).double() / counts.sum(1).clamp_min(1)}
@@ -263,7 +265,7 @@ class NextToken(TaskLoss):
             raise GradwireError(
                 f"model gives shape {shape}; for next_token it must be {(*targets.shape, 'vocabulary')}"
             )
-        return found[:, :-1]
+        return found
 
 
 @dataclass(frozen=True)
