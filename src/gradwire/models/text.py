@@ -1,7 +1,7 @@
 """Transformers of tokens: BERT and GPT-2 from a configuration, others from a folder, all with LoRA where asked.
 
-Each is a network of the `transformers` library (extra `text`), run with plain ("eager") attention, whose gradient can be
-computed for many victims at once. Nothing is fetched: a folder is one on this machine.
+Each is a network of the `transformers` library (extra `text`), run with plain ("eager") attention, the gradients of
+which the engine computes for many victims at once. Nothing is fetched: a folder is one on this machine.
 
 A vocabulary, a length and a padding token come from the domain of the inputs (`gradwire.tasks.Tokens.facts`).
 """
