@@ -233,6 +233,7 @@ _DATA = """
     digits=splits:load_digits mnist=hub:mnist fashion_mnist=hub:fashion_mnist
     cifar10=hub:cifar10 cifar100=hub:cifar100 tiny_imagenet=hub:tiny_imagenet
     adult=tables:adult location30=tables:location30 diabetes=tables:diabetes linnerud=tables:linnerud
+    sst2=text:sst2
 """
 _CARRIERS = "inprocess=transport:InProcess collective:Collective parameter_server:ParameterServer"
 

@@ -10,6 +10,7 @@ from gradwire.data.dataset import Dataset
 from gradwire.data.frames import is_table
 from gradwire.data.splits import SPLITS
 from gradwire.data.tables import load_table
+from gradwire.data.text import load_text
 from gradwire.errors import GradwireError, unknown
 from gradwire.registry import DATA
 
@@ -35,8 +36,9 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
 
     Args:
         source: one of `names()`, a folder of class folders with images (`gradwire.data.folder`), a table
-            (`people.csv:target=income`; see `gradwire.data.tables.load_table`), or a function (split, limit) →
-            `Dataset` or its `package.module:function`. A name goes before a folder of that name; write `./digits` for
+            (`people.csv:target=income`; see `gradwire.data.tables.load_table`) or its column of text
+            (`reviews.csv:text=review,target=stars`; see `gradwire.data.text.TextSource`), or a function (split, limit)
+            → `Dataset` or its `package.module:function`. A name goes before a folder of that name; write `./digits` for
             the latter. After a name, `:train=10000,test=2000` takes only so many examples of a split, the first ones,
             and other keys are given to the function.
         split: `train` or `test`.
@@ -56,7 +58,7 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
     # `photos:make` is a module's function, even where there is a folder of its name.
     is_path = path and path not in DATA and (not behind or "=" in behind.partition(":")[0])
     if is_path and (Path(path).is_dir() or is_table(Path(path))):
-        loader, known, rest = _at(Path(path)), path, behind
+        loader, known, rest = _at(Path(path), behind), path, behind
     elif ":" not in name and name not in DATA:
         raise unknown("data", name, (*names(), "a folder of class folders with images, or a CSV or Parquet file"))
     else:
@@ -70,10 +72,10 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
     return _loaded(loader, f"data {name!r}", split, limit, values)
 
 
-def _at(path: Path) -> Loader:
-    """The loader of a table, or of a folder of images."""
+def _at(path: Path, keys: str) -> Loader:
+    """The loader of a table, of a table's column of text where one is named, or of a folder of images."""
     if is_table(path):
-        return partial(load_table, path)
+        return partial(load_text if ",text=" in f",{keys}" else load_table, path)
     from gradwire.data.folder import load_folder  # brings PIL
 
     return partial(load_folder, path)
