@@ -50,7 +50,7 @@ SOURCES = {
 
 
 def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
-    """Load one of `SOURCES` with pictures, from `$GRADWIRE_DATA/NAME/SPLIT-*.parquet` where that folder exists, as uint8.
+    """Load pictures of `SOURCES`, from `$GRADWIRE_DATA/NAME/SPLIT-*.parquet` where that folder exists, as uint8.
 
     Raises:
         GradwireError: a folder without this split, a file that cannot be read, or a hub that cannot be reached.

@@ -197,7 +197,7 @@ def sst2(
     tokenizer: str = "",
     task: Learned = "classify",
 ) -> Dataset:
-    """The Stanford Sentiment Treebank (Socher et al. 2013): phrases and sentences of film reviews, negative or positive.
+    """The Stanford Sentiment Treebank (Socher et al. 2013): phrases of film reviews, negative or positive.
 
     From `$GRADWIRE_DATA/sst2/{train,test}-*.parquet` where that folder exists, or the hub, whose 872 validation
     sentences serve as the test split: the labels of the real one were never published.
