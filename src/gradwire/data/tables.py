@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +168,8 @@ def load_table(
     Args:
         target: columns, with `|` between them, as `numbers`, `categories` and `drop`; see `table`.
     """
-    rows, test = frames.read(path)
-    parts = (_names(each) for each in (target, numbers, categories, drop))
-    return TableSource(path.name, rows, test, *parts)(split, limit)
+    columns = (_names(each) for each in (target, numbers, categories, drop))
+    return _read(path.name, path, _age(path), *columns)(split, limit)
 
 
 def adult(split: str, limit: int | None = None, target: str = "income", drop: str = "") -> Dataset:
@@ -217,7 +216,21 @@ def _at_hand(name: str, split: str, limit: int | None, target: tuple[str, ...], 
     if not os.environ.get(ROOT_VARIABLE) or not folder.is_dir():
         wanted = f"a folder that holds {name}/{{train,test}}-*.parquet"
         raise GradwireError(f"data {name!r} are not at hand; set {ROOT_VARIABLE} to {wanted}")
-    return TableSource(name, *frames.read(folder), target, **columns)(split, limit)
+    return _read(name, folder, _age(folder), target, **columns)(split, limit)
+
+
+@lru_cache(1)
+def _read(
+    name: str, path: Path, age: object, target: tuple[str, ...], *more: tuple[str, ...], **further: tuple[str, ...]
+) -> TableSource:
+    """The table at a path; the last one is kept, for its two splits are asked for one after the other."""
+    return TableSource(name, *frames.read(path), target, *more, **further)
+
+
+def _age(path: Path) -> object:
+    """What changes when a file, or one of a folder, is written anew."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path] * path.is_file()
+    return path.resolve(), tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
 def _tidy(rows: Any, groups: Mapping[str, Sequence[str]]) -> Any:

@@ -81,7 +81,7 @@ class Series:
         name: the scheme, after data and model where the run has several of them.
         points: the evaluations, each a mean over the seeds that reached that round.
         seeds: number of seeds. deviations: sample standard deviation of each of `MEASURES` at the end; None for one
-            seed.
+            seed, and where it was not measured.
         seconds: mean time of a seed.
     """
 
@@ -119,7 +119,7 @@ def training_table(series: Sequence[Series], brief: bool = False) -> Table:
 
 
 def headline(series: Sequence[Series]) -> str | None:
-    """What the scheme with the best last accuracy, or error, reaches and costs, beside `none`; None if none compares."""
+    """What the scheme with the best last accuracy or error reaches and costs, beside `none`; None if nothing compares."""
     named = {one.name: one.points[-1] for one in series}
     baseline = named.pop(BASELINE, None)
     if baseline is None or not named:
@@ -172,9 +172,14 @@ def _series(name: str, rows: Sequence[Row]) -> Series:
         name,
         tuple(SeriesPoint(*(mean(group, field) for field in SeriesPoint._fields)) for _, group in ordered),
         seeds=len(seeds),
-        deviations=tuple(stdev(figures) if len(figures) > 1 else None for figures in last),
+        deviations=tuple(_deviation(figures) for figures in last),
         seconds=fmean(max(number(row, "seconds") for row in group) for group in seeds),
     )
+
+
+def _deviation(figures: Sequence[float]) -> float | None:
+    """The sample standard deviation; None of one figure, or of figures that were not measured."""
+    return stdev(figures) if len(figures) > 1 and not any(map(math.isnan, figures)) else None
 
 
 def _final(series: Series, measured: Sequence[Measure]) -> dict[str, str]:

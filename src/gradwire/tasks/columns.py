@@ -81,10 +81,8 @@ class Columns(Domain):
     @property
     def assumed(self) -> str:
         """What an adversary is assumed to know: the schema."""
-        return (
-            f"It knows the {len(self.numbers) + len(self.categories)} fields of the table, the ranges of numbers and the "
-            "values that categories can have."
-        )
+        known = "the ranges of the numbers and the values that categories can have"
+        return f"It knows the {len(self.numbers) + len(self.categories)} fields of the table, {known}."
 
     def groups(self) -> Iterator[slice]:
         """The columns of each category."""
