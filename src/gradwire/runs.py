@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RESULTS, CLAIMS = "results.csv", "claims.csv"
 CONFIG = "config.json"
 RECONSTRUCTIONS, CURVES = "reconstructions.safetensors", "curves.safetensors"
+EXAMPLES = "examples.json"
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINTS = "checkpoints"
 CELLS = "cells"
