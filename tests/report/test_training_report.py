@@ -9,8 +9,8 @@ def test_series_are_means_over_seeds(training_rows) -> None:
     plain, powersgd = follow(training_rows)
     assert (plain.name, powersgd.name, plain.seeds) == ("none", "powersgd:rank=4", 2)
     assert [point.round for point in plain.points] == [0, 10]
-    assert plain.points[-1].test_accuracy == pytest.approx(0.85)
-    assert plain.accuracy_std == pytest.approx(0.1 / 2**0.5)
+    assert plain.points[-1].measured == pytest.approx(0.85)
+    assert plain.measured_std == pytest.approx(0.1 / 2**0.5)
     assert plain.points[0].train_loss != plain.points[0].train_loss
 
 
@@ -44,6 +44,6 @@ def test_report_of_a_training_run(write_run, training_rows) -> None:
 
 
 def test_missing_columns_are_named(write_run, training_rows) -> None:
-    rows = [{name: value for name, value in row.items() if name != "test_accuracy"} for row in training_rows]
-    with pytest.raises(GradwireError, match=r"results\.csv lacks the columns test_accuracy"):
+    rows = [{name: value for name, value in row.items() if name != "test_loss"} for row in training_rows]
+    with pytest.raises(GradwireError, match=r"results\.csv lacks the columns test_loss"):
         write(write_run(rows, pictures=False, command="train"))
