@@ -156,10 +156,14 @@ def pretrained(
 
 def check_sizes(model: nn.Module, vocabulary: int, length: int) -> None:
     """Refuse a model of `transformers` with fewer rows in its embedding than tokens, or fewer positions than needed."""
-    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
+    embedding = getattr(model, "get_input_embeddings", lambda: None)()
+    rows = getattr(embedding, "num_embeddings", vocabulary)
     if vocabulary > rows:
-        raise GradwireError(f"the tokenizer has {vocabulary} tokens and the model's embedding {rows} rows")
-    positions = getattr(model.config, "max_position_embeddings", None)
+        raise GradwireError(
+            f"the tokenizer has {vocabulary} tokens and the model's embedding {rows} rows; "
+            "take the tokenizer that the model was made for (tokenizer=FOLDER)"
+        )
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if isinstance(positions, int) and length > positions:
         raise GradwireError(f"sentences of {length} tokens do not fit the model's {positions} positions; set length")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
+from gradwire.models.text import check_sizes
 from gradwire.tasks.domain import Arguments, Cell, Domain
 from gradwire.tasks.rouge import KINDS, f1, rouge, shared
 
@@ -120,8 +121,10 @@ class Tokens(Domain):
         """`input_ids` and `attention_mask` where the network takes these, or the tokens alone.
 
         Raises:
-            GradwireError: a network that takes no mask, and sentences with padding.
+            GradwireError: a network that takes no mask, and sentences with padding; or one of `transformers` with fewer
+                tokens than the vocabulary has, or fewer positions than the sentences.
         """
+        check_sizes(model, len(self.vocabulary), inputs.shape[-1])
         known, mask = inspect.signature(model.forward).parameters, self.mask(inputs)
         given, named = ((), {"input_ids": inputs}) if "input_ids" in known else ((inputs,), {})
         if "attention_mask" in known:
