@@ -114,7 +114,7 @@ def write_domain(write_run: Callable[..., Path]) -> Callable[..., Path]:
         rows, examples = [], {"originals": [[original] * 2] * victims} if original else {}
         for scheme, levels in LEVELS.items():
             for knowledge, level in zip(("naive", "adaptive"), levels, strict=True):
-                scores = {name: level if domain["higher"] else 1.001 - level for name in domain["scores"]}
+                scores = dict.fromkeys(domain["scores"], level if domain["higher"] else 1.001 - level)
                 facts = {
                     **dict.fromkeys(AUDIT_FACTS, 0),
                     **{"data": "adult", "model": "mlp", "device": "cpu", "attack": "fields", "batch": 2},
@@ -128,7 +128,7 @@ def write_domain(write_run: Callable[..., Path]) -> Callable[..., Path]:
                     right = len(original) - wrong
                     guess = [[n, t if i < right else f"not {t}", i < right] for i, (n, t) in enumerate(original)]
                     examples[f"{scheme}|fields|{knowledge}"] = [[guess] * 2] * victims
-        folder = write_run(rows, pictures=False, name=domain["name"], settings={"domain": domain, "labels": "known"})
+        folder = write_run(rows, pictures=False, name=domain["name"], domain=domain, settings={"labels": "known"})
         if original:
             (folder / "examples.json").write_text(json.dumps(examples))
         return folder
