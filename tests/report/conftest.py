@@ -128,7 +128,7 @@ def write_domain(write_run: Callable[..., Path]) -> Callable[..., Path]:
                     right = len(original) - wrong
                     guess = [[n, t if i < right else f"not {t}", i < right] for i, (n, t) in enumerate(original)]
                     examples[f"{scheme}|fields|{knowledge}"] = [[guess] * 2] * victims
-        folder = write_run(rows, pictures=False, name=domain["name"], settings={"domain": domain, "labels": "known"})
+        folder = write_run(rows, pictures=False, name=domain["name"], domain=domain, settings={"labels": "known"})
         if original:
             (folder / "examples.json").write_text(json.dumps(examples))
         return folder

@@ -9,7 +9,7 @@ from gradwire.errors import GradwireError
 from gradwire.report.formats import NOTHING, spread
 
 OPTION = "domain"
-"""The option of config.json that says what was attacked."""
+"""The entry of config.json, or of its settings, that says what the inputs are."""
 
 
 class ScoreWords(NamedTuple):
@@ -56,7 +56,7 @@ KNOWN = {
     "token_recall": _share(
         "token recall", "is the share of the original’s tokens that are in the guess, in any order", "token recall"
     ),
-    "exact": _share("exact sentences", "is the share of sentences that are right from the first to the last token"),
+    "exact": _share("exact", "is the share of sentences that are right from the first to the last token"),
     "rouge1": _share("ROUGE-1", "is the F-measure of single words", "ROUGE-1"),
     "rouge2": _share("ROUGE-2", "is that of pairs of words", "ROUGE-2"),
     "rougeL": _share("ROUGE-L", "is that of the longest common subsequence of words", "ROUGE-L"),
@@ -84,13 +84,13 @@ class RunDomain:
     success: float | None = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], where: str) -> "RunDomain":
-        """The domain that settings name; images where they name none, as all runs of them did once.
+    def of(cls, told: Any, where: str) -> "RunDomain":
+        """The domain that config.json tells; images for None, which is what runs of them once told.
 
         Raises:
             GradwireError: an entry that is missing or of another type; `where` says in which file.
         """
-        if (told := settings.get(OPTION)) is None:
+        if told is None:
             return PIXELS
         if not isinstance(told, Mapping):
             raise GradwireError(f"{where} has domain {told!r}; it should be an object with name, what and scores")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradwire.errors import GradwireError
-from gradwire.report.domain import PIXELS, RunDomain
+from gradwire.report.domain import OPTION, PIXELS, RunDomain
 from gradwire.report.rows import COLUMNS, Kind, Row, require
 from gradwire.runs import CONFIG, CURVES, EXAMPLES, RECONSTRUCTIONS, RESULTS
 
@@ -62,7 +62,7 @@ def read(folder: Path) -> Run:
     rows, columns = _results(folder / RESULTS)
     config, notes = _config(folder / CONFIG)
     kind = _kind(config, columns)
-    domain = RunDomain.of(_settings(config), str(folder / CONFIG))
+    domain = _domain(config, folder)
     scores = domain.scores if kind == "audit" else ()
     require(columns, (*COLUMNS[kind], *scores), str(folder / RESULTS))
     pictures = _pictures(folder / RECONSTRUCTIONS) if kind == "audit" and domain.pictures else {}
@@ -78,7 +78,11 @@ def read(folder: Path) -> Run:
 
 def domain_of(folder: Path) -> RunDomain:
     """The domain of a run, without its results; `GradwireError` for a config.json that cannot be read."""
-    return RunDomain.of(_settings(_config(folder / CONFIG)[0]), str(folder / CONFIG))
+    return _domain(_config(folder / CONFIG)[0], folder)
+
+
+def _domain(config: dict[str, Any], folder: Path) -> RunDomain:
+    return RunDomain.of(config.get(OPTION, _settings(config).get(OPTION)), str(folder / CONFIG))
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

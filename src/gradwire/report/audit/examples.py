@@ -1,6 +1,6 @@
 """Originals and guesses that are no pictures: sentences and tables, with what is wrong marked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ MOST = 24
 """Examples that are shown; the file beside the report holds the others."""
 OPEN = 2
 """Examples that are not folded up."""
+FIELDS = 40
+"""Fields of a table that are shown of one guess: of wider tables those that are wrong, in the table's order."""
 _STARTS, _CONTINUES = ("Ġ", "▁"), "##"
 """How tokenizers mark a token before which there is a space, and one before which there is none."""
 
@@ -40,10 +42,14 @@ class Answer(NamedTuple):
 
 
 class Guessed(NamedTuple):
-    """What was guessed of one example from one scheme's messages: knowledge → answer."""
+    """What was guessed of one example from one scheme's messages: knowledge → answer.
+
+    `places`: of a table, the fields that are shown.
+    """
 
     pair: Pair
     answers: dict[str, Answer]
+    places: tuple[int, ...] = ()
 
 
 class Example(NamedTuple):
@@ -61,10 +67,14 @@ class Example(NamedTuple):
 
 
 class ShownExamples(NamedTuple):
-    """What is shown of a run: the first `MOST` of all `total` examples, as tables or as sentences."""
+    """What is shown of a run: the first `MOST` of all `total` examples, as tables or as sentences.
+
+    `several`: whether a victim has more than one.
+    """
 
     shown: tuple[Example, ...]
     total: int
+    several: bool
     tables: bool
     open: int = OPEN
 
@@ -82,15 +92,15 @@ def shown(run: Run, pairs: Sequence[Pair]) -> ShownExamples | None:
     for victim, place in places[:MOST]:
         cells = originals[victim][place]
         names, values = (tuple(str(cell[i]) for cell in cells) for i in (0, 1))
-        guesses = [
-            Guessed(pair, answers)
-            for pair in pairs
-            if (answers := dict(_answers(run, pair, victim, place, names if tables else None, len(cells), style)))
-        ]
+        guesses = []
+        for pair in pairs:
+            answers = dict(_answers(run, pair, victim, place, names if tables else None, len(cells), style))
+            if answers:
+                guesses.append(Guessed(pair, answers, _places(answers, len(cells)) if tables else ()))
         caption = f"victim {victim}, {run.domain.one} {place}" if several else f"victim {victim}"
         text = "".join(f"{gap}{word}" for gap, word in _spaced(values, style)).strip()
         found.append(Example(caption, text, names if tables else (), values, tuple(guesses)))
-    return ShownExamples(tuple(found), len(places), tables)
+    return ShownExamples(tuple(found), len(places), several, tables)
 
 
 def _answers(
@@ -108,6 +118,14 @@ def _answers(
         else:
             by_name = {str(name): (text, bool(right)) for name, text, right in cells}
             yield knowledge, Answer(*counts, fields=tuple(by_name.get(name) for name in names))
+
+
+def _places(answers: Mapping[str, Answer], fields: int) -> tuple[int, ...]:
+    if fields <= FIELDS:
+        return tuple(range(fields))
+    cells = [answer.fields for answer in answers.values()]
+    wrong = [place for place in range(fields) if any(not (each[place] or ("", False))[1] for each in cells)]
+    return tuple(wrong[:FIELDS])
 
 
 def _pieces(cells: Sequence[Sequence[object]], style: str) -> Iterator[Piece]:
