@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gradwire import data, models
+from gradwire.data import image_dataset
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, evaluate, train
 from gradwire.training.batches import batch_indices

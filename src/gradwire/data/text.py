@@ -102,9 +102,9 @@ class TextSource:
     def _splits(self) -> Mapping[str, Any]:
         """The rows of each split: those columns that are needed."""
         needed = [self.column, *([self.target] if self.target and self.task != "next" else [])]
-        parts = []
+        parts: list[Any] = []
         for rows in (self.train, self.test):
-            found = None if rows is None else frames.frame(rows)
+            found: Any = None if rows is None else frames.frame(rows)
             missing = [] if found is None else [name for name in needed if name not in found.columns]
             if missing:
                 raise GradwireError(f"table has no column {missing[0]!r}; it has {', '.join(found.columns)}")
@@ -204,13 +204,14 @@ def sst2(
     """
     import pandas as pd  # type: ignore[import-untyped]
 
-    parts = []
+    parts: list[Any] = []
     for part in SPLITS:
         table, _ = hub.rows("sst2", part)
         names = pd.Categorical.from_codes(table.column("label").to_numpy(), categories=["negative", "positive"])
         sentences = [sentence.strip() for sentence in table.column("sentence").to_pylist()]
         parts.append(pd.DataFrame({"sentence": sentences, "label": names}))
-    return TextSource("sst2", *parts, "sentence", "label", vocabulary, length, tokenizer, task)(split, limit)
+    train, test = parts
+    return TextSource("sst2", train, test, "sentence", "label", vocabulary, length, tokenizer, task)(split, limit)
 
 
 def _sentences(column: Any) -> list[str]:
@@ -225,4 +226,4 @@ def _sentences(column: Any) -> list[str]:
             raise GradwireError(f"column {column.name!r}: row {row} holds {cell!r}; it must be text")
         if not cell.strip():
             raise GradwireError(f"column {column.name!r}: row {row} is an empty sentence; leave it out")
-    return cells  # type: ignore[no-any-return]
+    return cells
