@@ -181,3 +181,5 @@ def recorded(folder: Path) -> None:
     show(table)
     for picture in sorted(folder.glob("*.png")):
         click.echo(f"picture: {picture}")
+    for text in sorted(folder.glob("*.txt")):
+        click.echo(f"{text}:\n{text.read_text(encoding='utf-8')}")

@@ -67,6 +67,7 @@ class Columns(Domain):
     name: ClassVar[str] = "columns"
     what: ClassVar[str] = "rows"
     scores: ClassVar[tuple[str, ...]] = ("fields", "numbers_right", "categories_right", "whole_rows")
+    enough: ClassVar[float | None] = None
     network: ClassVar[str] = "mlp:hidden=100"
 
     numbers: tuple[Number, ...]

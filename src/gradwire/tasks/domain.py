@@ -11,6 +11,10 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a network's forward pass."""
 
 
+SHOWN, NEAR = 64, 0.05
+"""Numbers of an input that are shown, and the share of their range by which a number may be off and count as right."""
+
+
 class Cell(NamedTuple):
     """A part of an input as people read it: a field's name and its value, or a token (without a name)."""
 
@@ -28,6 +32,7 @@ class Domain(ABC):
         name: the word for the domain in settings and tables.
         what: what several inputs are called in sentences.
         scores: names of the figures that `score` gives, the leading one first.
+        enough: the leading figure from which on a victim counts as given away; None where `success` asks for more.
         higher: whether a greater leading figure says that more was given away.
         continuous: whether inputs are numbers, in which a gradient has slopes.
         dtype: of inputs.
@@ -37,6 +42,7 @@ class Domain(ABC):
     name: ClassVar[str]
     what: ClassVar[str] = "examples"
     scores: ClassVar[tuple[str, ...]]
+    enough: ClassVar[float | None] = 1.0
     higher: ClassVar[bool] = True
     continuous: ClassVar[bool] = True
     dtype: ClassVar[torch.dtype] = torch.float32
@@ -100,8 +106,9 @@ class Domain(ABC):
         """How near guesses come to the truth: both (V, B, *shape), as `matched` orders them; figure → float64 (V,)."""
 
     def success(self, scores: Mapping[str, Tensor]) -> Tensor:
-        """Which victims were given away, bool (V,)."""
-        return scores[self.scores[0]] >= 1
+        """Which victims were given away, bool (V,): those whose leading figure is `enough`."""
+        leading, enough = scores[self.scores[0]], 1.0 if self.enough is None else self.enough
+        return leading >= enough if self.higher else leading <= enough
 
     def distance(self, guess: Tensor, truth: Tensor) -> Tensor:
         """How far every guess is from every true input: (B, *shape) twice → (B, B), row: the truth's."""
@@ -128,10 +135,10 @@ class Domain(ABC):
         return None
 
     def cells(self, inputs: Tensor) -> Sequence[Sequence[Cell]] | None:
-        """Inputs (B, *shape) as people read them; None where they are pictures."""
-        return None
+        """Inputs (B, *shape) as people read them: by default, their first numbers; None where they are pictures."""
+        return [[Cell("", f" {value:.3g}") for value in each[:SHOWN]] for each in inputs.flatten(1).tolist()]
 
     def right(self, guess: Tensor, truth: Tensor) -> Sequence[Sequence[bool]]:
-        """Which cells of guesses (B, *shape) are right."""
-        pairs = zip(self.cells(guess) or (), self.cells(truth) or (), strict=True)
-        return [[ours == true for ours, true in zip(one, other, strict=False)] for one, other in pairs]
+        """Which cells of guesses (B, *shape) are right: by default numbers that are off by no more than `NEAR`."""
+        off, spread = (guess - truth).abs().flatten(1), (truth.max() - truth.min()).clamp_min(1e-12)
+        return (off[:, :SHOWN] <= NEAR * spread).tolist()

@@ -44,6 +44,7 @@ class Tokens(Domain):
         "exact",
         *KINDS,
     )
+    enough: ClassVar[float | None] = None
     network: ClassVar[str] = "bert"
     continuous: ClassVar[bool] = False
     dtype: ClassVar[torch.dtype] = torch.int64
