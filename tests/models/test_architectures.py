@@ -73,7 +73,7 @@ def test_lenet_starts_as_its_paper_does() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_convnet_learns_digits_quickly(seed: int) -> None:
     train, test = data.load("digits", "train"), data.load("digits", "test")
-    net = models.build("convnet", train.shape, train.num_classes, train.mean, train.std, seed=seed)
+    net = models.build("convnet", train.shape, train.outputs, train.mean, train.std, seed=seed)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     draw = torch.Generator().manual_seed(seed)
     for _ in range(150):

@@ -47,3 +47,13 @@ def test_missing_columns_are_named(write_run, training_rows) -> None:
     rows = [{name: value for name, value in row.items() if name != "test_accuracy"} for row in training_rows]
     with pytest.raises(GradwireError, match=r"results\.csv lacks the columns test_accuracy"):
         write(write_run(rows, pictures=False, command="train"))
+
+
+def test_a_run_without_accuracy_tells_its_error(write_run, training_rows) -> None:
+    rows = [row | {"test_accuracy": "", "test_absolute_error": row["test_accuracy"]} for row in training_rows]
+    series = follow(rows)
+    assert [column.title for column in training_table(series).columns][-2] == "test absolute error"
+    assert training_table(series).rows[1][-2] == "0.750 ± 0.071"
+    assert training_figure(series).axes[2].get_ylabel() == "test absolute error"
+    page = write(write_run(rows, pictures=False, command="train")).read_text()
+    assert "powersgd:rank=4 reaches 0.750 test absolute error; plain SGD reaches 0.850" in page

@@ -119,7 +119,7 @@ def training_table(series: Sequence[Series], brief: bool = False) -> Table:
 
 
 def headline(series: Sequence[Series]) -> str | None:
-    """What the scheme with the best last accuracy or error reaches and costs, beside `none`; None if nothing compares."""
+    """What the scheme with the best last figure reaches and costs, beside `none`; None if nothing compares."""
     named = {one.name: one.points[-1] for one in series}
     baseline = named.pop(BASELINE, None)
     if baseline is None or not named:
