@@ -45,7 +45,7 @@ def test_a_target_is_part_of_the_data():
     assert with_target("people.csv", ("income",)) == "people.csv:target=income"
     assert with_target("people.csv:drop=id", ("ill", "old")) == "people.csv:drop=id,target=ill|old"
     assert with_target("mydata:load", ("income",)) == "mydata:load:target=income"
-    with pytest.raises(GradwireError, match="--target a: --data t.csv:drop=id,target=b names a target already"):
+    with pytest.raises(GradwireError, match=r"--target a: --data t\.csv:drop=id,target=b names a target already"):
         with_target("t.csv:drop=id,target=b", ("a",))
     with pytest.raises(GradwireError, match="--target 'a,b' has a comma or bar in its name"):
         with_target("t.csv", ("a,b",))
