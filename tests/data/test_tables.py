@@ -107,13 +107,13 @@ def test_lists_of_numbers_become_columns() -> None:
 
 
 def test_a_category_is_never_in_the_test_split_alone() -> None:
-    rows = people(town=["rare" if i in (3, 4) else f"town{i % 4}" for i in range(60)])
-    rows.loc[5, "town"] = "unique"
+    rows = people(240, town=[f"town{i // 3}" for i in range(240)])
+    towns = {}
     for split in ("train", "test"):
         part = source(rows)(split)
-        town = {cells[-1].text for cells in part.task.domain.cells(part.inputs)}
-        assert split == "train" or not {"unique"} & town
-    assert "unique" in source(rows)("train").task.domain.categories[-1].values
+        towns[split] = [cells[-1].text for cells in part.task.domain.cells(part.inputs)]
+    assert set(towns["test"]) < set(towns["train"])
+    assert sorted(towns["train"] + towns["test"]) == sorted(rows["town"])
 
 
 def test_numbers_are_regressed_in_standard_deviations() -> None:
@@ -148,8 +148,15 @@ def test_a_hugging_face_dataset_tells_its_classes() -> None:
     assert kind == Category("kind", ("cat", "dog", "emu"), "dog")
 
 
+KEPT = source()
+
+
 def test_an_object_is_taken_wherever_data_are_loaded() -> None:
     assert len(data.load(source(), "test", limit=4)) == 4
+    assert data.spec_of(KEPT) == f"{__name__}:KEPT"
+    assert len(data.load(data.spec_of(KEPT), "test", limit=4)) == 4
+    with pytest.raises(GradwireError, match="data 'table' is a table that no module has; define it at the top"):
+        data.spec_of(source())
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -185,6 +192,18 @@ def test_a_folder_of_splits_is_a_table(tmp_path: Path) -> None:
 def test_other_separators_and_a_byte_order_mark(tmp_path: Path) -> None:
     (path := tmp_path / "people.csv").write_text("\ufeff" + people().to_csv(index=False, sep=";"))
     assert data.load(f"{path}:target=income").task.loss.classes == ("high", "low")
+
+
+def test_only_an_empty_cell_of_a_file_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    people(car=["None", "small"] * 30).to_csv(path, index=False)
+    assert data.load(f"{path}:target=income").task.domain.categories[-1].values == ("None", "small")
+    path.write_text(path.read_text().replace("None", "", 1))
+    with pytest.raises(GradwireError, match=r"column 'car' has no value \(NaN\) in row 0"):
+        data.load(f"{path}:target=income")
+    people(car=["NA", "1.5", "2.5"] * 20).to_csv(path, index=False)
+    with pytest.raises(GradwireError, match="column 'car' of numbers holds 'NA' in row 0; correct it"):
+        data.load(f"{path}:target=income")
 
 
 def test_scikit_learns_tables() -> None:
