@@ -232,8 +232,8 @@ _MODELS = """
 _DATA = """
     digits=splits:load_digits mnist=hub:mnist fashion_mnist=hub:fashion_mnist
     cifar10=hub:cifar10 cifar100=hub:cifar100 tiny_imagenet=hub:tiny_imagenet
-    adult=tables:adult location30=tables:location30 diabetes=tables:diabetes linnerud=tables:linnerud
-    sst2=text:sst2
+    adult=named_tables:adult location30=named_tables:location30
+    diabetes=named_tables:diabetes linnerud=named_tables:linnerud sst2=text:sst2
 """
 _CARRIERS = "inprocess=transport:InProcess collective:Collective parameter_server:ParameterServer"
 

@@ -1,5 +1,6 @@
 """Data sets by name: those that gradwire knows, folders of images, tables, and the user's own."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from gradwire import spec_syntax
 from gradwire.data.dataset import Dataset
 from gradwire.data.frames import is_table
 from gradwire.data.splits import SPLITS
-from gradwire.data.tables import load_table
+from gradwire.data.tables import TableSource, load_table
 from gradwire.data.text import load_text
 from gradwire.errors import GradwireError, unknown
 from gradwire.registry import DATA
@@ -27,8 +28,20 @@ def names() -> tuple[str, ...]:
 
 
 def spec_of(source: str | Path | Loader) -> str:
-    """What `load` takes in another process: a name or folder as it is, the `module:function` of a function."""
-    return DATA.spec(source) if callable(source) else str(source)
+    """What `load` takes in another process: a name or folder as it is, the `module:function` of a function.
+
+    A table in memory is found by the name that it has at the top of a module that is loaded.
+
+    Raises:
+        GradwireError: a function or table that no module has.
+    """
+    if not isinstance(source, TableSource):
+        return DATA.spec(source) if callable(source) else str(source)
+    for module in list(sys.modules.values()):
+        for name, held in list(getattr(module, "__dict__", {}).items()):
+            if held is source:
+                return f"{module.__name__}:{name}"
+    raise GradwireError(f"data {source.name!r} is a table that no module has; define it at the top of a module")
 
 
 def load(source: str | Path | Loader, split: str = "test", limit: int | None = None) -> Dataset:
