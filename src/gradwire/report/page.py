@@ -91,10 +91,10 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
 
 
 def _breakable(text: str) -> "Markup":
-    """A name that may go on in the next line behind an underscore."""
+    """A name that may go on in the next line behind an underscore, and at a bracket."""
     from markupsafe import Markup, escape
 
-    return escape(text).replace("_", Markup("_<wbr>"))
+    return escape(text).replace("_", Markup("_<wbr>")).replace("[", Markup("<wbr>["))
 
 
 def _uri(data: bytes, kind: str) -> str:
