@@ -101,7 +101,7 @@ def test_pages_speak_of_rows_sentences_and_series(table_run, text_run, outside_r
         said = text_of(write(folder).read_text())
         assert f"looks for the {what} whose update" in said
         assert f"Each victim sends the update of 2 {what}." in said
-        assert f"The labels of the {what} are known to it." in said
+        assert f"The targets of the {what} are known to it." in said
         assert not re.search(r"\b(image|pixel|picture|PSNR|SSIM)", said)
 
 
@@ -149,3 +149,23 @@ def test_examples_of_another_form_are_named(text_run, broken) -> None:
     (text_run / "examples.json").write_text(json.dumps(broken))
     with pytest.raises(GradwireError, match=r"examples\.json holds '.*' in another form"):
         write(text_run)
+
+
+def test_what_counts_as_a_success_and_who_knows_the_targets_may_be_said_in_words(text_run) -> None:
+    config = json.loads((text_run / "config.json").read_text())
+    config["domain"] |= {"success": "every sentence, whole", "targets": "Its targets are the sentences themselves."}
+    (text_run / "config.json").write_text(json.dumps(config))
+    said = text_of(write(text_run).read_text())
+    assert "Success: every sentence, whole." in said
+    assert "Its targets are the sentences themselves." in said
+    assert "The targets of the sentences" not in said
+    assert "given away (every sentence, whole)" in (text_run / "summary.md").read_text()
+
+
+def test_schemes_that_give_both_adversaries_as_much(row) -> None:
+    rows = cells(row, FIELDS, none=[(1.0, 0.5)], topk=[(0.6, 0.5)])
+    both = [{**each, "knowledge": knowledge} for each in rows for knowledge in ("naive", "adaptive")]
+    assert headline(pair(summarise(both, FIELDS))) == (
+        "At 1/2 of the bytes, topk gives 0.60 (share of fields right) to both adversaries; "
+        "one who has seen nothing reaches 0.50"
+    )

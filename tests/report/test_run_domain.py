@@ -19,9 +19,11 @@ def test_runs_that_tell_nothing_are_of_images() -> None:
 def test_what_is_told_and_what_may_be_left_out() -> None:
     domain = RunDomain.of(TOLD, "config.json")
     assert (domain.name, domain.leading, domain.higher, domain.assumed) == ("columns", "fields", True, "")
-    assert (domain.success, domain.threshold) == (None, "")
-    assert RunDomain.of(TOLD | {"success": 0.9}, "config.json").threshold == "≥ 0.9"
-    assert RunDomain.of(TOLD | {"success": 0.1, "higher": False}, "config.json").threshold == "≤ 0.1"
+    assert (domain.threshold, domain.criterion) == (None, "")
+    assert RunDomain.of(TOLD | {"success": 0.9}, "config.json").criterion == "fields right ≥ 0.9"
+    assert RunDomain.of(TOLD | {"success": 0.1, "higher": False}, "config.json").bound == "≤ 0.1"
+    spoken = RunDomain.of(TOLD | {"success": "every field"}, "config.json")
+    assert (spoken.threshold, spoken.bound, spoken.criterion) == (None, "", "every field")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_what_is_told_and_what_may_be_left_out() -> None:
         ({"scores": []}, r"config.json has domain.scores \[\]; it should be a list, not empty"),
         ({"what": None}, "config.json has domain.what None; it should be a str, not empty"),
         ({"higher": "yes"}, "config.json has domain.higher 'yes'; it should be a bool"),
-        ({"success": "0.9"}, "config.json has domain.success '0.9'; it should be a number"),
+        ({"success": [0.9]}, r"config.json has domain.success \[0.9\]; it should be a number, or words"),
     ],
 )
 def test_entries_of_another_type_are_named(change, message: str) -> None:

@@ -56,6 +56,16 @@ KNOWN = {
     "token_recall": _share(
         "token recall", "is the share of the original’s tokens that are in the guess, in any order", "token recall"
     ),
+    "distinct_precision": _share(
+        "distinct precision",
+        "is the share of the guess’s distinct tokens that are in the batch",
+        "precision of distinct tokens",
+    ),
+    "distinct_recall": _share(
+        "distinct recall",
+        "is the share of the batch’s distinct tokens that were found",
+        "recall of distinct tokens",
+    ),
     "exact": _share("exact", "is the share of sentences that are right from the first to the last token"),
     "rouge1": _share("ROUGE-1", "is the F-measure of single words", "ROUGE-1"),
     "rouge2": _share("ROUGE-2", "is that of pairs of words", "ROUGE-2"),
@@ -73,7 +83,9 @@ class RunDomain:
         scores: columns of results.csv with the scores of a guess, the leading one first.
         higher: whether a higher leading score gives away more.
         assumed: a sentence on what an adversary is assumed to know of the inputs; "" for nothing to be said.
-        success: the leading score from which on a victim counts as given away; None where the run does not say.
+        targets: a sentence on what it knows of the targets, where they are not simply known or inferred.
+        success: the leading score from which on a victim counts as given away, or words for when it does; None where
+            the run does not say.
     """
 
     name: str
@@ -81,7 +93,8 @@ class RunDomain:
     scores: tuple[str, ...]
     higher: bool = True
     assumed: str = ""
-    success: float | None = None
+    targets: str = ""
+    success: float | str | None = None
 
     @classmethod
     def of(cls, told: Any, where: str) -> "RunDomain":
@@ -94,18 +107,25 @@ class RunDomain:
             return PIXELS
         if not isinstance(told, Mapping):
             raise GradwireError(f"{where} has domain {told!r}; it should be an object with name, what and scores")
-        kinds: dict[str, Any] = {"name": str, "what": str, "scores": list, "higher": bool, "assumed": str}
-        found = {"higher": True, "assumed": "", "success": None} | dict(told)
+        kinds: dict[str, Any] = {
+            "name": str,
+            "what": str,
+            "scores": list,
+            "higher": bool,
+            "assumed": str,
+            "targets": str,
+        }
+        found = {"higher": True, "assumed": "", "targets": "", "success": None} | dict(told)
         for entry, kind in kinds.items():
             if not isinstance(value := found.get(entry), kind) or (entry in ("name", "what", "scores") and not value):
                 raise GradwireError(f"{where} has domain.{entry} {value!r}; it should be a {kind.__name__}, not empty")
-        threshold = found["success"]
-        if threshold is None and found["name"] == PIXELS.name:
-            threshold = PIXELS.success
-        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
-            raise GradwireError(f"{where} has domain.success {threshold!r}; it should be a number")
-        scores = tuple(map(str, found["scores"]))
-        return cls(found["name"], found["what"], scores, found["higher"], found["assumed"], threshold)
+        success = found["success"]
+        if success is None and found["name"] == PIXELS.name:
+            success = PIXELS.success
+        if success is not None and (isinstance(success, bool) or not isinstance(success, int | float | str)):
+            raise GradwireError(f"{where} has domain.success {success!r}; it should be a number, or words")
+        told = {entry: found[entry] for entry in kinds if entry != "scores"}
+        return cls(**told, scores=tuple(map(str, found["scores"])), success=success)
 
     @property
     def pictures(self) -> bool:
@@ -130,9 +150,19 @@ class RunDomain:
         return score_words(self.leading)
 
     @property
-    def threshold(self) -> str:
-        """From where on the leading score is a success, such as "≥ 0.6"; "" where the run does not say."""
-        return "" if self.success is None else f"{'≥' if self.higher else '≤'} {self.success:g}"
+    def threshold(self) -> float | None:
+        """The leading score from which on a victim counts as given away, where that is what counts."""
+        return None if isinstance(self.success, str) else self.success
+
+    @property
+    def bound(self) -> str:
+        """The threshold with its sign, such as "≥ 0.6"; "" without one."""
+        return "" if self.threshold is None else f"{'≥' if self.higher else '≤'} {self.threshold:g}"
+
+    @property
+    def criterion(self) -> str:
+        """When a victim counts as given away; "" where the run does not say."""
+        return f"{self.words.title} {self.bound}" if self.bound else str(self.success or "")
 
     def count(self, number: int) -> str:
         """One image, 3 images."""

@@ -18,7 +18,7 @@ from gradwire.runs import EXAMPLES, RunFolder, begun, check_place
 from gradwire.schemes import Layout, observation
 from gradwire.studies.audit_cells import AuditCell, Truth, chunk_size, chunks, held, load_public_examples, network
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.tasks import Domain, Pixels
+from gradwire.tasks import Domain, Pixels, Task
 
 
 def audit(
@@ -55,7 +55,7 @@ def audit(
     run = RunFolder.begin(out, resume, "audit", columns(domain), asdict(settings))
     run.rewrite([])
     run.checkpoints.mkdir(exist_ok=True)
-    options = asdict(settings) | {"domain": described(domain)}
+    options = asdict(settings) | {"domain": described(victims.task)}
     run.configure("audit", options)
     originals = victims.batch(range(settings.samples * settings.batch))[0].unflatten(0, (settings.samples, -1))
     answers = {"originals": originals}
@@ -128,14 +128,16 @@ def columns(domain: Domain) -> tuple[str, ...]:
     return (*known, *domain.scores, "uninformed", "success", "label_accuracy")
 
 
-def described(domain: Domain) -> dict[str, object]:
-    """What a report has to know of a domain."""
+def described(task: Task) -> dict[str, object]:
+    """What a report has to know of a domain, and of targets that are made of the inputs."""
+    domain, same = task.domain, f"Its targets are the {task.domain.what} themselves, which it does not know."
     return {
         "name": domain.name,
         "what": domain.what,
         "scores": list(domain.scores),
         "higher": domain.higher,
         "assumed": domain.assumed,
+        "targets": same if task.loss.from_inputs else "",
     }
 
 

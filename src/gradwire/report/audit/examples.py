@@ -1,5 +1,6 @@
 """Originals and guesses that are no pictures: sentences and tables, with what is wrong marked."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -11,8 +12,9 @@ MOST = 24
 """Examples that are shown; the file beside the report holds the others."""
 OPEN = 2
 """Examples that are not folded up."""
-FIELDS = 40
-"""Fields of a table that are shown of one guess: of wider tables those that are wrong, in the table's order."""
+FIELDS, FEW = 40, 12
+"""Fields of a table that are shown of one guess. Of wider tables those that are wrong, and others until there are a
+few: those whose values fewest fields share, such as the ones in a row of zeros."""
 _STARTS, _CONTINUES = ("Ġ", "▁"), "##"
 """How tokenizers mark a token before which there is a space, and one before which there is none."""
 
@@ -44,12 +46,13 @@ class Answer(NamedTuple):
 class Guessed(NamedTuple):
     """What was guessed of one example from one scheme's messages: knowledge → answer.
 
-    `places`: of a table, the fields that are shown.
+    `places`: of a table, the fields that are shown; `hidden`, how many wrong ones are not.
     """
 
     pair: Pair
     answers: dict[str, Answer]
     places: tuple[int, ...] = ()
+    hidden: int = 0
 
 
 class Example(NamedTuple):
@@ -96,7 +99,7 @@ def shown(run: Run, pairs: Sequence[Pair]) -> ShownExamples | None:
         for pair in pairs:
             answers = dict(_answers(run, pair, victim, place, names if tables else None, len(cells), style))
             if answers:
-                guesses.append(Guessed(pair, answers, _places(answers, len(cells)) if tables else ()))
+                guesses.append(Guessed(pair, answers, *(_places(answers, values) if tables else ())))
         caption = f"victim {victim}, {run.domain.one} {place}" if several else f"victim {victim}"
         text = "".join(f"{gap}{word}" for gap, word in _spaced(values, style)).strip()
         found.append(Example(caption, text, names if tables else (), values, tuple(guesses)))
@@ -120,12 +123,16 @@ def _answers(
             yield knowledge, Answer(*counts, fields=tuple(by_name.get(name) for name in names))
 
 
-def _places(answers: Mapping[str, Answer], fields: int) -> tuple[int, ...]:
-    if fields <= FIELDS:
-        return tuple(range(fields))
-    cells = [answer.fields for answer in answers.values()]
-    wrong = [place for place in range(fields) if any(not (each[place] or ("", False))[1] for each in cells)]
-    return tuple(wrong[:FIELDS])
+def _places(answers: Mapping[str, Answer], values: Sequence[str]) -> tuple[tuple[int, ...], int]:
+    """The fields that are shown, in the table's order, and how many wrong ones are not."""
+    everything = range(len(values))
+    if len(values) <= FIELDS:
+        return tuple(everything), 0
+    cells, shared = [answer.fields for answer in answers.values()], Counter(values)
+    wrong = [place for place in everything if any(not (each[place] or ("", False))[1] for each in cells)]
+    right = sorted(set(everything) - set(wrong), key=lambda place: (shared[values[place]], place))
+    found = [*wrong[:FIELDS], *right[: max(0, FEW - len(wrong))]]
+    return tuple(sorted(found)), max(0, len(wrong) - FIELDS)
 
 
 def _pieces(cells: Sequence[Sequence[object]], style: str) -> Iterator[Piece]:

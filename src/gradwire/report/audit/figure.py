@@ -82,8 +82,8 @@ def _line(ax: Axes, points: Sequence[Summary], index: int, knowledge: str, theme
 def _levels(summaries: Sequence[Summary]) -> list[tuple[float, str]]:
     """Heights and names: where success begins, what `none` leaks and what knowing nothing gets, as far as known."""
     domain, levels = summaries[0].domain, []
-    if domain.success is not None:
-        levels.append((domain.success, f"success\n{domain.threshold}"))
+    if domain.threshold is not None:
+        levels.append((domain.threshold, f"success\n{domain.bound}"))
     for nothing in dict.fromkeys(s.uninformed for s in summaries if s.uninformed is not None):
         levels.append((nothing, f"knowing\nnothing {domain.says(nothing)}"))
     baseline = [s for s in summaries if s.scheme == BASELINE]

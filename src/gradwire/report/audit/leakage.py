@@ -84,7 +84,9 @@ def _note(summaries: Sequence[Summary], brief: bool) -> str:
     if brief:
         levels = dict.fromkeys(level(s) for s in summaries if s.uninformed is not None)
         return said + (f" Knowing nothing gets {', '.join(levels)}." if levels else "")
-    success = f"share of victims with {title} {domain.threshold}" if domain.threshold else "share of victims given away"
+    success = f"share of victims given away ({domain.criterion})" if domain.criterion else "share of victims given away"
+    if domain.bound:
+        success = f"share of victims with {domain.criterion}"
     return f"{said} Success: {success}, naive / adaptive."
 
 

@@ -15,8 +15,8 @@ _ADVERSARY = {
     "client": "The adversary is a fellow client: it reads what the server sends to all, and takes its own part out.",
 }
 _LABELS = {
-    "known": "The labels of the {what} are known to it.",
-    "inferred": "It does not know the labels of the {what}, and infers them from the update.",
+    "known": "The {targets} of the {what} are known to it.",
+    "inferred": "It does not know the {targets} of the {what}, and infers them from the update.",
 }
 _FEEDBACK = {
     "True": "Error feedback is on: what earlier rounds left unsent is part of the message.",
@@ -65,13 +65,13 @@ def baseline(pairs: Sequence[Pair]) -> str | None:
 
 def assumptions(settings: Mapping[str, Any], setting: Setting, domain: RunDomain = PIXELS) -> str:
     """The threat model in one paragraph: from the run's settings, and from its rows where those do not say."""
-    clients = settings.get("clients")
+    clients, targets = settings.get("clients"), "labels" if domain.pictures else "targets"
     sentences = [
         _ADVERSARY.get(setting.adversary, f"The adversary is {setting.adversary}."),
         "It knows the model with the parameters that the round started from, the scheme with its settings, and all "
         "randomness that the parties share; it knows no private seed.",
         domain.assumed,
-        _LABELS.get(str(settings.get("labels")), "").format(what=domain.what),
+        domain.targets or _LABELS.get(str(settings.get("labels")), "").format(what=domain.what, targets=targets),
         f"Each victim sends the update of {domain.count(setting.batch)}"
         + (f", and is one of {clients} clients." if clients not in (None, 0, 1) else "."),
         _MODE.get(setting.mode, ""),
@@ -85,6 +85,9 @@ def _in_figures(pairs: Sequence[Pair]) -> str | None:
     both = [(pair, pair.naive, pair.adaptive) for pair in pairs if pair.naive and pair.adaptive]
     if both:
         pair, naive, adaptive = max(both, key=lambda each: each[1].domain.gain(each[2].score, each[1].score))
+        if _score(naive) == _score(adaptive):
+            alike = f"{pair.scheme} gives {_figure(adaptive)} to both adversaries"
+            return f"At {part(adaptive.ratio)}, {alike}{_nothing(adaptive, '; one who has seen nothing reaches')}"
         reached = f"an adversary who knows {pair.scheme} reaches {_figure(adaptive)}, one who does not {_score(naive)}"
         return f"At {part(adaptive.ratio)}, {reached}{_nothing(adaptive, ', and one who has seen nothing')}"
     single = [(pair, summary) for pair in pairs for summary in pair.present]
