@@ -137,6 +137,7 @@ def described(task: Task) -> dict[str, object]:
         "scores": list(domain.scores),
         "higher": domain.higher,
         "assumed": domain.assumed,
+        "success": domain.enough,
         "targets": same if task.loss.from_inputs else "",
     }
 

@@ -38,7 +38,7 @@ def audit_recording(
 
     Args:
         path: of the transcript, which names the scheme; the settings' own schemes are left aside.
-        settings: data (for what an input is, and its normalisation), model, batch, attacks, knowledge and their options.
+        settings: data (for what an input is, and how it is scaled), model, batch, attacks, knowledge, options.
         labels: of the batch, where targets are classes and known. None: they are inferred, which one example's can be.
 
     Raises:
@@ -59,7 +59,7 @@ def audit_recording(
     run = RunFolder.create(out, "audit", COLUMNS)
     note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
     options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}
-    options |= {"domain": described(task.domain)}
+    options |= {"domain": described(task)}
     run.configure("audit", options, [note, *recording.notes])
     answers = {}
     steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}

@@ -32,7 +32,7 @@ class Domain(ABC):
         name: the word for the domain in settings and tables.
         what: what several inputs are called in sentences.
         scores: names of the figures that `score` gives, the leading one first.
-        enough: the leading figure from which on a victim counts as given away; None where `success` asks for more.
+        enough: the leading figure from which on a victim counts as given away, or in words what `success` asks for.
         higher: whether a greater leading figure says that more was given away.
         continuous: whether inputs are numbers, in which a gradient has slopes.
         dtype: of inputs.
@@ -42,7 +42,7 @@ class Domain(ABC):
     name: ClassVar[str]
     what: ClassVar[str] = "examples"
     scores: ClassVar[tuple[str, ...]]
-    enough: ClassVar[float | None] = 1.0
+    enough: ClassVar[float | str] = 1.0
     higher: ClassVar[bool] = True
     continuous: ClassVar[bool] = True
     dtype: ClassVar[torch.dtype] = torch.float32
@@ -107,7 +107,7 @@ class Domain(ABC):
 
     def success(self, scores: Mapping[str, Tensor]) -> Tensor:
         """Which victims were given away, bool (V,): those whose leading figure is `enough`."""
-        leading, enough = scores[self.scores[0]], 1.0 if self.enough is None else self.enough
+        leading, enough = scores[self.scores[0]], float(self.enough)
         return leading >= enough if self.higher else leading <= enough
 
     def distance(self, guess: Tensor, truth: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Numbers(Domain):
     name: ClassVar[str] = "numbers"
     what: ClassVar[str] = "inputs"
     scores: ClassVar[tuple[str, ...]] = ("relative_error", "mse")
-    enough: ClassVar[float | None] = 0.1
+    enough: ClassVar[float | str] = 0.1
     higher: ClassVar[bool] = False
 
     shape: tuple[int, ...]

@@ -23,7 +23,7 @@ class Pixels(Domain):
     name: ClassVar[str] = "pixels"
     what: ClassVar[str] = "images"
     scores: ClassVar[tuple[str, ...]] = ("ssim", "mse", "psnr")
-    enough: ClassVar[float | None] = metrics.SUCCESS
+    enough: ClassVar[float | str] = metrics.SUCCESS
     network: ClassVar[str] = "convnet"
 
     shape: tuple[int, ...]

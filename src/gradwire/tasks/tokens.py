@@ -44,7 +44,7 @@ class Tokens(Domain):
         "exact",
         *KINDS,
     )
-    enough: ClassVar[float | None] = None
+    enough: ClassVar[float | str] = "every sentence, from beginning to end"
     network: ClassVar[str] = "bert"
     continuous: ClassVar[bool] = False
     dtype: ClassVar[torch.dtype] = torch.int64
