@@ -13,7 +13,7 @@ from gradwire.data import Dataset
 from gradwire.engine import PATHS, engine
 from gradwire.errors import GradwireError
 from gradwire.schemes import observation
-from gradwire.tasks import CrossEntropy, MeanSquaredError, NextToken, Task, Tokens
+from gradwire.tasks import CrossEntropy, MeanSquaredError, NextToken, Pixels, Task, Tokens
 from gradwire.tasks.losses import Reported
 from gradwire.training import TrainSettings, begin, gradient, train
 from gradwire.training.loop import evaluate
@@ -131,7 +131,8 @@ def test_a_tied_embedding_stays_tied_and_counts_once():
     state = begin(TrainSettings(clients=2, rounds=1, batch_size=4), model)
     train(state, TrainSettings(clients=2, rounds=1, batch_size=4), Dataset("made", "train", *batches(NEXT, 8), NEXT))
     assert state.model.lm_head.weight is state.model.transformer.wte.weight
-    assert not network(f"gpt2:{SIZE}", NEXT).lm_head.weight is network(f"gpt2:{SIZE}", NEXT).transformer.wte.weight
+    untied = network(f"gpt2:{SIZE}", NEXT)
+    assert untied.lm_head.weight is not untied.transformer.wte.weight
 
 
 def test_the_loss_that_a_model_reports_is_the_tasks_own():
@@ -202,6 +203,8 @@ def test_local_steps_are_simulated():
         ("gpt2:lora=-1", NEXT, "lora is -1; it must be 1 or more"),
         ("gpt2:lora=2,lora_targets=none_such", NEXT, "LoRA of rank 2 does not fit the model"),
         ("pretrained:folder=/none", NEXT, "folder '/none' has no config.json"),
+        ("pretrained", NEXT, "pretrained needs a folder"),
+        ("bert", Task(Pixels((1, 8, 8)), CLASSES.loss), "bert is a network of tokens, and these inputs are none"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(spec, task, message):
@@ -213,7 +216,7 @@ def test_what_does_not_fit_is_refused_in_one_line(spec, task, message):
 def test_a_tokenizer_larger_than_the_embedding_and_sentences_longer_than_the_positions_are_refused(tmp_path):
     network(f"gpt2:{SIZE}", NEXT).save_pretrained(tmp_path)
     spec = f"pretrained:folder={tmp_path}"
-    larger = Task(Tokens(LENGTH, DOMAIN.vocabulary + ("x",), 0), NEXT.loss)
+    larger = Task(Tokens(LENGTH, (*DOMAIN.vocabulary, "x"), 0), NEXT.loss)
     longer = Task(Tokens(LENGTH + 1, DOMAIN.vocabulary, 0), NEXT.loss)
     for task, message in (
         (larger, "the tokenizer has 61 tokens and the model's embedding 60 rows"),

@@ -121,9 +121,10 @@ def test_who_knows_nothing_answers_the_usual_tokens():
     ],
 )
 def test_batches_outside_the_domain_are_refused_in_one_line(inputs, words):
-    with pytest.raises(GradwireError, match="^[^\n]*$") as caught:
+    with pytest.raises(GradwireError) as caught:
         DOMAIN.check(inputs)
     assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 class Bag(nn.Module):

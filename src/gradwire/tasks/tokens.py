@@ -209,7 +209,7 @@ class Tokens(Domain):
 
     def _tokens(self, sentence: Tensor) -> list[int]:
         """The counted tokens of one sentence (L,), without positions left open."""
-        return sentence[self.counted(sentence) & (sentence != OPEN)].tolist()  # type: ignore[no-any-return]
+        return sentence[self.counted(sentence) & (sentence != OPEN)].tolist()
 
     def _end(self, sentence: Tensor) -> int:
         """How many positions there are to the last token that is no padding."""
