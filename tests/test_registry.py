@@ -54,9 +54,10 @@ def helper(): ...
 
 def pixels(split, limit, classes=3):
     import torch
-    from gradwire.data import pictures
+    from gradwire.data import image_dataset
     n = min(limit or 9, 9)
-    return pictures("pixels", split, torch.zeros(n, 1, 4, 4), torch.arange(n) % classes, tuple("abcdefg"[:classes]))
+    images, labels = torch.zeros(n, 1, 4, 4), torch.arange(n) % classes
+    return image_dataset("pixels", split, images, labels, tuple("abcdefg"[:classes]))
 
 def wrong(split, limit):
     return 7

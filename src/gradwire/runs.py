@@ -110,9 +110,8 @@ class RunFolder:
         settings: Mapping[str, object],
         notes: Iterable[str] = (),
         title: str = "",
-        domain: Mapping[str, object] | None = None,
     ) -> None:
-        """Write config.json: all that is needed to run it again, notes for the reader, and what the inputs are."""
+        """Write config.json: all that is needed to run it again, and notes for the reader."""
         import torch
 
         from gradwire.devices import machine
@@ -126,7 +125,6 @@ class RunFolder:
             "machine": machine(str(settings.get("device", "cpu"))),
             "started": time.strftime("%Y-%m-%d %H:%M:%S"),
             "settings": dict(settings),
-            **({"domain": dict(domain)} if domain else {}),
             "notes": list(notes),
         }
         (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n")

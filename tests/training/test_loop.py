@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gradwire import data, models
+from gradwire.data import image_dataset
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, evaluate, train
 from gradwire.training.batches import batch_indices
@@ -77,7 +78,9 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(digits, scheme, tmp_
 def test_batch_norms_statistics_travel_and_are_averaged():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(64, 3, 8, 8, generator=generator)
-    dataset = pictures("noise", "train", images, torch.randint(10, (64,), generator=generator), tuple("0123456789"))
+    dataset = image_dataset(
+        "noise", "train", images, torch.randint(10, (64,), generator=generator), tuple("0123456789")
+    )
     settings = TrainSettings(clients=2, rounds=1, batch_size=8)
     state = begin(settings, models.build("resnet20", (3, 8, 8), 10, seed=0))
     before = {name: b.clone() for name, b in state.model.named_buffers()}

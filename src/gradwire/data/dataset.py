@@ -121,7 +121,7 @@ class Dataset:
         self.task.loss.check(self.targets, len(inputs))
 
 
-def pictures(name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Dataset:
+def image_dataset(name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Dataset:
     """A data set of images (N×C×H×W, uint8 or float32 in [0, 1]) and class numbers (N,), positions in `classes`."""
     if images.ndim != 4:
         raise GradwireError(f"data {name!r} ({split}): images have shape {tuple(images.shape)}; they must be N×C×H×W")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from gradwire.data.dataset import Dataset, pictures
+from gradwire.data.dataset import Dataset, image_dataset
 from gradwire.data.pictures import Mode, decode
 from gradwire.errors import GradwireError, in_line
 
@@ -64,7 +64,7 @@ def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
     labels = torch.from_numpy(table.column(source.label).cast(pa.int64()).fill_null(-1).to_numpy().copy())
     stored = [(cell or {}).get("bytes") or b"" for cell in table.column(source.image).to_pylist()]
     images = decode(stored, source.mode, lambda index: f"{index} of {name} ({split})")
-    return pictures(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
+    return image_dataset(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
 
 
 def rows(name: str, split: str, limit: int | None = None) -> tuple[Any, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradwire.report import formats
+from gradwire.report.domain import OPTION
 from gradwire.report.figures import Figure, Theme, png
 from gradwire.report.run import Run
 from gradwire.report.tables import Table
@@ -74,7 +75,7 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
         command=run.config.get("command", run.kind),
         subjects=list(dict.fromkeys(f"{row['data']} · {row['model']}" for row in run.rows if "data" in row)),
         origin={key: run.config[key] for key in origin if key in run.config},
-        settings={key: _setting(value) for key, value in run.settings.items()},
+        settings={key: _setting(value) for key, value in run.settings.items() if key != OPTION},
         notes=run.notes,
         headline=page.finding or page.title,
         lede=page.lede,

@@ -55,7 +55,8 @@ def audit(
     run = RunFolder.begin(out, resume, "audit", columns(domain), asdict(settings))
     run.rewrite([])
     run.checkpoints.mkdir(exist_ok=True)
-    run.configure("audit", asdict(settings), domain=described(domain))
+    options = asdict(settings) | {"domain": described(domain)}
+    run.configure("audit", options)
     originals = victims.batch(range(settings.samples * settings.batch))[0].unflatten(0, (settings.samples, -1))
     answers = {"originals": originals}
     notes: dict[str, None] = {}
@@ -86,7 +87,7 @@ def audit(
     keep(run, domain, answers)
     if lost:
         notes[f"{lost} restarts ended in a value that was not finite and were given up"] = None
-    run.configure("audit", asdict(settings), notes, domain=described(domain))
+    run.configure("audit", options, notes)
     shutil.rmtree(run.checkpoints)
     return run.path
 
@@ -96,7 +97,8 @@ def _of_sums(problem: Problem) -> Iterator[str]:
     view, several = problem.view, len(problem.clients)
     scheme, _ = observation(view)
     if several > 1:
-        whose = f"the {view.task.domain.what} of all {several} clients are sought and scored, for a mean does not tell whose is whose"
+        what = f"the {view.task.domain.what} of all {several} clients are sought and scored"
+        whose = f"{what}, for a mean does not tell whose is whose"
         yield f"{view.scheme}, adaptive: {whose}"
     if scheme.sums_only and view.buffers is not None:
         yield f"{view.scheme} hides single updates; batch norm's running statistics are sent beside it in the clear"

@@ -67,7 +67,7 @@ class Domain(ABC):
         return stored
 
     def reached(self, inputs: Tensor) -> Tensor:
-        """Inputs (B, …) without what changes nothing but the time, such as positions that are padding in all of them."""
+        """Inputs (B, …) without what only takes time, such as positions that are padding in all of them."""
         return inputs
 
     def arguments(self, model: nn.Module, inputs: Tensor) -> Arguments:

@@ -44,6 +44,7 @@ class Tokens(Domain):
         "exact",
         *KINDS,
     )
+    network: ClassVar[str] = "bert"
     continuous: ClassVar[bool] = False
     dtype: ClassVar[torch.dtype] = torch.int64
 
