@@ -9,8 +9,8 @@ from gradwire.errors import GradwireError
 
 
 def test_the_known_names() -> None:
-    pictures = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet")
-    assert data.names() == (*pictures, "adult", "location30", "diabetes", "linnerud")
+    pictures, tables = "digits mnist fashion_mnist cifar10 cifar100 tiny_imagenet", "adult location30 diabetes linnerud"
+    assert data.names() == (*pictures.split(), *tables.split(), "sst2")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

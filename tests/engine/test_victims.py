@@ -286,7 +286,6 @@ def tied():
         (Mixes(), "wrong for head.weight"),
         (OutsideItsLayer(), "wrong for head.weight"),
         (Loose(), "Loose has parameters of its own"),
-        (tied(), "shares a parameter"),
         (ends(nn.Conv2d(3, 16, 3, padding=1, padding_mode="circular")), "pads with 'circular'"),
     ],
 )
@@ -300,6 +299,12 @@ def test_what_the_fast_path_cannot_take_goes_the_slow_way_and_says_why(model, wo
         _, update, _ = gradient(model, images[victim].detach(), labels[victim])
         for name, expected in update.items():
             torch.testing.assert_close(found[name].full()[victim], expected, atol=1e-10, rtol=1e-8)
+
+
+def test_tied_weights_go_the_fast_way_and_sum_their_places():
+    model = tied().double()
+    assert engine(model, "train", of(SHAPE), 2).path == "batched"
+    agrees_with_autograd(model, "train", "batched")
 
 
 class Fused(nn.Module):

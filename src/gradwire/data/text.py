@@ -102,20 +102,20 @@ class TextSource:
     def _splits(self) -> Mapping[str, Any]:
         """The rows of each split: those columns that are needed."""
         needed = [self.column, *([self.target] if self.target and self.task != "next" else [])]
-        parts: list[Any] = []
-        for rows in (self.train, self.test):
-            found: Any = None if rows is None else frames.frame(rows)
-            missing = [] if found is None else [name for name in needed if name not in found.columns]
-            if missing:
+
+        def chosen(rows: Any) -> Any:
+            found = frames.frame(rows)
+            if missing := [name for name in needed if name not in found.columns]:
                 raise GradwireError(f"table has no column {missing[0]!r}; it has {', '.join(found.columns)}")
-            parts.append(None if found is None else found[needed])
-        train, test = parts
-        if test is None:
+            return found[needed]
+
+        train = chosen(self.train)
+        if self.test is None:
             classes = np.zeros(len(train), np.int64)
             if self.target and self.task == "classify":
                 classes = Targets.fit(train[[self.target]], True).encode(train[[self.target]]).numpy()
             return {split: train.iloc[holdout(classes, split)] for split in SPLITS}
-        return {"train": train, "test": test}
+        return {"train": train, "test": chosen(self.test)}
 
     def _encoded(self, sentences: Sequence[str]) -> list[list[int]]:
         """The tokens of each sentence, without those that begin and end it."""
@@ -204,14 +204,14 @@ def sst2(
     """
     import pandas as pd  # type: ignore[import-untyped]
 
-    parts: list[Any] = []
-    for part in SPLITS:
-        table, _ = hub.rows("sst2", part)
-        names = pd.Categorical.from_codes(table.column("label").to_numpy(), categories=["negative", "positive"])
-        sentences = [sentence.strip() for sentence in table.column("sentence").to_pylist()]
-        parts.append(pd.DataFrame({"sentence": sentences, "label": names}))
-    train, test = parts
-    return TextSource("sst2", train, test, "sentence", "label", vocabulary, length, tokenizer, task)(split, limit)
+    def read(part: str) -> Any:
+        found, _ = hub.rows("sst2", part)
+        names = pd.Categorical.from_codes(found.column("label").to_numpy(), categories=["negative", "positive"])
+        sentences = [sentence.strip() for sentence in found.column("sentence").to_pylist()]
+        return pd.DataFrame({"sentence": sentences, "label": names})
+
+    both = read("train"), read("test")
+    return TextSource("sst2", *both, "sentence", "label", vocabulary, length, tokenizer, task)(split, limit)
 
 
 def _sentences(column: Any) -> list[str]:

@@ -20,8 +20,8 @@ EXTRA = "pip install 'gradwire[text]'"
 
 def bert(
     classes: int,
-    vocabulary: int,
-    length: int,
+    vocabulary: int = 0,
+    length: int = 0,
     pad: int | None = 0,
     width: int = 128,
     layers: int = 2,
@@ -40,6 +40,7 @@ def bert(
         lora: the rank of adapters (`adapted`); 0: all parameters train.
         lora_targets: names of the layers that get one, joined by `+`; by default those of attention.
     """
+    _check_tokens("bert", vocabulary)
     if not classes:
         raise GradwireError("bert is a classifier, and these data have no classes; take gpt2 for the next token")
     library = _library("transformers")
@@ -61,8 +62,8 @@ def bert(
 
 def gpt2(
     classes: int,
-    vocabulary: int,
-    length: int,
+    vocabulary: int = 0,
+    length: int = 0,
     pad: int | None = 0,
     width: int = 128,
     layers: int = 2,
@@ -80,6 +81,7 @@ def gpt2(
         tied: whether the scores of the next token are products with the rows of the embedding.
         vocabulary: as `bert`, and so all others.
     """
+    _check_tokens("gpt2", vocabulary)
     library = _library("transformers")
     config = library.GPT2Config(
         vocab_size=vocabulary,
@@ -109,9 +111,9 @@ def gpt2(
 
 def pretrained(
     classes: int,
-    vocabulary: int,
-    length: int,
-    folder: str,
+    vocabulary: int = 0,
+    length: int = 0,
+    folder: str = "",
     pad: int | None = 0,
     lora: int = 0,
     lora_targets: str = "",
@@ -126,6 +128,9 @@ def pretrained(
     Raises:
         GradwireError: a folder that cannot be read, or a model with fewer tokens or positions than the data have.
     """
+    _check_tokens("pretrained", vocabulary)
+    if not folder:
+        raise GradwireError("pretrained needs a folder, as save_pretrained leaves it: pretrained:folder=PATH")
     library, place = _library("transformers"), Path(folder)
     if not (place / "config.json").is_file():
         raise GradwireError(f"folder {folder!r} has no config.json; give one that save_pretrained has written")
@@ -196,6 +201,12 @@ def adapted(model: nn.Module, rank: int, targets: str = "") -> nn.Module:
         if isinstance(head := getattr(model, name, None), nn.Module):
             head.requires_grad_(True)
     return model
+
+
+def _check_tokens(name: str, vocabulary: int) -> None:
+    """Refuse inputs without a vocabulary."""
+    if not vocabulary:
+        raise GradwireError(f"{name} is a network of tokens, and these inputs are none; take data that are text")
 
 
 def _conv1d(layer: nn.Module) -> bool:
