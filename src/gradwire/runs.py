@@ -15,7 +15,7 @@ from gradwire.errors import GradwireError
 if TYPE_CHECKING:
     from torch import Tensor
 
-RESULTS, CLAIMS = "results.csv", "claims.csv"
+RESULTS, CLAIMS, CLIENTS = "results.csv", "claims.csv", "clients.csv"
 CONFIG = "config.json"
 RECONSTRUCTIONS, CURVES = "reconstructions.safetensors", "curves.safetensors"
 EXAMPLES = "examples.json"

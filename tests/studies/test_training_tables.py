@@ -1,12 +1,14 @@
 """`gradwire train` on tables, from a file to the columns of results.csv, for each loss that a target has."""
 
 import csv
+import dataclasses
 
 import pytest
 
 from gradwire import data
 from gradwire.cli import main
 from gradwire.errors import GradwireError
+from gradwire.runs import read_table
 from gradwire.studies import run_training
 from gradwire.training import TrainSettings
 
@@ -61,3 +63,17 @@ def test_a_network_of_images_is_refused_before_there_is_a_folder(tmp_path):
         run_training(spec, "convnet", TrainSettings(rounds=1, batch_size=4), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert data.load(spec).classes == ("poor", "rich")
+
+
+def test_each_client_is_judged_on_its_own_examples_by_the_tasks_measures(tmp_path):
+    """A row a client and evaluation; a resumed run keeps those that were there."""
+    settings = TrainSettings(clients=3, rounds=4, batch_size=4, partition="iid")
+    how = {"eval_every": 2, "by_client": True}
+    whole = run_training("linnerud", "", settings, out=tmp_path / "whole", **how)
+    cut = run_training("linnerud", "", dataclasses.replace(settings, rounds=2), out=tmp_path / "cut", **how)
+    run_training("linnerud", "", settings, resume=cut, **how)
+    rows = read_table(whole / "clients.csv")
+    assert [(row["round"], row["client"]) for row in rows] == [(r, f"client:{i}") for r in "24" for i in range(3)]
+    assert read_table(cut / "clients.csv") == rows
+    assert sum(int(row["examples"]) for row in rows[:3]) == len(data.load("linnerud", "train"))
+    assert all(float(row["absolute_error"]) > 0 for row in rows)
