@@ -216,7 +216,7 @@ _SCHEMES = """
 """
 _ATTACKS = "iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds tableak:TabLeak"
 _MEMBERSHIP = """
-    prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:CrossEntropy mentr=confidence:Mentr
+    prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:LossByClass mentr=confidence:Mentr
     lira:Lira lira-offline=lira:LiraOffline rmia:RMIA rmia-offline=rmia:RMIAOffline
     inner-product=gradients:InnerProduct cosine=gradients:Cosine norm-difference=gradients:NormDifference fedmia:FedMIA
 """
@@ -227,10 +227,13 @@ _STUDIES = """
 _MODELS = """
     mlp=small:mlp lenet=small:lenet convnet=small:convnet cnn=small:cnn
     resnet18=resnet:resnet18 resnet20=resnet:resnet20 resnet110=resnet:resnet110 resnet50=resnet:resnet50
+    bert=text:bert gpt2=text:gpt2 pretrained=text:pretrained
 """
 _DATA = """
     digits=splits:load_digits mnist=hub:mnist fashion_mnist=hub:fashion_mnist
     cifar10=hub:cifar10 cifar100=hub:cifar100 tiny_imagenet=hub:tiny_imagenet
+    adult=named_tables:adult location30=named_tables:location30
+    diabetes=named_tables:diabetes linnerud=named_tables:linnerud sst2=text:sst2
 """
 _CARRIERS = "inprocess=transport:InProcess collective:Collective parameter_server:ParameterServer"
 

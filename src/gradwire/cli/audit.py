@@ -13,7 +13,9 @@ RAW = "Whether the network begins with the data's mean and deviation. [default: 
 @click.option("--standardised/--raw", default=True, help=RAW)
 @click.option("--resume", metavar="DIR", help="Go on with the audit in this folder, given the same options.")
 @click.option("--transcript", metavar="FILE", help="Attack a step that a DDP hook recorded, not one made for it.")
-@click.option("--label", "known", type=int, multiple=True, help="With --transcript: of each image. [default: inferred]")
+@click.option(
+    "--label", "known", type=int, multiple=True, help="With --transcript: of each example. [default: inferred]"
+)
 def audit(
     out: str | None,
     resume: str | None,

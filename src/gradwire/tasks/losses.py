@@ -23,13 +23,17 @@ class TaskLoss(ABC):
         name: its word in settings.
         outputs: how many numbers a network gives for one example; 0: as many as it likes.
         classes: names of the classes, where targets are classes.
+        measured: names of the figures that `measures` gives.
         from_inputs: whether targets are made of the inputs, so that who guesses these knows them, too.
         reported: whether the network computes the loss itself, given the targets as `labels`.
+        takes_fewer: whether the output may lack positions that are padding in the whole batch.
     """
 
     name: ClassVar[str]
     from_inputs: ClassVar[bool] = False
+    measured: ClassVar[tuple[str, ...]] = ()
     reported: ClassVar[bool] = False
+    takes_fewer: bool = True
     outputs: int = 0
     classes: tuple[str, ...] = ()
 
@@ -43,9 +47,11 @@ class TaskLoss(ABC):
         return None
 
     def check(self, targets: Tensor, batch: int) -> None:
-        """Refuse targets that do not suit a batch of so many inputs."""
+        """Refuse targets that do not suit a batch of so many inputs; by default, those that are not one an input."""
+        if len(targets) != batch:
+            raise GradwireError(f"{batch} inputs have {len(targets)} targets; each needs one")
 
-    def suits(self, output: Any, targets: Tensor) -> None:
+    def suits(self, output: Any, targets: Tensor) -> None:  # noqa: B027 (most losses find out when they are computed)
         """Refuse a network whose output the loss cannot take with these targets."""
 
     def derived(self, inputs: Tensor) -> Tensor:
@@ -93,6 +99,7 @@ class CrossEntropy(TaskLoss):
     """
 
     name: ClassVar[str] = "cross_entropy"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     classes: tuple[str, ...] = ()
 
@@ -132,7 +139,7 @@ class CrossEntropy(TaskLoss):
 
 def each_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of every example, (B,)."""
-    return functional.cross_entropy(scores, targets, reduction="none")
+    return functional.cross_entropy(matrix(scores, len(targets), 2), targets, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,7 @@ class MeanSquaredError(TaskLoss):
     """The mean squared error of outputs (B, outputs) and targets, floating-point (B, outputs)."""
 
     name: ClassVar[str] = "mse"
+    measured: ClassVar[tuple[str, ...]] = ("absolute_error",)
 
     outputs: int = 1
 
@@ -171,7 +179,7 @@ class MeanSquaredError(TaskLoss):
 
 def each_squared_error(scores: Tensor, targets: Tensor) -> Tensor:
     """The mean squared error of every example, (B,)."""
-    return (scores - targets.to(scores.dtype)).square().flatten(1).mean(1)
+    return (matrix(scores, len(targets)) - targets.to(scores.dtype)).square().mean(1)
 
 
 @dataclass(frozen=True)
@@ -179,6 +187,7 @@ class BinaryCrossEntropy(TaskLoss):
     """Cross-entropy of one or several yes-or-no labels: logits (B, labels) and targets 0 or 1, floating-point."""
 
     name: ClassVar[str] = "bce"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     outputs: int = 1
 
@@ -211,7 +220,7 @@ class BinaryCrossEntropy(TaskLoss):
 def each_binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """The mean binary cross-entropy of every example, (B,)."""
     told = targets.to(scores.dtype)
-    return functional.binary_cross_entropy_with_logits(scores, told, reduction="none").flatten(1).mean(1)
+    return functional.binary_cross_entropy_with_logits(matrix(scores, len(told)), told, reduction="none").mean(1)
 
 
 @dataclass(frozen=True)
@@ -226,6 +235,7 @@ class NextToken(TaskLoss):
     """
 
     name: ClassVar[str] = "next_token"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
     from_inputs: ClassVar[bool] = True
 
     pad: int | None = None
@@ -237,33 +247,49 @@ class NextToken(TaskLoss):
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """The mean over all counted tokens of the batch."""
         scores = self._scores(output, targets)
-        return functional.cross_entropy(scores.transpose(1, 2), targets[:, 1:], ignore_index=IGNORED)
+        # Targets are moved, not scores, which are large and would be copied.
+        due = self._due(scores, targets)
+        return functional.cross_entropy(scores.flatten(0, 1), due.flatten(), ignore_index=IGNORED)
 
     def check(self, targets: Tensor, batch: int) -> None:
         """Refuse a batch without a counted target."""
         if targets.ndim != 2 or len(targets) != batch or targets.dtype != torch.int64:
             raise GradwireError(
-                f"targets are {targets.dtype} of shape {tuple(targets.shape)}; next_token takes the tokens, int64 (B, L)"
+                f"targets are {targets.dtype} of shape {tuple(targets.shape)}; next_token takes tokens, int64 (B, L)"
             )
         if not bool((targets[:, 1:] != IGNORED).any()):
             raise GradwireError("batch has no counted target: a sentence must have two tokens or more for next_token")
 
+    def suits(self, output: Any, targets: Tensor) -> None:
+        """Refuse a network with fewer scores than targets that count, or fewer tokens."""
+        scores, high = self._scores(output, targets), int(targets.max())
+        places, rows = scores.shape[1:]
+        if bool((targets[:, places:] != IGNORED).any()):
+            raise GradwireError(f"model gives scores of {places} positions, and sentences have more tokens")
+        if high >= rows:
+            raise GradwireError(f"token {high} is out of range; the model has scores of tokens 0 to {rows - 1}")
+
     def measures(self, output: Any, targets: Tensor) -> Mapping[str, Tensor]:
         """The share of a sentence's tokens that were the likeliest."""
-        scores, due = self._scores(output, targets), targets[:, 1:]
+        scores = self._scores(output, targets)
+        due = self._due(scores, targets)
         counts = due != IGNORED
         right = (scores.argmax(2) == due) & counts
         return {"accuracy": right.sum(1).double() / counts.sum(1).clamp_min(1)}
 
     @staticmethod
     def _scores(output: Any, targets: Tensor) -> Tensor:
-        found = logits(output)
-        if found.ndim != 3 or found.shape[:2] != targets.shape:
-            shape = tuple(found.shape)
-            raise GradwireError(
-                f"model gives shape {shape}; for next_token it must be {(*targets.shape, 'vocabulary')}"
-            )
-        return found[:, :-1]
+        """Scores (B, L, vocabulary), or fewer positions where there is padding behind them (`Tokens.reached`)."""
+        found, (batch, length) = logits(output), targets.shape
+        if found.ndim != 3 or len(found) != batch or found.shape[1] > length:
+            shape, wanted = tuple(found.shape), (batch, length, "vocabulary")
+            raise GradwireError(f"model gives shape {shape}; for next_token it must be {wanted}")
+        return found
+
+    @staticmethod
+    def _due(scores: Tensor, targets: Tensor) -> Tensor:
+        """The next token at each position that has scores, (B, L'); the last position has none."""
+        return functional.pad(targets[:, 1:], (0, 1), value=IGNORED)[:, : scores.shape[1]]
 
 
 @dataclass(frozen=True)
@@ -294,6 +320,11 @@ class Reported(TaskLoss):
         """As the loss that it is like."""
         return self.like.from_inputs
 
+    @property
+    def measured(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As those of the loss that it is like."""
+        return self.like.measured
+
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """What the network says."""
         found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
@@ -321,7 +352,7 @@ class Reported(TaskLoss):
 
 
 @dataclass(frozen=True)
-class Own(TaskLoss):
+class OwnLoss(TaskLoss):
     """A user's function of the network's output, as it comes, and the targets; it gives a scalar.
 
     Attributes:
@@ -335,6 +366,11 @@ class Own(TaskLoss):
     like: TaskLoss = field(default_factory=CrossEntropy)
 
     @property
+    def takes_fewer(self) -> bool:  # type: ignore[override]
+        """Not of tokens, which its user counts on."""
+        return not self.like.from_inputs
+
+    @property
     def outputs(self) -> int:  # type: ignore[override]
         """As those of the loss whose targets it takes."""
         return self.like.outputs
@@ -344,6 +380,11 @@ class Own(TaskLoss):
         """As those of the loss whose targets it takes."""
         return self.like.classes
 
+    @property
+    def measured(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As those of the loss whose targets it takes."""
+        return self.like.measured
+
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """The function's value, a scalar."""
         value = self.of(output, targets)
@@ -351,11 +392,6 @@ class Own(TaskLoss):
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise GradwireError(f"loss {self.of.__name__} gives {found}; it must give a scalar")
         return value
-
-    def check(self, targets: Tensor, batch: int) -> None:
-        """One target an input."""
-        if len(targets) != batch:
-            raise GradwireError(f"{batch} inputs have {len(targets)} targets; each needs one")
 
     def sample(self, *size: int, random: torch.Generator) -> Tensor:
         """As the loss whose targets it takes."""
@@ -382,7 +418,7 @@ def parse_loss(spec: str, like: TaskLoss) -> TaskLoss:
     if ":" in spec:
         from gradwire.registry import LOSSES
 
-        return Own(LOSSES.find(spec)[0], like)
+        return OwnLoss(LOSSES.find(spec)[0], like)
     known = (CrossEntropy.name, MeanSquaredError.name, BinaryCrossEntropy.name, NextToken.name)
     if spec not in known:
         raise unknown("loss", spec, (*known, Reported.name, "or package.module:function"))

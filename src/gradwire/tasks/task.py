@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from gradwire.errors import GradwireError
 from gradwire.models.mode import floating, logits
 from gradwire.tasks.domain import Domain
-from gradwire.tasks.losses import CrossEntropy, Own, TaskLoss
+from gradwire.tasks.losses import CrossEntropy, OwnLoss, TaskLoss
 from gradwire.tasks.numbers import Numbers
 from gradwire.tasks.pixels import Pixels
 
@@ -28,6 +28,11 @@ class Task:
 
     domain: Domain
     loss: TaskLoss
+
+    @property
+    def network(self) -> str:
+        """The spec of the network that is trained where nobody names one."""
+        return "gpt2" if self.loss.from_inputs else self.domain.network
 
     def check(self, inputs: Tensor, targets: Tensor) -> None:
         """Refuse a batch that is outside the domain, or targets that do not suit the loss."""
@@ -50,9 +55,11 @@ class Task:
         """
         if inputs.is_floating_point():
             inputs = inputs.to(floating(model))
+        if self.loss.takes_fewer:
+            inputs = self.domain.reached(inputs)
         given, named = self.domain.arguments(model, inputs)
         if self.loss.reported and targets is not None:
-            named = named | {"labels": targets}
+            named = named | {"labels": targets[:, : inputs.shape[1]] if self.loss.from_inputs else targets}
         return model(*given, **named) if tensors is None else functional_call(model, dict(tensors), given, named)
 
     def logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
@@ -91,4 +98,4 @@ def task_of(inputs: Tensor, loss: TaskLoss | Callable[[Any, Tensor], Tensor] = c
     domain: Domain = Pixels(shape) if len(shape) == 3 else Numbers(shape)
     if isinstance(loss, TaskLoss):
         return Task(domain, loss)
-    return Task(domain, CrossEntropy() if loss is cross_entropy else Own(loss))
+    return Task(domain, CrossEntropy() if loss is cross_entropy else OwnLoss(loss))

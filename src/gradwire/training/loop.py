@@ -295,9 +295,14 @@ def _stop(broken: Sequence[str], updates: Mapping[str, Update], round: Round) ->
     raise GradwireError(f"round {round.index}: the gradient of {broken[0]} is not finite")
 
 
-def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int = 1000) -> dict[str, float]:
-    """The mean loss of a data set's examples in evaluation mode, as `loss`, and the task's measures by name."""
+def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int | None = None) -> dict[str, float]:
+    """The mean loss of a data set's examples in evaluation mode, as `loss`, and the task's measures by name.
+
+    Args:
+        batch: examples at once; by default 1,000, but 50 of those with scores of a whole vocabulary at each position.
+    """
     task, totals = dataset.task, {"loss": 0.0}
+    batch = batch or (50 if task.loss.from_inputs else 1000)
     with in_mode(model, "eval"), torch.no_grad():
         for chosen in torch.arange(len(dataset)).split(batch):
             inputs, targets = (tensor.to(device) for tensor in dataset.batch(chosen))

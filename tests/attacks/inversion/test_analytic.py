@@ -18,7 +18,7 @@ AUTOENCODER = "autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1"
 
 @pytest.fixture(scope="module")
 def mlp(digits):
-    return models.build("mlp", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    return models.build("mlp", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
 
 
 def attacked(model, digits, scheme="none", start=0, batch=1, knowledge="adaptive", **options):
@@ -113,7 +113,7 @@ def test_a_layer_without_any_slope_is_given_up_alone(mlp, digits):
 
 
 def test_the_way_to_the_layer_is_read_off(mlp, digits):
-    layer = FirstLayer.of(mlp, "train", (1, *digits.shape))
+    layer = FirstLayer.of(mlp, digits.task, "train", (1, *digits.shape))
     images = digits.batch([3])[0]
     assert (layer.weight, layer.bias) == ("hidden1.weight", "hidden1.bias")
     inputs = mlp.normalize(images).flatten(1).double()
@@ -135,4 +135,4 @@ def test_models_that_it_cannot_take(digits):
 def test_it_takes_no_options_and_an_audit_gives_it_none(mlp, digits):
     assert AuditSettings(attacks=("analytic", "iga")).inversions["analytic"] == Analytic()
     view = gradwire.capture(mlp, *digits.batch([0]))
-    assert gradwire.invert(dataclasses.replace(view, labels=None), "analytic").targets == digits.targets[0]
+    assert gradwire.invert(dataclasses.replace(view, targets=None), "analytic").targets == digits.targets[0]

@@ -162,7 +162,7 @@ def test_what_cannot_be_observed(model, digits) -> None:
         observe([view], images, labels, ["both"])
     with pytest.raises(GradwireError, match="0 views do not share one model"):
         observe([], images, labels)
-    other = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=1)
+    other = models.build("convnet", digits.shape, digits.outputs, digits.mean, digits.std, seed=1)
     with pytest.raises(GradwireError, match="2 views do not share one model"):
         observe([view, capture(other, digits)], images, labels)
 

@@ -1,4 +1,4 @@
-"""The search that iterative attacks share: noise, an optimiser within the domain, restarts ranked by their value."""
+"""The search that iterative attacks share: noise, an optimiser within the domain, restarts by rank."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence

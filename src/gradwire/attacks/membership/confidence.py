@@ -49,7 +49,7 @@ class Loss(_OneSignal):
 
 
 @dataclass(frozen=True)
-class CrossEntropy(Loss):
+class LossByClass(Loss):
     """log p_y / (1 − p_y), compared with the threshold of class y.
 
     "Trustworthiness of Stochastic Gradient Descent in Distributed Learning" lists loss (after Yeom et al.) and
