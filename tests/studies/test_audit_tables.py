@@ -51,6 +51,6 @@ def test_what_a_table_cannot_be_attacked_by_is_refused_in_one_line(tmp_path):
     for attack, message in {"iga": "tv", "sentences": "text"}.items():
         with pytest.raises(GradwireError, match=message):
             audit(AuditSettings(data, schemes=("none",), attacks=(attack,), samples=1), tmp_path / attack)
+    settings = AuditSettings(data, schemes=("none",), attacks=("iga:tv=0,iterations=2",), labels="inferred")
     with pytest.raises(GradwireError, match="targets of the loss 'mse' cannot be inferred"):
-        settings = AuditSettings(data, schemes=("none",), attacks=("iga:tv=0,iterations=2",), labels="inferred")
         audit(settings, tmp_path / "inferred")
