@@ -9,7 +9,7 @@ from torch import nn
 import gradwire
 from gradwire import data, models
 from gradwire.attacks.inversion import Analytic
-from gradwire.attacks.inversion.analytic import FirstLayer
+from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
 
@@ -117,7 +117,7 @@ def test_the_way_to_the_layer_is_read_off(mlp, digits):
     images = digits.batch([3])[0]
     assert (layer.weight, layer.bias) == ("hidden1.weight", "hidden1.bias")
     inputs = mlp.normalize(images).flatten(1).double()
-    torch.testing.assert_close(layer.pixels(inputs, images.shape), images.double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(layer.undone(inputs, images.shape), images.double(), atol=1e-6, rtol=0)
 
 
 def test_models_that_it_cannot_take(digits):
@@ -125,7 +125,7 @@ def test_models_that_it_cannot_take(digits):
     with pytest.raises(GradwireError, match="'conv1' is Conv2d"):
         attacked(convolutional, digits)
     pooled = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
-    with pytest.raises(GradwireError, match="every pixel to reach '2' by itself"):
+    with pytest.raises(GradwireError, match="every number to reach '2' by itself"):
         attacked(pooled, digits)
     unbiased = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     with pytest.raises(GradwireError, match="'1' lacks one"):

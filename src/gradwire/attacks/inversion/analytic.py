@@ -44,6 +44,7 @@ class Analytic:
     """Solve for the inputs; nothing is searched for, and no target is needed, whatever the loss."""
 
     name: ClassVar[str] = "analytic"
+    needs_targets: ClassVar[bool] = False
 
     @property
     def spec(self) -> str:

@@ -21,14 +21,14 @@ FULL = 4
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenRows:
     """Rows (B, F) in the order of the problem's targets, and the share of what was sent that they leave unexplained."""
 
     rows: Tensor
     off: float
 
 
-def chosen(problem: Problem, candidates: Tensor) -> Chosen | None:
+def chosen(problem: Problem, candidates: Tensor) -> ChosenRows | None:
     """The B of candidates (R, F), R ≥ B, that explain most of what was sent; None where they cannot be compared."""
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
@@ -58,4 +58,4 @@ def chosen(problem: Problem, candidates: Tensor) -> Chosen | None:
     slots, rows = linear_sum_assignment(cost[:, places].mT.numpy())
     found = torch.from_numpy(rows)[torch.from_numpy(slots).argsort()]
     off = observed - atoms[found, places].sum(0)
-    return Chosen(candidates[found], float(off.square().sum() / observed.square().sum()))
+    return ChosenRows(candidates[found], float(off.square().sum() / observed.square().sum()))

@@ -20,7 +20,7 @@ from gradwire.attacks.inversion.fields import improved, pooled
 from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.attacks.inversion.match import Match, cosine
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
-from gradwire.attacks.inversion.row_choice import EXPLAINED, Chosen, chosen
+from gradwire.attacks.inversion.row_choice import EXPLAINED, ChosenRows, chosen
 from gradwire.attacks.inversion.row_span import rows_in_span
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError
@@ -118,7 +118,7 @@ class TabLeak(Search):
             progress(ATTACKING, len(problems), len(problems))
         return Guess(inputs, targets, objective, iterations, lost, tuple(notes))
 
-    def _solved(self, problems: Sequence[Problem]) -> "list[Chosen | None]":
+    def _solved(self, problems: Sequence[Problem]) -> "list[ChosenRows | None]":
         """For each problem the rows that its first layer's gradient gives, and how much of what was sent they leave."""
         view = problems[0].view
         try:
@@ -173,7 +173,7 @@ class PreparedTabLeak(TabLeak):
         return Guess(answer.cpu(), single.targets.cpu(), objective.cpu(), self.iterations, lost, tuple(notes))
 
 
-def _closed_form(problem: Problem, layer: FirstLayer) -> Chosen | None:
+def _closed_form(problem: Problem, layer: FirstLayer) -> ChosenRows | None:
     """The rows that the first layer's gradient gives, beside their targets; None where it gives none."""
     known, as_sent = readable(problem, layer)
     domain, batch = problem.view.task.domain, problem.view.shape[0]
