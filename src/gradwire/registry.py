@@ -227,10 +227,12 @@ _STUDIES = """
 _MODELS = """
     mlp=small:mlp lenet=small:lenet convnet=small:convnet cnn=small:cnn
     resnet18=resnet:resnet18 resnet20=resnet:resnet20 resnet110=resnet:resnet110 resnet50=resnet:resnet50
+    bert=text:bert gpt2=text:gpt2 pretrained=text:pretrained
 """
 _DATA = """
     digits=splits:load_digits mnist=hub:mnist fashion_mnist=hub:fashion_mnist
     cifar10=hub:cifar10 cifar100=hub:cifar100 tiny_imagenet=hub:tiny_imagenet
+    adult=tables:adult location30=tables:location30 diabetes=tables:diabetes linnerud=tables:linnerud
 """
 _CARRIERS = "inprocess=transport:InProcess collective:Collective parameter_server:ParameterServer"
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -23,8 +23,9 @@ class Parameter:
 @lru_cache(256)
 def parameters(target: Callable[..., object]) -> Mapping[str, Parameter]:
     """The parameters of a class or function by name, in the order in which it takes them."""
+    said: Any = target.func if isinstance(target, partial) else target
     try:
-        hints = get_type_hints(target if inspect.isfunction(target) or is_dataclass(target) else target.__init__)
+        hints = get_type_hints(said if inspect.isfunction(said) or is_dataclass(said) else said.__init__)
     except Exception:  # annotations from outside may name what is not there when the program runs
         hints = {}
     if is_dataclass(target):

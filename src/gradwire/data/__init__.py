@@ -9,5 +9,6 @@
 from gradwire.data import partition
 from gradwire.data.catalog import load, names, spec_of
 from gradwire.data.dataset import Dataset, pictures
+from gradwire.data.tables import table
 
-__all__ = ["Dataset", "load", "names", "partition", "pictures", "spec_of"]
+__all__ = ["Dataset", "load", "names", "partition", "pictures", "spec_of", "table"]

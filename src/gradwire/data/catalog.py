@@ -1,20 +1,23 @@
-"""Data sets by name: those that gradwire knows, folders of images, and the user's own."""
+"""Data sets by name: those that gradwire knows, folders of images, tables, and the user's own."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gradwire import spec_syntax
 from gradwire.data.dataset import Dataset
+from gradwire.data.frames import is_table
 from gradwire.data.splits import SPLITS
+from gradwire.data.tables import load_table
 from gradwire.errors import GradwireError, unknown
 from gradwire.registry import DATA
 
 Loader = Callable[..., Dataset]
-"""(split, limit) → a data set of the first `limit` images of this split, all of them where it is None."""
+"""(split, limit) → a data set of the first `limit` examples of this split, all of them where it is None."""
 
 CUTS = {part: spec_syntax.Parameter(int | None, None) for part in SPLITS}
-"""What a spec may give behind a name: how many images of a split to take."""
+"""What a spec may give behind a name: how many examples of a split to take."""
 
 
 def names() -> tuple[str, ...]:
@@ -31,10 +34,11 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
     """Load one split of a data set.
 
     Args:
-        source: one of `names()`, a folder of class folders with images (`gradwire.data.folder`), or a function
-            (split, limit) → `Dataset` or its `package.module:function`. A name goes before a folder of that name;
-            write `./digits` for the latter. After a name, `:train=10000,test=2000` takes only so many images of a
-            split, the first ones, and other keys are given to the function.
+        source: one of `names()`, a folder of class folders with images (`gradwire.data.folder`), a table
+            (`people.csv:target=income`; see `gradwire.data.tables.load_table`), or a function (split, limit) →
+            `Dataset` or its `package.module:function`. A name goes before a folder of that name; write `./digits` for
+            the latter. After a name, `:train=10000,test=2000` takes only so many examples of a split, the first ones,
+            and other keys are given to the function.
         split: `train` or `test`.
         limit: take the first so many images only (fewer where there are fewer) and decode no others.
 
@@ -46,24 +50,41 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
     if limit is not None and limit < 1:
         raise GradwireError(f"limit is {limit}; it must be 1 or more")
     if callable(source):
-        return _loaded(source, f"data {spec_of(source)!r}", split, limit, {})
+        return _loaded(source, f"data {_called(source)!r}", split, limit, {})
     name = str(source)
-    if ":" not in name and name not in DATA:
-        if Path(name).is_dir():
-            from gradwire.data.folder import load_folder  # brings PIL
-
-            return load_folder(Path(name), split, limit)
-        raise unknown("data", name, (*names(), "or a folder of class folders with images"))
-    loader, known, rest = DATA.find(name)
-    own = {}
-    if rest and known not in DATA.builtin:
-        own = {key: p for key, p in spec_syntax.parameters(loader).items() if key not in ("split", "limit")}
+    path, _, behind = name.partition(":")
+    # `photos:make` is a module's function, even where there is a folder of its name.
+    is_path = path and path not in DATA and (not behind or "=" in behind.partition(":")[0])
+    if is_path and (Path(path).is_dir() or is_table(Path(path))):
+        loader, known, rest = _at(Path(path)), path, behind
+    elif ":" not in name and name not in DATA:
+        raise unknown("data", name, (*names(), "a folder of class folders with images, or a CSV or Parquet file"))
+    else:
+        loader, known, rest = DATA.find(name)
+    own = {key: p for key, p in spec_syntax.parameters(loader).items() if key not in ("split", "limit")} if rest else {}
     values: dict[str, Any] = spec_syntax.read(f"data {name!r}", known, rest, CUTS | own)
     most = {part: values.pop(part) for part in SPLITS if part in values}.get(split)
     if most is not None and most < 1:
         raise GradwireError(f"data {name!r}: {split} is {most}; it must be 1 or more")
     limit = min((each for each in (most, limit) if each is not None), default=None)
     return _loaded(loader, f"data {name!r}", split, limit, values)
+
+
+def _at(path: Path) -> Loader:
+    """The loader of a table, or of a folder of images."""
+    if is_table(path):
+        return partial(load_table, path)
+    from gradwire.data.folder import load_folder  # brings PIL
+
+    return partial(load_folder, path)
+
+
+def _called(source: Loader) -> str:
+    """What a function is called in messages."""
+    try:
+        return spec_of(source)
+    except GradwireError:
+        return str(getattr(source, "name", source))
 
 
 def _loaded(loader: Loader, what: str, split: str, limit: int | None, further: dict[str, object]) -> Dataset:

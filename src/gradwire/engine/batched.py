@@ -14,7 +14,8 @@ from torch.func import vmap
 
 from gradwire.engine.choice import Unsupported, unfused
 from gradwire.engine.convolution import conv2d
-from gradwire.engine.linear import linear
+from gradwire.engine.linear import linear, transposed
+from gradwire.engine.lookup import Summed, embedding
 from gradwire.engine.norms import NORMS, affine, normalise, scale
 from gradwire.models.mode import copied, logits, set_mode
 from gradwire.schemes.gradients import Full, Gradient
@@ -25,30 +26,26 @@ Rule = Callable[[nn.Module, Tensor, Tensor, int], dict[str, Gradient]]
 """(layer, input, slope at the output, V) → the layer's own parameter name → gradient."""
 
 
-def embedding(layer: nn.Module, inputs: Tensor, slope: Tensor, victims: int) -> dict[str, Gradient]:
-    """Row i collects the slopes at the places where i was looked up."""
-    assert isinstance(layer, nn.Embedding)
-    looked_up = inputs.reshape(victims, -1)
-    delta = slope.reshape(victims, looked_up.shape[1], -1)
-    if layer.padding_idx is not None:
-        delta = delta * (looked_up != layer.padding_idx).unsqueeze(-1)
-    empty = torch.zeros(victims, *layer.weight.shape, dtype=slope.dtype, device=slope.device)
-    index = looked_up.unsqueeze(-1).expand_as(delta)
-    return {"weight": Full(empty.scatter_add(1, index, delta))}
-
-
 RULES: Mapping[type[nn.Module], Rule] = {
     nn.Linear: linear,
     nn.Conv2d: conv2d,
     **dict.fromkeys(NORMS, affine),
     nn.Embedding: embedding,
 }
+OUTSIDE: Mapping[str, Rule] = {"transformers.pytorch_utils.Conv1D": transposed}
+"""Rules of layers of libraries that need not be there, by the full name of their type."""
+
+
+def rule_of(layer: nn.Module) -> Rule | None:
+    """The rule for a layer of this very type, not of a subclass, which may compute something else."""
+    kind = type(layer)
+    return RULES.get(kind) or OUTSIDE.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
 def unsupported(layer: nn.Module) -> str | None:
     """Why no rule gives the gradients of a layer with parameters, or None."""
     kind = type(layer)
-    if kind not in RULES:
+    if rule_of(layer) is None:
         return f"{kind.__name__} has parameters of its own"
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return f"Conv2d pads with {layer.padding_mode!r}"
@@ -66,47 +63,61 @@ class Batched:
         self._victims, self._examples = 1, 1
         self._calls: list[tuple[str, nn.Module, Rule, Tensor, Tensor]] = []
         self._task, self._loss = task, vmap(task.loss, randomness="different")
-        owners = [id(p) for module in model.modules() for p in module.parameters(recurse=False)]
+        # Slopes in discrete inputs do not exist, so that no graph is kept for them.
+        self._again = task.domain.continuous
         network = self._network = set_mode(copied(model), mode).requires_grad_(False)
         self._trained = {name: network.get_parameter(name) for name, p in model.named_parameters() if p.requires_grad}
+        # A parameter of several layers (a tied embedding) has the first one's name.
+        names = {id(p): name for name, p in self._trained.items()}
+        self._owned = {
+            full: names[id(p)] for full, p in network.named_parameters(remove_duplicate=False) if id(p) in names
+        }
         for name, layer in list(network.named_modules()):
-            own = list(model.get_submodule(name).parameters(recurse=False))
+            prefix = f"{name}." if name else ""
+            own = (key for key, p in layer.named_parameters(recurse=False, remove_duplicate=False))
+            trained = any(f"{prefix}{key}" in self._owned for key in own)
             if hasattr(layer, "inplace"):
                 # The slope is taken at the layer's output, which must not be overwritten.
                 layer.inplace = False
             reason = None
             if layer._forward_pre_hooks:
                 reason = f"{type(layer).__name__} has hooks before its forward pass"
-            elif any(p.requires_grad for p in own):
+            elif trained:
                 reason = unsupported(layer)
-                if reason is None and any(owners.count(id(p)) > 1 for p in own):
-                    reason = f"{type(layer).__name__} shares a parameter with another layer"
             if reason is not None:
                 raise Unsupported(f"{name or 'the model itself'}: {reason}")
-            rule, prefix = RULES.get(type(layer)), f"{name}." if name else ""
+            rule = rule_of(layer)
             if rule is affine:
                 # Normalisation is computed in two steps.
-                layer.forward = partial(self._normalising, prefix, layer)
-            elif rule is not None:
+                layer.forward = partial(self._normalising, prefix, layer, trained)
+            elif rule is not None and trained:
                 layer.register_forward_hook(partial(self._note, prefix, rule))
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> dict[str, Gradient]:
-        """Gradients for inputs (V, B, *shape) and targets (V, B, …), differentiable in the inputs."""
+        """Gradients for inputs (V, B, *shape) and targets (V, B, …), differentiable in continuous inputs."""
         self._victims, self._examples, self._calls = len(inputs), inputs.shape[:2].numel(), []
-        with unfused(self._network):
+        with unfused(self._network), torch.enable_grad():
             scores = logits(self._task.output(self._network, inputs.flatten(0, 1)))
             losses = self._loss(scores.unflatten(0, inputs.shape[:2]), targets)
             calls, self._calls = self._calls, []
-            slopes = torch.autograd.grad(losses.sum(), [output for *_, output in calls], create_graph=True)
-        found: dict[str, Gradient] = {}
+            ends = [output for *_, output in calls]
+            slopes = torch.autograd.grad(losses.sum(), ends, create_graph=self._again, allow_unused=True)
+        parts: dict[str, list[Gradient]] = {name: [] for name in self._trained}
         for (prefix, layer, rule, entered, _), slope in zip(calls, slopes, strict=True):
-            for own, gradient in rule(layer, entered, slope, self._victims).items():
-                name = f"{prefix}{own}"
-                if name in self._trained:
-                    found[name] = gradient if name not in found else Full(found[name].full() + gradient.full())
-        idle = {name: p for name, p in self._trained.items() if name not in found}
-        found |= {name: Full(p.new_zeros(len(inputs), *p.shape)) for name, p in idle.items()}
-        return {name: found[name] for name in self._trained}
+            if slope is None:
+                continue
+            given = entered if self._again else entered.detach()
+            for own, gradient in rule(layer, given, slope, self._victims).items():
+                if (name := self._owned.get(f"{prefix}{own}")) is not None:
+                    parts[name].append(gradient)
+        return {name: self._whole(name, found, len(inputs)) for name, found in parts.items()}
+
+    def _whole(self, name: str, parts: list[Gradient], victims: int) -> Gradient:
+        """A parameter's gradient from those of the places where it is used; zeros where there is none."""
+        if len(parts) == 1:
+            return parts[0]
+        parameter = self._trained[name]
+        return Summed(parts) if parts else Full(parameter.new_zeros(victims, *parameter.shape))
 
     def _note(self, prefix: str, rule: Rule, layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         entered = arguments[0]
@@ -119,9 +130,10 @@ class Batched:
         self._calls.append((prefix, layer, rule, entered, output))
         return output
 
-    def _normalising(self, prefix: str, layer: nn.Module, x: Tensor) -> Tensor:
+    def _normalising(self, prefix: str, layer: nn.Module, trained: bool, x: Tensor) -> Tensor:
         normalised = normalise(layer, x, self._victims)
         output = scale(layer, normalised)
-        if next(layer.parameters(), None) is not None:
+        if trained:
+            output = output if output.requires_grad else output.requires_grad_()
             self._calls.append((prefix, layer, affine, normalised, output))
         return output

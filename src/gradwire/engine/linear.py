@@ -21,6 +21,13 @@ def linear(layer: nn.Module, inputs: Tensor, slope: Tensor, victims: int) -> dic
     return weighted(layer, delta, a)
 
 
+def transposed(layer: nn.Module, inputs: Tensor, slope: Tensor, victims: int) -> dict[str, Gradient]:
+    """y = Wᵀ·a + b at every position, as GPT-2's `Conv1D` of `transformers` has it: G = Σ a·δᵀ."""
+    a, delta = (t.reshape(victims, -1, t.shape[-1]).mT for t in (inputs, slope))
+    weight = layer.get_parameter("weight")
+    return {"weight": Factored(a, delta, tuple(weight.shape)), "bias": Full(delta.sum(2))}
+
+
 def weighted(layer: nn.Module, delta: Tensor, a: Tensor) -> dict[str, Gradient]:
     """Gradients of a weight and a bias from δ (V, n, positions) and a (V, m, positions)."""
     assert isinstance(layer, nn.Linear | nn.Conv2d)

@@ -34,7 +34,8 @@ def build(
     Args:
         spec: one of `names()`, or the user's own: a function or class, or `package.module:factory`, with
             `:key=value,…` behind it where it takes more. It is given `shape` and `classes` as keywords if it takes
-            them, and what it returns is used as it is: `mean` and `std` do not concern it.
+            them, and what it returns is used as it is: `mean` and `std` do not concern it. One whose `shape` is
+            annotated as `tuple[int, int, int]`, as that of most built-in ones, makes networks of images alone.
         shape: of an input: channels, height and width of images.
         classes: how many scores the network gives.
         mean: of each channel on the scale [0, 1]; with `std`, the first layer is a `Normalize`. It changes neither
@@ -48,8 +49,8 @@ def build(
         A network from inputs (N, *shape) to scores (N, classes).
 
     Raises:
-        GradwireError: an unknown name, a factory that does not work, an impossible shape, or `mean` and `std` that
-            do not fit.
+        GradwireError: an unknown name, a factory that does not work or makes networks of images alone where inputs are
+            none, an impossible shape, or `mean` and `std` that do not fit.
     """
     if not shape or min(shape) < 1:
         raise GradwireError(f"the shape of an input is {tuple(shape)}; each side must be ≥ 1")
@@ -61,6 +62,11 @@ def build(
     what = f"model {spec!r}" if isinstance(spec, str) else f"model {name!r}"
     if isinstance(factory, nn.Module):
         raise GradwireError(f"{what} is a network already; name a function or class that makes a new one")
+    if len(shape) != 3 and _of_images(factory):
+        hint = "take mlp, or a network of your own"
+        raise GradwireError(
+            f"{what} is a network of images (channels, height, width); inputs have shape {shape}: {hint}"
+        )
     given: dict[str, object] = {"shape": shape, "classes": classes, **facts}
     own = {key: p for key, p in spec_syntax.parameters(factory).items() if key not in given} if rest else {}
     given |= spec_syntax.read(what, name, rest, own)
@@ -82,6 +88,8 @@ def _called(factory: Callable[..., Any], what: str, given: Mapping[str, object])
     """
     try:
         net = factory(**_accepted(factory, given))
+    except GradwireError as error:
+        raise GradwireError(f"{what}: {error}") from None
     except Exception as error:  # the user's code may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise GradwireError(f"{what} failed when called: {reason}") from error
@@ -90,6 +98,15 @@ def _called(factory: Callable[..., Any], what: str, given: Mapping[str, object])
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise GradwireError(f"{what} has no parameter that requires a gradient; at least one must")
     return net
+
+
+def _of_images(factory: Callable[..., Any]) -> bool:
+    """Whether a factory says that it takes the shape of an image."""
+    try:
+        taken = spec_syntax.parameters(factory).get("shape")
+    except ValueError:  # some callables written in C do not tell their signature
+        return False
+    return taken is not None and taken.hint == tuple[int, int, int]
 
 
 def _accepted(factory: Callable[..., Any], offered: Mapping[str, object]) -> Mapping[str, object]:

@@ -5,20 +5,32 @@ from math import prod
 
 from torch import nn
 
+from gradwire.errors import at_least
+
 
 def _row(**layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def mlp(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Three linear layers, two hidden ones of 256 units with ReLU: 855,050 parameters on CIFAR-10."""
+def mlp(shape: tuple[int, ...], classes: int, hidden: int = 256) -> nn.Sequential:
+    """Three linear layers, two hidden ones of 256 units with ReLU: 855,050 parameters on CIFAR-10.
+
+    Inputs may have any shape: the rows of a table, images.
+
+    Args:
+        hidden: units of each hidden layer.
+
+    Raises:
+        GradwireError: no hidden units.
+    """
+    at_least(1, hidden=hidden)
     return _row(
         flatten=nn.Flatten(),
-        hidden1=nn.Linear(prod(shape), 256),
+        hidden1=nn.Linear(prod(shape), hidden),
         relu1=nn.ReLU(),
-        hidden2=nn.Linear(256, 256),
+        hidden2=nn.Linear(hidden, hidden),
         relu2=nn.ReLU(),
-        head=nn.Linear(256, classes),
+        head=nn.Linear(hidden, classes),
     )
 
 

@@ -15,6 +15,7 @@ AUDIT_COLUMNS = (
     *("objective", "mse", "psnr", "ssim", "success"),
 )
 TRAIN_COLUMNS = (*_COMMON, "round", "epoch", "train_loss", "test_loss", "test_accuracy")
+"""Behind them stands what else a task measures: `test_absolute_error`, where there is no accuracy."""
 NETWORK_COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "seconds", "workers", "batch", "source", "rate"),
     *("compute", "coding", "bytes", "messages", "latency"),

@@ -20,6 +20,27 @@ NOTE = (
 )
 
 
+class Measure(NamedTuple):
+    """What tells how well a task is learned: its column, how it is called, and its unit as so many of the column's."""
+
+    column: str
+    title: str
+    factor: float = 1.0
+    unit: str = ""
+    digits: int = 3
+
+    def text(self, value: float, deviation: float | None = None) -> str:
+        """A figure of the column, and its deviation, as a table has it."""
+        told = spread(self.factor * value, deviation and self.factor * deviation, self.digits)
+        return told if told == NOTHING else told + self.unit
+
+
+MEASURES = (
+    Measure("test_accuracy", "test accuracy", 100, " %", 1),
+    Measure("test_absolute_error", "test absolute error"),
+)
+
+
 def training_page(run: Run) -> Page:
     """Where each scheme ended, how it came there, and every evaluation."""
     series = follow(run.rows)
@@ -27,7 +48,7 @@ def training_page(run: Run) -> Page:
         "training",
         "Learning, by round and by bytes",
         draw=lambda theme: training_figure(series, theme),
-        says="Loss and test accuracy against rounds and against megabytes sent up, one line per scheme; "
+        says=f"Loss and {measures(series)[0].title} against rounds and megabytes sent up, one line per scheme; "
         "the table above holds the last figures.",
     )
     return Page(
@@ -35,7 +56,7 @@ def training_page(run: Run) -> Page:
         (Section("summary", "Where each scheme ended", training_table(series), note=NOTE), curves),
         headline(series),
         template="training.html.j2",
-        content={"series": series},
+        content={"series": series, "measures": measures(series)},
     )
 
 
@@ -49,6 +70,7 @@ class SeriesPoint(NamedTuple):
     train_loss: float
     test_loss: float
     test_accuracy: float
+    test_absolute_error: float
 
 
 @dataclass(frozen=True)
@@ -58,15 +80,27 @@ class Series:
     Attributes:
         name: the scheme, after data and model where the run has several of them.
         points: the evaluations, each a mean over the seeds that reached that round.
-        seeds: number of seeds. accuracy_std: sample standard deviation of the last accuracy; None for one seed.
+        seeds: number of seeds. deviations: sample standard deviation of each of `MEASURES` at the end; None for one
+            seed.
         seconds: mean time of a seed.
     """
 
     name: str
     points: tuple[SeriesPoint, ...]
     seeds: int
-    accuracy_std: float | None
+    deviations: tuple[float | None, ...]
     seconds: float
+
+    @property
+    def accuracy_std(self) -> float | None:
+        """Sample standard deviation of the last accuracy; None for one seed."""
+        return self.deviations[0]
+
+
+def measures(series: Sequence[Series]) -> list[Measure]:
+    """What was measured of any of these; accuracy where nothing was."""
+    found = [m for m in MEASURES if any(not math.isnan(getattr(p, m.column)) for one in series for p in one.points)]
+    return found or [MEASURES[0]]
 
 
 def follow(rows: Iterable[Row]) -> list[Series]:
@@ -75,29 +109,31 @@ def follow(rows: Iterable[Row]) -> list[Series]:
 
 
 def training_table(series: Sequence[Series], brief: bool = False) -> Table:
-    """What each scheme ended with: rounds, bytes, losses, and accuracy (mean ± sample std over seeds).
+    """What each scheme ended with: rounds, bytes, losses, and accuracy or error (mean ± sample std over seeds).
 
     `brief` leaves out bytes down and training loss, so that the table fits 80 characters.
     """
-    lines = [_final(one) for one in series]
+    measured = measures(series)
+    lines = [_final(one, measured) for one in series]
     return Table.of(lines, ("scheme",), without=("bytes down", "train loss") if brief else ())
 
 
 def headline(series: Sequence[Series]) -> str | None:
-    """What the scheme with the best last accuracy reaches and costs, beside `none`; None if nothing compares."""
+    """What the scheme with the best last accuracy, or error, reaches and costs, beside `none`; None if none compares."""
     named = {one.name: one.points[-1] for one in series}
     baseline = named.pop(BASELINE, None)
     if baseline is None or not named:
         return None
-    name, best = max(named.items(), key=lambda item: item[1].test_accuracy)
-    return (
-        f"At {part(best.ratio)}, {name} reaches {100 * best.test_accuracy:.1f} % test accuracy; "
-        f"plain SGD reaches {100 * baseline.test_accuracy:.1f} %"
-    )
+    measure = measures(series)[0]
+    choose = max if measure is MEASURES[0] else min
+    name, best = choose(named.items(), key=lambda item: getattr(item[1], measure.column))
+    reached, plainly = (measure.text(getattr(point, measure.column)) for point in (best, baseline))
+    return f"At {part(best.ratio)}, {name} reaches {reached} {measure.title}; plain SGD reaches {plainly}"
 
 
 def training_figure(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
-    """Test loss (faint: training loss) and test accuracy in per cent, against rounds and against bytes sent up."""
+    """Test loss (faint: training loss) and accuracy in per cent, or error, against rounds and against bytes sent up."""
+    measure = measures(series)[0]
     figure, axes = panels(theme, 2, 2, width=5.2, height=3.4)
     for index, one in enumerate(series):
         # Nothing has been sent before the first round, and zero has no place on a logarithmic axis.
@@ -109,13 +145,13 @@ def training_figure(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
             clear |= {"markevery": max(1, len(x) // 8), "label": plain(one.name)}
             axes[column].plot(x, [p.train_loss for p in points], **faint)
             axes[column].plot(x, [p.test_loss for p in points], **clear)
-            axes[2 + column].plot(x, [100 * p.test_accuracy for p in points], **clear)
+            axes[2 + column].plot(x, [measure.factor * getattr(p, measure.column) for p in points], **clear)
     every = [point.bytes_up for one in series for point in one.points if point.bytes_up > 0]
     # Within a decade a logarithmic axis may have no tick at all.
     wide = bool(every) and max(every) >= 10 * min(every)
     for column, label in enumerate(("rounds", "bytes sent up (log scale)" if wide else "bytes sent up")):
         axes[column].set_ylabel("loss: test, and training (faint)")
-        axes[2 + column].set(ylabel="test accuracy, %", xlabel=label)
+        axes[2 + column].set(ylabel=measure.title + (f",{measure.unit}" if measure.unit else ""), xlabel=label)
     for ax in (axes[1], axes[3]):
         ax.set_xscale("log" if wide else "linear")
         ticks(ax.xaxis, size)
@@ -126,21 +162,24 @@ def training_figure(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
 
 def _series(name: str, rows: Sequence[Row]) -> Series:
     ordered = sorted(group_by(rows, (), lambda row: number(row, "round")).items())
-    last = [number(row, "test_accuracy") for row in ordered[-1][1]]
+    # Tasks with an accuracy have no column of errors.
+    ordered = [
+        (at, [dict.fromkeys((m.column for m in MEASURES), "") | dict(row) for row in group]) for at, group in ordered
+    ]
+    last = [[number(row, measure.column) for row in ordered[-1][1]] for measure in MEASURES]
     seeds = group_by(rows, (), lambda row: str(row["seed"])).values()
     return Series(
         name,
         tuple(SeriesPoint(*(mean(group, field) for field in SeriesPoint._fields)) for _, group in ordered),
         seeds=len(seeds),
-        accuracy_std=stdev(last) if len(last) > 1 else None,
+        deviations=tuple(stdev(figures) if len(figures) > 1 else None for figures in last),
         seconds=fmean(max(number(row, "seconds") for row in group) for group in seeds),
     )
 
 
-def _final(series: Series) -> dict[str, str]:
+def _final(series: Series, measured: Sequence[Measure]) -> dict[str, str]:
     """Heading → cell."""
-    last = series.points[-1]
-    accuracy = spread(100 * last.test_accuracy, series.accuracy_std and 100 * series.accuracy_std, digits=1)
+    last, deviations = series.points[-1], dict(zip(MEASURES, series.deviations, strict=True))
     return {
         "scheme": series.name,
         "rounds": f"{last.round:.0f}",
@@ -149,6 +188,6 @@ def _final(series: Series) -> dict[str, str]:
         "ratio": times(last.ratio),
         "train loss": spread(last.train_loss, None, digits=3),
         "test loss": spread(last.test_loss, None, digits=3),
-        "test accuracy": accuracy if accuracy == NOTHING else f"{accuracy} %",
+        **{m.title: m.text(getattr(last, m.column), deviations[m]) for m in measured},
         "time": NOTHING if math.isnan(series.seconds) else f"{series.seconds:.0f} s",
     }

@@ -4,6 +4,8 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
+import torch
+
 from gradwire import data
 from gradwire.data import partition
 from gradwire.errors import GradwireError, at_least
@@ -17,8 +19,6 @@ from gradwire.schemes import Layout, parse
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.wire import Collective, InProcess, ParameterServer, Transcript, Transport
 from gradwire.wire.rendezvous import agree
-
-COLUMNS = (*TRAIN_COLUMNS, "energy_kwh")
 
 
 def run_training(
@@ -69,8 +69,10 @@ def run_training(
         state.restore(Path(resume) / CHECKPOINT, settings)
     run = None
     if transport.leads:
-        old = RunFolder.reopen(resume, COLUMNS, keep=state.round) if resume else None
-        run = old or RunFolder.create(out, "train", COLUMNS)
+        measured = (f"test_{name}" for name in evaluate(state.model, held_out.part(torch.arange(1)), settings.device))
+        columns = (*TRAIN_COLUMNS, *(name for name in measured if name not in TRAIN_COLUMNS), "energy_kwh")
+        old = RunFolder.reopen(resume, columns, keep=state.round) if resume else None
+        run = old or RunFolder.create(out, "train", columns)
         run.configure("train", options, _notes(settings, state))
     meter, before = Meter(settings.device), state.energy_kwh
     dense = 4 * Layout.of_model(model).size * settings.cohort
@@ -97,6 +99,7 @@ def run_training(
             "ratio": dense * state.taken / state.bytes_up if state.bytes_up else float("nan"),
             "epoch": float(settings.passes(state.round, len(dataset))),
             "train_loss": sum(losses) / len(losses) if losses else float("nan"),
+            "test_accuracy": "",
             **{f"test_{name}": value for name, value in tested.items()},
             "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }

@@ -62,6 +62,10 @@ class Domain(ABC):
         """Inputs as networks take them, from those that a data set stores."""
         return stored
 
+    def reached(self, inputs: Tensor) -> Tensor:
+        """Inputs (B, …) without what changes nothing but the time, such as positions that are padding in all of them."""
+        return inputs
+
     def arguments(self, model: nn.Module, inputs: Tensor) -> Arguments:
         """With what a network is called for inputs (B, *shape)."""
         return (inputs,), {}

@@ -25,11 +25,13 @@ class TaskLoss(ABC):
         classes: names of the classes, where targets are classes.
         from_inputs: whether targets are made of the inputs, so that who guesses these knows them, too.
         reported: whether the network computes the loss itself, given the targets as `labels`.
+        takes_fewer: whether the output may lack positions that are padding in the whole batch.
     """
 
     name: ClassVar[str]
     from_inputs: ClassVar[bool] = False
     reported: ClassVar[bool] = False
+    takes_fewer: bool = True
     outputs: int = 0
     classes: tuple[str, ...] = ()
 
@@ -237,7 +239,9 @@ class NextToken(TaskLoss):
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """The mean over all counted tokens of the batch."""
         scores = self._scores(output, targets)
-        return functional.cross_entropy(scores.transpose(1, 2), targets[:, 1:], ignore_index=IGNORED)
+        # Targets are moved, not scores, which are large and would be copied.
+        due = self._due(scores, targets)
+        return functional.cross_entropy(scores.flatten(0, 1), due.flatten(), ignore_index=IGNORED)
 
     def check(self, targets: Tensor, batch: int) -> None:
         """Refuse a batch without a counted target."""
@@ -248,22 +252,36 @@ class NextToken(TaskLoss):
         if not bool((targets[:, 1:] != IGNORED).any()):
             raise GradwireError("batch has no counted target: a sentence must have two tokens or more for next_token")
 
+    def suits(self, output: Any, targets: Tensor) -> None:
+        """Refuse a network with fewer scores than targets that count, or fewer tokens."""
+        scores, high = self._scores(output, targets), int(targets.max())
+        places, rows = scores.shape[1:]
+        if bool((targets[:, places:] != IGNORED).any()):
+            raise GradwireError(f"model gives scores of {places} positions, and sentences have more tokens")
+        if high >= rows:
+            raise GradwireError(f"token {high} is out of range; the model has scores of tokens 0 to {rows - 1}")
+
     def measures(self, output: Any, targets: Tensor) -> Mapping[str, Tensor]:
         """The share of a sentence's tokens that were the likeliest."""
-        scores, due = self._scores(output, targets), targets[:, 1:]
+        scores = self._scores(output, targets)
+        due = self._due(scores, targets)
         counts = due != IGNORED
         right = (scores.argmax(2) == due) & counts
         return {"accuracy": right.sum(1).double() / counts.sum(1).clamp_min(1)}
 
     @staticmethod
     def _scores(output: Any, targets: Tensor) -> Tensor:
-        found = logits(output)
-        if found.ndim != 3 or found.shape[:2] != targets.shape:
-            shape = tuple(found.shape)
-            raise GradwireError(
-                f"model gives shape {shape}; for next_token it must be {(*targets.shape, 'vocabulary')}"
-            )
-        return found[:, :-1]
+        """Scores (B, L, vocabulary), or fewer positions where there is padding behind them (`Tokens.reached`)."""
+        found, (batch, length) = logits(output), targets.shape
+        if found.ndim != 3 or len(found) != batch or found.shape[1] > length:
+            shape, wanted = tuple(found.shape), (batch, length, "vocabulary")
+            raise GradwireError(f"model gives shape {shape}; for next_token it must be {wanted}")
+        return found
+
+    @staticmethod
+    def _due(scores: Tensor, targets: Tensor) -> Tensor:
+        """The next token at each position that has scores, (B, L'); the last position has none."""
+        return functional.pad(targets[:, 1:], (0, 1), value=IGNORED)[:, : scores.shape[1]]
 
 
 @dataclass(frozen=True)
@@ -333,6 +351,11 @@ class Own(TaskLoss):
 
     of: Callable[[Any, Tensor], Tensor]
     like: TaskLoss = field(default_factory=CrossEntropy)
+
+    @property
+    def takes_fewer(self) -> bool:  # type: ignore[override]
+        """Not of tokens, which its user counts on."""
+        return not self.like.from_inputs
 
     @property
     def outputs(self) -> int:  # type: ignore[override]

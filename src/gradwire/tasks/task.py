@@ -50,9 +50,11 @@ class Task:
         """
         if inputs.is_floating_point():
             inputs = inputs.to(floating(model))
+        if self.loss.takes_fewer:
+            inputs = self.domain.reached(inputs)
         given, named = self.domain.arguments(model, inputs)
         if self.loss.reported and targets is not None:
-            named = named | {"labels": targets}
+            named = named | {"labels": targets[:, : inputs.shape[1]] if self.loss.from_inputs else targets}
         return model(*given, **named) if tensors is None else functional_call(model, dict(tensors), given, named)
 
     def logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
