@@ -5,7 +5,7 @@ apart. Here every row of an embedding counts alike, and so does every term: the 
 could have been sent as this.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,9 +45,9 @@ class Strain:
         told = [_rows(term, gradient) for term in self.terms if not isinstance(term, LeftSketch)]
         return torch.stack(told).mean(0) if told else gradient.new_zeros(gradient.shape[:2])
 
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """The mean over rows, and what mixes them, of candidates' gradients (C, R, m): (C,)."""
-        value = self.by_row(gradient).mean(1)
+    def mixed(self, gradient: Tensor) -> Tensor:
+        """The relative difference in the terms that mix rows, of candidates' gradients (C, R, m): (C,)."""
+        value = gradient.new_zeros(len(gradient))
         for term in self.terms:
             if isinstance(term, LeftSketch):
                 off = (term.apply(Full(gradient)) - term.observed).flatten(1)
@@ -95,10 +95,3 @@ def _rows(term: Term, gradient: Tensor) -> Tensor:
         return excess / (term.observed.abs() + term.width).sum(2).clamp_min(TINY)
     return (gradient - term.observed).norm(dim=2) / term.observed.norm(dim=2).clamp_min(TINY)
 
-
-def strains(
-    measurement: Mapping[str, Sequence[Term]],
-    tables: Mapping[str, tuple[Tensor, tuple[int, int], bool]],
-) -> dict[str, Strain]:
-    """The strains of several matrices: name → (rows kept, shape, whether candidates have a gradient elsewhere)."""
-    return {name: Strain.of(measurement.get(name, ()), *about) for name, about in tables.items()}
