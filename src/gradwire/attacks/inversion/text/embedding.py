@@ -126,7 +126,7 @@ def on_the_wire(embeddings: Embeddings, attack: str) -> Table:
         name = tokens.parameter or tokens.layer
         raise GradwireError(
             f"attack {attack!r}: no embedding is on the wire, for {name!r} is not trained; "
-            "try 'spans', which reads the inputs of the first layers that are"
+            "try 'dager', which reads the spans of the inputs of layers that are"
         )
     return tokens
 
