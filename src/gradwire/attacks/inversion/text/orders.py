@@ -116,15 +116,15 @@ class Sentences:
         # The last token of a sentence is no input of a network that predicts the next one.
         behind = int(view.task.loss.from_inputs)
         length = min(int(places.max()) + 1, most - behind)
-        order = likely(found.rows, rows, words, length, positions.first, batch)
+        framing = torch.tensor([token for token in (domain.first, domain.last) if token is not None], dtype=torch.int64)
+        order = likely(found.rows, rows, words, framing, positions.first + torch.arange(length), batch)
         start, free = framed(length + behind, order.lengths, domain, behind)
         # Behind the inputs any word is as likely.
         scores = torch.cat([order.scores, order.scores.new_zeros(behind, len(words))])
         open_places = free.flatten().nonzero()[:, 0]
         choice = Open(open_places, words)
         start.view(-1)[open_places] = choice.assigned(1 - scores[open_places % (length + behind)])
-        kept = torch.cat([words, *(torch.tensor([t]) for t in (domain.first, domain.last) if t is not None)]).unique()
-        candidates = Candidates.of(problem, embeddings, kept, length, device)
+        candidates = Candidates.of(problem, embeddings, torch.cat([words, framing]).unique(), length, device)
         random = generator("sentences", problem.salt, seed)
         best = search(candidates, start, choice, self.evaluations, random, told)
         guess = torch.full((batch, most), 0 if domain.pad is None else domain.pad)

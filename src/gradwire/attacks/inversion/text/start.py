@@ -22,7 +22,7 @@ class Likely(NamedTuple):
 
     Attributes:
         scores: how likely each token is at each position, (n, W).
-        lengths: of the sentences, the longest first, int64 (B,).
+        lengths: of the sentences as far as they are inputs, the longest first, int64 (B,).
         told: whether the lengths follow from the rows, or all are taken to be the longest.
     """
 
@@ -31,23 +31,37 @@ class Likely(NamedTuple):
     told: bool
 
 
-def likely(tokens: Rows, positions: Rows, words: Tensor, length: int, first: int, batch: int) -> Likely:
-    """Compare the rows of some tokens (W,) with those of the positions of `batch` sentences.
+def likely(tokens: Rows, positions: Rows, words: Tensor, framing: Tensor, places: Tensor, batch: int) -> Likely:
+    """Compare the rows of tokens with those of the positions of `batch` sentences.
 
     Args:
-        length: of the longest sentence, as far as its places are inputs.
-        first: the row of the first position.
+        words: tokens, int64 (W,), and `framing`, those that every sentence begins or ends with.
+        places: rows of the positions up to the longest sentence's end, int64 (n,).
     """
-    places = first + torch.arange(length)
-    longest = torch.full((batch,), length)
-    if batch > 1 and bool(tokens.known.all() & positions.known.all()) and len(words) <= tokens.values.shape[1]:
-        summands, sums = tokens.values[words].double(), positions.values[places].double()
-        shares = torch.linalg.lstsq(summands.T, sums.T).solution.T
-        if float((shares @ summands - sums).norm()) <= RELIABLE * float(sums.norm()):
-            counts = shares.sum(1).round().clamp(1, batch).long().flip(0).cummax(0).values.flip(0)
-            lengths = (counts[None] > torch.arange(batch)[:, None]).sum(1)
-            return Likely(shares.float(), lengths, True)
+    longest = torch.full((batch,), len(places))
+    whole = bool(tokens.known.all() & positions.known.all())
+    if batch > 1 and whole and len(words) + len(framing) <= tokens.values.shape[1]:
+        shares = _shares(tokens.values[torch.cat([words, framing])], positions.values[places])
+        if shares is not None:
+            # A token that occurs often is in other rows than its own, so that sums are too large rather than too small.
+            counts = shares.sum(1).round().clamp(1, batch)
+            counts[: len(framing) > 0] = batch
+            lengths = (counts.cummin(0).values[None] > torch.arange(batch)[:, None]).sum(1)
+            return Likely(shares[:, : len(words)].float(), lengths, True)
     return Likely(similarity(tokens, positions)[words][:, places].T, longest, batch == 1)
+
+
+def _shares(summands: Tensor, sums: Tensor) -> Tensor | None:
+    """Not negative X (n, W) with X·summands ≈ sums, or None where there are none that are near."""
+    from scipy.optimize import nnls  # type: ignore[import-untyped]
+
+    matrix, found = summands.double().T.numpy(), []
+    for row in sums.double():
+        shares, off = nnls(matrix, row.numpy())
+        if off > RELIABLE * float(row.norm()):
+            return None
+        found.append(torch.from_numpy(shares))
+    return torch.stack(found)
 
 
 def framed(length: int, lengths: Tensor, domain: Tokens, behind: int) -> tuple[Tensor, Tensor]:
