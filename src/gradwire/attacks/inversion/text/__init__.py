@@ -1,0 +1,1 @@
+"""Text: the tokens of a batch, and whole sentences, from what was sent of the embeddings' gradients."""
