@@ -214,7 +214,7 @@ _SCHEMES = """
     none:PlainSGD topk:TopK randomk:RandomK powersgd:PowerSGD dgc:DGC qsgd:QSGD signsgd:SignSGD
     noise:Noise sparsify:Sparsify dpsgd:DPSGD autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
 """
-_ATTACKS = "iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds"
+_ATTACKS = "iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds dager=text.dager:Dager"
 _MEMBERSHIP = """
     prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:CrossEntropy mentr=confidence:Mentr
     lira:Lira lira-offline=lira:LiraOffline rmia:RMIA rmia-offline=rmia:RMIAOffline
