@@ -55,13 +55,24 @@ class Network:
         model: a copy of the victim's, in its mode.
         task: whose domain is tokens.
         layers: in the order in which they are called.
-        head: name of the parameter that holds a row of scores for each token; None where there is none.
+        head: the layer that gives a score for each token of the vocabulary; None where there is none.
     """
 
     model: nn.Module = field(repr=False)
     task: Task = field(repr=False)
     layers: tuple[Layer, ...]
-    head: str | None
+    head: Layer | None
+
+    @property
+    def domain(self) -> Tokens:
+        """What sentences are."""
+        assert isinstance(self.task.domain, Tokens)
+        return self.task.domain
+
+    @property
+    def causal(self) -> bool:
+        """Whether no layer's inputs depend on tokens that come later."""
+        return all(layer.reach != "sentence" for layer in self.layers)
 
     @classmethod
     def of(cls, model: nn.Module, task: Task, mode: Mode, length: int, device: str = "cpu") -> "Network":
@@ -105,7 +116,8 @@ class Network:
         if not layers:
             kind = type(model).__name__
             raise GradwireError(f"dager reads linear layers that receive every token; {kind} has none")
-        return cls(network, task, tuple(layers), _head(linear, called, names, len(task.domain.vocabulary)))
+        scores = [layer for layer in layers if layer.inner == 1 and layer.outputs >= len(task.domain.vocabulary)]
+        return cls(network, task, tuple(layers), scores[-1] if scores else None)
 
     def inputs(self, tokens: Tensor, layers: Iterable[Layer]) -> dict[str, Tensor]:
         """Inputs of layers for sentences (N, L) without padding: name → (N, L, width). Nothing behind them is run."""
@@ -172,15 +184,3 @@ def _reach(differing: list[int], changed: int) -> Reach:
     if all(position == changed for position in differing):
         return "token"
     return "prefix" if min(differing) >= changed else "sentence"
-
-
-def _head(
-    linear: Mapping[str, nn.Module], called: Iterable[str], names: Mapping[int, str], vocabulary: int
-) -> str | None:
-    """The weight of the last linear layer that gives a score a token of the vocabulary."""
-    found = None
-    for name in called:
-        weight = linear[name].weight
-        if inner_dimension(linear[name]) == 1 and len(weight) >= vocabulary:  # type: ignore[arg-type]
-            found = names.get(id(weight))
-    return found

@@ -1,7 +1,10 @@
-"""Sentences whose tokens' inputs lie in the spans that were measured: DAGER's searches (Petrov et al., 2024, section 4)."""
+"""Sentences whose inputs of layers lie in the spans that were measured: DAGER's searches (Petrov et al., 2024, section 4).
+
+A causal model's later inputs depend on the tokens before them, so that sentences grow token by token, and what leaves the
+spans is given up at once. An encoder's depend on the whole sentence, so that whole sentences have to be tried.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
@@ -9,120 +12,155 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.text.layers import Network
+from gradwire.attacks.inversion.text.seen import ENTRIES, Spans, off
 from gradwire.attacks.inversion.text.spans import Span
 from gradwire.errors import GradwireError
 
-ENTRIES = 2**24
-"""Numbers that inputs of a layer may have at once: many candidates are sent through the network part by part."""
+SWEEPS = 10
 
 
 class Explosion(GradwireError):
     """There are more candidates than an attack tries."""
 
 
-@dataclass(frozen=True)
-class Spans:
-    """What one victim's gradient shows: the spans of layers that see single tokens, and of those that see more.
-
-    Attributes:
-        first: of inputs that depend on a token and its position.
-        second: of inputs that depend on several tokens; those that are complete.
-    """
-
-    first: tuple[Span, ...]
-    second: tuple[Span, ...]
-
-    @property
-    def complete(self) -> tuple[Span, ...]:
-        """The first spans that were seen whole."""
-        return tuple(each for each in self.first if each.complete)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search found for one victim.
-
-    Attributes:
-        sentences: token numbers, each sentence as far as its tokens are inputs.
-        notes: lines for the report.
-    """
-
-    sentences: list[list[int]]
-    notes: tuple[str, ...] = field(default=())
-
-
-def off(spans: Sequence[Span], inputs: dict[str, Tensor], complete: bool) -> Tensor:
-    """How far inputs are from all spans: the greatest distance in units of tolerance, or the mean distance."""
-    each = [span.distance(inputs[span.layers[0].name]) for span in spans]
-    if complete:
-        return torch.stack([d / span.tolerance for d, span in zip(each, spans, strict=True)]).amax(0)
-    return torch.stack(each).mean(0)
-
-
-def candidates(network: Network, length: int, victims: Sequence[Spans], allowed: Tensor) -> list[Tensor]:
-    """How far each token at each position is from each victim's first spans: (tokens, length) a victim.
-
-    Spans that are complete give distances in units of their tolerance, so that up to 1 a token may be the batch's. Where
-    none is, all of them give relative distances.
-
-    Args:
-        allowed: int64 numbers of the tokens that sentences are made of.
-    """
-    chosen = [(each.complete or each.first, bool(each.complete)) for each in victims]
-    layers = {span.layers[0].name: span.layers[0] for spans, _ in chosen for span in spans}
-    found: list[list[Tensor]] = [[] for _ in victims]
-    width = sum(layer.width for layer in layers.values())
-    for part in allowed.split(max(1, ENTRIES // (length * width))):
-        inputs = network.inputs(part[:, None].expand(-1, length), layers.values())
-        for distances, (spans, complete) in zip(found, chosen, strict=True):
-            distances.append(off(spans, inputs, complete))
-    return [torch.cat(distances) for distances in found]
-
-
-def prefixes(network: Network, spans: Spans, distances: Tensor, allowed: Tensor, batch: int, most: int) -> Found:
-    """A causal model's sentences, exactly: position by position, prefixes whose second inputs lie in their spans.
+def prefixes(
+    network: Network, spans: Spans, distances: Tensor, allowed: Tensor, batch: int, most: int
+) -> list[list[int]]:
+    """A causal model's sentences, exactly: position by position, beginnings whose later inputs lie in their spans.
 
     Args:
         distances: of `candidates`, in units of tolerance.
         batch: how many sentences there are.
-        most: how many prefixes are tried at one position.
+        most: how many beginnings are tried at one position.
+
+    Returns:
+        at most `batch` sentences, as far as their tokens are inputs.
 
     Raises:
-        Explosion: more prefixes than `most`.
+        Explosion: more beginnings than `most`.
     """
     front: list[list[int]] = [[]]
+    worst: dict[tuple[int, ...], float] = {(): 0.0}
     ended: list[tuple[float, list[int]]] = []
-    worst = {(): 0.0}
     for position in range(distances.shape[1]):
         tokens = allowed[distances[:, position] <= 1].tolist()
-        tried = [[*prefix, token] for prefix in front for token in tokens]
-        if len(tried) > most:
+        if len(front) * len(tokens) > most:
             raise Explosion(
-                f"{len(front)} prefixes and {len(tokens)} candidates at position {position} are {len(tried)} sentences; "
-                f"dager tries at most {most}: fewer sentences in the batch, or combinations={len(tried)}"
+                f"{len(front)} beginnings of sentences with {len(tokens)} candidates for token {position + 1} are more "
+                f"than dager tries ({most}; see combinations)"
             )
-        near = _last_inputs(network, spans.second, tried) if tried else torch.empty(0)
-        now = {tuple(s): float(d) for s, d in zip(tried, near.tolist(), strict=True) if d <= 1}
+        tried = [[*prefix, token] for prefix in front for token in tokens]
+        now = {tuple(s): d for s, d in zip(tried, _distances(network, spans.later, tried), strict=True) if d <= 1}
         extended = {s[:-1] for s in now}
         ended += [(worst[tuple(s)], s) for s in front if s and tuple(s) not in extended]
         front, worst = [list(s) for s in now], {s: max(d, worst[s[:-1]]) for s, d in now.items()}
         if not front:
             break
     ended += [(worst[tuple(s)], s) for s in front if s]
-    # Prefixes that chance has let through end early, and lie farther off.
+    # Beginnings that chance has let through lie farther off, and end early.
     ended.sort(key=lambda each: (each[0], -len(each[1])))
-    return Found([s for _, s in ended[:batch]], (f"{len(ended)} sentences for a batch of {batch}",))
+    return [sentence for _, sentence in ended[:batch]]
 
 
-def _last_inputs(network: Network, second: Sequence[Span], sentences: list[list[int]]) -> Tensor:
-    """How far the second inputs at the last positions of sentences of one length are from their spans."""
-    if not second:
-        return torch.zeros(len(sentences))
-    layers = [span.layers[0] for span in second]
+def combinations(
+    network: Network,
+    spans: Spans,
+    distances: Tensor,
+    allowed: Tensor,
+    batch: int,
+    most: int,
+    random: torch.Generator,
+) -> list[list[int]]:
+    """An encoder's sentences: combinations of each position's tokens whose later inputs all lie in their spans.
+
+    All combinations are tried if there are at most `most`. Otherwise single tokens are replaced while that brings the
+    later inputs nearer to their spans, from starts at random; tokens that no found sentence has come first.
+
+    Raises:
+        Explosion: as many as `most` were tried, and not all sentences found.
+    """
+    columns = [allowed[distances[:, position] <= 1].tolist() for position in range(distances.shape[1])]
+    found: list[list[int]] = []
+    tried, total = 0, 0
+    for length in _lengths(columns, network.domain.last):
+        choices = _choices(columns[:length], network.domain.last)
+        count = prod(map(len, choices))
+        total += count
+        if count <= most - tried:
+            tried += count
+            every = [list(each) for each in product(*choices)]
+            near = _distances(network, spans.later, every)
+            found += [s for s, d in zip(every, near, strict=True) if d <= 1]
+            continue
+        limit = tried + (most - tried) // 2
+        while tried < limit:
+            sentence, near, cost = _descended(network, spans.later, choices, found, random)
+            tried += cost
+            if near <= 1 and sentence not in found:
+                found.append(sentence)
+    if len(found) < batch and total > most:
+        raise Explosion(
+            f"{total:.2g} combinations of the tokens that fit each position are more than dager tries ({most}; see "
+            "combinations)"
+        )
+    return found[:batch]
+
+
+def _lengths(columns: list[list[int]], last: int | None) -> list[int]:
+    """Lengths that sentences may have, the longest first: a token fits each position, and the last one ends it."""
+    whole = next((n for n, tokens in enumerate(columns) if not tokens), len(columns))
+    if last is None:
+        return list(range(whole, 0, -1))
+    return [n + 1 for n in range(whole - 1, -1, -1) if last in columns[n]]
+
+
+def _choices(columns: list[list[int]], last: int | None) -> list[list[int]]:
+    """The tokens of each position of a sentence that ends with the last one, which stands nowhere else."""
+    if last is None:
+        return columns
+    return [*([token for token in tokens if token != last] for tokens in columns[:-1]), [last]]
+
+
+def _descended(
+    network: Network, later: Sequence[Span], choices: list[list[int]], found: list[list[int]], random: torch.Generator
+) -> tuple[list[int], float, int]:
+    """A combination of choices that no other token brings nearer to the spans; how far it is, and how many were tried."""
+    sentence = []
+    for position, tokens in enumerate(choices):
+        fresh = [t for t in tokens if all(position >= len(s) or s[position] != t for s in found)] or tokens
+        sentence.append(fresh[int(torch.randint(len(fresh), (), generator=random))])
+    value, tried = _distances(network, later, [sentence], mean=True)[0], 1
+    for _ in range(SWEEPS):
+        before = value
+        for position, tokens in enumerate(choices):
+            others = [[*sentence[:position], t, *sentence[position + 1 :]] for t in tokens if t != sentence[position]]
+            near = _distances(network, later, others, mean=True)
+            tried += len(others)
+            if near and min(near) < value:
+                value, sentence = min(zip(near, others, strict=True))
+        if value == before:
+            break
+    return sentence, _distances(network, later, [sentence])[0], tried
+
+
+def _distances(network: Network, later: Sequence[Span], sentences: list[list[int]], mean: bool = False) -> list[float]:
+    """How far sentences of one length are from spans, in units of tolerance: the last position's input of a causal
+    model, all of an encoder's; their maximum, or the mean over positions and spans.
+
+    The spans of a causal model are asked in turn, each for what the ones before it let through.
+    """
+    if not later or not sentences:
+        return [0.0] * len(sentences)
     device = next(network.model.parameters()).device
     tokens = torch.tensor(sentences, device=device)
-    near = []
-    for part in tokens.split(max(1, ENTRIES // (tokens.shape[1] * sum(layer.width for layer in layers)))):
-        inputs = {name: found[:, -1] for name, found in network.inputs(part, layers).items()}
-        near.append(off(second, inputs, complete=True))
-    return torch.cat(near).cpu()
+    near = torch.zeros(len(tokens), device=device)
+    for spans in [(span,) for span in later] if network.causal else [later]:
+        kept = (near <= 1).nonzero()[:, 0]
+        width = sum(span.width for span in spans)
+        for part in kept.split(max(1, ENTRIES // (tokens.shape[1] * width))) if len(kept) else ():
+            inputs = network.inputs(tokens[part], [span.layers[0] for span in spans])
+            if network.causal:
+                inputs = {name: each[:, -1:] for name, each in inputs.items()}
+            each = off(spans, inputs, complete=not mean)
+            near[part] = torch.maximum(near[part], (each.mean(1) if mean else each.amax(1)).to(near))
+    return near.tolist()  # type: ignore[no-any-return]

@@ -23,9 +23,12 @@ from gradwire.schemes import Measurement
 from gradwire.schemes.measurement import Dense, LeftSketch, RightSketch, Signs, Support, Term
 
 DROP = 20.0
-"""A span counts as seen whole where one singular value is so many times the next: compression leaves no such drop."""
-ROUNDING = 1e-5
-"""Relative distance that rounding gives an input which is computed anew, in float32 and another order of sums."""
+"""A span counts as seen whole where its last singular value is so many times the next one."""
+ROUNDING = 5e-7
+"""Share of the largest singular value below which the next one must be: rounding of float32 gives a tenth of it, while
+inputs that are nearly dependent, and what compression leaves behind, give more."""
+ANEW = 1e-5
+"""Relative distance that an input may have which is computed anew, in float32 and another order of sums."""
 DEPENDENT = 1e-6
 """Singular values below this share of the largest say that inputs are linearly dependent."""
 
@@ -79,35 +82,38 @@ def spanned(inputs: Tensor) -> Tensor:
 
 
 def span(layers: Sequence[Layer], measurement: Measurement, most: int) -> Span | None:
-    """The span of the inputs that layers of one group receive; None where nothing but zeros was seen of it.
+    """The span of the inputs that layers of one group receive; None where nothing of it was seen, or all directions.
 
-    Its dimension is where the singular values last drop by the factor `DROP`, among the first `most` and above rounding.
-    The inputs' distances follow from the drop: where ∂W is seen with an error E, an input is at most ‖E‖ / σ_k away from
-    the span of the first k singular vectors (Wedin's bound), and ‖E‖ is about σ_{k+1}.
+    Its dimension is where the singular values drop to rounding, by the factor `DROP` or more, among the first `most`.
+    Distances follow from the drop: where ∂W is seen with an error E, an input is at most ‖E‖ / σ_k away from the span of
+    the first k singular vectors (Wedin's bound), and ‖E‖ is about σ_{k+1}.
 
-    Without a drop, the span is not seen whole (fewer vectors of it than tokens), or through noise. Then the first `most`
-    vectors are taken, each as certain as it stands out from those behind them, and the span is not complete.
+    Otherwise the span is not seen whole (as many vectors as were sent, fewer than tokens), or through noise. Then the
+    first `most` vectors are taken, each as certain as it stands out from those behind them.
 
     Args:
         most: tokens that the batch has at most.
     """
-    seen = [columns(layer, measurement[layer.weight]) for layer in layers if layer.weight in measurement]
+    sent = [(layer, measurement[layer.weight]) for layer in layers if layer.weight in measurement]
+    pairs = [(columns(layer, terms), sharp(terms)) for layer, terms in sent]
     # Queries and keys of an untrained network have much smaller slopes than values, and are seen as sharply.
-    vectors = [each / each.norm() for each in seen if bool(each.isfinite().all()) and bool(each.any())]
+    vectors = [(each / each.norm()).cpu() for each, _ in pairs if bool(each.isfinite().all() and each.any())]
     if not vectors:
         return None
     left, sizes, _ = torch.linalg.svd(torch.cat(vectors, 1), full_matrices=False)
+    exact = all(precise for _, precise in pairs)
     above = sizes > torch.finfo(torch.float32).eps * sizes[0]
     ratios = sizes[:-1] / sizes[1:].clamp_min(torch.finfo(sizes.dtype).eps * sizes[0])
-    drops = ((ratios >= DROP) & above[:-1])[:most].nonzero()[:, 0]
-    if len(drops):
-        dimension = int(drops[-1]) + 1
-        tolerance = ROUNDING + 2 / float(ratios[dimension - 1])
-        return Span(tuple(layers), left[:, :dimension], sizes.new_ones(dimension), True, tolerance)
-    dimension = min(most, int(above.sum()))
+    drops = ((ratios >= DROP) & above[:-1] & (sizes[1:] <= ROUNDING * sizes[0]))[:most].nonzero()[:, 0]
+    if exact and len(drops):
+        count = int(drops[-1]) + 1
+        return Span(tuple(layers), left[:, :count], sizes.new_ones(count), True, ANEW + 2 / float(ratios[count - 1]))
+    count = min(most, int(above.sum()))
+    if count == len(left):
+        return None
+    # Where fewer vectors were seen than there are tokens, none is left to tell noise from.
     noise = sizes[most:].square().mean() if len(sizes) > most else sizes.new_zeros(())
-    certainty = (1 - noise / sizes[:dimension].square()).clamp_min(0)
-    return Span(tuple(layers), left[:, :dimension], certainty, False, 1.0)
+    return Span(tuple(layers), left[:, :count], (1 - noise / sizes[:count].square()).clamp_min(0), False, 1.0)
 
 
 def columns(layer: Layer, terms: Sequence[Term]) -> Tensor:
@@ -134,3 +140,8 @@ def columns(layer: Layer, terms: Sequence[Term]) -> Tensor:
 def readable(terms: Sequence[Term]) -> bool:
     """Whether vectors can be read of terms: not of a latent code, of which the decoded update is to be read."""
     return any(isinstance(term, Dense | Signs | Support | LeftSketch | RightSketch) for term in terms)
+
+
+def sharp(terms: Sequence[Term]) -> bool:
+    """Whether what was sent is exact: the gradient itself, or a sketch; no signs, cells or entries alone."""
+    return any(isinstance(t, LeftSketch | RightSketch) or type(t) is Dense for t in terms)
