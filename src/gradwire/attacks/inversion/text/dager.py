@@ -1,9 +1,9 @@
 """Whole sentences from the spans of two layers' inputs, without a search over continuous numbers.
 
-I. Petrov, D. I. Dimitrov, M. Baader, M. N. Müller, M. Vechev, "DAGER: Exact gradient inversion for large language models",
-NeurIPS 2024. A token may stand at a position if its input of the first block's linear layers lies in the span of their
-gradient's rows; a sentence may be the batch's if its inputs of later layers do, too. Only linear layers are read, so that
-frozen embeddings and LoRA's adapters (whose A receives what the layer beside it does) change nothing.
+I. Petrov, D. I. Dimitrov, M. Baader, M. N. Müller, M. Vechev, "DAGER: Exact gradient inversion for large language
+models", NeurIPS 2024. A token may stand at a position if its input of the first block's linear layers lies in the span
+of their gradient's rows; a sentence may be the batch's if its inputs of later layers do, too. Only linear layers are
+read, so that frozen embeddings and LoRA's adapters (whose A receives what the layer beside it does) change nothing.
 
 Beyond the paper, spans that are not seen whole are used as far as they go (`pursuit`), and the last token of a causal
 model's sentence, which is no input, is told by the head's gradient (`targets`).
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.attacks.inversion.text.layers import Network
-from gradwire.attacks.inversion.text.pursuit import EXPLAINED, pursue
+from gradwire.attacks.inversion.text.pursuit import pursue
+from gradwire.attacks.inversion.text.seen import EXPLAINED, Spans, candidates, listed, seen, unexplained
 from gradwire.attacks.inversion.text.sentences import Explosion, combinations, prefixes
-from gradwire.attacks.inversion.text.seen import Spans, candidates, listed, seen, unexplained
 from gradwire.attacks.inversion.text.targets import last_tokens
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
@@ -70,9 +70,9 @@ class Dager:
         """Attack problems one after another; no checkpoint is written.
 
         Returns:
-            sentences, int64 (V, B, L): −1 where a token was not found, the padding behind a sentence's end. The objective
-            is the greatest share of a measured span that the found tokens' inputs leave unexplained: near zero proves
-            the sentences, where spans are without noise. It is infinite for victims of whom nothing was found.
+            sentences, int64 (V, B, L): −1 where a token was not found, the padding behind a sentence's end. The
+            objective is the greatest share of a measured span that the found tokens' inputs leave unexplained: near zero
+            proves the sentences, where spans are without noise. It is infinite where nothing was found.
 
         Raises:
             GradwireError: inputs that are no text, a network whose layers cannot be read, or no victim whose batch has
@@ -147,8 +147,8 @@ def _told_nothing(spans: Spans, distances: Tensor, shape: tuple[int, ...]) -> st
     if bool((distances <= 1).double().mean() > EVERYTHING) and spans.complete:
         tokens = f"{shape[0]} sentences of up to {shape[1]} tokens"
         return (
-            f"{tokens} fill the {narrow.width} numbers that an input of {narrow.layers[0].name!r} has: every token fits. "
-            "It needs fewer tokens in a batch than the width"
+            f"{tokens} fill the {narrow.width} numbers that an input of {narrow.layers[0].name!r} has, so that every "
+            "token fits: it needs fewer tokens in a batch than that width"
         )
     return ""
 

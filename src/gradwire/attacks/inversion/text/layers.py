@@ -1,13 +1,14 @@
 """Which linear layers of a network receive what of a sentence, traced by running it.
 
-A linear layer's gradient is a sum of products, each of a slope and of an input of the layer. DAGER (Petrov et al., 2024)
-reads two kinds of layers. The inputs of the first kind depend on a token and its position alone (queries, keys and values
-of the first block). Those of the second kind depend on the tokens before it as well (causal models), or on the whole
-sentence (encoders). Here both kinds are found by changing one token of a probe and looking at which positions change.
+A linear layer's gradient is a sum of products, each of a slope and of an input of the layer. DAGER (Petrov et al.,
+2024) reads two kinds of layers. The inputs of the first kind depend on a token and its position alone (queries, keys
+and values of the first block). Those of the second kind depend on the tokens before it as well (causal models), or on
+the whole sentence (encoders). Here both kinds are found by changing one token of a probe and looking at which positions
+change.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -124,11 +125,8 @@ class Network:
         last = max(map(self.layers.index, layers))
         wanted = {layer.name: self.model.get_submodule(layer.name) for layer in layers}
         called: dict[str, list[Tensor]] = {}
-        with _steady(), _watched(wanted, called, stop=self.layers[last].name):
-            try:
-                self.task.output(self.model, tokens)
-            except _Enough:
-                pass
+        with _steady(), _watched(wanted, called, stop=self.layers[last].name), suppress(_Enough):
+            self.task.output(self.model, tokens)
         return {name: found[0].reshape(*tokens.shape, -1) for name, found in called.items()}
 
 

@@ -1,9 +1,9 @@
 """One sentence from spans that are not seen whole: fewer vectors than tokens, or vectors with noise.
 
-No input lies in such a span, but the span lies in that of the inputs: a sentence is the better, the more of the measured
-span its tokens' inputs span together. This is the search for few atoms that explain several vectors at once (J. A. Tropp,
-A. C. Gilbert, M. J. Strauss, "Algorithms for simultaneous sparse approximation, part I: Greedy pursuit", Signal
-Processing 86, 2006), with one atom a position. It is not in DAGER's paper.
+No input lies in such a span, but the span lies in that of the inputs: a sentence is the better, the more of the
+measured span its tokens' inputs span together. This is the search for few atoms that explain several vectors at once
+(J. A. Tropp, A. C. Gilbert, M. J. Strauss, "Algorithms for simultaneous sparse approximation, part I: Greedy pursuit",
+Signal Processing 86, 2006), with one atom a position. It is not in DAGER's paper.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.text.layers import Network
+from gradwire.attacks.inversion.text.seen import EXPLAINED
 from gradwire.attacks.inversion.text.spans import DEPENDENT, Span, spanned
 
 SHORTLIST = 1024
 """Tokens that are tried at a position, by their distance from the span."""
 SWEEPS = 20
-EXPLAINED = 1e-5
-"""The unexplained share of spans without noise below which a sentence is the batch's."""
 
 
 def pursue(
@@ -32,8 +31,8 @@ def pursue(
 ) -> list[int]:
     """The tokens of one sentence: the best atom first, then the best one beside it, and then each anew in turns.
 
-    Where spans are without noise, the true sentence explains all of them. A search that ends elsewhere gives up some of
-    the positions, at random, and fills them again.
+    Where spans are exact, the true sentence explains all of them but for noise. A search that ends elsewhere gives up
+    some of the positions, at random, and fills them again.
 
     Args:
         spans: of inputs that depend on a token and its position.
@@ -44,11 +43,11 @@ def pursue(
     tried = allowed[distances.topk(min(SHORTLIST, len(allowed)), dim=0, largest=False).indices]
     inputs = network.inputs(tried, [span.layers[0] for span in spans])
     atoms = _Atoms(tuple(spans), {name: each.double() for name, each in inputs.items()})
-    sharp = all(bool((span.certainty > 0.9).all()) for span in spans)
+    noise = max(float(1 - span.certainty.mean()) for span in spans)
     best = atoms.settled(atoms.filled({}))
     value = atoms.unexplained(best)
-    for _ in range(restarts if sharp else 0):
-        if value < EXPLAINED:
+    for _ in range(restarts if all(span.exact for span in spans) else 0):
+        if value < EXPLAINED + noise:
             break
         share = 0.3 + 0.6 * float(torch.rand(1, generator=random))
         kept = torch.rand(tried.shape[1], generator=random) < share
@@ -60,7 +59,7 @@ def pursue(
 
 @dataclass(frozen=True)
 class _Atoms:
-    """The inputs (N, L, width) that N tokens at each of L positions have, by the name of a layer; and what they explain.
+    """The inputs (N, L, width) that N tokens at each of L positions have, by the name of a layer.
 
     A sentence, or a part of one, is a mapping: position → number of the token in its column of atoms.
     """

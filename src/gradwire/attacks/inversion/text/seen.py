@@ -13,6 +13,8 @@ from gradwire.schemes import Measurement, dense, observation
 
 ENTRIES = 2**22
 """Numbers that inputs of a layer may have at once: many candidates are sent through the network part by part."""
+EXPLAINED = 1e-5
+"""The unexplained share of exact spans without noise below which sentences are the batch's."""
 LATER = 3
 """How many spans of inputs that depend on several tokens are compared with: the earliest that were seen whole."""
 
@@ -48,7 +50,9 @@ def seen(network: Network, problem: Problem, most: int) -> Spans:
     for layer in network.layers:
         if layer.weight in measurement:
             groups.setdefault(layer.group, []).append(layer)
-    first, later, silent = [], [], []
+    first: list[Span] = []
+    later: list[Span] = []
+    silent: list[str] = []
     for layers in groups.values():
         single = layers[0].reach == "token"
         if not single and len(later) == LATER:
@@ -76,8 +80,8 @@ def off(spans: Sequence[Span], inputs: dict[str, Tensor], complete: bool) -> Ten
 def candidates(network: Network, length: int, victims: Sequence[Spans], allowed: Tensor) -> list[Tensor]:
     """How far each token at each position is from each victim's first spans: (tokens, length) a victim.
 
-    Spans that are complete give distances in units of their tolerance, so that up to 1 a token may be the batch's. Where
-    none is, all of them give relative distances. A token that begins or ends all sentences stands nowhere else.
+    Spans that are complete give distances in units of their tolerance, so that up to 1 a token may be the batch's.
+    Where none is, all of them give relative distances. A token that begins all sentences stands nowhere else.
 
     Args:
         allowed: int64 numbers of the tokens that sentences are made of.
@@ -96,7 +100,7 @@ def candidates(network: Network, length: int, victims: Sequence[Spans], allowed:
 
 def listed(distances: Tensor, allowed: Tensor, batch: int) -> list[list[int]]:
     """The nearest tokens of each position, as many as there are sentences, in no sentence's order."""
-    return allowed[distances.topk(batch, dim=0, largest=False).indices].tolist()  # type: ignore[no-any-return]
+    return allowed[distances.topk(batch, dim=0, largest=False).indices].tolist()
 
 
 def unexplained(network: Network, spans: Spans, sentences: Sequence[list[int]]) -> float:
@@ -106,7 +110,7 @@ def unexplained(network: Network, spans: Spans, sentences: Sequence[list[int]]) 
     found: dict[str, list[Tensor]] = {}
     for sentence in sentences:
         tokens = torch.tensor([sentence], device=device)
-        for name, inputs in network.inputs(tokens, [span.layers[0] for span in chosen]).items():
+        for name, inputs in network.inputs(tokens, [each.layers[0] for each in chosen]).items():
             found.setdefault(name, []).append(inputs[0])
     if not found:
         return 1.0
@@ -114,7 +118,7 @@ def unexplained(network: Network, spans: Spans, sentences: Sequence[list[int]]) 
 
 
 def _readable(network: Network, problem: Problem) -> Measurement:
-    """The measurement; where vectors cannot be read of what was sent, the decoded update, whose scale does not matter."""
+    """The measurement; where no vectors can be read of it, the decoded update, whose scale does not matter."""
     measurement = problem.measurement
     if all(readable(measurement[layer.weight]) for layer in network.layers if layer.weight in measurement):
         return measurement
@@ -127,7 +131,7 @@ def _any(measurement: Measurement, layer: Layer) -> bool:
 
 
 def _placed(distances: Tensor, network: Network, allowed: Tensor) -> Tensor:
-    """Distances, infinite where a token that begins or ends all sentences cannot stand, or where it alone can."""
+    """Distances, infinite where the token that begins all sentences cannot stand, and where it alone can."""
     domain = network.domain
     if domain.first is not None:
         begins = allowed == domain.first

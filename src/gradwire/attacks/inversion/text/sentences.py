@@ -1,7 +1,7 @@
-"""Sentences whose inputs of layers lie in the spans that were measured: DAGER's searches (Petrov et al., 2024, section 4).
+"""Sentences whose inputs lie in the spans that were measured: DAGER's searches (Petrov et al., 2024, section 4).
 
-A causal model's later inputs depend on the tokens before them, so that sentences grow token by token, and what leaves the
-spans is given up at once. An encoder's depend on the whole sentence, so that whole sentences have to be tried.
+A causal model's later inputs depend on the tokens before them, so that sentences grow token by token, and what leaves
+the spans is given up at once. An encoder's depend on the whole sentence, so that whole sentences have to be tried.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.text.layers import Network
-from gradwire.attacks.inversion.text.seen import ENTRIES, Spans, off
+from gradwire.attacks.inversion.text.seen import ENTRIES, EXPLAINED, Spans, off, unexplained
 from gradwire.attacks.inversion.text.spans import Span
 from gradwire.errors import GradwireError
 
@@ -74,36 +74,49 @@ def combinations(
     """An encoder's sentences: combinations of each position's tokens whose later inputs all lie in their spans.
 
     All combinations are tried if there are at most `most`. Otherwise single tokens are replaced while that brings the
-    later inputs nearer to their spans, from starts at random; tokens that no found sentence has come first.
+    later inputs nearer to their spans, from starts at random; tokens that no found sentence has come first. Spans have
+    wide tolerances where most slopes are small, as an untrained encoder's are. The nearest sentences are the answer.
 
     Raises:
         Explosion: as many as `most` were tried, and not all sentences found.
     """
     columns = [allowed[distances[:, position] <= 1].tolist() for position in range(distances.shape[1])]
-    found: list[list[int]] = []
-    tried, total = 0, 0
-    for length in _lengths(columns, network.domain.last):
+    lengths = _lengths(columns, network.domain.last)
+    found: dict[tuple[int, ...], float] = {}
+    tried, total = 0, 0.0
+    for number, length in enumerate(lengths):
         choices = _choices(columns[:length], network.domain.last)
+        limit = tried + (most - tried) // (len(lengths) - number)
         count = prod(map(len, choices))
         total += count
-        if count <= most - tried:
+        if count <= limit - tried:
             tried += count
             every = [list(each) for each in product(*choices)]
             near = _distances(network, spans.later, every)
-            found += [s for s, d in zip(every, near, strict=True) if d <= 1]
+            fit = [sentence for sentence, d in zip(every, near, strict=True) if d <= 1]
+            found |= dict(zip(map(tuple, fit), _distances(network, spans.later, fit, mean=True), strict=True))
             continue
-        limit = tried + (most - tried) // 2
-        while tried < limit:
-            sentence, near, cost = _descended(network, spans.later, choices, found, random)
+        while tried < limit and not _settled(network, spans, found, batch):
+            sentence, value, cost = _descended(network, spans.later, choices, list(found), random)
             tried += cost
-            if near <= 1 and sentence not in found:
-                found.append(sentence)
-    if len(found) < batch and total > most:
+            if _distances(network, spans.later, [sentence])[0] <= 1:
+                found[tuple(sentence)] = value
+    if total > most and not _settled(network, spans, found, batch):
         raise Explosion(
             f"{total:.2g} combinations of the tokens that fit each position are more than dager tries ({most}; see "
-            "combinations)"
+            "combinations), and among those none explains what was seen"
         )
-    return found[:batch]
+    return _nearest(found, batch)
+
+
+def _nearest(found: dict[tuple[int, ...], float], batch: int) -> list[list[int]]:
+    """The sentences that are nearest to their spans."""
+    return [list(sentence) for sentence in sorted(found, key=lambda each: found[each])[:batch]]
+
+
+def _settled(network: Network, spans: Spans, found: dict[tuple[int, ...], float], batch: int) -> bool:
+    """Whether the nearest sentences are enough, and explain all that was seen."""
+    return len(found) >= batch and unexplained(network, spans, _nearest(found, batch)) < EXPLAINED
 
 
 def _lengths(columns: list[list[int]], last: int | None) -> list[int]:
@@ -122,9 +135,13 @@ def _choices(columns: list[list[int]], last: int | None) -> list[list[int]]:
 
 
 def _descended(
-    network: Network, later: Sequence[Span], choices: list[list[int]], found: list[list[int]], random: torch.Generator
+    network: Network,
+    later: Sequence[Span],
+    choices: list[list[int]],
+    found: list[tuple[int, ...]],
+    random: torch.Generator,
 ) -> tuple[list[int], float, int]:
-    """A combination of choices that no other token brings nearer to the spans; how far it is, and how many were tried."""
+    """A combination of choices that no other token brings nearer to the spans; how far it is, and how many tried."""
     sentence = []
     for position, tokens in enumerate(choices):
         fresh = [t for t in tokens if all(position >= len(s) or s[position] != t for s in found)] or tokens
@@ -140,7 +157,7 @@ def _descended(
                 value, sentence = min(zip(near, others, strict=True))
         if value == before:
             break
-    return sentence, _distances(network, later, [sentence])[0], tried
+    return sentence, value, tried
 
 
 def _distances(network: Network, later: Sequence[Span], sentences: list[list[int]], mean: bool = False) -> list[float]:
@@ -163,4 +180,4 @@ def _distances(network: Network, later: Sequence[Span], sentences: list[list[int
                 inputs = {name: each[:, -1:] for name, each in inputs.items()}
             each = off(spans, inputs, complete=not mean)
             near[part] = torch.maximum(near[part], (each.mean(1) if mean else each.amax(1)).to(near))
-    return near.tolist()  # type: ignore[no-any-return]
+    return near.tolist()

@@ -41,6 +41,7 @@ class Span:
         layers: that receive these inputs.
         basis: orthonormal columns, the surest first, float64 (width, k).
         certainty: of each column: 1 in a gradient without noise, 0 where it is nothing but noise; (k,).
+        exact: whether what was seen of the gradient is exact but for noise: no signs, cells, or few entries of many.
         complete: whether every input of the batch lies in the span, up to `tolerance`.
         tolerance: relative distance from the span up to which a vector counts as lying in it.
     """
@@ -48,6 +49,7 @@ class Span:
     layers: tuple[Layer, ...]
     basis: Tensor = field(repr=False)
     certainty: Tensor = field(repr=False)
+    exact: bool
     complete: bool
     tolerance: float
 
@@ -85,8 +87,8 @@ def span(layers: Sequence[Layer], measurement: Measurement, most: int) -> Span |
     """The span of the inputs that layers of one group receive; None where nothing of it was seen, or all directions.
 
     Its dimension is where the singular values drop to rounding, by the factor `DROP` or more, among the first `most`.
-    Distances follow from the drop: where ∂W is seen with an error E, an input is at most ‖E‖ / σ_k away from the span of
-    the first k singular vectors (Wedin's bound), and ‖E‖ is about σ_{k+1}.
+    Distances follow from the drop: where ∂W is seen with an error E, an input is at most ‖E‖ / σ_k away from the span
+    of the first k singular vectors (Wedin's bound), and ‖E‖ is about σ_{k+1}.
 
     Otherwise the span is not seen whole (as many vectors as were sent, fewer than tokens), or through noise. Then the
     first `most` vectors are taken, each as certain as it stands out from those behind them.
@@ -107,13 +109,15 @@ def span(layers: Sequence[Layer], measurement: Measurement, most: int) -> Span |
     drops = ((ratios >= DROP) & above[:-1] & (sizes[1:] <= ROUNDING * sizes[0]))[:most].nonzero()[:, 0]
     if exact and len(drops):
         count = int(drops[-1]) + 1
-        return Span(tuple(layers), left[:, :count], sizes.new_ones(count), True, ANEW + 2 / float(ratios[count - 1]))
+        tolerance = ANEW + 2 / float(ratios[count - 1])
+        return Span(tuple(layers), left[:, :count], sizes.new_ones(count), True, True, tolerance)
     count = min(most, int(above.sum()))
     if count == len(left):
         return None
     # Where fewer vectors were seen than there are tokens, none is left to tell noise from.
     noise = sizes[most:].square().mean() if len(sizes) > most else sizes.new_zeros(())
-    return Span(tuple(layers), left[:, :count], (1 - noise / sizes[:count].square()).clamp_min(0), False, 1.0)
+    certainty = (1 - noise / sizes[:count].square()).clamp_min(0)
+    return Span(tuple(layers), left[:, :count], certainty, exact, False, 1.0)
 
 
 def columns(layer: Layer, terms: Sequence[Term]) -> Tensor:

@@ -13,7 +13,7 @@ from gradwire.schemes.gradients import Full
 from gradwire.schemes.measurement import Dense, RightSketch, Support
 
 LEFT = 0.5
-"""A last token is told where its row of the head's gradient loses half of its length once the token is accounted for."""
+"""A last token is told where its row of the head's gradient loses half of its length once it is accounted for."""
 ROUNDS = 3
 
 
@@ -22,8 +22,8 @@ def last_tokens(network: Network, problem: Problem, sentences: Sequence[list[int
 
     The loss is the mean over N targets, so that the gradient of the head's row v is Σ (p_v − [y = v])·h / N over the
     inputs h of the head, p being the model's prediction and y the target. With the sentences known, all but the −h / N
-    of the last targets can be subtracted, and stands alone in their rows. Where the head's weight is the embedding's, too,
-    the latter's part depends a little on these targets, and is computed anew with what was found.
+    of the last targets can be subtracted, and stands alone in their rows. Where the head's weight is the embedding's,
+    too, the latter's part depends a little on these targets, and is computed anew with what was found.
 
     Args:
         sentences: as far as their tokens are inputs.
