@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
-from gradwire.attacks.inversion.text.layers import Network
+from gradwire.attacks.inversion.text.layers import TracedNetwork
 from gradwire.attacks.inversion.text.pursuit import pursue
 from gradwire.attacks.inversion.text.seen import EXPLAINED, Spans, candidates, listed, seen, unexplained
 from gradwire.attacks.inversion.text.sentences import Explosion, combinations, prefixes
@@ -71,27 +71,29 @@ class Dager:
 
         Returns:
             sentences, int64 (V, B, L): −1 where a token was not found, the padding behind a sentence's end. The
-            objective is the greatest share of a measured span that the found tokens' inputs leave unexplained: near zero
-            proves the sentences, where spans are without noise. It is infinite where nothing was found.
+            objective is the greatest share of a measured span that the found tokens' inputs leave unexplained: near
+            zero proves the sentences, where spans are without noise. It is infinite where nothing was found.
 
         Raises:
             GradwireError: inputs that are no text, a network whose layers cannot be read, or no victim whose batch has
                 fewer tokens than the layers' inputs have numbers.
         """
         view = problems[0].view
-        network = Network.of(view.model, view.task, view.mode, view.shape[-1], device)
+        network = TracedNetwork.of(view.model, view.task, view.mode, view.shape[-1], device)
         domain, (batch, length) = view.task.domain, view.shape
         assert isinstance(domain, Tokens)
         # The last token of a sentence is only the target of the one before it.
         length -= int(view.task.loss.from_inputs)
-        victims = [seen(network, problem, batch * length) for problem in problems]
+        victims = [seen(network, problem, batch, length) for problem in problems]
         allowed = torch.tensor([t for t in range(len(domain.vocabulary)) if t != domain.pad], device=device)
+        length = max(length if each.length is None else min(each.length, length) for each in victims)
         near = candidates(network, length, victims, allowed)
         inputs = torch.full((len(problems), *view.shape), UNKNOWN)
         objective = torch.full((len(problems),), torch.inf)
         reasons: dict[str, int] = {}
         notes: dict[str, int] = {}
         for number, (problem, spans, distances) in enumerate(zip(problems, victims, near, strict=True)):
+            distances = distances[:, : spans.length]
             why = _told_nothing(spans, distances, view.shape)
             if why:
                 reasons[why] = reasons.get(why, 0) + 1
@@ -113,7 +115,13 @@ class Dager:
         return Guess(inputs, targets, objective, 1, sum(reasons.values()), tuple(lines))
 
     def _sentences(
-        self, network: Network, spans: Spans, distances: Tensor, allowed: Tensor, batch: int, random: torch.Generator
+        self,
+        network: TracedNetwork,
+        spans: Spans,
+        distances: Tensor,
+        allowed: Tensor,
+        batch: int,
+        random: torch.Generator,
     ) -> tuple[list[list[int]], str]:
         """What was found of one victim's sentences, and how."""
         found: list[list[int]] = []
@@ -131,7 +139,7 @@ class Dager:
                 return found, how
         if batch > 1:
             return listed(distances, allowed, batch), f"{how}: tokens by position, in no sentence's order"
-        one = pursue(network, spans.first, distances, allowed, self.restarts, random)
+        one = pursue(network, spans.first, distances, allowed, self.restarts, random, spans.length is not None)
         other = found and unexplained(network, spans, found) <= unexplained(network, spans, [one])
         return (found, how) if other else ([one], f"{how}: the sentence that explains most of them")
 

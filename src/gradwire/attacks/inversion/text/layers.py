@@ -28,7 +28,7 @@ Reach = Literal["token", "prefix", "sentence"]
 
 
 @dataclass(frozen=True)
-class Layer:
+class LinearLayer:
     """A linear layer that is called once in a forward pass, for every position of a sentence.
 
     Attributes:
@@ -49,20 +49,22 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Network:
+class TracedNetwork:
     """A network as the victim ran it, of which inputs of layers are asked.
 
     Attributes:
         model: a copy of the victim's, in its mode.
         task: whose domain is tokens.
         layers: in the order in which they are called.
+        positions: name of the embedding that is looked up by position, and the row of the first; None without one.
         head: the layer that gives a score for each token of the vocabulary; None where there is none.
     """
 
     model: nn.Module = field(repr=False)
     task: Task = field(repr=False)
-    layers: tuple[Layer, ...]
-    head: Layer | None
+    layers: tuple[LinearLayer, ...]
+    positions: tuple[str, int] | None
+    head: LinearLayer | None
 
     @property
     def domain(self) -> Tokens:
@@ -76,7 +78,7 @@ class Network:
         return all(layer.reach != "sentence" for layer in self.layers)
 
     @classmethod
-    def of(cls, model: nn.Module, task: Task, mode: Mode, length: int, device: str = "cpu") -> "Network":
+    def of(cls, model: nn.Module, task: Task, mode: Mode, length: int, device: str = "cpu") -> "TracedNetwork":
         """Trace a network with sentences of `length` tokens at most.
 
         Raises:
@@ -90,11 +92,18 @@ class Network:
         probes = torch.full((3, length), one, device=device)
         probes[2, changed] = other
         linear = {name: module for name, module in network.named_modules() if inner_dimension(module) is not None}
+        tables = {name: module for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
         called: dict[str, list[Tensor]] = {}
-        with _steady(), _watched(linear, called):
+        looked_up: dict[str, list[Tensor]] = {}
+        with _steady(), _watched(linear, called), _watched(tables, looked_up):
             task.output(network, probes, targets=task.loss.derived(probes) if task.loss.from_inputs else None)
         names = {id(parameter): name for name, parameter in network.named_parameters()}
-        layers: list[Layer] = []
+        places = [
+            (names[id(tables[name].weight)], int(rows[0].flatten()[0]))
+            for name, rows in looked_up.items()
+            if id(tables[name].weight) in names and _consecutive(rows[0], length)
+        ]
+        layers: list[LinearLayer] = []
         groups: list[Tensor] = []
         for name, inputs in called.items():
             weight = linear[name].weight
@@ -113,14 +122,17 @@ class Network:
             inner = inner_dimension(linear[name])
             assert inner is not None
             width, outputs = weight.shape[inner], weight.shape[1 - inner]
-            layers.append(Layer(name, names[id(weight)], inner, width, outputs, _reach(one_changed, changed), number))
+            layers.append(
+                LinearLayer(name, names[id(weight)], inner, width, outputs, _reach(one_changed, changed), number)
+            )
         if not layers:
             kind = type(model).__name__
             raise GradwireError(f"dager reads linear layers that receive every token; {kind} has none")
         scores = [layer for layer in layers if layer.inner == 1 and layer.outputs >= len(task.domain.vocabulary)]
-        return cls(network, task, tuple(layers), scores[-1] if scores else None)
+        positions = places[0] if places and length > 2 else None
+        return cls(network, task, tuple(layers), positions, scores[-1] if scores else None)
 
-    def inputs(self, tokens: Tensor, layers: Iterable[Layer]) -> dict[str, Tensor]:
+    def inputs(self, tokens: Tensor, layers: Iterable[LinearLayer]) -> dict[str, Tensor]:
         """Inputs of layers for sentences (N, L) without padding: name → (N, L, width). Nothing behind them is run."""
         last = max(map(self.layers.index, layers))
         wanted = {layer.name: self.model.get_submodule(layer.name) for layer in layers}
@@ -182,3 +194,8 @@ def _reach(differing: list[int], changed: int) -> Reach:
     if all(position == changed for position in differing):
         return "token"
     return "prefix" if min(differing) >= changed else "sentence"
+
+
+def _consecutive(rows: Tensor, length: int) -> bool:
+    """Whether rows of a table are looked up by position: each the one behind that of the position before."""
+    return rows.numel() % length == 0 and bool((rows.reshape(-1, length).diff(dim=1) == 1).all())

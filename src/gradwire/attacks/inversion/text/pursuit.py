@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.text.layers import Network
+from gradwire.attacks.inversion.text.layers import TracedNetwork
 from gradwire.attacks.inversion.text.seen import EXPLAINED
 from gradwire.attacks.inversion.text.spans import DEPENDENT, Span, spanned
 
@@ -22,12 +22,13 @@ SWEEPS = 20
 
 
 def pursue(
-    network: Network,
+    network: TracedNetwork,
     spans: Sequence[Span],
     distances: Tensor,
     allowed: Tensor,
     restarts: int,
     random: torch.Generator,
+    whole: bool = True,
 ) -> list[int]:
     """The tokens of one sentence: the best atom first, then the best one beside it, and then each anew in turns.
 
@@ -39,7 +40,31 @@ def pursue(
         distances: of tokens `allowed` at each position, (tokens, L): the nearest ones are tried; infinite where a token
             cannot stand.
         restarts: how often positions are given up at most.
+        whole: whether the sentence is known to have all L tokens. Otherwise it is the first length at which a sentence
+            explains all, without restarts; or the one at which it explains most, for its number of tokens.
     """
+    if not whole:
+        best: tuple[float, int] = torch.inf, distances.shape[1]
+        for length in range(max(span.tokens for span in spans), distances.shape[1] + 1):
+            one, value = _pursued(network, spans, distances[:, :length], allowed, 0, random)
+            if value < EXPLAINED:
+                return one
+            # Tokens at random span their number's share of all directions.
+            share = max(1 - length / span.width for span in spans)
+            best = min(best, (value / max(share, 1e-3), length))
+        distances = distances[:, : best[1]]
+    return _pursued(network, spans, distances, allowed, restarts, random)[0]
+
+
+def _pursued(
+    network: TracedNetwork,
+    spans: Sequence[Span],
+    distances: Tensor,
+    allowed: Tensor,
+    restarts: int,
+    random: torch.Generator,
+) -> tuple[list[int], float]:
+    """As `pursue`, of a known length; and what the sentence leaves unexplained."""
     tried = allowed[distances.topk(min(SHORTLIST, len(allowed)), dim=0, largest=False).indices]
     inputs = network.inputs(tried, [span.layers[0] for span in spans])
     atoms = _Atoms(tuple(spans), {name: each.double() for name, each in inputs.items()})
@@ -54,7 +79,7 @@ def pursue(
         other = atoms.settled(atoms.filled({p: place for p, place in best.items() if kept[p]}))
         if (now := atoms.unexplained(other)) < value:
             best, value = other, now
-    return [int(tried[best[position], position]) for position in range(tried.shape[1])]
+    return [int(tried[best[position], position]) for position in range(tried.shape[1])], value
 
 
 @dataclass(frozen=True)

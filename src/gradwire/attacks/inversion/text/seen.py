@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.problem import Problem
-from gradwire.attacks.inversion.text.layers import Layer, Network
+from gradwire.attacks.inversion.text.layers import LinearLayer, TracedNetwork
 from gradwire.attacks.inversion.text.spans import Span, readable, span
 from gradwire.schemes import Measurement, dense, observation
+from gradwire.schemes.measurement import Dense, RightSketch, Signs, Support
 
 ENTRIES = 2**22
 """Numbers that inputs of a layer may have at once: many candidates are sent through the network part by part."""
@@ -27,11 +28,13 @@ class Spans:
         first: of inputs that depend on a token and its position.
         later: of inputs that depend on several tokens, in the order of the layers; they are complete.
         silent: weights of which only zeros were sent.
+        length: positions at which a token is an input; None where nothing of an embedding of positions was sent.
     """
 
     first: tuple[Span, ...]
     later: tuple[Span, ...]
     silent: tuple[str, ...]
+    length: int | None
 
     @property
     def complete(self) -> tuple[Span, ...]:
@@ -39,14 +42,17 @@ class Spans:
         return tuple(each for each in self.first if each.complete)
 
 
-def seen(network: Network, problem: Problem, most: int) -> Spans:
+def seen(network: TracedNetwork, problem: Problem, batch: int, length: int) -> Spans:
     """The spans that a victim's measurement shows.
 
     Args:
-        most: tokens that are inputs, at most.
+        batch: how many sentences there are.
+        length: tokens of one that are inputs, at most.
     """
     measurement = _readable(network, problem)
-    groups: dict[int, list[Layer]] = {}
+    known = _length(network, problem)
+    most = batch * (length if known is None else min(known, length))
+    groups: dict[int, list[LinearLayer]] = {}
     for layer in network.layers:
         if layer.weight in measurement:
             groups.setdefault(layer.group, []).append(layer)
@@ -66,7 +72,7 @@ def seen(network: Network, problem: Problem, most: int) -> Spans:
             first.append(each)
         elif each is not None and each.complete and each.tokens >= tokens:
             later.append(each)
-    return Spans(tuple(first), tuple(later), tuple(silent))
+    return Spans(tuple(first), tuple(later), tuple(silent), known)
 
 
 def off(spans: Sequence[Span], inputs: dict[str, Tensor], complete: bool) -> Tensor:
@@ -77,7 +83,7 @@ def off(spans: Sequence[Span], inputs: dict[str, Tensor], complete: bool) -> Ten
     return torch.stack(each).mean(0)
 
 
-def candidates(network: Network, length: int, victims: Sequence[Spans], allowed: Tensor) -> list[Tensor]:
+def candidates(network: TracedNetwork, length: int, victims: Sequence[Spans], allowed: Tensor) -> list[Tensor]:
     """How far each token at each position is from each victim's first spans: (tokens, length) a victim.
 
     Spans that are complete give distances in units of their tolerance, so that up to 1 a token may be the batch's.
@@ -103,7 +109,7 @@ def listed(distances: Tensor, allowed: Tensor, batch: int) -> list[list[int]]:
     return allowed[distances.topk(batch, dim=0, largest=False).indices].tolist()
 
 
-def unexplained(network: Network, spans: Spans, sentences: Sequence[list[int]]) -> float:
+def unexplained(network: TracedNetwork, spans: Spans, sentences: Sequence[list[int]]) -> float:
     """The greatest share of a span that the inputs of sentences leave unexplained; 1 where there is no sentence."""
     chosen = [*spans.first, *spans.later]
     device = next(network.model.parameters()).device
@@ -117,7 +123,7 @@ def unexplained(network: Network, spans: Spans, sentences: Sequence[list[int]]) 
     return max(each.unexplained(torch.cat(found[each.layers[0].name])) for each in chosen)
 
 
-def _readable(network: Network, problem: Problem) -> Measurement:
+def _readable(network: TracedNetwork, problem: Problem) -> Measurement:
     """The measurement; where no vectors can be read of it, the decoded update, whose scale does not matter."""
     measurement = problem.measurement
     if all(readable(measurement[layer.weight]) for layer in network.layers if layer.weight in measurement):
@@ -126,11 +132,29 @@ def _readable(network: Network, problem: Problem) -> Measurement:
     return dense(scheme.decode(observed))
 
 
-def _any(measurement: Measurement, layer: Layer) -> bool:
+def _length(network: TracedNetwork, problem: Problem) -> int | None:
+    """Positions up to the last one whose row of the embedding of positions has a gradient, as far as that was sent."""
+    name, first = network.positions or ("", 0)
+    for term in problem.measurement.get(name, ()):
+        rows = len(network.model.get_parameter(name))
+        if isinstance(term, Support):
+            width = network.model.get_parameter(name).shape[1]
+            used = term.indices[0][term.weight[0] > 0] // width
+        elif isinstance(term, Dense | RightSketch | Signs):
+            # A row without a gradient holds zeros, or (signs, rounded upwards or not) one number.
+            each = term.observed[0].reshape(rows, -1)
+            used = (each != each[:, :1]).any(1).logical_or(each[:, 0].ne(0) & (each.shape[1] == 1)).nonzero()[:, 0]
+        else:
+            continue
+        return int(used.max()) + 1 - first if len(used) else None
+    return None
+
+
+def _any(measurement: Measurement, layer: LinearLayer) -> bool:
     return any(bool(term.observed.any()) for term in measurement[layer.weight])
 
 
-def _placed(distances: Tensor, network: Network, allowed: Tensor) -> Tensor:
+def _placed(distances: Tensor, network: TracedNetwork, allowed: Tensor) -> Tensor:
     """Distances, infinite where the token that begins all sentences cannot stand, and where it alone can."""
     domain = network.domain
     if domain.first is not None:

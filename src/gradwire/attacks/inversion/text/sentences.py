@@ -11,7 +11,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.text.layers import Network
+from gradwire.attacks.inversion.text.layers import TracedNetwork
 from gradwire.attacks.inversion.text.seen import ENTRIES, EXPLAINED, Spans, off, unexplained
 from gradwire.attacks.inversion.text.spans import Span
 from gradwire.errors import GradwireError
@@ -24,7 +24,7 @@ class Explosion(GradwireError):
 
 
 def prefixes(
-    network: Network, spans: Spans, distances: Tensor, allowed: Tensor, batch: int, most: int
+    network: TracedNetwork, spans: Spans, distances: Tensor, allowed: Tensor, batch: int, most: int
 ) -> list[list[int]]:
     """A causal model's sentences, exactly: position by position, beginnings whose later inputs lie in their spans.
 
@@ -63,7 +63,7 @@ def prefixes(
 
 
 def combinations(
-    network: Network,
+    network: TracedNetwork,
     spans: Spans,
     distances: Tensor,
     allowed: Tensor,
@@ -114,7 +114,7 @@ def _nearest(found: dict[tuple[int, ...], float], batch: int) -> list[list[int]]
     return [list(sentence) for sentence in sorted(found, key=lambda each: found[each])[:batch]]
 
 
-def _settled(network: Network, spans: Spans, found: dict[tuple[int, ...], float], batch: int) -> bool:
+def _settled(network: TracedNetwork, spans: Spans, found: dict[tuple[int, ...], float], batch: int) -> bool:
     """Whether the nearest sentences are enough, and explain all that was seen."""
     return len(found) >= batch and unexplained(network, spans, _nearest(found, batch)) < EXPLAINED
 
@@ -135,7 +135,7 @@ def _choices(columns: list[list[int]], last: int | None) -> list[list[int]]:
 
 
 def _descended(
-    network: Network,
+    network: TracedNetwork,
     later: Sequence[Span],
     choices: list[list[int]],
     found: list[tuple[int, ...]],
@@ -160,7 +160,9 @@ def _descended(
     return sentence, value, tried
 
 
-def _distances(network: Network, later: Sequence[Span], sentences: list[list[int]], mean: bool = False) -> list[float]:
+def _distances(
+    network: TracedNetwork, later: Sequence[Span], sentences: list[list[int]], mean: bool = False
+) -> list[float]:
     """How far sentences of one length are from spans, in units of tolerance: the last position's input of a causal
     model, all of an encoder's; their maximum, or the mean over positions and spans.
 

@@ -17,7 +17,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.text.layers import Layer
+from gradwire.attacks.inversion.text.layers import LinearLayer
 from gradwire.errors import GradwireError
 from gradwire.schemes import Measurement
 from gradwire.schemes.measurement import Dense, LeftSketch, RightSketch, Signs, Support, Term
@@ -46,7 +46,7 @@ class Span:
         tolerance: relative distance from the span up to which a vector counts as lying in it.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LinearLayer, ...]
     basis: Tensor = field(repr=False)
     certainty: Tensor = field(repr=False)
     exact: bool
@@ -83,7 +83,7 @@ def spanned(inputs: Tensor) -> Tensor:
     return left[:, sizes > DEPENDENT * sizes[:1]]
 
 
-def span(layers: Sequence[Layer], measurement: Measurement, most: int) -> Span | None:
+def span(layers: Sequence[LinearLayer], measurement: Measurement, most: int) -> Span | None:
     """The span of the inputs that layers of one group receive; None where nothing of it was seen, or all directions.
 
     Its dimension is where the singular values drop to rounding, by the factor `DROP` or more, among the first `most`.
@@ -120,7 +120,7 @@ def span(layers: Sequence[Layer], measurement: Measurement, most: int) -> Span |
     return Span(tuple(layers), left[:, :count], certainty, exact, False, 1.0)
 
 
-def columns(layer: Layer, terms: Sequence[Term]) -> Tensor:
+def columns(layer: LinearLayer, terms: Sequence[Term]) -> Tensor:
     """Vectors in the span of a layer's inputs, as the columns of a matrix (width, K), float64.
 
     Raises:

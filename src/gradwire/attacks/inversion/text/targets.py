@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gradwire.attacks.inversion.problem import Problem
-from gradwire.attacks.inversion.text.layers import Network
+from gradwire.attacks.inversion.text.layers import TracedNetwork
 from gradwire.models.mode import slopes
 from gradwire.schemes.gradients import Full
 from gradwire.schemes.measurement import Dense, RightSketch, Support
@@ -17,7 +17,7 @@ LEFT = 0.5
 ROUNDS = 3
 
 
-def last_tokens(network: Network, problem: Problem, sentences: Sequence[list[int]]) -> list[int | None]:
+def last_tokens(network: TracedNetwork, problem: Problem, sentences: Sequence[list[int]]) -> list[int | None]:
     """The token behind each sentence; None where the head's gradient does not show it.
 
     The loss is the mean over N targets, so that the gradient of the head's row v is Σ (p_v − [y = v])·h / N over the
