@@ -94,14 +94,14 @@ def candidates(network: TracedNetwork, length: int, victims: Sequence[Spans], al
     """
     chosen = [(each.complete or each.first, bool(each.complete)) for each in victims]
     layers = {span.layers[0].name: span.layers[0] for spans, _ in chosen for span in spans}
-    found: list[list[Tensor]] = [[] for _ in victims]
-    if layers:
-        width = sum(layer.width for layer in layers.values())
-        for part in allowed.split(max(1, ENTRIES // (length * width))):
-            inputs = network.inputs(part[:, None].expand(-1, length), layers.values())
-            for distances, (spans, complete) in zip(found, chosen, strict=True):
-                distances.append(off(spans, inputs, complete) if spans else torch.zeros(len(part), length))
-    return [_placed(torch.cat(distances), network, allowed) if distances else torch.empty(0) for distances in found]
+    found = [torch.full((len(allowed), length), torch.inf, device=allowed.device) for _ in victims]
+    width = sum(layer.width for layer in layers.values())
+    for part in torch.arange(len(allowed)).split(max(1, ENTRIES // (length * max(width, 1)))) if layers else ():
+        inputs = network.inputs(allowed[part][:, None].expand(-1, length), layers.values())
+        for distances, (spans, complete) in zip(found, chosen, strict=True):
+            if spans:
+                distances[part] = off(spans, inputs, complete).to(distances)
+    return [_placed(distances, network, allowed) for distances in found]
 
 
 def listed(distances: Tensor, allowed: Tensor, batch: int) -> list[list[int]]:
