@@ -116,7 +116,7 @@ def exact():
 
 def lora():
     """Positions of one sentence from adapters alone."""
-    for rank, targets in ((8, ["c_attn"]), (16, ["c_attn"]), (16, ["c_attn", "c_proj", "c_fc"]), (32, ["c_attn"])):
+    for rank, targets in ((16, ["c_attn"]), (16, ["c_attn", "c_proj", "c_fc"]), (32, ["c_attn"])):
         for steps in (0, 1):
             right, near, total, whole, count = 0, 0, 0, 0, 0
             for seed in SEEDS:

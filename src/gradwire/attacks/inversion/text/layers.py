@@ -155,7 +155,9 @@ def inner_dimension(module: nn.Module) -> int | None:
 
 
 @contextmanager
-def _watched(modules: Mapping[str, nn.Module], called: dict[str, list[Tensor]], stop: str = "") -> Iterator[None]:
+def _watched(
+    modules: Mapping[str, nn.Module], called: dict[str, list[Tensor]], stop: str | None = None
+) -> Iterator[None]:
     """Keep the inputs of modules in `called`, in the order of the calls; end the pass at the module `stop`."""
 
     def watch(name: str) -> Any:

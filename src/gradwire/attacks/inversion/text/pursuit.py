@@ -40,20 +40,33 @@ def pursue(
         distances: of tokens `allowed` at each position, (tokens, L): the nearest ones are tried; infinite where a token
             cannot stand.
         restarts: how often positions are given up at most.
-        whole: whether the sentence is known to have all L tokens. Otherwise it is the first length at which a sentence
-            explains all, without restarts; or the one at which it explains most, for its number of tokens.
+        whole: whether the sentence is known to have all L tokens.
     """
-    if not whole:
-        best: tuple[float, int] = torch.inf, distances.shape[1]
-        for length in range(max(span.tokens for span in spans), distances.shape[1] + 1):
-            one, value = _pursued(network, spans, distances[:, :length], allowed, 0, random)
-            if value < EXPLAINED:
-                return one
-            # Tokens at random span their number's share of all directions.
-            share = max(1 - length / span.width for span in spans)
-            best = min(best, (value / max(share, 1e-3), length))
-        distances = distances[:, : best[1]]
-    return _pursued(network, spans, distances, allowed, restarts, random)[0]
+    longest = distances.shape[1]
+    lengths = [longest] if whole else _lengths(network, spans, distances, allowed, random)
+    found: list[tuple[float, list[int]]] = []
+    for length in lengths:
+        one, value = _pursued(network, spans, distances[:, :length], allowed, restarts, random)
+        found.append((value, one))
+        if value < EXPLAINED:
+            return one if whole else _shortened(network, spans, one)
+    return found[0][1]
+
+
+def _lengths(
+    network: TracedNetwork, spans: Sequence[Span], distances: Tensor, allowed: Tensor, random: torch.Generator
+) -> list[int]:
+    """Lengths to try: the first at which a sentence explains all, without restarts; or else the one at which a sentence
+    explains most for its number of tokens, and longer ones, for tokens too many do no harm."""
+    longest, best = distances.shape[1], (torch.inf, distances.shape[1])
+    for length in range(min(longest, max(span.tokens for span in spans)), longest + 1):
+        _, value = _pursued(network, spans, distances[:, :length], allowed, 0, random)
+        if value < EXPLAINED:
+            return [length]
+        # Tokens at random span their number's share of all directions.
+        share = max(1 - length / span.width for span in spans)
+        best = min(best, (value / max(share, 1e-3), length))
+    return sorted({best[1], (best[1] + longest) // 2, longest})
 
 
 def _pursued(
@@ -80,6 +93,18 @@ def _pursued(
         if (now := atoms.unexplained(other)) < value:
             best, value = other, now
     return [int(tried[best[position], position]) for position in range(tried.shape[1])], value
+
+
+def _shortened(network: TracedNetwork, spans: Sequence[Span], sentence: list[int]) -> list[int]:
+    """A sentence that explains spans, without the tokens at its end that they do not need."""
+    tokens = torch.tensor([sentence], device=next(network.model.parameters()).device)
+    inputs = network.inputs(tokens, [span.layers[0] for span in spans])
+    while len(sentence) > 1:
+        shorter = [span.unexplained(inputs[span.layers[0].name][0, : len(sentence) - 1]) for span in spans]
+        if max(shorter) >= EXPLAINED:
+            break
+        sentence = sentence[:-1]
+    return sentence
 
 
 @dataclass(frozen=True)
