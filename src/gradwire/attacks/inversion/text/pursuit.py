@@ -40,33 +40,23 @@ def pursue(
         distances: of tokens `allowed` at each position, (tokens, L): the nearest ones are tried; infinite where a token
             cannot stand.
         restarts: how often positions are given up at most.
-        whole: whether the sentence is known to have all L tokens.
+        whole: whether the sentence is known to have all L tokens. Otherwise lengths are tried, each a quarter longer.
     """
     longest = distances.shape[1]
-    lengths = [longest] if whole else _lengths(network, spans, distances, allowed, random)
-    found: list[tuple[float, list[int]]] = []
-    for length in lengths:
-        one, value = _pursued(network, spans, distances[:, :length], allowed, restarts, random)
-        found.append((value, one))
+    if whole:
+        return _pursued(network, spans, distances, allowed, restarts, random)[0]
+    # Tokens too many do no harm while they are few: those that explain nothing are dropped behind the end.
+    length, best = min(longest, max(span.tokens for span in spans)), (torch.inf, [0])
+    while True:
+        one, value = _pursued(network, spans, distances[:, :length], allowed, restarts // 4, random)
         if value < EXPLAINED:
-            return one if whole else _shortened(network, spans, one)
-    return found[0][1]
-
-
-def _lengths(
-    network: TracedNetwork, spans: Sequence[Span], distances: Tensor, allowed: Tensor, random: torch.Generator
-) -> list[int]:
-    """Lengths to try: the first at which a sentence explains all, without restarts; or else the one at which a sentence
-    explains most for its number of tokens, and longer ones, for tokens too many do no harm."""
-    longest, best = distances.shape[1], (torch.inf, distances.shape[1])
-    for length in range(min(longest, max(span.tokens for span in spans)), longest + 1):
-        _, value = _pursued(network, spans, distances[:, :length], allowed, 0, random)
-        if value < EXPLAINED:
-            return [length]
+            return _shortened(network, spans, one)
         # Tokens at random span their number's share of all directions.
         share = max(1 - length / span.width for span in spans)
-        best = min(best, (value / max(share, 1e-3), length))
-    return sorted({best[1], (best[1] + longest) // 2, longest})
+        best = min(best, (value / max(share, 1e-3), one))
+        if length == longest:
+            return best[1]
+        length = min(longest, length + max(1, length // 4))
 
 
 def _pursued(
