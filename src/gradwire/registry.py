@@ -216,7 +216,7 @@ _SCHEMES = """
 """
 _ATTACKS = """
     iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds tableak:TabLeak
-    tokens=text.tokens:TokenSet sentences=text.orders:Sentences
+    tokens=text.tokens:TokenSet sentences=text.orders:Sentences dager=text.dager:Dager
 """
 _MEMBERSHIP = """
     prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:LossByClass mentr=confidence:Mentr
