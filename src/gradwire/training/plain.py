@@ -63,9 +63,7 @@ class Speed:
         return MANY if device != "cpu" and parameter_count(model) < SMALL else 1
 
 
-def fits(
-    settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (), task: Task | None = None
-) -> bool:
+def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (), task: Task | None = None) -> bool:
     """Whether plain steps come to what these settings' rounds do.
 
     Batch norm over all clients' batches together is not batch norm over each of them, so that a network with running
