@@ -45,7 +45,7 @@ class LookedUp(Gradient):
         """Some rows of G, (V, R, m): where other rows were looked up, slopes go to one that is cut off."""
         place = torch.full((self.shape[0],), len(kept), device=kept.device)
         place[kept] = torch.arange(len(kept), device=kept.device)
-        return Scattered(place[self.places], self.delta, (len(kept) + 1, *self.shape[1:])).matrix[:, :-1]
+        return LookedUp(place[self.places], self.delta, (len(kept) + 1, *self.shape[1:])).matrix[:, :-1]
 
     def square(self) -> Tensor:
         """‖G‖² = Σ δ_k·δ_l over pairs of places that looked up the same row; shape (V,)."""

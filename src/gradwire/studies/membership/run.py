@@ -42,7 +42,7 @@ def run_membership(
     experiment = shadow_experiment(settings)
     settings = experiment.settings
     run = RunFolder.begin(out, resume, "membership", COLUMNS, asdict(settings))
-    options = asdict(settings) | {"domain": described(experiment.pool.task.domain)}
+    options = asdict(settings) | {"domain": described(experiment.pool.task)}
     if not resume:
         run.configure("membership", options)
     table: list[Row] = []
