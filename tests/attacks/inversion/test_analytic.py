@@ -12,6 +12,8 @@ from gradwire.attacks.inversion import Analytic
 from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
+from gradwire.tasks import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, Task
+from tests.attacks.inversion import tables
 
 AUTOENCODER = "autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1"
 
@@ -130,6 +132,62 @@ def test_models_that_it_cannot_take(digits):
     unbiased = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     with pytest.raises(GradwireError, match="'1' lacks one"):
         attacked(unbiased, digits)
+
+
+REGRESSIONS = {"diabetes": 1, "linnerud": 3}
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=1"])
+def test_one_row_under_mse_is_exact(name, scheme):
+    table = data.load(name)
+    assert table.task.loss == MeanSquaredError(REGRESSIONS[name])
+    model = table.network("mlp:hidden=100", 0)
+    for place in range(min(4, len(table.inputs))):
+        inputs, targets = table.batch([place])
+        guess = gradwire.invert(gradwire.capture(model, inputs, targets, scheme, task=table.task), "analytic")
+        torch.testing.assert_close(guess.inputs[0], inputs, atol=1e-4, rtol=1e-5)
+        assert float(guess.objective) < 1e-10
+
+
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=1"])
+def test_one_row_under_several_binary_labels_is_exact(scheme):
+    held = tables.rows(4)
+    for row, due in zip(held, torch.eye(4), strict=True):
+        view = tables.captured(row[None], scheme, BinaryCrossEntropy(4), due[None])
+        guess = gradwire.invert(dataclasses.replace(view, targets=None), "analytic")
+        torch.testing.assert_close(guess.inputs[0, 0], row, atol=1e-4, rtol=0)
+        assert torch.equal(guess.targets[0, 0], due)
+
+
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=4"])
+def test_batches_of_rows_are_exact_where_their_span_is_known(scheme):
+    held = tables.rows(4)
+    guess = gradwire.invert(tables.captured(held, scheme), "analytic")
+    found = tables.DOMAIN.matched(guess.inputs, held[None])
+    torch.testing.assert_close(found[0], held, atol=1e-3, rtol=0)
+    assert float(guess.objective) < 1e-10
+
+
+def test_of_fields_of_which_nothing_was_sent_the_usual_value_is_taken():
+    known = torch.zeros(tables.DOMAIN.shape, dtype=torch.bool)
+    sex, work, *_ = tables.DOMAIN.groups()
+    known[sex] = True
+    row = tables.rows(1, seed=3)[0]
+    found = tables.DOMAIN.completed(row, known)
+    assert torch.equal(found[sex], row[sex])
+    assert torch.equal(found[work], tables.DOMAIN.uninformed()[work])
+
+
+def test_rows_of_a_layer_without_any_slope_are_what_is_usual():
+    dead = tables.network()
+    nn.init.constant_(dead[0].bias, -100.0)
+    view = gradwire.capture(
+        dead, tables.rows(2), torch.tensor([0, 1]), task=Task(tables.DOMAIN, CrossEntropy(("no", "yes")))
+    )
+    guess = gradwire.invert(view, "analytic")
+    assert guess.lost == 1
+    assert torch.equal(guess.inputs[0], tables.DOMAIN.uninformed().expand(2, -1))
 
 
 def test_it_takes_no_options_and_an_audit_gives_it_none(mlp, digits):

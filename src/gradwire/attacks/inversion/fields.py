@@ -13,8 +13,8 @@ Value = Callable[[Match, Tensor], Tensor]
 """What is minimised, (V,), at inputs (V, B, *shape)."""
 TRIED = 48
 """Changes of a victim's fields that are tried at once: those that promise most, by the slopes."""
-NUMBERS = 12
-"""Evaluations in which numbers adapt to a change."""
+NUMBERS, LAST = 12, 60
+"""Evaluations in which numbers adapt to a change, and `LAST` to the last one."""
 LARGEST = 20_000_000
 """Entries of gradients that are held at once."""
 
@@ -39,25 +39,28 @@ def improved(value: Value, match: Match, rows: Tensor, changes: int) -> Tensor:
     """
     domain = match.problems[0].view.task.domain
     snapped = domain.snapped(rows)
-    found, reached = snapped, value(match, snapped).detach()
-    for turn in range(changes + 1):
-        tuned = _numbers_adapted(value, match, found)
-        adapted = value(match, tuned).detach()
-        better = adapted < reached
-        found, reached = torch.where(better[:, None, None], tuned, found), torch.where(better, adapted, reached)
-        if turn == changes or not isinstance(domain, Columns):
+    found = _lower(value, match, snapped, _numbers_adapted(value, match, snapped))
+    rest, each = torch.arange(len(rows), device=rows.device), match
+    for _ in range(changes):
+        if not isinstance(domain, Columns):
             break
-        moved = _changed(value, match, found, domain)
-        tried, values = _best(value, match, moved)
-        better = values < reached
-        if not better.any():
+        tried = _best(value, each, _changed(value, each, found[rest], domain))
+        better = value(each, tried).detach() < value(each, found[rest]).detach()
+        if not bool(better.any()):
             break
-        found, reached = torch.where(better[:, None, None], tried, found), torch.where(better, values, reached)
-    final = domain.snapped(found)
-    return torch.where((value(match, final) <= value(match, snapped))[:, None, None], final, snapped).detach()
+        rest, each = rest[better], each.select(better.nonzero()[:, 0].tolist())
+        found[rest] = _lower(value, each, tried[better], _numbers_adapted(value, each, tried[better]))
+    found = _lower(value, match, found, _numbers_adapted(value, match, found, LAST))
+    return _lower(value, match, snapped, domain.snapped(found))
 
 
-def _numbers_adapted(value: Value, match: Match, rows: Tensor) -> Tensor:
+def _lower(value: Value, match: Match, rows: Tensor, others: Tensor) -> Tensor:
+    """Of two batches a victim, (V, B, F) each, the one of the lower value."""
+    better = value(match, others).detach() < value(match, rows).detach()
+    return torch.where(better[:, None, None], others, rows)
+
+
+def _numbers_adapted(value: Value, match: Match, rows: Tensor, evaluations: int = NUMBERS) -> Tensor:
     """Rows with numbers that lower the value, within their range; categories stay."""
     domain = match.problems[0].view.task.domain
     count = len(domain.numbers) if isinstance(domain, Columns) else rows.shape[2]
@@ -73,7 +76,7 @@ def _numbers_adapted(value: Value, match: Match, rows: Tensor) -> Tensor:
         return values.detach(), torch.autograd.grad(values.sum(), points)[0]
 
     optimizer = LBFGS(start.flatten(1), box)
-    for _ in range(NUMBERS):
+    for _ in range(evaluations):
         optimizer.step(evaluate)
     return torch.cat([optimizer.points.view_as(start), rest], 2)
 
@@ -122,16 +125,14 @@ def _options(rows: Tensor, slopes: Tensor, domain: Columns) -> Iterator[tuple[Te
         yield gain, torch.tensor(what)
 
 
-def _best(value: Value, match: Match, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """The best of candidates (V, K, B, F) of each victim, and its value."""
+def _best(value: Value, match: Match, candidates: Tensor) -> Tensor:
+    """The best of each victim's candidates: (V, K, B, F) → (V, B, F)."""
     victims, each = candidates.shape[:2]
-    entries = sum(p.numel() for p in match.problems[0].view.model.parameters())
-    size = max(1, LARGEST // entries)
+    size = max(1, LARGEST // sum(p.numel() for p in match.problems[0].view.model.parameters()))
     rows = [victim for victim in range(victims) for _ in range(each)]
     flat, values = candidates.flatten(0, 1), []
     for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        values.append(value(match.select(part), flat[start : start + size]).detach())
-    found = torch.cat(values).view(victims, each).nan_to_num(nan=torch.inf)
-    best = found.min(1)
-    return candidates[torch.arange(victims), best.indices], best.values
+        some = slice(start, start + size)
+        values.append(value(match.select(rows[some]), flat[some]).detach())
+    best = torch.cat(values).view(victims, each).nan_to_num(nan=torch.inf).argmin(1)
+    return candidates[torch.arange(victims), best]

@@ -54,11 +54,10 @@ class Match:
 
     def select(self, rows: Sequence[int]) -> "Match":
         """Some of the rows, each as often as it is named, with the same engine."""
-        problems, device = [self.problems[row] for row in rows], self.targets.device
-        like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
-        stack = StackedMeasurement.of([problem.measurement for problem in problems], like)
-        found = Match(tuple(problems), stack, self.targets[torch.tensor(rows, device=device)])
-        vars(found)["engine"] = self.engine
+        places = torch.tensor(rows, device=self.targets.device)
+        problems = tuple(self.problems[row] for row in rows)
+        found = Match(problems, self.stack.select(places), self.targets[places])
+        vars(found).update(engine=self.engine, unsent=self.unsent.select(places))
         return found
 
     @cached_property

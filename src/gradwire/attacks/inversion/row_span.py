@@ -44,9 +44,9 @@ def rows_in_span(weight: Tensor, bias: Tensor, domain: Columns, batch: int) -> T
     pivots = _pivots(discrete)
     if pivots is None:
         return None
-    tried = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * (batch - 1)).view(-1, batch - 1).to(space)
-    tried = torch.cat([torch.ones_like(tried[:, :1]), tried], 1)
-    vectors = torch.linalg.solve(discrete[:, pivots], tried, left=False) @ space
+    # The last coordinate is 1; of the others, each is 0 or 1 in every combination.
+    tried = (2 * torch.arange(2 ** (batch - 1))[:, None] + 1) >> torch.arange(batch) & 1
+    vectors = torch.linalg.solve(discrete[:, pivots], tried.to(space), left=False) @ space
     rows, last = vectors[:, :-1], vectors[:, -1]
     off = torch.maximum((rows - domain.snapped(rows)).abs().amax(1), (last - 1).abs())
     found = rows[off <= WHOLE]

@@ -41,6 +41,12 @@ class Unsent:
                 sent.setdefault(name, []).append(most)
         return cls(torch.tensor(rows, device=like.device), {name: torch.stack(each) for name, each in sent.items()})
 
+    def select(self, rows: Tensor) -> "Unsent":
+        """That of some rows of the match, int64 (R,), each as often as it is named."""
+        equal = self.rows[None] == rows[:, None]
+        kept, places = equal.nonzero().unbind(1)
+        return Unsent(kept, {name: most[places] for name, most in self.most.items()} if len(kept) else {})
+
     def excess(self, gradients: Mapping[str, Gradient], energy: Tensor) -> Tensor:
         """Σ (|G| − most)₊² as a share of ‖y‖², (V,), of candidates; zero in the other rows.
 
