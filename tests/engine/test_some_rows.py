@@ -10,7 +10,13 @@ from gradwire.schemes.gradients import Full, Mean
 random = torch.Generator().manual_seed(0)
 LOOKED_UP = Scattered(torch.randint(7, (4, 5), generator=random), torch.randn(4, 5, 3, generator=random), (7, 3))
 PRODUCT = Factored(torch.randn(4, 7, 5, generator=random), torch.randn(4, 3, 5, generator=random), (7, 3))
-FORMS = [Full(torch.randn(4, 7, 3, generator=random)), LOOKED_UP, PRODUCT, Summed([LOOKED_UP, PRODUCT]), Mean(LOOKED_UP, 2)]
+FORMS = [
+    Full(torch.randn(4, 7, 3, generator=random)),
+    LOOKED_UP,
+    PRODUCT,
+    Summed([LOOKED_UP, PRODUCT]),
+    Mean(LOOKED_UP, 2),
+]
 
 
 @pytest.mark.parametrize("gradient", FORMS, ids=lambda each: type(each).__name__)

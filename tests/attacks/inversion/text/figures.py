@@ -68,7 +68,8 @@ def tokens():
                     for seed in SEEDS:
                         world = worlds.sst2_world(kind, seed)
                         found += [
-                            scored(world, rows, scheme, "tokens", knowledge, seed=seed) for rows in chosen(world, batch, 5)
+                            scored(world, rows, scheme, "tokens", knowledge, seed=seed)
+                            for rows in chosen(world, batch, 5)
                         ]
                     line = mean(found, "distinct_precision", "distinct_recall", "bytes")
                     print(f"{kind} {scheme} B={batch} {knowledge}: {line}", flush=True)
@@ -77,7 +78,10 @@ def tokens():
             for batch in (1, 2):
                 first, *others = chosen(world, batch, 4)
                 found = scored(world, first, "sga", "tokens", "adaptive", others, seed)
-                print(f"{kind} sga of 4, B={batch}, union: {mean([found], 'distinct_precision', 'distinct_recall')}", flush=True)
+                print(
+                    f"{kind} sga of 4, B={batch}, union: {mean([found], 'distinct_precision', 'distinct_recall')}",
+                    flush=True,
+                )
 
 
 def tied():
@@ -91,11 +95,15 @@ def tied():
                             found = []
                             for rows in chosen(world, batch, 5):
                                 distinct = len(set(world.inputs[rows].unique().tolist()) - {worlds.PAD}) if known else 0
-                                found.append(scored(world, rows, scheme, f"tokens:distinct={distinct}", knowledge, seed=seed))
+                                found.append(
+                                    scored(world, rows, scheme, f"tokens:distinct={distinct}", knowledge, seed=seed)
+                                )
                             for each in found:
                                 p, r = each["distinct_precision"], each["distinct_recall"]
                                 each["F1"] = 2 * p * r / max(p + r, 1e-9)
-                            print(f"{scheme} B={batch} number known: {known} {knowledge}: {mean(found, 'F1')}", flush=True)
+                            print(
+                                f"{scheme} B={batch} number known: {known} {knowledge}: {mean(found, 'F1')}", flush=True
+                            )
 
 
 def positions():
@@ -109,7 +117,10 @@ def positions():
                     scored(world, rows, scheme, "sentences:evaluations=2000", knowledge, seed=seed)
                     for rows in chosen(world, 1, 5)
                 ]
-            print(f"bert {scheme} {knowledge}: {mean(found, 'positions', 'exact', 'objective', 'evaluations')}", flush=True)
+            print(
+                f"bert {scheme} {knowledge}: {mean(found, 'positions', 'exact', 'objective', 'evaluations')}",
+                flush=True,
+            )
 
 
 def sentences():
@@ -126,7 +137,10 @@ def sentences():
                         for rows in chosen(world, 1, 10 if knowledge == "adaptive" else 5, 20)
                     ]
                     line = mean(found, "exact", "positions", "bytes", "objective", "evaluations")
-                    print(f"{kind} {scheme} {state} seed {seed} {knowledge}: {line} ({time.time() - start:.0f} s)", flush=True)
+                    print(
+                        f"{kind} {scheme} {state} seed {seed} {knowledge}: {line} ({time.time() - start:.0f} s)",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def frozen():
 @pytest.mark.parametrize("attack", ["tokens", "sentences"])
 def test_an_embedding_that_is_not_sent_is_refused_with_what_can_still_be_tried(attack):
     view = frozen().view([0])
-    with pytest.raises(GradwireError, match=r"no embedding is on the wire.*'transformer.wte.weight' is not trained; try 'dager'"):
+    with pytest.raises(
+        GradwireError, match=r"no embedding is on the wire.*'transformer.wte.weight' is not trained; try 'dager'"
+    ):
         gradwire.invert(view, attack)
 
 
@@ -83,7 +85,9 @@ def test_adapters_alone_leave_no_embedding_on_the_wire():
 def test_whole_sentences_need_positions():
     found = world("bert", [[1, 5, 6, 2]], torch.tensor([0]), 50, 16, 8, heads=2)
     found.model.bert.embeddings.position_embeddings.weight.requires_grad_(False)
-    with pytest.raises(GradwireError, match="needs an embedding of positions on the wire.*is not trained; try 'tokens'"):
+    with pytest.raises(
+        GradwireError, match="needs an embedding of positions on the wire.*is not trained; try 'tokens'"
+    ):
         gradwire.invert(found.view([0]), "sentences")
     view = gradwire.capture(Bag(False), torch.tensor([[5, 6, 7]]), torch.tensor([1]), task=UNPADDED, mode="eval")
     with pytest.raises(GradwireError, match="looks none up"):

@@ -59,7 +59,9 @@ def exact(kind, row, scheme, knowledge="adaptive", attack="sentences:evaluations
     return torch.equal(guess.inputs[0, 0], world.inputs[row]), float(guess.objective[0]), guess
 
 
-@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=1", "powersgd:rank=4", "topk:ratio=0.3", "randomk:ratio=0.5"])
+@pytest.mark.parametrize(
+    "scheme", ["none", "powersgd:rank=1", "powersgd:rank=4", "topk:ratio=0.3", "randomk:ratio=0.5"]
+)
 def test_a_sentence_is_found_from_beginning_to_end(scheme):
     for row in range(4):
         right, strain, guess = exact("bert", row, scheme)
@@ -87,9 +89,7 @@ def test_a_seed_decides_and_the_truth_after_the_capture_does_not():
     world = tiny("gpt2", vocabulary=200)
     for knowledge in ("naive", "adaptive"):
         inputs = world.inputs[:2].clone()
-        view = gradwire.capture(
-            world.model, inputs, world.targets[:2], "powersgd:rank=2", task=world.task, mode="eval"
-        )
+        view = gradwire.capture(world.model, inputs, world.targets[:2], "powersgd:rank=2", task=world.task, mode="eval")
         before = gradwire.invert(view, "sentences:evaluations=400", knowledge, seed=3)
         inputs.fill_(7)
         torch.manual_seed(9)

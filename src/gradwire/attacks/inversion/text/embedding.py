@@ -61,7 +61,9 @@ class Embeddings:
 def text_domain(task: Task, attack: str) -> Tokens:
     """The domain of a task of text; GradwireError that names the attack where it is another."""
     if not isinstance(task.domain, Tokens):
-        raise GradwireError(f"attack {attack!r} reads text; the inputs are {task.domain.name}, which other attacks take")
+        raise GradwireError(
+            f"attack {attack!r} reads text; the inputs are {task.domain.name}, which other attacks take"
+        )
     return task.domain
 
 
@@ -111,7 +113,9 @@ def trace(model: nn.Module, task: Task) -> Embeddings:
     with torch.no_grad():
         task.output(network, sentence)
     if "tokens" not in found:
-        raise GradwireError(f"model {type(model).__name__} looks its tokens up in no nn.Embedding; attacks on text need one")
+        raise GradwireError(
+            f"model {type(model).__name__} looks its tokens up in no nn.Embedding; attacks on text need one"
+        )
     return Embeddings(found["tokens"], found.get("positions"), found.get("head"))
 
 

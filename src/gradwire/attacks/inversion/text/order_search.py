@@ -75,7 +75,12 @@ class Open:
 
 
 def search(
-    candidates: Candidates, start: Tensor, choice: Open, evaluations: int, random: torch.Generator, told: Callable[[int], None]
+    candidates: Candidates,
+    start: Tensor,
+    choice: Open,
+    evaluations: int,
+    random: torch.Generator,
+    told: Callable[[int], None],
 ) -> Found:
     """The batch (B, n) of the least strain that so many evaluations find from a start.
 
@@ -127,7 +132,9 @@ def _moves(now: Tensor, choice: Open, random: torch.Generator) -> Moves:
     pairs = pairs[tokens[pairs[:, 0]] != words[pairs[:, 1]]]
     pairs = pairs[torch.randperm(len(pairs), generator=random)[:MOVES]]
     where, what = places[pairs[:, 0]], words[pairs[:, 1]]
-    return Moves(*(torch.cat([a, torch.stack([b, b], 1)]) for a, b in ((swapped.places, where), (swapped.tokens, what))))
+    return Moves(
+        *(torch.cat([a, torch.stack([b, b], 1)]) for a, b in ((swapped.places, where), (swapped.tokens, what)))
+    )
 
 
 def _together(now: Tensor, moves: Moves, gain: Tensor) -> list[Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gradwire.schemes.measurement import Dense, LeftSketch, RightSketch, Signs, Support, Term
 
-CHANCE = 0.5
+CHANCE = 0.05
 """Rows of noise alone that are expected to be taken for others, in the whole matrix."""
 TINY = 1e-30
 

@@ -94,4 +94,3 @@ def _rows(term: Term, gradient: Tensor) -> Tensor:
         excess = ((gradient - term.observed).abs() - term.width).clamp_min(0).sum(2)
         return excess / (term.observed.abs() + term.width).sum(2).clamp_min(TINY)
     return (gradient - term.observed).norm(dim=2) / term.observed.norm(dim=2).clamp_min(TINY)
-

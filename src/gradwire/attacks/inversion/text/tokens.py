@@ -68,7 +68,9 @@ class TokenSet:
             progress(ATTACKING, number + 1, len(problems))
         notes += [f"{self.name} {note}" for note in problems[0].left_aside()]
         targets = torch.stack([problem.targets.cpu() for problem in problems])
-        return Guess(torch.stack(inputs), targets, objective, 1, int(objective.isinf().sum()), tuple(dict.fromkeys(notes)))
+        return Guess(
+            torch.stack(inputs), targets, objective, 1, int(objective.isinf().sum()), tuple(dict.fromkeys(notes))
+        )
 
 
 def dealt(tokens: Tensor, shape: tuple[int, ...], domain: Tokens) -> Tensor:
