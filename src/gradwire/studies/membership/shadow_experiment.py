@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from gradwire import data
-from gradwire.data import Dataset, augment, partition
+from gradwire.data import Dataset, partition
 from gradwire.data.dataset import fingerprints
 from gradwire.errors import GradwireError
 from gradwire.schemes import guarantee, parse
@@ -159,7 +159,6 @@ def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
 def _check(experiment: ShadowExperiment) -> None:
     """Refuse what these settings and data cannot do, before anything is trained."""
     settings, pool = experiment.settings, experiment.pool
-    augment.views(pool.batch([0])[0], settings.augment)
     trial = torch.arange(min(2, len(pool)))
     if pool.classes:
         counts = pool.targets.bincount(minlength=len(pool.classes))
@@ -172,7 +171,8 @@ def _check(experiment: ShadowExperiment) -> None:
     if settings.clients * settings.batch_size > experiment.fewest:
         asked = f"{settings.clients} clients with batches of {settings.batch_size} need as many members"
         raise GradwireError(f"{asked}; half of the {len(pool)} candidates are {experiment.fewest}")
-    # A model that cannot be trained on these examples, or lacks a class, and a loss without signals are refused here.
+    # A model that cannot be trained on these examples, or lacks a class, is refused here; so are augmentations of what
+    # is no image, and a loss that has no signals.
     network = experiment.network(0)
     gradient(network, *pool.batch(trial), mode="eval", task=pool.task)
     query(network, pool.part(trial), settings.augment, "cpu")
