@@ -214,7 +214,10 @@ _SCHEMES = """
     none:PlainSGD topk:TopK randomk:RandomK powersgd:PowerSGD dgc:DGC qsgd:QSGD signsgd:SignSGD
     noise:Noise sparsify:Sparsify dpsgd:DPSGD autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
 """
-_ATTACKS = "iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds tableak:TabLeak"
+_ATTACKS = """
+    iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds tableak:TabLeak
+    tokens=text.tokens:TokenSet sentences=text.orders:Sentences dager=text.dager:Dager
+"""
 _MEMBERSHIP = """
     prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:LossByClass mentr=confidence:Mentr
     lira:Lira lira-offline=lira:LiraOffline rmia:RMIA rmia-offline=rmia:RMIAOffline

@@ -176,6 +176,16 @@ def test_a_tokenizer_comes_from_a_file_or_a_folder(tmp_path):
     assert by_folder.task.domain == by_file.task.domain
 
 
+def test_letters_stand_for_the_bytes_that_the_library_has_them_for():
+    from tokenizers import pre_tokenizers
+
+    assert tokenizer._bytes().keys() == set(pre_tokenizers.ByteLevel.alphabet())
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str
+    for text in map(chr, range(256)):
+        ((letters, _),) = split(text)
+        assert bytes(tokenizer._bytes()[letter] for letter in letters) == text.encode()
+
+
 def test_parts_of_words_are_readable():
     from tokenizers import Tokenizer, models, pre_tokenizers
 

@@ -176,6 +176,18 @@ def test_a_folder_gives_weights_or_an_untrained_model(tmp_path):
     assert engine(again, "eval", NEXT, 1).path == "batched"
 
 
+def test_a_folder_of_another_kind_of_model_is_refused_and_nothing_is_written(tmp_path, capfd):
+    model = network(f"gpt2:{SIZE}", NEXT)
+    model.save_pretrained(tmp_path, state_dict={"lm_head.weight": model.lm_head.weight})
+    capfd.readouterr()
+    with pytest.raises(GradwireError, match=r"has no weights for transformer\.h\.0"):
+        network(f"pretrained:folder={tmp_path}", NEXT)
+    model.save_pretrained(tmp_path / "full")
+    capfd.readouterr()
+    network(f"pretrained:folder={tmp_path / 'full'}", CLASSES)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_number_may_be_told():
     task = Task(DOMAIN, MeanSquaredError(1))
     inputs, _ = batches(CLASSES, 2)

@@ -54,6 +54,10 @@ class Factored(Gradient):
         """G, shape (V, *parameter)."""
         return self.matrix.view(len(self), *self.shape)
 
+    def some(self, kept: Tensor) -> Tensor:
+        """Some rows of G, (V, R, m)."""
+        return self.delta[:, kept] @ self.inputs.mT
+
     def square(self) -> Tensor:
         """‖G‖², shape (V,)."""
         if self.by_gram:

@@ -41,6 +41,12 @@ class LookedUp(Gradient):
         """G, shape (V, n, m)."""
         return self.matrix
 
+    def some(self, kept: Tensor) -> Tensor:
+        """Some rows of G, (V, R, m): where other rows were looked up, slopes go to one that is cut off."""
+        place = torch.full((self.shape[0],), len(kept), device=kept.device)
+        place[kept] = torch.arange(len(kept), device=kept.device)
+        return LookedUp(place[self.places], self.delta, (len(kept) + 1, *self.shape[1:])).matrix[:, :-1]
+
     def square(self) -> Tensor:
         """‖G‖² = Σ δ_k·δ_l over pairs of places that looked up the same row; shape (V,)."""
         same = (self.places[:, :, None] == self.places[:, None, :]).to(self.delta.dtype)
@@ -94,6 +100,10 @@ class Summed(Gradient):
     def full(self) -> Tensor:
         """G, shape (V, *parameter)."""
         return self.matrix
+
+    def some(self, kept: Tensor) -> Tensor:
+        """Some rows of G, (V, R, m)."""
+        return torch.stack([part.some(kept) for part in self.parts]).sum(0)
 
     def inner(self, target: Tensor) -> Tensor:
         """⟨G, T⟩, shape (V,)."""

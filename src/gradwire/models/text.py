@@ -6,6 +6,8 @@ which the engine computes for many victims at once. Nothing is fetched: a folder
 A vocabulary, a length and a padding token come from the domain of the inputs (`gradwire.tasks.Tokens.facts`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,8 @@ from torch import nn
 from gradwire.errors import GradwireError, in_line
 
 EAGER = "eager"
+HEADS = ("classifier", "score", "pooler")
+"""Parts that a folder may lack: they are new where a model becomes a classifier."""
 EXTRA = "pip install 'gradwire[text]'"
 
 
@@ -142,11 +146,16 @@ def pretrained(
             config.num_labels = classes
         if not classes and hasattr(config, "is_decoder"):
             config.is_decoder = True
-        if classes and getattr(config, "pad_token_id", None) is None:
+        if classes and pad is not None:
+            # By it a causal model finds a sentence's last token.
             config.pad_token_id = pad
         if any(place.glob("*.safetensors")) or any(place.glob("*.bin")):
             given = {"config": config, "local_files_only": True, "attn_implementation": EAGER}
-            model = kind.from_pretrained(folder, **given)
+            with _quiet(library):
+                model, told = kind.from_pretrained(folder, output_loading_info=True, **given)
+            lacking = [name for name in sorted(told["missing_keys"]) if not any(head in name for head in HEADS)]
+            if lacking:
+                raise GradwireError(f"folder {folder!r} has no weights for {lacking[0]}; it must be of such a model")
         else:
             model = kind.from_config(config, attn_implementation=EAGER)
     except GradwireError:
@@ -157,6 +166,21 @@ def pretrained(
     if classes and config.pad_token_id is None:
         raise GradwireError(f"the model of {folder!r} has no pad_token_id, and the data no padding token to take")
     return adapted(model, lora, lora_targets)
+
+
+@contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Without the library's progress bars and reports on standard error."""
+    logging = library.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def check_sizes(model: nn.Module, vocabulary: int, length: int) -> None:

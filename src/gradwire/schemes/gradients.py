@@ -24,6 +24,10 @@ class Gradient(ABC):
     def full(self) -> Tensor:
         """G itself, shape (V, *parameter)."""
 
+    def some(self, kept: Tensor) -> Tensor:
+        """The rows `kept`, int64 (R,), of G as matrices (n, m): (V, R, m)."""
+        return self.full().flatten(2)[:, kept]
+
     def square(self) -> Tensor:
         """‖G‖², shape (V,)."""
         return self.full().flatten(1).square().sum(1)
@@ -85,6 +89,10 @@ class Mean(Gradient):
     def full(self) -> Tensor:
         """See `Gradient`."""
         return self._mean(self.each.full())
+
+    def some(self, kept: Tensor) -> Tensor:
+        """See `Gradient`."""
+        return self._mean(self.each.some(kept))
 
     def inner(self, target: Tensor) -> Tensor:
         """See `Gradient`."""

@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -49,6 +51,12 @@ class Domain(ABC):
     network: ClassVar[str] = "mlp"
 
     shape: tuple[int, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of everything that is known of the inputs: of a schema, or of a vocabulary."""
+        known = asdict(self) if is_dataclass(self) and not isinstance(self, type) else vars(self)
+        return xxhash.xxh3_64_hexdigest(repr((self.name, known)).encode())
 
     @property
     def facts(self) -> Mapping[str, object]:

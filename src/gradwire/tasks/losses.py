@@ -27,6 +27,7 @@ class TaskLoss(ABC):
         from_inputs: whether targets are made of the inputs, so that who guesses these knows them, too.
         reported: whether the network computes the loss itself, given the targets as `labels`.
         takes_fewer: whether the output may lack positions that are padding in the whole batch.
+        probabilities: whether a softmax of the outputs gives the probability of each class.
     """
 
     name: ClassVar[str]
@@ -34,6 +35,7 @@ class TaskLoss(ABC):
     measured: ClassVar[tuple[str, ...]] = ()
     reported: ClassVar[bool] = False
     takes_fewer: bool = True
+    probabilities: bool = False
     outputs: int = 0
     classes: tuple[str, ...] = ()
 
@@ -100,6 +102,7 @@ class CrossEntropy(TaskLoss):
 
     name: ClassVar[str] = "cross_entropy"
     measured: ClassVar[tuple[str, ...]] = ("accuracy",)
+    probabilities = True
 
     classes: tuple[str, ...] = ()
 
@@ -314,6 +317,11 @@ class Reported(TaskLoss):
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         """As those of the loss that it is like."""
         return self.like.classes
+
+    @property
+    def probabilities(self) -> bool:  # type: ignore[override]
+        """As the loss that it is like."""
+        return self.like.probabilities
 
     @property
     def from_inputs(self) -> bool:  # type: ignore[override]

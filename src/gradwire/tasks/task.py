@@ -72,6 +72,18 @@ class Task:
         """The mean loss of a batch: a scalar."""
         return self.loss(self.output(model, inputs, tensors, targets), targets)
 
+    def each(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Each example's own loss, float64 (B,), of inputs (B, *shape).
+
+        Where the loss says what that of an example is (`TaskLoss.each`), all examples run together. Any other, such as
+        that of the next token, is computed for one example after another, each a batch of its own, which is right for
+        any loss and takes as many passes as there are examples.
+        """
+        if self.loss.each is not None:
+            return self.loss.each(self.logits(model, inputs).double(), targets)
+        alone = zip(inputs.split(1), targets.split(1), strict=True)
+        return torch.stack([self.value(model, x, y).double() for x, y in alone])
+
     def probe(self, *size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """A batch at random, numbers in float64: with it the paths of an engine are compared."""
         random = torch.Generator().manual_seed(seed)

@@ -160,7 +160,7 @@ def train_round(
     own = {party: shards[members[party]] for party in transport.local(round.clients)}
     public = state.public
     if recorder is not None:
-        recorder.begin(_facts(settings, scheme, round, next(iter(own))), state.model)
+        recorder.begin(_facts(settings, scheme, round, next(iter(own)), dataset), state.model)
     work = {party: descents(settings, party, len(shard), state.round) for party, shard in own.items()}
     how, device = computation(settings, dataset.task), settings.device
     came = contributions(state.model, dataset, own, work, scheme, state.private, round, plan, how, device)
@@ -217,7 +217,7 @@ def notes(settings: TrainSettings, scheme: Scheme) -> tuple[str, ...]:
     )
 
 
-def _facts(settings: TrainSettings, scheme: Scheme, round: Round, victim: str) -> RecordedRound:
+def _facts(settings: TrainSettings, scheme: Scheme, round: Round, victim: str, dataset: Dataset) -> RecordedRound:
     """What is public about a round, for its recording."""
     carried = scheme.feeds_back and round.index > 0
     return RecordedRound(
@@ -230,6 +230,7 @@ def _facts(settings: TrainSettings, scheme: Scheme, round: Round, victim: str) -
         local_work(settings) if settings.local else None,
         round.weights,
         carried,
+        domain=dataset.task.domain.fingerprint,
     )
 
 

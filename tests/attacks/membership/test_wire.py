@@ -156,7 +156,7 @@ def test_rounds_are_joined() -> None:
 def test_what_cannot_be_observed(model, digits) -> None:
     view = capture(model, digits)
     images, labels = digits.batch(range(4))
-    with pytest.raises(GradwireError, match=r"4 candidates and labels of shape \(3,\)"):
+    with pytest.raises(GradwireError, match=r"4 candidates and targets of shape \(3,\)"):
         observe([view], images, labels[:3])
     with pytest.raises(GradwireError, match="unknown knowledge 'both'"):
         observe([view], images, labels, ["both"])

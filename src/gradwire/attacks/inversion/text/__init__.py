@@ -1,0 +1,1 @@
+"""Inversion of text: what gradients tell of a sentence's tokens and of their order."""
