@@ -12,7 +12,7 @@ NUMBERS = (
     Number("hours", 38.0, 12.0, 1, 99, 40, whole=True),
 )
 CATEGORIES = tuple(
-    Category(name, tuple(f"{name}{i}" for i in range(count)), f"{name}0")
+    Category(name, tuple(f"{name}{i}" for i in range(count)), f"{name}1")
     for name, count in (("sex", 2), ("work", 5), ("town", 7), ("school", 4))
 )
 DOMAIN = Columns(NUMBERS, CATEGORIES)

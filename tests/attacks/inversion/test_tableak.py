@@ -50,6 +50,7 @@ def test_a_batch_is_solved_for_where_its_span_is_known(scheme, loss):
 def test_rows_stand_in_the_order_of_their_targets():
     held, due = rows(3), torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
     guess = gradwire.invert(captured(held, loss=MeanSquaredError(3), targets=due), "tableak")
+    assert guess.iterations == 0
     torch.testing.assert_close(guess.inputs[0], held, atol=1e-3, rtol=0)
 
 
@@ -126,7 +127,7 @@ def test_a_wrong_field_is_changed_and_swapped_fields_are_swapped_back():
     torch.testing.assert_close(found[:, :3], held[:, :3], atol=0.02, rtol=0)
     swapped = held.clone()
     swapped[[0, 1], town] = held[[1, 0], town]
-    torch.testing.assert_close(improved(value, match, swapped[None], 4)[0], held, atol=0.02, rtol=0)
+    torch.testing.assert_close(improved(value, match, swapped[None], 1)[0], held, atol=0.02, rtol=0)
     assert torch.equal(improved(value, match, held[None], 0)[0], held)
 
 
