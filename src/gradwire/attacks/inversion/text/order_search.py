@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.text.candidates import Candidates, Judged
 
-EXPLAINED = 1e-3
+EXPLAINED = 1e-4
 """A strain below which a candidate explains what was sent; float32 rounding stays far below."""
 MOVES = 512
 """Swaps that are judged from one candidate at most, and replacements as well."""
