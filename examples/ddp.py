@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import gradwire
-from gradwire import data, models
+from gradwire import data
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--scheme", default="powersgd:rank=4")
@@ -36,7 +36,7 @@ examples = TensorDataset(images, labels)
 sampler: DistributedSampler = DistributedSampler(examples)
 loader = DataLoader(examples, options.batch, sampler=sampler, drop_last=True)
 
-network = models.build("lenet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+network = digits.network("lenet", seed=0)
 model = DistributedDataParallel(network)
 state, hook = gradwire.ddp_hook(options.scheme, model)
 model.register_comm_hook(state, hook)  # <- the one line (two with the one above it, to have the state at hand)

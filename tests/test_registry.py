@@ -14,7 +14,6 @@ import gradwire
 from gradwire import data, models, registry
 from gradwire.attacks.inversion import IGA
 from gradwire.attacks.membership import RMIA
-from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.registry import ATTACKS, CARRIERS, DATA, MEMBERSHIP, MODELS, SCHEMES, STUDIES, Registry
 from gradwire.schemes import parse, spec_of
@@ -55,9 +54,10 @@ def helper(): ...
 
 def pixels(split, limit, classes=3):
     import torch
-    from gradwire.data import Dataset
+    from gradwire.data import image_dataset
     n = min(limit or 9, 9)
-    return Dataset("pixels", split, torch.zeros(n, 1, 4, 4), torch.arange(n) % classes, tuple("abcdefg"[:classes]))
+    images, labels = torch.zeros(n, 1, 4, 4), torch.arange(n) % classes
+    return image_dataset("pixels", split, images, labels, tuple("abcdefg"[:classes]))
 
 def wrong(split, limit):
     return 7
@@ -227,7 +227,7 @@ def test_an_entry_point_that_is_broken_says_so_and_leaves_the_others_alone(monke
 
 @pytest.mark.usefixtures("here")
 def test_data_and_models_of_ones_own_take_keys():
-    assert data.load("own_things:pixels:test=4,classes=2", "test").num_classes == 2
+    assert data.load("own_things:pixels:test=4,classes=2", "test").outputs == 2
     assert len(data.load("own_things:pixels:test=4", "test", limit=7)) == 4
     pixels, *_ = DATA.find("own_things:pixels")
     assert len(data.load(pixels, "train", limit=2)) == 2
@@ -239,7 +239,7 @@ def test_data_and_models_of_ones_own_take_keys():
     assert net[1].out_features == 7
     wide, *_ = MODELS.find("own_things:wide")
     assert models.build(wide, (1, 4, 4), 3)[1].out_features == 4
-    assert isinstance(data.load("digits", limit=1), Dataset)
+    assert isinstance(data.load("digits", limit=1), data.Dataset)
 
 
 @pytest.mark.parametrize("kind", [SCHEMES, ATTACKS, MEMBERSHIP, STUDIES, MODELS, DATA, CARRIERS])

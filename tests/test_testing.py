@@ -118,7 +118,7 @@ class Bright(IGA):
 
     def run(self, *arguments, **options):
         guess = super().run(*arguments, **options)
-        return replace(guess, images=guess.inputs + 1)
+        return replace(guess, inputs=guess.inputs + 1)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Random(IGA):
 
     def run(self, *arguments, **options):
         guess = super().run(*arguments, **options)
-        return replace(guess, images=torch.rand_like(guess.inputs))
+        return replace(guess, inputs=torch.rand_like(guess.inputs))
 
 
 @pytest.mark.parametrize(("attack", "message"), [(Bright, r"they must lie in \[0, 1\]"), (Random, "another one")])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gradwire.studies.grid import Cell, Claim, Study
+from gradwire.studies.grid import Claim, Study, StudyCell
 
 SCHEMES = ("none", "terngrad")
 
@@ -19,8 +19,8 @@ class Ternary(Study):
     def cells(self):
         learnt = {"model": "mlp", "rounds": self.rounds, "eval_every": self.rounds}
         attack = {"model": "mlp", "samples": 2, "attacks": (f"tag:iterations={self.iterations}",)}
-        trained = [Cell(scheme, "train", learnt | {"scheme": scheme}) for scheme in SCHEMES]
-        return trained + [Cell(scheme, "audit", attack | {"schemes": (scheme,)}) for scheme in SCHEMES]
+        trained = [StudyCell(scheme, "train", learnt | {"scheme": scheme}) for scheme in SCHEMES]
+        return trained + [StudyCell(scheme, "audit", attack | {"schemes": (scheme,)}) for scheme in SCHEMES]
 
     def claims(self, rows):
         sent = {row["label"]: float(row["ratio"]) for row in rows if row["command"] == "train"}

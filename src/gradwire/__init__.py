@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gradwire.attacks.inversion import Guess, invert
     from gradwire.errors import GradwireError, WireError
     from gradwire.integrations import ddp_hook
-    from gradwire.metrics import Score, score
+    from gradwire.tasks import Score, score
     from gradwire.training.capture import capture
     from gradwire.wire import View
 
@@ -23,7 +23,7 @@ __all__ = ["GradwireError", "Guess", "Score", "View", "WireError", "capture", "d
 _ROOMS = {
     **dict.fromkeys(("GradwireError", "WireError"), "errors"),
     **dict.fromkeys(("Guess", "invert"), "attacks.inversion"),
-    **dict.fromkeys(("Score", "score"), "metrics"),
+    **dict.fromkeys(("Score", "score"), "tasks"),
     "View": "wire",
     "capture": "training",
     "ddp_hook": "integrations",

@@ -215,11 +215,11 @@ _SCHEMES = """
     noise:Noise sparsify:Sparsify dpsgd:DPSGD autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
 """
 _ATTACKS = """
-    iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds tokens=text.tokens:TokenSet
-    sentences=text.orders:Sentences
+    iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds tableak:TabLeak
+    tokens=text.tokens:TokenSet sentences=text.orders:Sentences dager=text.dager:Dager
 """
 _MEMBERSHIP = """
-    prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:CrossEntropy mentr=confidence:Mentr
+    prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:LossByClass mentr=confidence:Mentr
     lira:Lira lira-offline=lira:LiraOffline rmia:RMIA rmia-offline=rmia:RMIAOffline
     inner-product=gradients:InnerProduct cosine=gradients:Cosine norm-difference=gradients:NormDifference fedmia:FedMIA
 """
@@ -235,7 +235,8 @@ _MODELS = """
 _DATA = """
     digits=splits:load_digits mnist=hub:mnist fashion_mnist=hub:fashion_mnist
     cifar10=hub:cifar10 cifar100=hub:cifar100 tiny_imagenet=hub:tiny_imagenet
-    adult=tables:adult location30=tables:location30 diabetes=tables:diabetes linnerud=tables:linnerud
+    adult=named_tables:adult location30=named_tables:location30
+    diabetes=named_tables:diabetes linnerud=named_tables:linnerud sst2=text:sst2
 """
 _CARRIERS = "inprocess=transport:InProcess collective:Collective parameter_server:ParameterServer"
 

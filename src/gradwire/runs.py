@@ -15,9 +15,10 @@ from gradwire.errors import GradwireError
 if TYPE_CHECKING:
     from torch import Tensor
 
-RESULTS, CLAIMS = "results.csv", "claims.csv"
+RESULTS, CLAIMS, CLIENTS = "results.csv", "claims.csv", "clients.csv"
 CONFIG = "config.json"
 RECONSTRUCTIONS, CURVES = "reconstructions.safetensors", "curves.safetensors"
+EXAMPLES = "examples.json"
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINTS = "checkpoints"
 CELLS = "cells"
@@ -104,7 +105,11 @@ class RunFolder:
                 raise GradwireError(f"--resume {self.path} has {name}={had}; this run has {name}={value}")
 
     def configure(
-        self, command: str, settings: Mapping[str, object], notes: Iterable[str] = (), title: str = ""
+        self,
+        command: str,
+        settings: Mapping[str, object],
+        notes: Iterable[str] = (),
+        title: str = "",
     ) -> None:
         """Write config.json: all that is needed to run it again, and notes for the reader."""
         import torch
@@ -129,6 +134,10 @@ class RunFolder:
         from safetensors.torch import save_file
 
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.path / name)
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a file of JSON beside the table."""
+        (self.path / name).write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _cells(self, row: Row) -> dict[str, object]:
         """The row's cells; floats have nine significant digits, enough to give a float32 back."""

@@ -10,4 +10,4 @@ def digits():
 
 @pytest.fixture(scope="module")
 def model(digits):
-    return models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    return models.build("convnet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)

@@ -5,7 +5,8 @@ from dataclasses import fields
 import pytest
 
 from gradwire.cli import audit, membership, train
-from gradwire.cli.show import SHARED
+from gradwire.cli.show import SHARED, with_target
+from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
 from gradwire.studies.membership import MembershipSettings
 from gradwire.training import TrainSettings
@@ -16,10 +17,11 @@ from gradwire.training import TrainSettings
 )
 def test_every_setting_has_an_option_of_its_default_and_type(command, kind):
     given, options = command.make_context("gradwire", []).params, {option.name: option for option in command.params}
-    for name in {field.name for field in fields(kind)} - {"schemes", "clients"}:
-        value = getattr(kind(), name)
-        assert given[name] == value
-        assert options[name].multiple == isinstance(value, tuple)
+    for name, hint in {field.name: str(field.type) for field in fields(kind)}.items():
+        if name not in ("schemes", "clients"):
+            # Of several values, none on the command line are those that are usual.
+            assert (given[name] or None) == (getattr(kind(), name) or None)
+            assert options[name].multiple == ("tuple" in hint)
     singular = [flag for option in options.values() for flag in option.opts if option.multiple]
     assert not [flag for flag in singular if flag.endswith("s")]
 
@@ -37,3 +39,14 @@ def test_help_is_what_the_docstring_says():
     silent = {name for name, words in told.items() if not words}
     assert silent <= {"model"}
     assert set(SHARED) <= set(told)
+
+
+def test_a_target_is_part_of_the_data():
+    assert with_target("digits", ()) == "digits"
+    assert with_target("people.csv", ("income",)) == "people.csv:target=income"
+    assert with_target("people.csv:drop=id", ("ill", "old")) == "people.csv:drop=id,target=ill|old"
+    assert with_target("mydata:load", ("income",)) == "mydata:load:target=income"
+    with pytest.raises(GradwireError, match=r"--target a: --data t\.csv:drop=id,target=b names a target already"):
+        with_target("t.csv:drop=id,target=b", ("a",))
+    with pytest.raises(GradwireError, match="--target 'a,b' has a comma or bar in its name"):
+        with_target("t.csv", ("a,b",))

@@ -32,3 +32,10 @@ def test_a_flip_is_a_mirror_and_a_shift_is_one_pixel():
 def test_what_there_is_not_is_refused(spec):
     with pytest.raises(GradwireError, match="augment is"):
         augment.views(IMAGES, spec)
+
+
+@pytest.mark.parametrize("inputs", [torch.ones(2, 7, dtype=torch.int64), torch.rand(2, 5)], ids=["text", "rows"])
+def test_only_images_have_variants(inputs):
+    assert augment.views(inputs, "").shape == (2, 1, *inputs.shape[1:])
+    with pytest.raises(GradwireError, match="augment is 'flip', which is for images alone"):
+        augment.views(inputs, "flip")

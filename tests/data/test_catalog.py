@@ -9,7 +9,8 @@ from gradwire.errors import GradwireError
 
 
 def test_the_known_names() -> None:
-    assert data.names() == ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet")
+    pictures, tables = "digits mnist fashion_mnist cifar10 cifar100 tiny_imagenet", "adult location30 diabetes linnerud"
+    assert data.names() == (*pictures.split(), *tables.split(), "sst2")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
@@ -28,9 +29,24 @@ def test_a_limit_is_positive(limit: int) -> None:
         data.load("digits", limit=limit)
 
 
+def test_a_function_goes_before_a_folder_of_its_module(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "few.py").write_text(
+        "def load(split, limit, most=9): raise ValueError(f'called with {most}')"
+    )
+    with pytest.raises(GradwireError, match="called with 3"):
+        data.load("photos.few:load:most=3")
+    with pytest.raises(GradwireError, match="module 'photos' has no 'load'"):
+        data.load("photos:load")
+    with pytest.raises(GradwireError, match="data folder photos has no class folders"):
+        data.load("photos:train=3", "train")
+
+
 def test_importing_the_room_imports_nothing_slow() -> None:
     slow = "{'datasets', 'sklearn', 'pyarrow', 'pandas', 'PIL'}"
-    code = f"import sys, gradwire.data.hub, gradwire.data.folder, gradwire.models; assert not {slow} & set(sys.modules)"
+    rooms = "gradwire.data.hub, gradwire.data.folder, gradwire.data.named_tables, gradwire.models"
+    code = f"import sys, {rooms}; assert not {slow} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

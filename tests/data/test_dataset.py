@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from gradwire.data import Dataset, pictures
+from gradwire.data import Dataset, image_dataset
 from gradwire.data.dataset import copy_within, fingerprints
 from gradwire.errors import GradwireError
 
@@ -17,7 +17,7 @@ def make(**changes: object) -> Dataset:
         "labels": torch.tensor([1, 0]),
         "classes": ("cat", "dog"),
     }
-    return pictures(**{**fields, **changes})  # type: ignore[arg-type]
+    return image_dataset(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def test_what_it_says_of_itself() -> None:

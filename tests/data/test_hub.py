@@ -57,7 +57,7 @@ def test_classes_without_names_are_numbered_whatever_the_limit(root: Path) -> No
     write(root / "cifar100", {"img": cells([png(0), png(1)]), "fine_label": [3, 7]})
     dataset = data.load("cifar100", limit=1)
     assert len(dataset) == 1
-    assert dataset.num_classes == 100
+    assert dataset.outputs == 100
     assert dataset.classes[3] == "3"
 
 
@@ -105,7 +105,7 @@ def test_an_empty_table(root: Path) -> None:
 
 def test_missing_values_are_named_by_position(root: Path) -> None:
     write(root / "mnist", {"image": cells([png(0), png(1)]), "label": [0, None]})
-    fails("the label of image 1 is -1")
+    fails("the label of example 1 is -1")
     write(root / "mnist", {"image": [*cells([png(0)]), None], "label": [0, 1]})
     fails("cannot read image 1 of mnist (test)")
 

@@ -36,7 +36,7 @@ def losses_of(spec, transport=None):
     settings = TrainSettings(
         scheme=spec, clients=2, rounds=ROUNDS, batch_size=16, lr=0.001 if spec == "signsgd" else 0.01
     )
-    model = models.build("lenet", dataset.shape, dataset.num_classes, dataset.mean, dataset.std, 0)
+    model = models.build("lenet", dataset.shape, dataset.outputs, dataset.mean, dataset.std, 0)
     state, losses = begin(settings, model), []
     train(state, settings, dataset, transport, lambda _, loss: losses.append(loss))
     return losses, state.bytes_up, state.bytes_down
@@ -51,7 +51,7 @@ def averaged(transport=None):
     dataset = data.load("digits", "train")
     how = {"clients": 2, "rounds": 4, "local_epochs": 1, "average": "weighted", "partition": "dirichlet:1.0"}
     settings = TrainSettings(scheme="topk:ratio=0.1", **how)
-    state, losses = begin(settings, models.build("mlp", dataset.shape, dataset.num_classes, seed=0)), []
+    state, losses = begin(settings, models.build("mlp", dataset.shape, dataset.outputs, seed=0)), []
     train(state, settings, dataset, transport, lambda _, loss: losses.append(loss))
     return losses, state.bytes_up, state.bytes_down
 
@@ -137,7 +137,7 @@ def not_finite(transport, policy):
     """Five rounds; after the second, the second worker's weights are not numbers for one round."""
     settings = TrainSettings(clients=2, rounds=5, batch_size=8, on_nan=policy)
     dataset = data.load("digits", "train")
-    state = begin(settings, models.build("mlp", dataset.shape, dataset.num_classes, seed=0))
+    state = begin(settings, models.build("mlp", dataset.shape, dataset.outputs, seed=0))
     first = next(state.model.parameters())
     kept = []
 

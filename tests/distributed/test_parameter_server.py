@@ -31,7 +31,7 @@ def star(transport):
 def losses_of(spec, transport=None):
     dataset = data.load("digits", "train")
     settings = TrainSettings(scheme=spec, clients=2, rounds=ROUNDS, batch_size=16, lr=0.01)
-    model = models.build("lenet", dataset.shape, dataset.num_classes, dataset.mean, dataset.std, 0)
+    model = models.build("lenet", dataset.shape, dataset.outputs, dataset.mean, dataset.std, 0)
     state, losses = begin(settings, model, transport), []
     train(state, settings, dataset, transport, lambda _, loss: losses.append(loss))
     return losses, state.bytes_up, state.bytes_down

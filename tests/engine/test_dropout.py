@@ -4,6 +4,7 @@ from torch import nn
 
 from gradwire.engine import Networks, stack
 from gradwire.engine.layered import StackedDropout as Dropout
+from tests.tasks import of
 
 
 def generators(*seeds):
@@ -38,7 +39,7 @@ def test_an_evaluating_network_drops_nothing():
 @pytest.mark.parametrize("path", ["layered", "rowwise"])
 def test_networks_with_generators_leave_the_global_one_as_it_was(path):
     model = nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 4))
-    engine, before = stack(model, (1, 4, 4), path=path), torch.get_rng_state()
+    engine, before = stack(model, of((1, 4, 4)), path=path), torch.get_rng_state()
     repeated = Networks.repeat(model, 2)
     networks = Networks(repeated.parameters, repeated.buffers, draws=generators(0, 1))
     losses = engine.slopes(networks, torch.ones(2, 3, 1, 4, 4), torch.zeros(2, 3, dtype=torch.int64)).losses
@@ -55,4 +56,4 @@ class Noisy(nn.Module):
 
 
 def test_a_layer_that_may_draw_is_seen():
-    assert not stack(nn.Sequential(Noisy(), nn.Flatten(), nn.Linear(16, 4)), (1, 4, 4), path="rowwise").draws_apart
+    assert not stack(nn.Sequential(Noisy(), nn.Flatten(), nn.Linear(16, 4)), of((1, 4, 4)), path="rowwise").draws_apart

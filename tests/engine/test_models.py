@@ -18,6 +18,7 @@ from gradwire.models.mode import copied, in_mode, set_mode
 from gradwire.schemes import observation
 from gradwire.training import gradient
 from gradwire.training.loop import evaluate
+from tests.tasks import of
 
 SHAPE = (3, 16, 16)
 
@@ -66,7 +67,7 @@ def frozen():
 def test_local_steps_are_simulated_as_the_client_takes_them_whatever_its_norms_are(norm, path):
     model, (images, labels) = convolutional(norm()), batch()
     view = capture(model, images, labels, local_steps=2, local_batch=2, lr=0.1)
-    steps = engine(view.model, view.mode, view.loss, view.shape, work=view.work)
+    steps = engine(view.model, view.mode, view.task, view.shape[0], work=view.work)
     assert steps.path == path
     found = steps.gradients(images[None, None].expand(1, 2, *images.shape), labels[None])
     for name, due in sent(view).items():
@@ -75,7 +76,7 @@ def test_local_steps_are_simulated_as_the_client_takes_them_whatever_its_norms_a
 
 def test_statistics_of_a_subclass_are_those_of_the_network_as_it_is():
     model, (images, _) = convolutional(frozen(), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)), batch(4)
-    found = Statistics(model, task_of(torch.zeros(1, *SHAPE)), "train").distance(images.view(2, 2, *SHAPE))
+    found = Statistics(model, of(SHAPE), "train").distance(images.view(2, 2, *SHAPE))
     for victim in range(2):
         x = model[0](images[2 * victim : 2 * victim + 2])
         due = 0.0
@@ -95,13 +96,10 @@ class Mixing(nn.Module):
 
 def test_statistics_of_a_network_that_mixes_examples_are_taken_one_victim_after_another():
     model, (images, _) = convolutional(Mixing(), nn.BatchNorm2d(8)), batch(4)
-    prior = Statistics(model, task_of(torch.zeros(1, *SHAPE)), "eval")
+    prior = Statistics(model, of(SHAPE), "eval")
     together = prior.distance(images.view(2, 2, *SHAPE))
     alone = torch.cat(
-        [
-            Statistics(model, task_of(torch.zeros(1, *SHAPE)), "eval").distance(images[None, 2 * i : 2 * i + 2])
-            for i in range(2)
-        ]
+        [Statistics(model, of(SHAPE), "eval").distance(images[None, 2 * i : 2 * i + 2]) for i in range(2)]
     )
     torch.testing.assert_close(together, alone)
 
@@ -190,19 +188,21 @@ def test_every_kind_of_network_is_trained_captured_and_attacked(name):
         assert guess.inputs.shape == (1, 2, *SHAPE)
         assert guess.objective.isfinite().all()
     view = capture(model, images, labels, mode="eval")
-    found = engine(view.model, "eval", cross_entropy, view.shape).gradients(images[None], labels[None])
+    found = engine(view.model, "eval", view.task, view.shape[0]).gradients(images[None], labels[None])
     bits = 16 if name in ("half", "bfloat16") else 32
     for key, due in sent(view).items():
         off = float((found[key].full()[0].double() - due.double()).norm())
         assert off <= (0.05 if bits == 16 else 1e-4) * float(due.double().norm()) + 1e-6
-    slopes = stack(model, SHAPE).slopes(Networks.repeat(model, 2), torch.stack([images] * 2), torch.stack([labels] * 2))
+    slopes = stack(model, of(SHAPE)).slopes(
+        Networks.repeat(model, 2), torch.stack([images] * 2), torch.stack([labels] * 2)
+    )
     assert slopes.losses.shape == (2,)
-    assert row_bytes(model, (2, *SHAPE)) > 4 * sum(p.numel() for p in model.parameters())
+    assert row_bytes(model, of(SHAPE), 2) > 4 * sum(p.numel() for p in model.parameters())
 
 
 def test_attention_is_differentiated_twice_as_by_its_definition():
     model, (images, labels) = Attention().double(), batch()
-    found = engine(model, "train", cross_entropy, (2, *SHAPE))
+    found = engine(model, "train", of(SHAPE), 2)
     candidates = images.double()[None].requires_grad_()
     value = sum(g.square().sum() for g in found.gradients(candidates, labels[None]).values())
     (slope,) = torch.autograd.grad(value, candidates)
@@ -221,9 +221,9 @@ def test_layers_that_are_frozen_stay_so():
     own = copy.deepcopy(model)
     due = torch.autograd.grad(cross_entropy(own(images), labels), list(own.parameters()))
     view = capture(model, images, labels)
-    chosen = engine(view.model, "train", cross_entropy, view.shape)
+    chosen = engine(view.model, "train", view.task, view.shape[0])
     found = chosen.gradients(images[None], labels[None])
-    slopes = stack(model, SHAPE).slopes(Networks.repeat(model, 1), images[None], labels[None])
+    slopes = stack(model, of(SHAPE)).slopes(Networks.repeat(model, 1), images[None], labels[None])
     for (name, message), exact in zip(sent(view).items(), due, strict=True):
         for got in (message, found[name].full()[0], slopes.gradients[name][0]):
             torch.testing.assert_close(got, exact, rtol=1e-3, atol=1e-6)
@@ -256,10 +256,10 @@ def test_what_a_mode_does():
     [
         (
             lambda logits: logits[:, :1],
-            r"shape \(2, 1\) for 2 images; it must be \(images, classes\), with two classes",
+            r"shape \(2, 1\) for 2 inputs; it must be \(inputs, classes\), with two classes",
         ),
-        (lambda logits: logits[:, 0], r"shape \(2,\) for 2 images; it must be \(images, classes\)"),
-        (lambda logits: logits[:, :, None], r"shape \(2, 10, 1\) for 2 images"),
+        (lambda logits: logits[:, 0], r"shape \(2,\) for 2 inputs; it must be \(inputs, classes\)"),
+        (lambda logits: logits[:, :, None], r"shape \(2, 10, 1\) for 2 inputs"),
         (
             lambda logits: {"scores": logits},
             r"a dict; it must give a tensor of logits, .logits, \['logits'\] or a tuple",
@@ -271,17 +271,19 @@ def test_outputs_without_logits_are_refused_by_name(give, words):
     model, (images, labels) = Wrapped(give), batch()
     for use in (
         lambda: gradient(model, images, labels * 0),
-        lambda: engine(model, "train", cross_entropy, (2, *SHAPE)),
+        lambda: engine(model, "train", of(SHAPE), 2),
         lambda: evaluate(model, Pictures(), batch=2),
     ):
         with pytest.raises(GradwireError, match=words):
             use()
     with pytest.raises(GradwireError, match="it must"):
-        stack(model, SHAPE)
+        stack(model, of(SHAPE))
 
 
 class Pictures:
     """Two images."""
+
+    task = of(SHAPE)
 
     def __len__(self):
         return 2
@@ -305,7 +307,7 @@ class OneWay(torch.autograd.Function):
 def test_a_network_without_slopes_is_refused_in_one_line():
     model, (images, labels) = Wrapped(OneWay.apply), batch()
     line = "model Wrapped in float32 cannot be differentiated: there is no way back"
-    for use in (lambda: engine(model, "train", cross_entropy, (2, *SHAPE)), lambda: stack(model, SHAPE)):
+    for use in (lambda: engine(model, "train", of(SHAPE), 2), lambda: stack(model, of(SHAPE))):
         with pytest.raises(GradwireError) as caught:
             use()
         assert str(caught.value) == line
@@ -315,7 +317,7 @@ def test_a_network_without_slopes_is_refused_in_one_line():
 
 def test_a_network_that_insists_on_float32_runs_by_the_plain_path():
     model = Wrapped(lambda logits: logits @ torch.eye(10))
-    chosen = engine(model, "train", cross_entropy, (2, *SHAPE))
+    chosen = engine(model, "train", of(SHAPE), 2)
     assert chosen.path == "plain"
     assert "not functional: float64, in which paths are compared, fails" in chosen.notes[0]
 
@@ -338,7 +340,7 @@ def test_recurrent_layers_take_memory_for_their_gates():
     for kind, gates in ((nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)):
         model, steps = Recurrent(kind), 2 * SHAPE[1]
         parameters = sum(p.numel() for p in model.parameters())
-        assert row_bytes(model, (2, *SHAPE)) >= 4 * (3 * parameters + 6 * steps * (gates * 32 + 32))
+        assert row_bytes(model, of(SHAPE), 2) >= 4 * (3 * parameters + 6 * steps * (gates * 32 + 32))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -376,7 +378,7 @@ def test_a_cpu_without_bfloat16_products_says_so(monkeypatch):
 def test_what_a_forward_pass_writes_to_buffers_is_no_part_of_the_next(wrap):
     torch.manual_seed(0)
     images, labels = batch()
-    chosen = engine(normed(wrap), "train", cross_entropy, (2, *SHAPE))
+    chosen = engine(normed(wrap), "train", of(SHAPE), 2)
     first, second = (chosen.gradients(images[None], labels[None]) for _ in range(2))
     for name, found in first.items():
         assert torch.equal(found.full(), second[name].full())

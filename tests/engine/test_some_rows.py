@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from gradwire.engine.factored import Factored
-from gradwire.engine.lookup import Scattered, Summed
+from gradwire.engine.lookup import LookedUp, Summed
 from gradwire.schemes.gradients import Full, Mean
 
 random = torch.Generator().manual_seed(0)
-LOOKED_UP = Scattered(torch.randint(7, (4, 5), generator=random), torch.randn(4, 5, 3, generator=random), (7, 3))
+LOOKED_UP = LookedUp(torch.randint(7, (4, 5), generator=random), torch.randn(4, 5, 3, generator=random), (7, 3))
 PRODUCT = Factored(torch.randn(4, 7, 5, generator=random), torch.randn(4, 3, 5, generator=random), (7, 3))
 FORMS = [
     Full(torch.randn(4, 7, 3, generator=random)),

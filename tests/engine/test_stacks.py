@@ -11,6 +11,7 @@ from gradwire import models
 from gradwire.engine import STACK_PATHS as PATHS
 from gradwire.engine import Networks, descend, stack
 from gradwire.errors import GradwireError
+from tests.tasks import of
 
 SHAPE = (1, 8, 8)
 
@@ -42,7 +43,7 @@ def normed():
 )
 def test_each_network_steps_as_under_torchs_own_sgd(path, name):
     nets = networks_of(name, 3)
-    stacked, engine = Networks.of(nets), stack(nets[0], SHAPE, path=path)
+    stacked, engine = Networks.of(nets), stack(nets[0], of(SHAPE), path=path)
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01) for net in nets]
     for step in range(3):
         images, labels = batches(3, 4, step)
@@ -66,7 +67,7 @@ def test_ragged_batches_are_exact_whatever_fills_them_up(sizes, path, data):
     nets, width = networks_of(name, len(sizes)), max(sizes)
     images, labels = batches(len(sizes), width, seed=data.draw(st.integers(0, 99)))
     weights = (torch.arange(width) < torch.tensor(sizes)[:, None]).double()
-    engine = stack(nets[0], SHAPE, path=path)
+    engine = stack(nets[0], of(SHAPE), path=path)
     slopes = engine.slopes(Networks.of(nets), images, labels, weights)
     for i, (net, size) in enumerate(zip(nets, sizes, strict=True)):
         if size:
@@ -78,7 +79,7 @@ def test_ragged_batches_are_exact_whatever_fills_them_up(sizes, path, data):
 
 def test_networks_that_do_not_step_stay_as_they_are():
     nets = networks_of("resnet20", 2)
-    before, engine = Networks.of(nets), stack(nets[0], SHAPE, path="functional")
+    before, engine = Networks.of(nets), stack(nets[0], of(SHAPE), path="functional")
     kept = {key: tensor.clone() for key, tensor in before.network(0).items()}
     slopes = engine.slopes(before, *batches(2, 4))
     after = descend(before, slopes, lr=0.1, momentum=0.9, weight_decay=0.1, active=torch.tensor([False, True]))
@@ -91,9 +92,9 @@ def test_networks_that_do_not_step_stay_as_they_are():
 
 def test_what_mixes_examples_runs_alone_where_padding_would_change_it():
     norm = normed()
-    assert stack(norm, SHAPE).path == "functional"
-    assert stack(norm, SHAPE, mode="eval", ragged=True).path == "functional"
-    alone = stack(norm, SHAPE, ragged=True)
+    assert stack(norm, of(SHAPE)).path == "functional"
+    assert stack(norm, of(SHAPE), mode="eval", ragged=True).path == "functional"
+    alone = stack(norm, of(SHAPE), ragged=True)
     assert alone.path == "plain"
     assert "not layered: BatchNorm2d has parameters of its own" in alone.notes[0]
     assert "not functional: padding changes the losses" in alone.notes[0]
@@ -112,12 +113,12 @@ class Branching(nn.Module):
 
 
 def test_the_first_choice_depends_on_how_much_one_network_computes():
-    assert stack(models.build("lenet", (1, 28, 28), 10), (1, 28, 28)).path == "layered"
-    assert stack(models.build("convnet", (1, 8, 8), 10), (1, 8, 8)).path == "layered"
-    assert stack(models.build("mlp", (1, 28, 28), 10), (1, 28, 28)).path == "rowwise"
-    large = stack(models.build("convnet", (3, 32, 32), 10), (3, 32, 32))
+    assert stack(models.build("lenet", (1, 28, 28), 10), of((1, 28, 28))).path == "layered"
+    assert stack(models.build("convnet", (1, 8, 8), 10), of((1, 8, 8))).path == "layered"
+    assert stack(models.build("mlp", (1, 28, 28), 10), of((1, 28, 28))).path == "rowwise"
+    large = stack(models.build("convnet", (3, 32, 32), 10), of((3, 32, 32)))
     assert (large.path, large.reasons) == ("rowwise", ())
-    other = stack(models.build("resnet20", (3, 32, 32), 10), (3, 32, 32))
+    other = stack(models.build("resnet20", (3, 32, 32), 10), of((3, 32, 32)))
     assert other.path == "plain"
 
 
@@ -133,7 +134,7 @@ def test_layers_that_are_not_known_are_left_to_vmap(strange):
     model = nn.Sequential(strange, nn.Flatten(), nn.LazyLinear(10))
     model(torch.zeros(1, *SHAPE))
     inside = nn.Sequential(nn.Conv2d(1, 1, 1), *model)
-    assert stack(inside, SHAPE).path == "functional"
+    assert stack(inside, of(SHAPE)).path == "functional"
 
 
 @settings(deadline=None, max_examples=25)
@@ -159,7 +160,7 @@ def test_convolutions_of_any_geometry(kernel, stride, padding, bias, size):
     nets = [convolutions().append(nn.Linear(width, 10)).double() for _ in range(2)]
     images = torch.rand(2, 3, 2, *size, dtype=torch.float64)
     labels = torch.randint(10, (2, 3))
-    found = {path: stack(nets[0], (2, *size), path=path) for path in ("layered", "rowwise", "plain")}
+    found = {path: stack(nets[0], of((2, *size)), path=path) for path in ("layered", "rowwise", "plain")}
     slopes = {path: each.slopes(Networks.of(nets), images, labels) for path, each in found.items()}
     for path in ("layered", "rowwise"):
         torch.testing.assert_close(slopes[path].losses, slopes["plain"].losses)
@@ -169,7 +170,7 @@ def test_convolutions_of_any_geometry(kernel, stride, padding, bias, size):
 
 def test_what_one_batch_leaves_behind_is_no_part_of_the_next():
     model = models.build("lenet", SHAPE, 10, seed=0).double()
-    engine, due = (stack(model, SHAPE, path=path) for path in ("layered", "plain"))
+    engine, due = (stack(model, of(SHAPE), path=path) for path in ("layered", "plain"))
     for step, (count, size) in enumerate([(2, 4), (2, 3), (3, 4), (2, 4), (2, 4)]):
         work = Networks.repeat(model, count), *batches(count, size, seed=step)
         expected = due.slopes(*work).gradients
@@ -186,7 +187,7 @@ def test_max_pooling_meets_a_relu_from_either_side(path):
     model = nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(2, 10)).double()
     for scale in (-1.0, 0.0, 1.0):
         images, labels = torch.randint(0, 2, (2, 3, 2, 8, 8)).double() * scale, torch.randint(10, (2, 3))
-        ours, due = (stack(model, (2, 8, 8), path=each) for each in (path, "plain"))
+        ours, due = (stack(model, of((2, 8, 8)), path=each) for each in (path, "plain"))
         ours, due = (each.slopes(Networks.repeat(model, 2), images, labels) for each in (ours, due))
         for key, gradient in due.gradients.items():
             torch.testing.assert_close(ours.gradients[key], gradient, rtol=1e-9, atol=1e-12)
@@ -195,14 +196,14 @@ def test_max_pooling_meets_a_relu_from_either_side(path):
 def test_convolutions_of_groups_and_dilation_run_rowwise():
     model = nn.Sequential(nn.Conv2d(2, 4, 3, dilation=2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)).double()
     images, labels = torch.rand(2, 3, 2, 8, 8, dtype=torch.float64), torch.randint(10, (2, 3))
-    found = [stack(model, (2, 8, 8), path=path) for path in ("rowwise", "plain")]
+    found = [stack(model, of((2, 8, 8)), path=path) for path in ("rowwise", "plain")]
     ours, due = (each.slopes(Networks.repeat(model, 2), images, labels).gradients for each in found)
     for key, gradient in due.items():
         torch.testing.assert_close(ours[key], gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_a_model_that_vmap_cannot_take_runs_alone():
-    alone = stack(Branching(), SHAPE)
+    alone = stack(Branching(), of(SHAPE))
     assert alone.path == "plain"
     assert "not functional: it fails" in alone.notes[0]
 
@@ -210,10 +211,10 @@ def test_a_model_that_vmap_cannot_take_runs_alone():
 def test_frozen_parameters_are_no_part_of_a_network():
     model = models.build("mlp", SHAPE, 10, seed=0)
     model.hidden1.weight.requires_grad_(False)
-    assert "not rowwise: some parameters are frozen" in stack(model, SHAPE).notes[0]
+    assert "not rowwise: some parameters are frozen" in stack(model, of(SHAPE)).notes[0]
     for path in ("functional", "plain"):
         stacked = Networks.repeat(model, 2)
-        slopes = stack(model, SHAPE, path=path).slopes(
+        slopes = stack(model, of(SHAPE), path=path).slopes(
             stacked, *(t.float() if t.is_floating_point() else t for t in batches(2, 3))
         )
         assert "hidden1.weight" not in slopes.gradients
@@ -225,7 +226,7 @@ def test_dropout_draws_for_each_network_its_own(path):
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10)).double()
     images, labels = batches(1, 4)
     images, labels = images.expand(3, -1, -1, -1, -1), labels.expand(3, -1)
-    slopes = stack(model, SHAPE, path=path).slopes(Networks.repeat(model, 3), images, labels)
+    slopes = stack(model, of(SHAPE), path=path).slopes(Networks.repeat(model, 3), images, labels)
     assert len({float(loss) for loss in slopes.losses}) == 3
 
 
@@ -236,7 +237,7 @@ def test_steps_of_which_the_gradient_is_never_formed_are_the_same():
         for decay in (0.0, 0.1):
             before = Networks.of(nets)
             ends.append(
-                descend(before, stack(nets[0], SHAPE, path=path).slopes(before, images, labels), 0.1, 0.0, decay)
+                descend(before, stack(nets[0], of(SHAPE), path=path).slopes(before, images, labels), 0.1, 0.0, decay)
             )
     for fused, plain in zip(ends[:4], ends[4:] * 2, strict=True):
         for key, due in plain.parameters.items():

@@ -14,6 +14,7 @@ from gradwire.engine import PATHS, engine
 from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.measurement import Dense, LeftSketch, RightSketch, Support
 from gradwire.training import gradient
+from tests.tasks import of
 
 SHAPE = (3, 10, 10)
 
@@ -36,7 +37,7 @@ def agrees_with_autograd(model, mode, path, victims=2, batch=2, seed=0):
     """Each victim's gradient, and the slope in its images of a projection of it, equal plain autograd's."""
     images, labels = batches(victims, batch, seed)
     together = images.clone().requires_grad_()
-    found = PATHS[path](model, mode, cross_entropy)(together, labels)
+    found = PATHS[path](model, mode, of(SHAPE))(together, labels)
     projections = {name: torch.randn_like(g.full()) for name, g in found.items()}
     total = sum((g.full() * projections[name]).sum() for name, g in found.items())
     (slope,) = torch.autograd.grad(total, together)
@@ -135,7 +136,7 @@ def test_embeddings_looked_up_by_each_example(path):
 
 
 def test_a_table_that_all_examples_share_goes_the_slow_way():
-    chosen = engine(Tokens(), "train", cross_entropy, (2, *SHAPE))
+    chosen = engine(Tokens(), "train", of(SHAPE), 2)
     assert chosen.path == "functional"
     agrees_with_autograd(Tokens().double(), "train", "functional")
 
@@ -168,7 +169,7 @@ def test_in_place_activations_frozen_and_idle_parameters(path):
 def test_named_models_send_what_training_sends(name, mode, path):
     model = models.build(name, SHAPE, 10, (0.5,) * 3, (0.25,) * 3, seed=0).double()
     images, labels = batches(2, 3)
-    found = PATHS[path](model, mode, cross_entropy)(images.requires_grad_(), labels)
+    found = PATHS[path](model, mode, of(images.shape[2:]))(images.requires_grad_(), labels)
     for victim in range(2):
         _, update, _ = gradient(model, images[victim].detach(), labels[victim], mode)
         for key, expected in update.items():
@@ -214,7 +215,7 @@ def test_objective_and_slope_equal_plain_autograds(scheme, objective):
     slopes = {}
     for path, build in PATHS.items():
         x = candidates.clone().requires_grad_()
-        gradients = build(model, "train", cross_entropy)(x, rows)
+        gradients = build(model, "train", of(SHAPE))(x, rows)
         values = cosine(*stack.moments(gradients), stack.energy) if objective == "cosine" else stack.distance(gradients)
         slopes[path] = (values.detach(), torch.autograd.grad(values.sum(), x)[0])
     for row, problem in enumerate(problems):
@@ -285,12 +286,11 @@ def tied():
         (Mixes(), "wrong for head.weight"),
         (OutsideItsLayer(), "wrong for head.weight"),
         (Loose(), "Loose has parameters of its own"),
-        (tied(), "shares a parameter"),
         (ends(nn.Conv2d(3, 16, 3, padding=1, padding_mode="circular")), "pads with 'circular'"),
     ],
 )
 def test_what_the_fast_path_cannot_take_goes_the_slow_way_and_says_why(model, words):
-    chosen = engine(model.double(), "train", cross_entropy, (2, *SHAPE))
+    chosen = engine(model.double(), "train", of(SHAPE), 2)
     assert chosen.path == "functional"
     assert words in chosen.reasons[0]
     images, labels = batches(2, 2)
@@ -299,6 +299,12 @@ def test_what_the_fast_path_cannot_take_goes_the_slow_way_and_says_why(model, wo
         _, update, _ = gradient(model, images[victim].detach(), labels[victim])
         for name, expected in update.items():
             torch.testing.assert_close(found[name].full()[victim], expected, atol=1e-10, rtol=1e-8)
+
+
+def test_tied_weights_go_the_fast_way_and_sum_their_places():
+    model = tied().double()
+    assert engine(model, "train", of(SHAPE), 2).path == "batched"
+    agrees_with_autograd(model, "train", "batched")
 
 
 class Fused(nn.Module):
@@ -313,7 +319,7 @@ class Fused(nn.Module):
 
 
 def test_what_vmap_gets_wrong_goes_the_plain_way():
-    chosen = engine(Fused(), "train", cross_entropy, (2, *SHAPE))
+    chosen = engine(Fused(), "train", of(SHAPE), 2)
     assert chosen.path == "plain"
     assert "functional: it is wrong" in chosen.reasons[1]
     agrees_with_autograd(Fused().double(), "train", "plain")
@@ -321,7 +327,7 @@ def test_what_vmap_gets_wrong_goes_the_plain_way():
 
 def test_dropout_is_taken_by_the_fast_path_with_masks_of_its_own():
     model = nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(300, 4))
-    chosen = engine(model, "train", cross_entropy, (2, *SHAPE))
+    chosen = engine(model, "train", of(SHAPE), 2)
     assert chosen.path == "batched"
     images, labels = (t.float() if t.is_floating_point() else t for t in batches(1, 2))
     candidates = images.requires_grad_()
@@ -331,10 +337,10 @@ def test_dropout_is_taken_by_the_fast_path_with_masks_of_its_own():
 
 def test_known_models_go_the_fast_way():
     for name in ("mlp", "convnet", "resnet20"):
-        assert engine(models.build(name, SHAPE, 10, seed=0), "train", cross_entropy, (1, *SHAPE)).path == "batched"
+        assert engine(models.build(name, SHAPE, 10, seed=0), "train", of(SHAPE), 1).path == "batched"
 
 
 def test_thin_convolutions_go_through_vmap_on_a_cpu():
-    chosen = engine(models.build("lenet", SHAPE, 10, seed=0), "train", cross_entropy, (1, *SHAPE))
+    chosen = engine(models.build("lenet", SHAPE, 10, seed=0), "train", of(SHAPE), 1)
     assert chosen.path == "functional"
     assert chosen.reasons == ()

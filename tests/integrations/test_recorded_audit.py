@@ -20,7 +20,7 @@ from gradwire.wire.transport import drive
 def transcript(tmp_path):
     """One worker's step with one image of class 4, in two buckets."""
     digits = data.load("digits", "test")
-    model = models.build("mlp", digits.shape, digits.num_classes, digits.mean, digits.std, 0)
+    model = models.build("mlp", digits.shape, digits.outputs, digits.mean, digits.std, 0)
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     image = digits.batch([int((digits.targets == 4).nonzero()[0])])
     cross_entropy(model(image[0]), image[1]).backward()

@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 
+import gradwire
 import gradwire.metrics as metrics
 from gradwire.errors import GradwireError
 
@@ -14,7 +15,7 @@ def images(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_score_matches_first_and_then_measures() -> None:
     truth = images(2, 3, 1, 8, 8)
-    score = metrics.score(truth.flip(1), truth)
+    score = gradwire.score(truth.flip(1), truth)
     assert torch.equal(score.inputs, truth)
     assert score.mse.tolist() == [0, 0]
     assert score.psnr.tolist() == [metrics.PSNR_CAP] * 2
@@ -24,14 +25,14 @@ def test_a_score_matches_first_and_then_measures() -> None:
 
 def test_the_truth_may_come_as_the_plain_batch_that_the_victim_held() -> None:
     truth, guess = images(3, 1, 8, 8), images(1, 3, 1, 8, 8, seed=1)
-    score = metrics.score(guess, truth)
+    score = gradwire.score(guess, truth)
     assert score.inputs.shape == guess.shape
     assert torch.equal(score.ssim, metrics.ssim(metrics.match(guess, truth[None]), truth[None]))
 
 
 def test_a_truth_of_another_size_is_refused() -> None:
     with pytest.raises(GradwireError, match="1×3×1×8×8 and truth 2×1×8×8"):
-        metrics.score(images(1, 3, 1, 8, 8), images(2, 1, 8, 8))
+        gradwire.score(images(1, 3, 1, 8, 8), images(2, 1, 8, 8))
 
 
 def test_the_metrics_are_imported_without_what_only_some_of_them_need() -> None:

@@ -7,6 +7,8 @@ from torch.nn.functional import cross_entropy
 from gradwire import data, models
 
 DIGITS, FASHION, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
+OF_TOKENS = ("bert", "gpt2", "pretrained")
+NAMES = [name for name in models.names() if name not in OF_TOKENS]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ def test_parameter_counts(name: str, shape: tuple[int, int, int], classes: int, 
     assert models.parameter_count(models.build(name, shape, classes)) == count
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [DIGITS, FASHION, CIFAR, (3, 7, 5)], ids=str)
 def test_scores_have_one_column_a_class(name: str, shape: tuple[int, int, int]) -> None:
     net = models.build(name, shape, classes=7, mean=[0.5] * shape[0], std=[0.25] * shape[0], seed=0).eval()
@@ -38,7 +40,7 @@ def test_scores_have_one_column_a_class(name: str, shape: tuple[int, int, int]) 
     assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_of_a_gradient_reaches_the_image(name: str) -> None:
     net = models.build(name, DIGITS, classes=10, seed=0).eval()
     image = torch.rand(1, *DIGITS, requires_grad=True)
@@ -49,7 +51,7 @@ def test_the_gradient_of_a_gradient_reaches_the_image(name: str) -> None:
     assert second.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_per_example_gradients_through_torch_func(name: str) -> None:
     net = models.build(name, DIGITS, classes=10, seed=0).eval()
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
@@ -73,7 +75,7 @@ def test_lenet_starts_as_its_paper_does() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_convnet_learns_digits_quickly(seed: int) -> None:
     train, test = data.load("digits", "train"), data.load("digits", "test")
-    net = models.build("convnet", train.shape, train.num_classes, train.mean, train.std, seed=seed)
+    net = models.build("convnet", train.shape, train.outputs, train.mean, train.std, seed=seed)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     draw = torch.Generator().manual_seed(seed)
     for _ in range(150):

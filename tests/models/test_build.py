@@ -10,7 +10,8 @@ SHAPE = (3, 8, 8)
 
 
 def test_the_known_names() -> None:
-    assert models.names() == ("mlp", "lenet", "convnet", "cnn", "resnet18", "resnet20", "resnet110", "resnet50")
+    of_images = ("mlp", "lenet", "convnet", "cnn", "resnet18", "resnet20", "resnet110", "resnet50")
+    assert models.names() == (*of_images, "bert", "gpt2", "pretrained")
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet", "convnet", "resnet20"])
@@ -31,7 +32,7 @@ def test_without_a_seed_the_global_generator_decides() -> None:
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", [name for name in models.names() if name not in ("bert", "gpt2", "pretrained")])
 def test_normalisation_changes_no_name_and_no_initial_value(name: str) -> None:
     plain = models.build(name, SHAPE, 10, seed=0).state_dict()
     normalized = models.build(name, SHAPE, 10, [0.4] * 3, [0.2] * 3, seed=0).state_dict()
@@ -53,6 +54,14 @@ def test_parameter_names_are_short() -> None:
     assert names == ["hidden1.weight", "hidden1.bias", "hidden2.weight", "hidden2.bias", "head.weight", "head.bias"]
 
 
+@pytest.mark.parametrize("shape", [(7,), (8, 8), SHAPE])
+def test_an_mlp_takes_inputs_of_any_shape_and_says_how_wide_it_is(shape: tuple[int, ...]) -> None:
+    net = models.build("mlp:hidden=100", shape, 3, seed=0)
+    assert net(torch.rand(5, *shape)).shape == (5, 3)
+    assert [net.hidden1.out_features, net.hidden2.in_features, net.hidden2.out_features] == [100, 100, 100]
+    assert models.build("mlp", shape, 3).hidden1.out_features == 256
+
+
 def test_frozen_parameters_count() -> None:
     layer = torch.nn.Linear(3, 2).requires_grad_(False)
     assert models.parameter_count(layer) == 8
@@ -65,9 +74,13 @@ def test_frozen_parameters_count() -> None:
             ("vgg", SHAPE, 10),
             "unknown model 'vgg'; known: mlp, lenet, convnet, cnn, resnet18, resnet20, resnet110, res",
         ),
-        (("mlp", (8, 8), 10), "the shape of an image is (8, 8)"),
-        (("mlp", (0, 8, 8), 10), "the shape of an image is (0, 8, 8)"),
-        (("mlp", SHAPE, 0), "a model for 0 classes"),
+        (("mlp", (), 10), "the shape of an input is ()"),
+        (("mlp", (0, 8, 8), 10), "the shape of an input is (0, 8, 8)"),
+        (("mlp", SHAPE, -1), "a model for -1 classes"),
+        (("mlp:hidden=0", (7,), 2), "model 'mlp:hidden=0': hidden is 0; it must be at least 1"),
+        (("mlp:width=9", (7,), 2), "cannot read 'width=9'; mlp takes hidden, as key=value"),
+        (("lenet", (7,), 2), "model 'lenet' is a network of images (channels, height, width); inputs have shape (7,)"),
+        (("resnet20", (8, 8), 2), "inputs have shape (8, 8): take mlp, or a network of your own"),
         (("mlp", SHAPE, 10, [0.5] * 3), "give both or neither"),
         (("mlp", SHAPE, 10, None, [0.5] * 3), "give both or neither"),
         (("mlp", SHAPE, 10, [0.5], [0.5]), "mean has 1 channels and the images have 3"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gradwire.report.rows import AUDIT_COLUMNS, TRAIN_COLUMNS
+from gradwire.report.rows import AUDIT_COLUMNS, AUDIT_FACTS, TRAIN_COLUMNS
 
 SCHEMES = {"none": 1.0, "powersgd:rank=4": 38.0, "topk:match_rank=4": 37.0}
 SIMILARITY = {
@@ -78,3 +78,77 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+TABLE = {
+    "name": "columns",
+    "what": "rows",
+    "scores": ["fields", "numbers_right", "categories_right", "whole_rows"],
+    "higher": True,
+    "assumed": "It knows the 3 fields of the table.",
+    "success": 0.9,
+}
+TEXT = {
+    "name": "tokens",
+    "what": "sentences",
+    "scores": ["positions", "token_precision", "token_recall", "exact", "rouge1", "rouge2", "rougeL"],
+    "higher": True,
+    "assumed": "It knows the tokenizer (4096 tokens).",
+}
+OUTSIDE = {"name": "series", "what": "series", "scores": ["warping_distance", "phase"], "higher": False, "assumed": ""}
+LEVELS = {"none": (0.9, 1.0), "powersgd:rank=4": (0.6, 0.9), "topk:match_rank=4": (0.5, 0.7)}
+ROW = [["age", "39"], ["hours", "40"], ["job", "Prof-specialty | <b>"]]
+SENTENCE = [["", token] for token in ("[CLS]", "a", "touch", "##ing", "story", "<script>", "[SEP]")]
+
+
+@pytest.fixture
+def write_domain(write_run: Callable[..., Path]) -> Callable[..., Path]:
+    """The folder of an audit of another domain: three schemes, both adversaries, `victims` victims of two examples.
+
+    `original` are the cells of every example; of what the naive adversary guessed of a scheme, the last two are wrong.
+    """
+
+    def make(
+        domain: dict[str, Any], original: list[list[str]] | None, uninformed: object = "", victims: int = 4
+    ) -> Path:
+        rows, examples = [], {"originals": [[original] * 2] * victims} if original else {}
+        for scheme, levels in LEVELS.items():
+            for knowledge, level in zip(("naive", "adaptive"), levels, strict=True):
+                scores = dict.fromkeys(domain["scores"], level if domain["higher"] else 1.001 - level)
+                facts = {
+                    **dict.fromkeys(AUDIT_FACTS, 0),
+                    **{"data": "adult", "model": "mlp", "device": "cpu", "attack": "fields", "batch": 2},
+                    **{"scheme": scheme, "knowledge": knowledge, "adversary": "server", "ratio": SCHEMES[scheme]},
+                    **{"bytes_up": int(38000 / SCHEMES[scheme]), "uninformed": uninformed, "label_accuracy": ""},
+                    **{"success": int(level >= 0.9), **scores},
+                }
+                rows += [facts | {"victim": victim} for victim in range(victims)]
+                if original:
+                    wrong = 2 if knowledge == "naive" else 0
+                    right = len(original) - wrong
+                    guess = [[n, t if i < right else f"not {t}", i < right] for i, (n, t) in enumerate(original)]
+                    examples[f"{scheme}|fields|{knowledge}"] = [[guess] * 2] * victims
+        folder = write_run(rows, pictures=False, name=domain["name"], domain=domain, settings={"labels": "known"})
+        if original:
+            (folder / "examples.json").write_text(json.dumps(examples))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def table_run(write_domain: Callable[..., Path]) -> Path:
+    """An audit of rows of a table."""
+    return write_domain(TABLE, ROW, uninformed=0.5)
+
+
+@pytest.fixture
+def text_run(write_domain: Callable[..., Path]) -> Path:
+    """An audit of sentences."""
+    return write_domain(TEXT, SENTENCE, uninformed=0.1)
+
+
+@pytest.fixture
+def outside_run(write_domain: Callable[..., Path]) -> Path:
+    """An audit of a domain that gradwire does not know, whose leading score is the better the lower."""
+    return write_domain(OUTSIDE, None)

@@ -117,3 +117,9 @@ def test_what_chance_can_do_is_no_finding(write_run) -> None:
     ).read_text()
     assert "no attack finds clearly more members than guessing" in page
     assert "The loss attack finds" not in page
+
+
+def test_members_are_called_what_they_are(write_run) -> None:
+    domain = {"name": "columns", "what": "rows", "scores": ["fields"]}
+    page = write(write_run(ROWS, pictures=False, command="membership", domain=domain)).read_text()
+    assert "5,100 other candidates of a row&#39;s targets, which are rows." in page

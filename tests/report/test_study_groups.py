@@ -29,3 +29,18 @@ def test_every_group_has_a_table_and_a_figure_of_its_own(write_run, training_row
     assert [section.name for section in found] == ["train-0", "train-1"]
     assert [section.title.rpartition(": ")[2] for section in found] == ["a", "b"]
     assert [row[0] for row in found[1].table.rows] == ["none", "powersgd:rank=4"]
+
+
+def test_audits_of_each_domain_have_a_section_of_their_own(write_run, write_domain, row):
+    told = {"name": "tokens", "what": "sentences", "scores": ["positions"], "higher": True}
+    cell = write_domain(told, None)
+    rows = [{"command": "audit", "label": each["scheme"], **each} for each in (*read(cell).rows, row(), row("topk"))]
+    columns = dict.fromkeys(name for each in rows for name in each)
+    study = write_run(
+        [dict.fromkeys(columns, "") | each for each in rows], pictures=False, name="study", command="study"
+    )
+    (study / "cells").mkdir()
+    cell.rename(study / "cells" / "text")
+    found = [section for section in sections(read(study)) if section.name.startswith("audit")]
+    assert [section.table.columns[3].title for section in found] == ["naive positions right", "naive SSIM"]
+    assert [len(section.table.rows) for section in found] == [3, 2]

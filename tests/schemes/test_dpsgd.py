@@ -126,7 +126,7 @@ def test_passes_are_what_the_most_used_example_was_used(batch, examples, work, r
 def test_a_smaller_last_batch_is_no_pass_of_its_own():
     """Two clients of 150 and 149 images in batches of 40, two epochs a round: eight passes in four rounds."""
     digits = data.load("digits", "train")
-    dataset = replace(digits, images=digits.inputs[:299], labels=digits.targets[:299])
+    dataset = replace(digits, inputs=digits.inputs[:299], targets=digits.targets[:299])
     settings = TrainSettings(scheme="dpsgd:clip=1,noise=1", clients=2, rounds=4, local_epochs=2, batch_size=40)
     state = begin(settings, models.build("mlp", digits.shape, 10, seed=0))
     train(state, settings, dataset)

@@ -11,6 +11,7 @@ from gradwire.models.bottleneck import VariationalBottleneck
 from gradwire.schemes import observation, parse
 from gradwire.training import gradient
 from tests.schemes.rounds import flat
+from tests.tasks import of
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_it_draws_in_training_and_passes_the_mean_on_in_evaluation():
 
 def test_the_engine_agrees_with_autograd_on_it(model, batch):
     adapted = parse("precode:bottleneck=4").adapt(model, 0)
-    assert engine(adapted, "train", cross_entropy, (1, 1, 8, 8)).path != "plain"
+    assert engine(adapted, "train", of((1, 8, 8)), 1).path != "plain"
 
 
 def test_one_image_gives_its_noise_away(model, batch):

@@ -266,7 +266,7 @@ def test_fedavg_needs_local_steps(tmp_path):
         ({"rounds": 2, "trained_rounds": 3}, "trained_rounds is 3; with several rounds it must be 0"),
         ({"rounds": 2, "local_steps": 3}, "local_steps is 3; with several rounds it must be 0"),
         ({"local_batch": 1}, "local_batch is 1 and local_steps 0"),
-        ({"local_steps": 2, "batch": 3, "local_batch": 2}, "local_batch is 2; it must divide the victim's 3 images"),
+        ({"local_steps": 2, "batch": 3, "local_batch": 2}, "local_batch is 2; it must divide the victim's 3 examples"),
         ({"local_steps": 2, "lr": 0.0}, "lr is 0; local steps need a size"),
         ({"weight_decay": -1.0}, "weight_decay is -1"),
         ({"attacks": ("iga:bn=-1",)}, "bn is -1"),

@@ -14,7 +14,7 @@ from gradwire.report.study.page import sections
 from gradwire.runs import RunFolder
 from gradwire.studies import own
 from gradwire.studies.cells import RUNNERS
-from gradwire.studies.grid import Cell, Claim, Restartable, Study, run_study
+from gradwire.studies.grid import Claim, Restartable, Study, StudyCell, run_study
 from gradwire.studies.own import find
 
 TRAIN = {"data": "digits:train=64,test=20", "model": "mlp", "rounds": 4, "eval_every": 2, "clients": 2}
@@ -29,7 +29,7 @@ class Two(Study):
 
     def cells(self):
         return [
-            Cell(scheme, "train", TRAIN | {"scheme": scheme, "seed": s})
+            StudyCell(scheme, "train", TRAIN | {"scheme": scheme, "seed": s})
             for s in range(self.seeds)
             for scheme in ("none", "powersgd")
         ]
@@ -123,7 +123,7 @@ def test_a_folder_to_write_and_one_to_go_on_with_exclude_each_other(tmp_path):
 def test_cells_have_to_be_told_apart(tmp_path):
     class Same(Two):
         def cells(self):
-            return [Cell("one", "train", TRAIN), Cell("one", "train", TRAIN)]
+            return [StudyCell("one", "train", TRAIN), StudyCell("one", "train", TRAIN)]
 
     with pytest.raises(GradwireError, match="two cells are called 'train_one_0'"):
         run_study(Same(), RUNNERS, tmp_path / "out")

@@ -18,7 +18,7 @@ def digits():
 
 
 def network(digits, rounds=0):
-    model = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    model = models.build("convnet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     if rounds:
         settings = TrainSettings(scheme="none", clients=1, rounds=rounds)
         train(begin(settings, model), settings, data.load("digits", "train"))

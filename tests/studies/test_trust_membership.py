@@ -3,7 +3,7 @@ import csv
 from gradwire import report
 from gradwire.schemes import parse
 from gradwire.studies.cells import RUNNERS
-from gradwire.studies.grid import Cell, run_study
+from gradwire.studies.grid import StudyCell, run_study
 from gradwire.studies.own import find
 from gradwire.studies.trust_membership import BEYOND, PAPER, THREE, TrustMembership
 
@@ -69,7 +69,7 @@ class Small(TrustMembership):
         settings = {"data": "digits:train=120", "model": "mlp", "shadows": 2, "epochs": 1, "attacks": ["loss"]}
         settings |= {"population": 20, "clients": 1}
         return [
-            Cell(f"digits {scheme}", "membership", settings | {"schemes": [scheme], "seed": 0})
+            StudyCell(f"digits {scheme}", "membership", settings | {"schemes": [scheme], "seed": 0})
             for scheme in ("none", "topk:ratio=0.1")
         ]
 

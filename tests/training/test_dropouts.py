@@ -16,7 +16,7 @@ BASE = {"clients": 6, "batch_size": 8, "rounds": 1, "lr": 0.1, "momentum": 0.0, 
 
 def trained(**changed):
     settings, dataset = TrainSettings(**BASE | changed), data.load("digits", "train")
-    model = models.build(changed.pop("model", "lenet"), dataset.shape, dataset.num_classes, seed=0)
+    model = models.build(changed.pop("model", "lenet"), dataset.shape, dataset.outputs, seed=0)
     state, transport = begin(settings, model), InProcess(Transcript())
     train(state, settings, dataset, transport)
     return state, transport
@@ -25,7 +25,7 @@ def trained(**changed):
 def survivors(settings):
     """Clients that send one message and stay for it, and the mean of their gradients."""
     dataset = data.load("digits", "train")
-    model = models.build("lenet", dataset.shape, dataset.num_classes, seed=0)
+    model = models.build("lenet", dataset.shape, dataset.outputs, seed=0)
     clients = tuple(map(client, range(settings.clients)))
     chances = {p: torch.rand((), generator=generator("dropouts", settings.seed, 0, p)) for p in clients}
     stayed = [p for p in clients if chances[p] >= settings.drop_clients]

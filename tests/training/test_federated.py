@@ -18,6 +18,7 @@ from gradwire.training import TrainSettings, begin, loop, train
 from gradwire.training.batches import descents, sampled
 from gradwire.training.cohort import CohortPlan
 from gradwire.wire import InProcess, Transcript
+from tests.tasks import of
 
 CLASSES = 4
 
@@ -25,7 +26,7 @@ CLASSES = 4
 class Pictures:
     """Random pictures with labels in float64, as much of a `Dataset` as training asks for."""
 
-    shape = (1, 8, 8)
+    shape, task = (1, 8, 8), of((1, 8, 8))
 
     def __init__(self, count=60):
         generator = torch.Generator().manual_seed(0)
@@ -116,7 +117,7 @@ def test_ragged_clients_train_together_exactly_as_one_after_another(alpha, batch
     except GradwireError:
         return  # this draw leaves a client without data, and says so
     ends = []
-    paths = [stack(network(name), pictures.shape, path=path) for path in ("layered", "rowwise", "functional")]
+    paths = [stack(network(name), of(pictures.shape), path=path) for path in ("layered", "rowwise", "functional")]
     for chosen in (CohortPlan(), *(CohortPlan((path,), 3) for path in paths)):
         state = begin(settings, network(name))
         losses = loop.train_round(state, settings, pictures, shards, InProcess(Transcript(keep=0)), chosen)

@@ -82,7 +82,7 @@ def test_a_model_without_running_statistics_sends_none(model, batch):
 
 
 def test_bad_input(model, batch):
-    with pytest.raises(GradwireError, match="local_batch is 3; it must divide the 4 images"):
+    with pytest.raises(GradwireError, match="local_batch is 3; it must divide the 4 examples"):
         capture(model, *batch, local_steps=2, local_batch=3)
     with pytest.raises(GradwireError, match="local_steps is 0; it must be at least 1"):
         capture(model, *batch, local_steps=0)

@@ -17,7 +17,7 @@ def digits():
 
 
 def fresh(dataset):
-    return models.build("convnet", dataset.shape, dataset.num_classes, dataset.mean, dataset.std, seed=0)
+    return models.build("convnet", dataset.shape, dataset.outputs, dataset.mean, dataset.std, seed=0)
 
 
 @pytest.mark.parametrize("scheme", ["dpsgd", "precode:bottleneck=8", AUTOENCODER])
@@ -43,7 +43,7 @@ def test_learns(digits, scheme):
     settings = TrainSettings(scheme=scheme, clients=2, rounds=60, lr=0.1)
     state = begin(settings, fresh(digits))
     train(state, settings, digits)
-    assert evaluate(state.model, data.load("digits", "test"))[1] > 0.8
+    assert evaluate(state.model, data.load("digits", "test"))["accuracy"] > 0.8
 
 
 LOCAL = {
@@ -87,13 +87,13 @@ def test_differences_of_parameters_go_through_or_are_refused_with_the_reason(dig
         return
     state = begin(settings, fresh(digits))
     before = [p.detach().clone() for p in state.model.parameters()]
-    loss = evaluate(state.model, digits)[0]
+    loss = evaluate(state.model, digits)["loss"]
     train(state, settings, digits)
     moved = [not torch.equal(p, q) for p, q in zip(state.model.parameters(), before, strict=True)]
     assert all(moved)
     assert state.skipped == 0
     # An autoencoder that was hardly trained ruins the model; all others leave it one that learns.
-    assert name == "autoencoder" or evaluate(state.model, digits)[0] < loss
+    assert name == "autoencoder" or evaluate(state.model, digits)["loss"] < loss
 
 
 @pytest.mark.parametrize("scheme", ["dpsgd:clip=1,noise=0.5", "precode:bottleneck=8"])

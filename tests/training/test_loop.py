@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gradwire import data, models
-from gradwire.data import Dataset
+from gradwire.data import image_dataset
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, evaluate, train
 from gradwire.training.batches import batch_indices
@@ -17,7 +17,7 @@ def digits():
 
 
 def fresh(dataset, name="convnet"):
-    return models.build(name, dataset.shape, dataset.num_classes, dataset.mean, dataset.std, seed=0)
+    return models.build(name, dataset.shape, dataset.outputs, dataset.mean, dataset.std, seed=0)
 
 
 def test_one_client_without_scheme_is_torch_sgd(digits):
@@ -54,7 +54,7 @@ def test_learns(digits, scheme):
     settings = TrainSettings(scheme=scheme, rounds=100)
     model = fresh(digits)
     train(begin(settings, model), settings, digits)
-    assert evaluate(model, data.load("digits", "test"))[1] > 0.85
+    assert evaluate(model, data.load("digits", "test"))["accuracy"] > 0.85
 
 
 @pytest.mark.parametrize("scheme", ["none", "powersgd:rank=2", "topk:ratio=0.05"])
@@ -78,7 +78,9 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(digits, scheme, tmp_
 def test_batch_norms_statistics_travel_and_are_averaged():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(64, 3, 8, 8, generator=generator)
-    dataset = Dataset("noise", "train", images, torch.randint(10, (64,), generator=generator), tuple("0123456789"))
+    dataset = image_dataset(
+        "noise", "train", images, torch.randint(10, (64,), generator=generator), tuple("0123456789")
+    )
     settings = TrainSettings(clients=2, rounds=1, batch_size=8)
     state = begin(settings, models.build("resnet20", (3, 8, 8), 10, seed=0))
     before = {name: b.clone() for name, b in state.model.named_buffers()}

@@ -7,6 +7,7 @@ from gradwire import models
 from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, train
 from gradwire.training.optimizer import learning_rate
+from tests.tasks import of
 
 SHAPE, CLASSES = (1, 8, 8), 4
 
@@ -14,7 +15,7 @@ SHAPE, CLASSES = (1, 8, 8), 4
 class Pictures:
     """A hundred random pictures with labels, as much of a `Dataset` as training asks for."""
 
-    shape = SHAPE
+    shape, task = SHAPE, of(SHAPE)
 
     def __init__(self):
         g = torch.Generator().manual_seed(0)

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from gradwire import data, models
 from gradwire.data import partition
 from gradwire.errors import GradwireError
+from gradwire.tasks import CrossEntropy, NextToken, Task, Tokens
 from gradwire.training import TrainSettings, begin, train
 from gradwire.training.batches import batch_indices, schedule
 from gradwire.training.plain import Speed, fit, fits, resident
@@ -124,3 +126,12 @@ def test_divergence_is_told():
 def test_what_cannot_be_is_refused(options, says):
     with pytest.raises(GradwireError, match=says):
         Speed(**options)
+
+
+def test_a_loss_that_is_no_mean_over_examples_fits_for_one_client_only():
+    """The mean of two clients' means over tokens is not the mean over all tokens."""
+    model, tokens = nn.Linear(2, 2), Tokens(4, ("a", "b"), None)
+    for loss, several in ((NextToken(None), False), (CrossEntropy(("a", "b")), True)):
+        task = Task(tokens, loss)
+        assert fits(SETTINGS, model, task=task) == several
+        assert fits(replace(SETTINGS, clients=1), model, task=task)

@@ -9,20 +9,21 @@ from gradwire.errors import GradwireError
 from gradwire.training import TrainSettings, begin, train
 from gradwire.training.plain import fits
 from gradwire.wire import InProcess, Transcript
+from tests.tasks import of
 
 DIGITS = data.load("digits", "train", limit=120)
 
 
 def trained(model="mlp", transport=None, **how):
     settings = TrainSettings(**{"clients": 3, "rounds": 2, "batch_size": 8, "lr": 0.1, "momentum": 0.0, **how})
-    state = begin(settings, models.build(model, DIGITS.shape, DIGITS.num_classes, seed=0))
+    state = begin(settings, models.build(model, DIGITS.shape, DIGITS.outputs, seed=0))
     train(state, settings, DIGITS, transport)
     return state
 
 
 def moved(state):
     """The way from the first parameters, as one vector."""
-    start = models.build("mlp", DIGITS.shape, DIGITS.num_classes, seed=0)
+    start = models.build("mlp", DIGITS.shape, DIGITS.outputs, seed=0)
     return torch.cat(
         [(p - q).detach().flatten() for p, q in zip(state.model.parameters(), start.parameters(), strict=True)]
     )
@@ -51,7 +52,7 @@ def test_updates_travel_in_float32():
 def test_every_path_has_it(path, model):
     network = models.build(model, (1, 8, 8), 10, seed=0)
     images, labels = torch.rand(2, 6, 1, 8, 8), torch.randint(10, (2, 6))
-    engine = stack(network, (1, 8, 8), path=path)
+    engine = stack(network, of((1, 8, 8)), path=path)
     due = engine.slopes(Networks.repeat(network, 2), images, labels)
     half = type(engine)(engine.run, engine.path, precision="bf16").slopes(Networks.repeat(network, 2), images, labels)
     torch.testing.assert_close(half.losses.float(), due.losses, rtol=0.02, atol=0)

@@ -13,7 +13,9 @@ RAW = "Whether the network begins with the data's mean and deviation. [default: 
 @click.option("--standardised/--raw", default=True, help=RAW)
 @click.option("--resume", metavar="DIR", help="Go on with the audit in this folder, given the same options.")
 @click.option("--transcript", metavar="FILE", help="Attack a step that a DDP hook recorded, not one made for it.")
-@click.option("--label", "known", type=int, multiple=True, help="With --transcript: of each image. [default: inferred]")
+@click.option(
+    "--label", "known", type=int, multiple=True, help="With --transcript: of each example. [default: inferred]"
+)
 def audit(
     out: str | None,
     resume: str | None,
@@ -47,9 +49,11 @@ def membership(out: str | None, resume: str | None, jobs: int, **options: object
     \b
     gradwire membership --data fashion_mnist:train=4000 --model lenet --scheme none --scheme topk:ratio=0.01
     gradwire membership --attack lira --attack cosine --watched 10 --canaries mislabelled:100
+    gradwire membership --data people.csv --target income --epochs 60
     """
     from gradwire.studies.membership import MembershipSettings, run_membership
 
+    options["attacks"] = options["attacks"] or None
     settings = MembershipSettings(**options)  # type: ignore[arg-type]
     with progress_bar() as progress:
         folder = run_membership(settings, out, resume, jobs, progress)

@@ -12,11 +12,13 @@ from gradwire.cli.source import REQUIRED, Expression, describe
 ROOM = 40, 120
 """The narrowest and the widest lines."""
 INDENT = 20
+GIVEN = {"models": ("vocabulary", "length", "pad"), "carriers": ("transcript", "group")}
+"""Parameters that no spec gives: what a network learns of its data, and what a carrier is opened with."""
 
 
 @click.command(name="list")
 def catalogue() -> None:
-    """List schemes, attacks, studies, models and data sets, with their parameters."""
+    """List schemes, attacks, studies, models, data sets and carriers, with their parameters."""
     width = min(max(shutil.get_terminal_size().columns, ROOM[0]), ROOM[1])
     indent = " " * INDENT
     for title, known in (
@@ -26,11 +28,12 @@ def catalogue() -> None:
         ("studies", registry.STUDIES),
         ("models", registry.MODELS),
         ("data", registry.DATA),
+        ("carriers", registry.CARRIERS),
     ):
         click.echo(click.style(title, bold=True))
         for name, place in known.targets().items():
-            found = describe(place)
-            takes = ", ".join(_parameter(key, default) for key, default in found.parameters.items())
+            found, left = describe(place), GIVEN.get(title, ())
+            takes = ", ".join(_parameter(key, default) for key, default in found.parameters.items() if key not in left)
             words = (f"{name:{INDENT - 3}} {takes}".rstrip(), found.doc)
             for text, first in zip(words, ("  ", indent), strict=True):
                 if text:

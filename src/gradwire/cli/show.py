@@ -4,8 +4,9 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., None])
 
 
+USUAL = "[default: convnet for images, mlp:hidden=100 for tables, bert or gpt2 for text]"
+DATA = "Data set, folder of images, or table (CSV, Parquet), which needs a target."
+TARGET = "Of a table: the column to be told, as --data FILE:target=COLUMN says it. Repeatable."
 SHARED = {
-    "data": click.option("--data", default="digits", show_default=True, metavar="NAME|DIR", help="Data set or folder."),
-    "model": click.option("--model", default="convnet", show_default=True, metavar="NAME|PACKAGE.MODULE:FACTORY"),
+    "data": click.option("--data", default="digits", show_default=True, metavar="NAME|DIR|FILE", help=DATA),
+    "target": click.option("--target", multiple=True, metavar="COLUMN", help=TARGET),
+    "model": click.option("--model", default="", metavar="NAME|PACKAGE.MODULE:FACTORY", help=USUAL),
     "seed": click.option("--seed", default=0, show_default=True, help="Decides everything that is random."),
     "device": click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …"),
     "out": click.option("--out", metavar="DIR", help="Folder to write. [default: runs/<command>-<time>]"),
@@ -48,11 +53,31 @@ def settings_options(place: str, omit: Sequence[str] = (), **words: str) -> Call
     ]
 
     def add(function: F) -> F:
+        @wraps(function)
+        def told(*, data: str, target: tuple[str, ...], **options: Any) -> None:
+            function(data=with_target(data, target), **options)
+
         for option in reversed([*SHARED.values(), *fields]):
-            function = option(function)
-        return function
+            told = option(told)
+        return cast(F, told)
 
     return add
+
+
+def with_target(data: str, target: Sequence[str]) -> str:
+    """The spec of data with these target columns, `people.csv:target=income`; as it is where none are given.
+
+    Raises:
+        GradwireError: a target in the spec already, or a column that no spec can name.
+    """
+    if not target:
+        return data
+    last = data.rpartition(":")[2]
+    if re.search(r"(^|,)target=", last):
+        raise GradwireError(f"--target {target[0]}: --data {data} names a target already; give it once")
+    if odd := [name for name in target if set(name) & set(",|")]:
+        raise GradwireError(f"--target {odd[0]!r} has a comma or bar in its name; rename the column")
+    return f"{data}{',' if '=' in last else ':'}target={'|'.join(target)}"
 
 
 def _sentence(words: str) -> str:
@@ -156,3 +181,5 @@ def recorded(folder: Path) -> None:
     show(table)
     for picture in sorted(folder.glob("*.png")):
         click.echo(f"picture: {picture}")
+    for text in sorted(folder.glob("*.txt")):
+        click.echo(f"{text}:\n{text.read_text(encoding='utf-8')}")

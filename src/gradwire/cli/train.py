@@ -40,6 +40,7 @@ CLIENTS = defaults(SETTINGS).clients
 @click.option("--eval-every", default=20, show_default=True, help="Rounds between two rows and checkpoints.")
 @click.option("--resume", metavar="DIR", help="Go on with the run in this folder, from its last checkpoint.")
 @click.option("--carrier", metavar="SPEC", help="Of the messages in one process. [default: inprocess]")
+@click.option("--by-client", is_flag=True, help="Judge the model on each client's own examples too: clients.csv.")
 @click.option("--record", metavar="FILE", help="Write the last round, for gradwire audit --transcript.")
 def train(
     data: str,
@@ -49,6 +50,7 @@ def train(
     resume: str | None,
     carrier: str | None,
     record: str | None,
+    by_client: bool,
     clients: int | None,
     timeout: float,
     **options: object,
@@ -77,6 +79,7 @@ def train(
         clients = world_size()
     settings = TrainSettings(clients=CLIENTS if clients is None else clients, **options)  # type: ignore[arg-type]
     run = partial(run_training, data, model, settings, eval_every=eval_every, out=out, resume=resume, record=record)
+    run = partial(run, by_client=by_client)
     if not launched():
         transport = CARRIERS.parse(carrier or "inprocess")
         transport.transcript.keep = 1

@@ -8,7 +8,8 @@
 
 from gradwire.data import partition
 from gradwire.data.catalog import load, names, spec_of
-from gradwire.data.dataset import Dataset, pictures
+from gradwire.data.dataset import Dataset, image_dataset
 from gradwire.data.tables import table
+from gradwire.data.text import text
 
-__all__ = ["Dataset", "load", "names", "partition", "pictures", "spec_of", "table"]
+__all__ = ["Dataset", "image_dataset", "load", "names", "partition", "spec_of", "table", "text"]

@@ -25,6 +25,11 @@ def views(images: Tensor, spec: str) -> Tensor:
             the border repeated; `flip+shift` adds those of both.
     """
     kinds = parse(spec)
+    if kinds and images.ndim != 4:
+        shape = tuple(images.shape[1:])
+        raise GradwireError(
+            f"augment is {spec!r}, which is for images alone; inputs have shape {shape}, so leave it out"
+        )
     found = [images]
     if "shift" in kinds:
         height, width = images.shape[-2:]

@@ -1,5 +1,6 @@
 """Data sets by name: those that gradwire knows, folders of images, tables, and the user's own."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,8 @@ from gradwire import spec_syntax
 from gradwire.data.dataset import Dataset
 from gradwire.data.frames import is_table
 from gradwire.data.splits import SPLITS
-from gradwire.data.tables import load_table
+from gradwire.data.tables import TableSource, load_table
+from gradwire.data.text import load_text
 from gradwire.errors import GradwireError, unknown
 from gradwire.registry import DATA
 
@@ -26,8 +28,20 @@ def names() -> tuple[str, ...]:
 
 
 def spec_of(source: str | Path | Loader) -> str:
-    """What `load` takes in another process: a name or folder as it is, the `module:function` of a function."""
-    return DATA.spec(source) if callable(source) else str(source)
+    """What `load` takes in another process: a name or folder as it is, the `module:function` of a function.
+
+    A table in memory is found by the name that it has at the top of a module that is loaded.
+
+    Raises:
+        GradwireError: a function or table that no module has.
+    """
+    if not isinstance(source, TableSource):
+        return DATA.spec(source) if callable(source) else str(source)
+    for module in list(sys.modules.values()):
+        for name, held in list(getattr(module, "__dict__", {}).items()):
+            if held is source:
+                return f"{module.__name__}:{name}"
+    raise GradwireError(f"data {source.name!r} is a table that no module has; define it at the top of a module")
 
 
 def load(source: str | Path | Loader, split: str = "test", limit: int | None = None) -> Dataset:
@@ -35,8 +49,9 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
 
     Args:
         source: one of `names()`, a folder of class folders with images (`gradwire.data.folder`), a table
-            (`people.csv:target=income`; see `gradwire.data.tables.load_table`), or a function (split, limit) →
-            `Dataset` or its `package.module:function`. A name goes before a folder of that name; write `./digits` for
+            (`people.csv:target=income`; see `gradwire.data.tables.load_table`) or its column of text
+            (`reviews.csv:text=review,target=stars`; see `gradwire.data.text.TextSource`), or a function (split, limit)
+            → `Dataset` or its `package.module:function`. A name goes before a folder of that name; write `./digits` for
             the latter. After a name, `:train=10000,test=2000` takes only so many examples of a split, the first ones,
             and other keys are given to the function.
         split: `train` or `test`.
@@ -56,7 +71,7 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
     # `photos:make` is a module's function, even where there is a folder of its name.
     is_path = path and path not in DATA and (not behind or "=" in behind.partition(":")[0])
     if is_path and (Path(path).is_dir() or is_table(Path(path))):
-        loader, known, rest = _at(Path(path)), path, behind
+        loader, known, rest = _at(Path(path), behind), path, behind
     elif ":" not in name and name not in DATA:
         raise unknown("data", name, (*names(), "a folder of class folders with images, or a CSV or Parquet file"))
     else:
@@ -70,10 +85,10 @@ def load(source: str | Path | Loader, split: str = "test", limit: int | None = N
     return _loaded(loader, f"data {name!r}", split, limit, values)
 
 
-def _at(path: Path) -> Loader:
-    """The loader of a table, or of a folder of images."""
+def _at(path: Path, keys: str) -> Loader:
+    """The loader of a table, of a table's column of text where one is named, or of a folder of images."""
     if is_table(path):
-        return partial(load_table, path)
+        return partial(load_text if ",text=" in f",{keys}" else load_table, path)
     from gradwire.data.folder import load_folder  # brings PIL
 
     return partial(load_folder, path)

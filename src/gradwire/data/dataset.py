@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gradwire import models
 from gradwire.errors import GradwireError
-from gradwire.tasks import CrossEntropy, Pixels, Task
+from gradwire.tasks import CrossEntropy, Pixels, Task, parse_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +69,17 @@ class Dataset:
         return self.task.domain.read(self.inputs[where]), self.targets[where]
 
     def network(self, spec: str | Callable[..., nn.Module], seed: int | None = None, raw: bool = False) -> nn.Module:
-        """An untrained network for these data, of `models.build`; images are standardised by its first layer.
+        """An untrained network for these data, of `models.build`; the first layer of one of ours standardises images.
 
         Args:
             raw: leave images as they are.
         """
         scale: tuple[Any, Any] = (None, None) if raw else (self.mean, self.std)
         return models.build(spec, self.shape, self.outputs, *scale, seed, self.task.domain.facts)
+
+    def under(self, loss: str) -> "Dataset":
+        """The data set with another loss of its targets: see `tasks.parse_loss`; "" is its own."""
+        return replace(self, task=replace(self.task, loss=parse_loss(loss, self.task.loss)))
 
     def part(self, where: Tensor) -> "Dataset":
         """The data set of the examples at these positions, or under this mask."""
@@ -117,7 +121,7 @@ class Dataset:
         self.task.loss.check(self.targets, len(inputs))
 
 
-def pictures(name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Dataset:
+def image_dataset(name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Dataset:
     """A data set of images (N×C×H×W, uint8 or float32 in [0, 1]) and class numbers (N,), positions in `classes`."""
     if images.ndim != 4:
         raise GradwireError(f"data {name!r} ({split}): images have shape {tuple(images.shape)}; they must be N×C×H×W")

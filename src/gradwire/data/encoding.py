@@ -141,7 +141,7 @@ class Encoding:
 
         for name in rows.columns:
             if rows[name].nunique() < 2:
-                held = f"{rows[name].iloc[0]!r} in every row of the training split"
+                held = f"{_word(rows[name].iloc[0])!r} in every row of the training split"
                 raise GradwireError(f"column {name!r} is constant, {held}; leave it out: drop={name}")
         measured = [name for name in rows.columns if name not in categories]
         bits = [name for name in measured if set(rows[name].unique()) == {0.0, 1.0}]
@@ -181,7 +181,8 @@ def _numeric(column: Any) -> Any:
     """The column as numbers, NaN where a cell is none."""
     import pandas as pd  # type: ignore[import-untyped]
 
-    return pd.to_numeric(column.astype(object), errors="coerce")
+    plain = column if pd.api.types.is_numeric_dtype(column) else column.astype(object)
+    return pd.to_numeric(plain, errors="coerce")
 
 
 def _filled(column: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gradwire.data.dataset import Dataset, pictures
+from gradwire.data.dataset import Dataset, image_dataset
 from gradwire.data.pictures import decode, survey
 from gradwire.data.splits import SPLITS, holdout, shuffled
 from gradwire.errors import GradwireError
@@ -41,7 +41,7 @@ def load_folder(folder: Path, split: str, limit: int | None = None) -> Dataset:
     if len(chosen) == 0:
         raise GradwireError(f"data folder {folder} leaves no image for {split}; a class needs two or more")
     picked = [paths[index] for index in chosen]
-    return pictures(
+    return image_dataset(
         folder.resolve().name,
         split,
         images=decode(picked, mode, lambda index: str(picked[index])),

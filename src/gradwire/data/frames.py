@@ -10,6 +10,7 @@ from gradwire.errors import GradwireError, in_line
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 """The files of a folder that are taken as tables: `train.csv` and `test.csv`, `train-00000.parquet` …"""
+TEXT = (".csv", ".tsv", ".txt", ".data")
 SEPARATORS = ",;\t"
 
 
@@ -60,10 +61,12 @@ def read_file(path: Path) -> Any:
             return pd.read_parquet(path)
         if path.suffix.lower() == ".parquet":
             raise GradwireError(f"data file {path} is no Parquet file, though it is called so; it must begin with PAR1")
+        if path.suffix.lower() not in TEXT:
+            raise ValueError(f"a CSV file's name ends in one of {' '.join(TEXT)}")
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
-        if "\0" in header or header[:1] in ("{", "["):
-            raise ValueError(f"it begins with {header[:20]!r}")
+        if "\0" in header:
+            raise ValueError("it holds bytes that no text has")
         separator = max(SEPARATORS, key=header.count)
         options = {"keep_default_na": False, "na_values": [""], "skipinitialspace": True, "encoding": "utf-8-sig"}
         return pd.read_csv(path, sep=separator, **options)

@@ -5,11 +5,11 @@ import os
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from gradwire.data.dataset import Dataset, pictures
+from gradwire.data.dataset import Dataset, image_dataset
 from gradwire.data.pictures import Mode, decode
 from gradwire.errors import GradwireError, in_line
 
@@ -23,9 +23,9 @@ class Source:
     Attributes:
         repo: the hub's `owner/name`.
         classes: how many classes there are; they are numbered where the table does not name them.
-        image: the column of pictures, each a struct with a field `bytes`.
+        image: the column of pictures, each a struct with a field `bytes`; or of text, where `mode` is "text".
         label: the column of class numbers.
-        mode: one channel (`L`) or three (`RGB`).
+        mode: one channel (`L`) or three (`RGB`); or "text".
         splits: the hub's name of a split, where it has another one.
     """
 
@@ -33,7 +33,7 @@ class Source:
     classes: int = 10
     image: str = "image"
     label: str = "label"
-    mode: Mode = "RGB"
+    mode: Mode | Literal["text"] = "RGB"
     splits: dict[str, str] = field(default_factory=dict)
 
 
@@ -44,11 +44,13 @@ SOURCES = {
     "cifar100": Source("uoft-cs/cifar100", classes=100, image="img", label="fine_label"),
     # The labels of the real test set were never published: its 10,000 validation images serve as the test split.
     "tiny_imagenet": Source("zh-plus/tiny-imagenet", classes=200, splits={"test": "valid"}),
+    # Nor were those of SST-2, whose validation sentences are taken.
+    "sst2": Source("stanfordnlp/sst2", classes=2, image="sentence", mode="text", splits={"test": "validation"}),
 }
 
 
 def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
-    """Load one of `SOURCES`, from `$GRADWIRE_DATA/NAME/SPLIT-*.parquet` where that folder exists; images are uint8.
+    """Load pictures of `SOURCES`, from `$GRADWIRE_DATA/NAME/SPLIT-*.parquet` where that folder exists, as uint8.
 
     Raises:
         GradwireError: a folder without this split, a file that cannot be read, or a hub that cannot be reached.
@@ -56,16 +58,28 @@ def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
     import pyarrow as pa  # type: ignore[import-untyped]
 
     source = SOURCES[name]
-    folder = Path(os.environ.get(ROOT_VARIABLE, "")) / name
-    at_hand = os.environ.get(ROOT_VARIABLE) and folder.is_dir()
-    table, classes = (_read if at_hand else _download)(folder, source, split, limit)
-    if table.num_rows == 0:
-        raise GradwireError(f"data {name!r} ({split}) has no images in it; at least one is needed")
+    assert source.mode != "text"
+    table, classes = rows(name, split, limit)
     # A null label becomes -1, which the data set refuses by its position.
     labels = torch.from_numpy(table.column(source.label).cast(pa.int64()).fill_null(-1).to_numpy().copy())
     stored = [(cell or {}).get("bytes") or b"" for cell in table.column(source.image).to_pylist()]
     images = decode(stored, source.mode, lambda index: f"{index} of {name} ({split})")
-    return pictures(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
+    return image_dataset(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
+
+
+def rows(name: str, split: str, limit: int | None = None) -> tuple[Any, tuple[str, ...]]:
+    """The table of one of `SOURCES` (a `pyarrow.Table` of two columns), and the names of its classes where it has any.
+
+    Raises:
+        GradwireError: as `load_hub`.
+    """
+    source, folder = SOURCES[name], Path(os.environ.get(ROOT_VARIABLE, "")) / name
+    at_hand = os.environ.get(ROOT_VARIABLE) and folder.is_dir()
+    table, classes = (_read if at_hand else _download)(folder, source, split, limit)
+    if table.num_rows == 0:
+        what = "sentences" if source.mode == "text" else "images"
+        raise GradwireError(f"data {name!r} ({split}) has no {what} in it; at least one is needed")
+    return table, classes
 
 
 def _download(folder: Path, source: Source, split: str, limit: int | None) -> tuple[Any, tuple[str, ...]]:
@@ -100,7 +114,10 @@ def _read(folder: Path, source: Source, split: str, limit: int | None) -> tuple[
         if missing := set(columns) - set(stored.schema.names):
             has = ", ".join(stored.schema.names)
             raise GradwireError(f"{files[0]} has no column {', '.join(sorted(missing))}; it has {has}")
-        fits = (pa.types.is_struct, "a struct with bytes"), (pa.types.is_integer, "whole numbers")
+        first = (pa.types.is_struct, "a struct with bytes")
+        if source.mode == "text":
+            first = (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind)), "text"
+        fits = first, (pa.types.is_integer, "whole numbers")
         for column, (right, wanted) in zip(columns, fits, strict=True):
             if not right(kind := stored.schema.field(column).type):
                 raise GradwireError(f"{files[0]}: column {column} is {kind}; it must be {wanted}")
@@ -113,4 +130,6 @@ def _read(folder: Path, source: Source, split: str, limit: int | None) -> tuple[
     return table, tuple(features.get(source.label, {}).get("names", ()))
 
 
-mnist, fashion_mnist, cifar10, cifar100, tiny_imagenet = (partial(load_hub, name) for name in SOURCES)
+mnist, fashion_mnist, cifar10, cifar100, tiny_imagenet = (
+    partial(load_hub, name) for name, source in SOURCES.items() if source.mode != "text"
+)

@@ -22,6 +22,7 @@ Partition = Callable[[Tensor, int, int], list[Tensor]]
 
 SPECS = ("iid", "shards:PER_CLIENT", "dirichlet:ALPHA", "linear", "square", "exponential", "pathological:CLASSES")
 """The forms that `parse` reads, with or without a last `least=EXAMPLES`; those after the third are flwr-datasets'."""
+BY_CLASS = ("shards", "dirichlet", "pathological")
 DRAWS = 100  # of a Dirichlet partition with `least`, at most
 
 FLOWER = ("linear", "square", "exponential", "pathological")
@@ -57,6 +58,8 @@ def parse(spec: str) -> Partition:
         raise GradwireError(f"partition {spec!r}: {value!r} is not such a number; write {forms}") from None
 
     def divide(labels: Tensor, clients: int, seed: int) -> list[Tensor]:
+        if name in BY_CLASS and (labels.ndim != 1 or labels.is_floating_point()):
+            raise GradwireError(f"partition {spec!r} goes by classes, and these targets are none; take iid")
         if name == "dirichlet":
             return dirichlet(labels, clients, number, seed, int(least) if given else None)
         if name == "shards":

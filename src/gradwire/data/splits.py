@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gradwire.data.dataset import Dataset, pictures
+from gradwire.data.dataset import Dataset, image_dataset
 
 SPLITS = ("train", "test")
 
@@ -37,7 +37,7 @@ def load_digits(split: str, limit: int | None = None) -> Dataset:
 
     bunch = sklearn.datasets.load_digits()
     chosen = holdout(bunch.target, split)[:limit]
-    return pictures(
+    return image_dataset(
         "digits",
         split,
         images=torch.from_numpy(bunch.images[chosen]).float().div(16).unsqueeze(1),  # 16 dots of a 4×4 block

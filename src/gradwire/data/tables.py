@@ -1,9 +1,9 @@
-"""Tables as data sets: data frames, CSV and Parquet files, folders of splits, and those that gradwire knows by name."""
+"""Tables as data sets: data frames, CSV and Parquet files, and folders of splits."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from gradwire.data import frames
 from gradwire.data.dataset import Dataset
 from gradwire.data.encoding import CATEGORIES, NUMBERS, Encoding, kind, numbers, values, words
-from gradwire.data.hub import ROOT_VARIABLE
 from gradwire.data.splits import SPLITS, holdout
 from gradwire.data.targets import Targets
 from gradwire.errors import GradwireError
@@ -47,61 +46,56 @@ class TableSource:
         Raises:
             GradwireError: columns that are missing or cannot be encoded, by name and row.
         """
-        try:
+        with _about(f"data {self.name!r}"):
             rows, told, encoding, targets = self._prepared
             inputs = encoding.encode(rows[split].iloc[:limit])
             answers = targets.encode(told[split].iloc[:limit])
-        except GradwireError as error:
-            raise GradwireError(f"data {self.name!r}: {error}") from None
         return Dataset(self.name, split, inputs, answers, Task(encoding.domain, targets.loss))
 
     @cached_property
     def _prepared(self) -> tuple[Mapping[str, Any], Mapping[str, Any], Encoding, Targets]:
         """By split, the tidy features and the targets as they stand; and what the training split says of each."""
-        train, lists = self._taken(self.train)
-        told = self._spread(self.target, lists)
+        whole = frames.frame(self.train)
+        self._check_names(whole)
+        train, lists = frames.widened(whole.drop(columns=list(self.drop)))
+        told = list(self._spread(self.target, lists))
         features = [name for name in train.columns if name not in told]
         if not features:
             raise GradwireError("table has no column beside its target; a network needs one")
+        # Several targets are numbers in any case.
         classes = len(told) == 1 and self._kind(train[told[0]], lists) == CATEGORIES
         groups = {name: values(train[name]) for name in features if self._kind(train[name], lists) == CATEGORIES}
-        tidy, answers = _tidy(train[features], groups), train[list(told)]
+        tidy, answers = _tidy(train[features], groups), train[told]
         if self.test is None:
             parts = _divided(answers, classes, tidy[list(groups)])
-            rows, told_of = ({split: each.iloc[where] for split, where in parts.items()} for each in (tidy, answers))
+            rows, targets = ({split: each.iloc[where] for split, where in parts.items()} for each in (tidy, answers))
         else:
-            tested = self._tested(train, features, told, groups)
-            rows, told_of = (
-                {"train": ours, "test": theirs} for ours, theirs in zip((tidy, answers), tested, strict=True)
-            )
-        fitted = Targets.fit(told_of["train"], classes)
-        return rows, told_of, Encoding.fit(rows["train"], groups), fitted
+            test = self._tested([*features, *told])
+            rows, targets = {"train": tidy}, {"train": answers, "test": test[told]}
+            with _about("test split"):
+                rows["test"] = _tidy(test[features], groups)
+        return rows, targets, Encoding.fit(rows["train"], groups), Targets.fit(targets["train"], classes)
 
-    def _tested(self, train: Any, features: Sequence[str], told: Sequence[str], groups: Mapping[str, Any]) -> Any:
-        """The test split's tidy features and targets."""
-        try:
-            test, _ = self._taken(self.test)
-            if missing := [name for name in train.columns if name not in test.columns]:
-                raise GradwireError(f"there is no column {missing[0]!r}, which the training split has")
-            return _tidy(test[list(features)], groups), test[list(told)]
-        except GradwireError as error:
-            raise GradwireError(f"test split: {error}") from None
+    def _tested(self, columns: Sequence[str]) -> Any:
+        """The rows of the test split, which has all these columns."""
+        with _about("test split"):
+            found, _ = frames.widened(frames.frame(self.test).drop(columns=list(self.drop), errors="ignore"))
+            if missing := [name for name in columns if name not in found.columns]:
+                raise GradwireError(f"table has no column {missing[0]!r}, which the training split has")
+            return found
 
-    def _taken(self, rows: Any) -> tuple[Any, Mapping[str, tuple[str, ...]]]:
-        """The rows without what is dropped, lists as columns of their own, and what was made of each of these."""
-        found = frames.frame(rows)
-        has = f"it has {', '.join(found.columns)}"
+    def _check_names(self, rows: Any) -> None:
+        """Refuse columns that are not there, and those named as two things."""
+        has = f"it has {', '.join(rows.columns)}"
         if not self.target:
             raise GradwireError(f"table has no target column named; say target=NAME: {has}")
-        for what, names in (("target", self.target), ("numbers", self.numbers)):
-            if missing := [name for name in names if name not in found.columns]:
+        named = {name: getattr(self, name) for name in ("target", "numbers", "categories", "drop")}
+        for what, names in named.items():
+            if missing := [name for name in names if name not in rows.columns]:
                 raise GradwireError(f"table has no column {missing[0]!r}, named as {what}; {has}")
-        for what, names in (("categories", self.categories), ("drop", self.drop)):
-            if missing := [name for name in names if name not in found.columns]:
-                raise GradwireError(f"table has no column {missing[0]!r}, named as {what}; {has}")
-            if twice := set(names) & set(self.target if what == "drop" else self.numbers):
-                raise GradwireError(f"column {min(twice)!r} is named twice, one of them as {what}; name it once")
-        return frames.widened(found.drop(columns=list(self.drop)))
+        for one, other in (("target", "drop"), ("numbers", "categories"), ("numbers", "drop"), ("categories", "drop")):
+            if twice := sorted(set(named[one]) & set(named[other])):
+                raise GradwireError(f"column {twice[0]!r} is named as {one} and as {other}; name it once")
 
     def _kind(self, column: Any, lists: Mapping[str, tuple[str, ...]]) -> str:
         """What a column holds: as its user says, or as it looks; the entries of lists are numbers."""
@@ -168,56 +162,35 @@ def load_table(
     Args:
         target: columns, with `|` between them, as `numbers`, `categories` and `drop`; see `table`.
     """
-    rows, test = frames.read(path)
-    parts = (_names(each) for each in (target, numbers, categories, drop))
-    return TableSource(path.name, rows, test, *parts)(split, limit)
+    columns = {"target": target, "numbers": numbers, "categories": categories, "drop": drop}
+    return at_path(path.name, path, **{what: split_names(names) for what, names in columns.items()})(split, limit)
 
 
-def adult(split: str, limit: int | None = None, target: str = "income", drop: str = "") -> Dataset:
-    """The census income data (Becker and Kohavi 1996), 14 fields; income, at most 50,000 dollars or more, is told.
-
-    `$GRADWIRE_DATA/adult/{train,test}-*.parquet` is read. Its column `label`, the income as a number, is left out.
-    """
-    return _at_hand("adult", split, limit, _names(target), drop=("label", *_names(drop)))
-
-
-def location30(split: str, limit: int | None = None) -> Dataset:
-    """Places that users of Foursquare have been to or not, 446 zeros and ones, in 30 clusters (Shokri et al. 2017).
-
-    `$GRADWIRE_DATA/location30/{train,test}-*.parquet` is read. Each bit is one column, a number from 0 to 1: as a
-    category it would be two, with nothing more in them. A search stays within [0, 1], and a guess is rounded, so that
-    it is right where it is equal.
-    """
-    return _at_hand("location30", split, limit, ("label",), categories=("label",))
-
-
-def diabetes(split: str, limit: int | None = None, target: str = "target", drop: str = "") -> Dataset:
-    """442 patients' ten fields and how their diabetes had progressed a year later (Efron et al. 2004), a number."""
-    from sklearn.datasets import load_diabetes
-
-    rows = load_diabetes(as_frame=True, scaled=False).frame
-    return TableSource("diabetes", rows, None, _names(target), drop=_names(drop))(split, limit)
-
-
-def linnerud(split: str, limit: int | None = None, target: str = "Weight|Waist|Pulse", drop: str = "") -> Dataset:
-    """Three exercises of twenty men (Linnerud), by which weight, waist and pulse are told: three numbers."""
-    from sklearn.datasets import load_linnerud
-
-    rows = load_linnerud(as_frame=True).frame
-    return TableSource("linnerud", rows, None, _names(target), tuple(rows.columns), drop=_names(drop))(split, limit)
-
-
-def _names(text: str) -> tuple[str, ...]:
+def split_names(text: str) -> tuple[str, ...]:
+    """The columns that a spec names, with `|` between them."""
     return tuple(filter(None, (name.strip() for name in text.split("|"))))
 
 
-def _at_hand(name: str, split: str, limit: int | None, target: tuple[str, ...], **columns: tuple[str, ...]) -> Dataset:
-    """A split of the table in `$GRADWIRE_DATA/NAME`."""
-    folder = Path(os.environ.get(ROOT_VARIABLE, "")) / name
-    if not os.environ.get(ROOT_VARIABLE) or not folder.is_dir():
-        wanted = f"a folder that holds {name}/{{train,test}}-*.parquet"
-        raise GradwireError(f"data {name!r} are not at hand; set {ROOT_VARIABLE} to {wanted}")
-    return TableSource(name, *frames.read(folder), target, **columns)(split, limit)
+def at_path(name: str, path: Path, **columns: tuple[str, ...]) -> TableSource:
+    """The table of a file or folder; its columns as `TableSource` has them."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path] * path.is_file()
+    age = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return _read(name, path, path.resolve(), age, tuple(columns.items()))
+
+
+@lru_cache(1)
+def _read(name: str, path: Path, _place: Path, _age: object, columns: Any) -> TableSource:
+    """The table at a path; the last one is kept, for its two splits are asked for one after the other."""
+    return TableSource(name, *frames.read(path), **dict(columns))
+
+
+@contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Say before every refusal what it is about."""
+    try:
+        yield
+    except GradwireError as error:
+        raise GradwireError(f"{what}: {error}") from None
 
 
 def _tidy(rows: Any, groups: Mapping[str, Sequence[str]]) -> Any:

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.functional import layer_norm
 
 from gradwire.engine.choice import Unsupported, unfused
 from gradwire.engine.convolution import conv2d
@@ -131,7 +132,11 @@ class Batched:
         return output
 
     def _normalising(self, prefix: str, layer: nn.Module, trained: bool, x: Tensor) -> Tensor:
-        normalised = normalise(layer, x, self._victims)
+        if not self._again and isinstance(layer, nn.LayerNorm):
+            # PyTorch's fused kernel is quicker, and right where nothing is differentiated twice.
+            normalised = layer_norm(x, layer.normalized_shape, eps=layer.eps)
+        else:
+            normalised = normalise(layer, x, self._victims)
         output = scale(layer, normalised)
         if trained:
             output = output if output.requires_grad else output.requires_grad_()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gradwire.schemes.gradients import Full, Gradient
 
 
-class Scattered(Gradient):
+class LookedUp(Gradient):
     """Gradients of one embedding: row i is the sum of the slopes at the places where i was looked up.
 
     Args:
@@ -28,9 +28,9 @@ class Scattered(Gradient):
     def __len__(self) -> int:
         return len(self.delta)
 
-    def rows(self, rows: slice | Tensor) -> "Scattered":
+    def rows(self, rows: slice | Tensor) -> "LookedUp":
         """The gradients of some victims: a slice, or numbers as int64 (R,)."""
-        return Scattered(self.places[rows], self.delta[rows], self.shape)
+        return LookedUp(self.places[rows], self.delta[rows], self.shape)
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -45,7 +45,7 @@ class Scattered(Gradient):
         """Some rows of G, (V, R, m): where other rows were looked up, slopes go to one that is cut off."""
         place = torch.full((self.shape[0],), len(kept), device=kept.device)
         place[kept] = torch.arange(len(kept), device=kept.device)
-        return Scattered(place[self.places], self.delta, (len(kept) + 1, *self.shape[1:])).matrix[:, :-1]
+        return LookedUp(place[self.places], self.delta, (len(kept) + 1, *self.shape[1:])).matrix[:, :-1]
 
     def square(self) -> Tensor:
         """‖G‖² = Σ δ_k·δ_l over pairs of places that looked up the same row; shape (V,)."""
@@ -131,6 +131,6 @@ def embedding(layer: nn.Module, inputs: Tensor, slope: Tensor, victims: int) -> 
     places, delta = inputs.reshape(victims, -1), slope.reshape(victims, -1, slope.shape[-1])
     if layer.padding_idx is not None:
         delta = delta * (places != layer.padding_idx).unsqueeze(-1)
-    found = Scattered(places, delta, tuple(layer.weight.shape))
+    found = LookedUp(places, delta, tuple(layer.weight.shape))
     # Where rows are fewer than lookups (positions, kinds of sentence), they are the smaller form.
     return {"weight": Full(found.full()) if layer.num_embeddings <= places.shape[1] else found}

@@ -46,7 +46,7 @@ class Functional:
         self._gradients = vmap(one, in_dims=(None, 0, 0), randomness="different")
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> dict[str, Gradient]:
-        """Gradients for inputs (V, B, *shape) and targets (V, B, …); with local steps, inputs (V, epochs, B, *shape)."""
+        """Gradients for inputs (V, B, *shape) and targets (V, B, …); with local steps, (V, epochs, B, *shape)."""
         # A forward pass may write to buffers (spectral norm does); each call begins with those of the network.
         self._buffers.update((name, buffer.clone()) for name, buffer in self._network.named_buffers())
         with unfused(self._network):

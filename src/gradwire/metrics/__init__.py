@@ -7,10 +7,10 @@ from gradwire.metrics.epsilon import epsilon_bound, one_run_bound, p_value
 from gradwire.metrics.images import PSNR_CAP, SUCCESS, mse, psnr, ssim, ssim_sigma, success
 from gradwire.metrics.membership import Membership, membership
 from gradwire.metrics.roc import Roc, roc
-from gradwire.metrics.scores import Score, label_accuracy, match, score
+from gradwire.metrics.scores import label_accuracy, match
 from gradwire.metrics.thresholds import best, best_by_class
 
 __all__ = ["PSNR_CAP", "SUCCESS", "mse", "psnr", "ssim", "ssim_sigma", "success"]
 __all__ += ["Membership", "Roc", "best", "best_by_class", "membership", "roc"]
-__all__ += ["Score", "label_accuracy", "match", "score"]
+__all__ += ["label_accuracy", "match"]
 __all__ += ["epsilon_bound", "one_run_bound", "p_value"]

@@ -1,46 +1,10 @@
-"""Scores of a whole guess: its images, put in the order of the true ones, and its labels."""
-
-from dataclasses import dataclass
+"""A whole guess: its images put in the order of the true ones, and the share of its labels that is right."""
 
 import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.metrics.images import by_victim, mse, psnr, ssim, success
-
-
-@dataclass(frozen=True)
-class Score:
-    """How near a guess came, victim by victim.
-
-    Attributes:
-        inputs: the guess as `match` orders it; shape of the guess.
-        mse, psnr, ssim: float64, shape [V]; the mean of a victim's images. PSNR is in dB.
-        success: SSIM ≥ 0.6; boolean, shape [V].
-    """
-
-    inputs: Tensor
-    mse: Tensor
-    psnr: Tensor
-    ssim: Tensor
-    success: Tensor
-
-
-def score(guess: Tensor, truth: Tensor) -> Score:
-    """Compares a guess with the truth.
-
-    Args:
-        guess: images in [0, 1], V×B×C×H×W, or N×C×H×W with one image a victim.
-        truth: as `guess`; for a guess of V×B images also (V·B)×C×H×W, victim by victim.
-
-    Raises:
-        GradwireError: as `by_victim`.
-    """
-    if guess.ndim == 5 and truth.shape == (guess.shape[0] * guess.shape[1], *guess.shape[2:]):
-        truth = truth.reshape(guess.shape)
-    images = match(guess, truth)
-    similarity = ssim(images, truth)
-    return Score(images, mse(images, truth), psnr(images, truth), similarity, success(similarity))
+from gradwire.metrics.images import by_victim
 
 
 def match(guess: Tensor, truth: Tensor) -> Tensor:

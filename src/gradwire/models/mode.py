@@ -91,5 +91,7 @@ def slopes(value: Tensor, parameters: Mapping[str, Tensor], again: bool = False)
 
 
 def failure(error: Exception) -> str:
-    """The first line of what an error says."""
+    """The first line of what an error says; PyTorch's paragraph about vmap in few words."""
+    if str(error).startswith("vmap: It looks like"):
+        return "the model's path depends on values, which vmap hides"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,6 +6,8 @@ which the engine computes for many victims at once. Nothing is fetched: a folder
 A vocabulary, a length and a padding token come from the domain of the inputs (`gradwire.tasks.Tokens.facts`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +17,15 @@ from torch import nn
 from gradwire.errors import GradwireError, in_line
 
 EAGER = "eager"
+HEADS = ("classifier", "score", "pooler")
+"""Parts that a folder may lack: they are new where a model becomes a classifier."""
 EXTRA = "pip install 'gradwire[text]'"
 
 
 def bert(
     classes: int,
-    vocabulary: int,
-    length: int,
+    vocabulary: int = 0,
+    length: int = 0,
     pad: int | None = 0,
     width: int = 128,
     layers: int = 2,
@@ -40,6 +44,7 @@ def bert(
         lora: the rank of adapters (`adapted`); 0: all parameters train.
         lora_targets: names of the layers that get one, joined by `+`; by default those of attention.
     """
+    _check_tokens("bert", vocabulary)
     if not classes:
         raise GradwireError("bert is a classifier, and these data have no classes; take gpt2 for the next token")
     library = _library("transformers")
@@ -61,8 +66,8 @@ def bert(
 
 def gpt2(
     classes: int,
-    vocabulary: int,
-    length: int,
+    vocabulary: int = 0,
+    length: int = 0,
     pad: int | None = 0,
     width: int = 128,
     layers: int = 2,
@@ -80,6 +85,7 @@ def gpt2(
         tied: whether the scores of the next token are products with the rows of the embedding.
         vocabulary: as `bert`, and so all others.
     """
+    _check_tokens("gpt2", vocabulary)
     library = _library("transformers")
     config = library.GPT2Config(
         vocab_size=vocabulary,
@@ -109,9 +115,9 @@ def gpt2(
 
 def pretrained(
     classes: int,
-    vocabulary: int,
-    length: int,
-    folder: str,
+    vocabulary: int = 0,
+    length: int = 0,
+    folder: str = "",
     pad: int | None = 0,
     lora: int = 0,
     lora_targets: str = "",
@@ -126,6 +132,9 @@ def pretrained(
     Raises:
         GradwireError: a folder that cannot be read, or a model with fewer tokens or positions than the data have.
     """
+    _check_tokens("pretrained", vocabulary)
+    if not folder:
+        raise GradwireError("pretrained needs a folder, as save_pretrained leaves it: pretrained:folder=PATH")
     library, place = _library("transformers"), Path(folder)
     if not (place / "config.json").is_file():
         raise GradwireError(f"folder {folder!r} has no config.json; give one that save_pretrained has written")
@@ -137,11 +146,16 @@ def pretrained(
             config.num_labels = classes
         if not classes and hasattr(config, "is_decoder"):
             config.is_decoder = True
-        if classes and getattr(config, "pad_token_id", None) is None:
+        if classes and pad is not None:
+            # By it a causal model finds a sentence's last token.
             config.pad_token_id = pad
         if any(place.glob("*.safetensors")) or any(place.glob("*.bin")):
             given = {"config": config, "local_files_only": True, "attn_implementation": EAGER}
-            model = kind.from_pretrained(folder, **given)
+            with _quiet(library):
+                model, told = kind.from_pretrained(folder, output_loading_info=True, **given)
+            lacking = [name for name in sorted(told["missing_keys"]) if not any(head in name for head in HEADS)]
+            if lacking:
+                raise GradwireError(f"folder {folder!r} has no weights for {lacking[0]}; it must be of such a model")
         else:
             model = kind.from_config(config, attn_implementation=EAGER)
     except GradwireError:
@@ -154,12 +168,31 @@ def pretrained(
     return adapted(model, lora, lora_targets)
 
 
+@contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Without the library's progress bars and reports on standard error."""
+    logging = library.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def check_sizes(model: nn.Module, vocabulary: int, length: int) -> None:
     """Refuse a model of `transformers` with fewer rows in its embedding than tokens, or fewer positions than needed."""
-    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
+    embedding = getattr(model, "get_input_embeddings", lambda: None)()
+    rows = getattr(embedding, "num_embeddings", vocabulary)
     if vocabulary > rows:
-        raise GradwireError(f"the tokenizer has {vocabulary} tokens and the model's embedding {rows} rows")
-    positions = getattr(model.config, "max_position_embeddings", None)
+        raise GradwireError(
+            f"the tokenizer has {vocabulary} tokens and the model's embedding {rows} rows; "
+            "take the tokenizer that the model was made for (tokenizer=FOLDER)"
+        )
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if isinstance(positions, int) and length > positions:
         raise GradwireError(f"sentences of {length} tokens do not fit the model's {positions} positions; set length")
 
@@ -192,6 +225,12 @@ def adapted(model: nn.Module, rank: int, targets: str = "") -> nn.Module:
         if isinstance(head := getattr(model, name, None), nn.Module):
             head.requires_grad_(True)
     return model
+
+
+def _check_tokens(name: str, vocabulary: int) -> None:
+    """Refuse inputs without a vocabulary."""
+    if not vocabulary:
+        raise GradwireError(f"{name} is a network of tokens, and these inputs are none; take data that are text")
 
 
 def _conv1d(layer: nn.Module) -> bool:

@@ -1,6 +1,7 @@
 """From the folder of a run to what people read: HTML, Markdown, LaTeX, figures and the table in the terminal."""
 
-from gradwire.report.audit.summary import Pair, Setting, Summary, leakage_table, pair, summarise
+from gradwire.report.audit.leakage import leakage_table
+from gradwire.report.audit.summary import Pair, Setting, Summary, pair, summarise
 from gradwire.report.membership.findings import Finding, findings, membership_table
 from gradwire.report.rows import (
     AUDIT_COLUMNS,

@@ -8,12 +8,16 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradwire.report import formats
+from gradwire.report.domain import OPTION
 from gradwire.report.figures import Figure, Theme, png
 from gradwire.report.run import Run
 from gradwire.report.tables import Table
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(formats, name) for name in ("size", "times", "percent", "spread")}
+    environment.filters["breakable"] = _breakable
     environment.filters["svg"] = lambda data: _uri(data, "image/svg+xml")
     environment.filters["png"] = lambda image: _uri(png(image), "image/png")
     origin = ("gradwire", "torch", "python", "machine", "started")
@@ -74,7 +79,7 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
         command=run.config.get("command", run.kind),
         subjects=list(dict.fromkeys(f"{row['data']} · {row['model']}" for row in run.rows if "data" in row)),
         origin={key: run.config[key] for key in origin if key in run.config},
-        settings={key: _setting(value) for key, value in run.settings.items()},
+        settings={key: _setting(value) for key, value in run.settings.items() if key != OPTION},
         notes=run.notes,
         headline=page.finding or page.title,
         lede=page.lede,
@@ -83,6 +88,13 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
         **page.content,
     )
     return text.rstrip() + "\n"
+
+
+def _breakable(text: str) -> "Markup":
+    """A name that may go on in the next line behind an underscore, and at a bracket."""
+    from markupsafe import Markup, escape
+
+    return escape(text).replace("_", Markup("_<wbr>")).replace("[", Markup("<wbr>["))
 
 
 def _uri(data: bytes, kind: str) -> str:

@@ -9,13 +9,15 @@ from gradwire.runs import Row
 
 Key = TypeVar("Key", bound=Hashable)
 _COMMON = ("data", "model", "scheme", "seed", "device", "seconds", "bytes_up", "bytes_down", "ratio")
-AUDIT_COLUMNS = (
-    *_COMMON,
-    *("mode", "attack", "knowledge", "adversary", "victim", "batch", "iterations"),
-    *("objective", "mse", "psnr", "ssim", "success"),
-)
-TRAIN_COLUMNS = (*_COMMON, "round", "epoch", "train_loss", "test_loss", "test_accuracy")
-"""Behind them stands what else a task measures: `test_absolute_error`, where there is no accuracy."""
+_ATTACK = ("attack", "knowledge", "adversary", "victim", "batch", "iterations", "objective")
+AUDIT_FACTS = (*_COMMON, *_ATTACK, "success")
+"""What every audit has, whatever it attacks; the scores of its domain come on top."""
+AUDIT_COLUMNS = (*_COMMON, "mode", *_ATTACK, "mse", "psnr", "ssim", "success")
+"""An audit's of images."""
+TRAIN_FACTS = (*_COMMON, "round", "epoch", "train_loss", "test_loss")
+"""What every training has; the measures of its task come on top, each as `test_<measure>`."""
+TRAIN_COLUMNS = (*TRAIN_FACTS, "test_accuracy")
+"""A training's whose task reports accuracy."""
 NETWORK_COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "seconds", "workers", "batch", "source", "rate"),
     *("compute", "coding", "bytes", "messages", "latency"),
@@ -42,8 +44,8 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
     "speed": SPEED_COLUMNS,
     "cost": COST_COLUMNS,
     "membership": MEMBERSHIP_COLUMNS,
-    "train": TRAIN_COLUMNS,
-    "audit": AUDIT_COLUMNS,
+    "train": TRAIN_FACTS,
+    "audit": AUDIT_FACTS,
 }
 """Kind of run → the columns that its rows must have."""
 

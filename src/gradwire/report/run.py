@@ -1,4 +1,4 @@
-"""A run folder, read: results.csv, config.json and reconstructions.safetensors."""
+"""A run folder, read: results.csv, config.json, and what an attack rebuilt."""
 
 import csv
 import json
@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradwire.errors import GradwireError
+from gradwire.report.domain import OPTION, PIXELS, RunDomain
 from gradwire.report.rows import COLUMNS, Kind, Row, require
-from gradwire.runs import CONFIG, CURVES, RECONSTRUCTIONS, RESULTS
+from gradwire.runs import CONFIG, CURVES, EXAMPLES, RECONSTRUCTIONS, RESULTS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Inputs = list[list[list[list[Any]]]]
+"""Inputs as people read them, victim by victim and example by example: cells of a name, a text and, of a guess, whether
+it is right."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,9 @@ class Run:
         notes: sentences for the reader: those of the run, and what the folder lacks.
         curves: float64 (2, P) for "<scheme>|<attack>|<knowledge>": the shares of non-members and of members that are
             called members; {} without.
+        domain: what the run's inputs are.
+        examples: inputs called "originals" and "<scheme>|<attack>|<knowledge>", of domains that are no pictures; {}
+            without.
     """
 
     folder: Path
@@ -36,12 +44,13 @@ class Run:
     pictures: dict[str, "Tensor"]
     notes: list[str]
     curves: dict[str, "Tensor"] = field(default_factory=dict)
+    domain: RunDomain = PIXELS
+    examples: dict[str, Inputs] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The options that the command ran with."""
-        settings = self.config.get("settings")
-        return settings if isinstance(settings, dict) else {}
+        return _settings(self.config)
 
 
 def read(folder: Path) -> Run:
@@ -53,13 +62,32 @@ def read(folder: Path) -> Run:
     rows, columns = _results(folder / RESULTS)
     config, notes = _config(folder / CONFIG)
     kind = _kind(config, columns)
-    require(columns, COLUMNS[kind], str(folder / RESULTS))
-    pictures = _pictures(folder / RECONSTRUCTIONS) if kind == "audit" else {}
-    if kind == "audit" and "originals" not in pictures:
-        pictures = {}
-        notes.append(f"This folder has no {RECONSTRUCTIONS} with the originals, so there are no pictures here.")
+    domain = _domain(config, folder)
+    scores = domain.scores if kind == "audit" else ()
+    require(columns, (*COLUMNS[kind], *scores), str(folder / RESULTS))
+    pictures = _pictures(folder / RECONSTRUCTIONS) if kind == "audit" and domain.pictures else {}
+    examples = _examples(folder / EXAMPLES) if kind == "audit" and not domain.pictures else {}
     curves = _curves(folder / CURVES) if kind == "membership" else {}
-    return Run(folder, kind, rows, config, pictures, notes, curves)
+    if kind == "audit" and "originals" not in pictures | examples:
+        pictures, examples = {}, {}
+        missing = RECONSTRUCTIONS if domain.pictures else EXAMPLES
+        here = "pictures here" if domain.pictures else f"{domain.what} to be seen here"
+        notes.append(f"This folder has no {missing} with the originals, so there are no {here}.")
+    return Run(folder, kind, rows, config, pictures, notes, curves, domain, examples)
+
+
+def domain_of(folder: Path) -> RunDomain:
+    """The domain of a run, without its results; `GradwireError` for a config.json that cannot be read."""
+    return _domain(_config(folder / CONFIG)[0], folder)
+
+
+def _domain(config: dict[str, Any], folder: Path) -> RunDomain:
+    return RunDomain.of(config.get(OPTION, _settings(config).get(OPTION)), str(folder / CONFIG))
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    settings = config.get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
@@ -90,14 +118,36 @@ def _results(path: Path) -> tuple[list[Row], list[str]]:
 def _config(path: Path) -> tuple[dict[str, Any], list[str]]:
     if not path.is_file():
         return {}, [f"This folder has no {path.name}, so the settings of the run are not known."]
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GradwireError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise GradwireError(f"{path} holds a {type(config).__name__}; it should be an object with command and settings")
+    config = _object(path, "command and settings")
     notes = config.get("notes") or []
     return config, [notes] if isinstance(notes, str) else [str(note) for note in notes]
+
+
+def _object(path: Path, entries: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GradwireError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise GradwireError(f"{path} holds a {type(found).__name__}; it should be an object with {entries}")
+    return found
+
+
+def _examples(path: Path) -> dict[str, Inputs]:
+    """The originals and guesses of a file; {} without it. Guesses have one flag more a cell than originals."""
+    if not path.is_file():
+        return {}
+    found = _object(path, "originals and guesses")
+    for key, inputs in found.items():
+        length = 2 if key == "originals" else 3
+        cells = "[name, text]" if length == 2 else "[name, text, right]"
+        try:
+            good = all(len(c) == length and isinstance(c[1], str) for v in inputs for example in v for c in example)
+        except (TypeError, KeyError):
+            good = False
+        if not good:
+            raise GradwireError(f"{path} holds {key!r} in another form; it should be victims of examples of {cells}")
+    return found
 
 
 def _tensors(path: Path) -> dict[str, "Tensor"]:

@@ -41,6 +41,7 @@ class RecordedRound:
         work: the clients' local steps; None where they sent gradients.
         weights: how clients count: see `schemes.Round`.
         carried: whether error feedback had anything left of earlier rounds, so that messages hold more than a gradient.
+        domain: the fingerprint of what the inputs are; "" where the recorder was not told.
         sizes: bytes of each message, in order.
     """
 
@@ -54,6 +55,7 @@ class RecordedRound:
     weights: Weights = "equal"
     carried: bool = False
     buckets: tuple[tuple[str, ...], ...] = ()
+    domain: str = ""
     sizes: tuple[int, ...] = ()
     model: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     public: State = field(default_factory=dict, repr=False)
@@ -89,10 +91,15 @@ class RecordedRound:
             task: by default that of images and class numbers.
 
         Raises:
-            GradwireError: the network is of another kind, or the recording holds sizes only.
+            GradwireError: the network or the inputs are of another kind, or the recording holds sizes only.
         """
         if not self.model:
             raise GradwireError(f"the recording of round {self.round} is redacted: it holds sizes alone")
+        if self.domain and task is not None and self.domain != task.domain.fingerprint:
+            raise GradwireError(
+                f"the recording is of other {task.domain.what} than these: of another schema or vocabulary "
+                f"({self.domain}, not {task.domain.fingerprint}); name the data that the run was trained on"
+            )
         network = copied(model)
         try:
             network.load_state_dict(dict(self.model))

@@ -90,6 +90,10 @@ class Term(ABC):
         columns = zip(*(term._tensors() for term in terms), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
+    def rows(self, rows: Tensor) -> Self:
+        """The term of some victims, int64 (R,), each as often as it is named."""
+        return type(self)(*(t[rows] for t in self._tensors()))
+
     def repeat(self, count: int) -> Self:
         """The term of one victim as that of `count` equal victims, without a copy."""
         return type(self)(*(t.expand(count, *t.shape[1:]) for t in self._tensors()))

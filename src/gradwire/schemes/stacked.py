@@ -59,6 +59,20 @@ class StackedMeasurement:
             energy.index_add_(0, part.rows, part.term.observed.flatten(1).square().sum(1))
         return cls(parts, energy)
 
+    def select(self, rows: Tensor) -> "StackedMeasurement":
+        """The measurements of some victims, int64 (R,), each as often as it is named."""
+        parts: dict[str, list[Part]] = {}
+        for name, several in self.parts.items():
+            for part in several:
+                places = torch.full_like(self.energy, -1, dtype=torch.int64)
+                places[part.rows] = torch.arange(len(part.rows), device=rows.device)
+                kept = (places[rows] >= 0).nonzero()[:, 0]
+                if len(kept):
+                    whole = len(kept) == len(rows)
+                    term = part.term.rows(places[rows[kept]])
+                    parts.setdefault(name, []).append(Part(term, kept, slice(0, len(rows)) if whole else kept))
+        return StackedMeasurement(parts, self.energy[rows])
+
     def residuals(self, gradients: Mapping[str, Gradient]) -> Iterator[tuple[str, Tensor, Tensor]]:
         """A(G) − y of each term, zero where a shorter observation is padded.
 

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,12 +14,11 @@ from gradwire.attacks.inversion import ATTACKING, Guess, Problem
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
-from gradwire.runs import RunFolder, begun, check_place
+from gradwire.runs import EXAMPLES, RunFolder, begun, check_place
 from gradwire.schemes import Layout, observation
 from gradwire.studies.audit_cells import AuditCell, Truth, chunk_size, chunks, held, load_public_examples, network
 from gradwire.studies.audit_settings import AuditSettings
-
-COLUMNS = (*AUDIT_COLUMNS, "label_accuracy")
+from gradwire.tasks import Domain, Pixels, Task
 
 
 def audit(
@@ -40,10 +39,11 @@ def audit(
         GradwireError: settings that cannot be met, or a folder that cannot be written or resumed.
     """
     check_place(out, resume)
-    victims = data.load(settings.data, settings.split)
+    victims = data.load(settings.data, settings.split).under(settings.loss)
+    settings, domain = settings.of(victims.task), victims.task.domain
     needed = settings.samples * settings.batch * settings.parties
     if len(victims) < needed:
-        has = f"{settings.data} has {len(victims)} {settings.split} images"
+        has = f"{settings.data} has {len(victims)} {settings.split} {domain.what}"
         raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
     model, public_examples = network(settings, victims), load_public_examples(settings)
     dense = 4 * Layout.of_model(model).size
@@ -52,13 +52,13 @@ def audit(
         # Other chunks would round the table differently, so that a resumed audit goes on with its own.
         size = int(str(before["chunk"])) if resume else chunk_size(settings, model, victims.task)
         settings = replace(settings, chunk=size)
-    run = RunFolder.begin(out, resume, "audit", COLUMNS, asdict(settings))
+    run = RunFolder.begin(out, resume, "audit", columns(domain), asdict(settings))
     run.rewrite([])
     run.checkpoints.mkdir(exist_ok=True)
-    run.configure("audit", asdict(settings))
-    images, _ = victims.batch(range(settings.samples * settings.batch))
-    originals = images.view(settings.samples, settings.batch, *victims.shape)
-    pictures = {"originals": originals}
+    options = asdict(settings) | {"domain": described(victims.task)}
+    run.configure("audit", options)
+    originals = victims.batch(range(settings.samples * settings.batch))[0].unflatten(0, (settings.samples, -1))
+    answers = {"originals": originals}
     notes: dict[str, None] = {}
     lost, finished, attacks = 0, 0, settings.inversions
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
@@ -79,15 +79,15 @@ def audit(
             notes |= dict.fromkeys(guess.notes)
             # Only here, when the attack has chosen, does the truth come in.
             truth = held(settings, victims, chunk)
-            found = metrics.match(guess.inputs, truth[0])
-            run.append(_rows(settings, name, chunk, guess, found, truth, each, dense))
-            for cell, picture in zip(chunk, found, strict=True):
+            found = domain.matched(guess.inputs, truth[0])
+            run.append(_rows(settings, domain, name, chunk, guess, found, truth, each, dense))
+            for cell, answer in zip(chunk, found, strict=True):
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
-                pictures.setdefault(key, torch.zeros_like(originals))[cell.victim] = picture[: settings.batch]
-    run.save(pictures)
+                answers.setdefault(key, torch.zeros_like(originals))[cell.victim] = answer[: settings.batch]
+    keep(run, domain, answers)
     if lost:
         notes[f"{lost} restarts ended in a value that was not finite and were given up"] = None
-    run.configure("audit", asdict(settings), notes)
+    run.configure("audit", options, notes)
     shutil.rmtree(run.checkpoints)
     return run.path
 
@@ -97,7 +97,8 @@ def _of_sums(problem: Problem) -> Iterator[str]:
     view, several = problem.view, len(problem.clients)
     scheme, _ = observation(view)
     if several > 1:
-        whose = f"the images of all {several} clients are sought and scored, for a mean does not tell whose is whose"
+        what = f"the {view.task.domain.what} of all {several} clients are sought and scored"
+        whose = f"{what}, for a mean does not tell whose is whose"
         yield f"{view.scheme}, adaptive: {whose}"
     if scheme.sums_only and view.buffers is not None:
         yield f"{view.scheme} hides single updates; batch norm's running statistics are sent beside it in the clear"
@@ -119,8 +120,52 @@ def facts(
     }
 
 
+def columns(domain: Domain) -> tuple[str, ...]:
+    """The columns of an audit of inputs of this domain."""
+    if isinstance(domain, Pixels):
+        return (*AUDIT_COLUMNS, "label_accuracy")
+    known = AUDIT_COLUMNS[: AUDIT_COLUMNS.index("objective") + 1]
+    return (*known, *domain.scores, "uninformed", "success", "label_accuracy")
+
+
+def described(task: Task) -> dict[str, object]:
+    """What a report has to know of a domain, and of targets that are made of the inputs."""
+    domain, same = task.domain, f"Its targets are the {task.domain.what} themselves, which it does not know."
+    return {
+        "name": domain.name,
+        "what": domain.what,
+        "scores": list(domain.scores),
+        "higher": domain.higher,
+        "assumed": domain.assumed,
+        "success": domain.enough,
+        "targets": same if task.loss.from_inputs else "",
+    }
+
+
+def keep(run: RunFolder, domain: Domain, answers: Mapping[str, Tensor]) -> None:
+    """Write originals and answers, key → (V, B, *shape): pictures as tensors, and others as people read them."""
+    if domain.cells(next(iter(answers.values()))[0]) is None:
+        run.save(answers)
+        return
+    truth = answers.get("originals")
+    shown: dict[str, list[list[list[list[object]]]]] = {}
+    for key, several in answers.items():
+        read = [domain.cells(each) or () for each in several]
+        if key == "originals" or truth is None:
+            shown[key] = [[[list(cell) for cell in example] for example in victim] for victim in read]
+            continue
+        right = [domain.right(ours, true) for ours, true in zip(several, truth, strict=True)]
+        pairs = [list(zip(*each, strict=True)) for each in zip(read, right, strict=True)]
+        shown[key] = [
+            [[[*cell, bool(good)] for cell, good in zip(example, goods, strict=False)] for example, goods in victim]
+            for victim in pairs
+        ]
+    run.write_json(EXAMPLES, shown)
+
+
 def _rows(
     settings: AuditSettings,
+    domain: Domain,
     attack: str,
     chunk: list[AuditCell],
     guess: Guess,
@@ -129,11 +174,13 @@ def _rows(
     seconds: float,
     dense: int,
 ) -> Iterator[dict[str, object]]:
-    """One row a cell; `found` are the guess's images in the order of the true ones."""
-    true, labels = truth
-    scores = {"mse": metrics.mse(found, true), "psnr": metrics.psnr(found, true), "ssim": metrics.ssim(found, true)}
-    success = metrics.success(scores["ssim"])
-    accuracy = metrics.label_accuracy(guess.targets, labels)
+    """One row a cell; `found` are the guess's inputs in the order of the true ones."""
+    true, targets = truth
+    scores = domain.score(found, true)
+    success, usual = domain.success(scores), domain.uninformed()
+    nothing = None if usual is None else domain.score(usual.expand_as(true).to(true.dtype), true)[domain.scores[0]]
+    inferred = settings.labels == "inferred" and bool(chunk[0].problem.view.task.loss.classes)
+    accuracy = metrics.label_accuracy(guess.targets, targets) if inferred else None
     for i, cell in enumerate(chunk):
         yield facts(settings, attack, cell.problem, guess, i, dense) | {
             "scheme": cell.scheme,
@@ -141,7 +188,7 @@ def _rows(
             "adversary": settings.adversary,
             "victim": cell.victim,
             **{name: float(score[i]) for name, score in scores.items()},
+            "uninformed": "" if nothing is None else float(nothing[i]),
             "success": int(success[i]),
-            # The adversary may have been told them.
-            "label_accuracy": "" if settings.labels == "known" else float(accuracy[i]),
+            "label_accuracy": "" if accuracy is None else float(accuracy[i]),
         }

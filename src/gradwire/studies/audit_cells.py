@@ -51,18 +51,20 @@ def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
 
 
 def load_public_examples(settings: AuditSettings) -> PublicExamples | None:
-    """What the adversary has of its own: images of the training split behind those that a party of the audit holds.
+    """What the adversary has of its own: examples of the training split behind those that a party of the audit holds.
 
     Raises:
         GradwireError: the split is too small.
     """
     if not settings.public:
         return None
-    dataset = data.load(settings.data, "train")
+    dataset = data.load(settings.data, "train").under(settings.loss)
     first = settings.samples * settings.batch * settings.parties if settings.split == "train" else 0
     if (there := max(0, len(dataset) - first)) < settings.public:
-        raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training images to spare")
-    source = f"{settings.data}'s training split (images {first} to {first + settings.public - 1})"
+        raise GradwireError(
+            f"public is {settings.public}; {settings.data} has {there} training {dataset.task.domain.what} to spare"
+        )
+    source = f"{settings.data}'s training split ({dataset.task.domain.what} {first} to {first + settings.public - 1})"
     return PublicExamples(*dataset.batch(range(first, first + settings.public)), source)
 
 
@@ -109,7 +111,7 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
     if not settings.trained_rounds:
         yield from (Situation(spec, model) for spec in settings.schemes)
         return
-    dataset = data.load(settings.data, "train")
+    dataset = data.load(settings.data, "train").under(settings.loss)
     for number, spec in enumerate(settings.schemes):
         how = TrainSettings(
             scheme=spec,

@@ -12,7 +12,7 @@ from math import ceil
 from statistics import fmean
 from typing import ClassVar
 
-from gradwire.studies.grid import Cell, Claim, Row, Study, reached
+from gradwire.studies.grid import Claim, Row, Study, StudyCell, reached
 
 CLIENTS = 4
 POWERSGD, DGC = "powersgd:rank=4", "dgc:ratio=0.01"
@@ -49,10 +49,10 @@ class Compression(Study):
     sign_lr: float = 0.0002
     feedback_lr: float = 0.01
 
-    def cells(self) -> Sequence[Cell]:
+    def cells(self) -> Sequence[StudyCell]:
         """One training a scheme and seed."""
         return [
-            Cell(scheme, "train", self._settings(scheme, seed))
+            StudyCell(scheme, "train", self._settings(scheme, seed))
             for seed in range(self.seeds)
             for scheme in ("none", POWERSGD, DGC, TOPK, TOPK_PLAIN, SIGN, SIGN_FEEDBACK)
         ]

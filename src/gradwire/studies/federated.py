@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradwire.studies.federated_answers import CIFAR, FASHION, FEW, NOISE, SPARSIFY, accuracies, label, leaks
-from gradwire.studies.grid import Cell, Claim, Row, Study, counted
+from gradwire.studies.grid import Claim, Row, Study, StudyCell, counted
 
 SCHEMES = ("none", NOISE, SPARSIFY, "dpsgd:clip=1,noise=0.5", "precode")
 MODELS = ("lenet", "mlp")
@@ -68,7 +68,7 @@ class Federated(Study):
     trained_batch: int = 8
     iterations: int = 600
 
-    def cells(self) -> Sequence[Cell]:
+    def cells(self) -> Sequence[StudyCell]:
         """Trainings, then an audit of each scheme on each model, with the label of its IID training."""
         return [*self._trainings(), *self._audits()]
 
@@ -83,7 +83,7 @@ class Federated(Study):
         scales = {where: f"{self.images} images, {scale}, {seeds}" for where, scale in scales.items()}
         return [*accuracies(rows, scales), *leaks(rows, f"{self.victims} victims, {self.iterations} steps")]
 
-    def _trainings(self) -> Iterator[Cell]:
+    def _trainings(self) -> Iterator[StudyCell]:
         many = {"clients": self.clients, "sample": self.sample, "local_epochs": self.epochs, **_long(self.rounds)}
         few = {"clients": self.few, "local_steps": self.few_steps, "lr": self.few_lr, "schedule": "cosine"}
         for seed in range(self.seeds):
@@ -114,12 +114,12 @@ class Federated(Study):
             own |= {"warmup_rounds": self.large_warmup_rounds, "segment": self.large_segment}
         return "autoencoder:" + ",".join(f"{name}={value}" for name, value in (own | other).items())
 
-    def _training(self, data: str, model: str, at: str, scheme: str, seed: int, how: Mapping[str, object]) -> Cell:
+    def _training(self, data: str, model: str, at: str, scheme: str, seed: int, how: Mapping[str, object]) -> StudyCell:
         task = {"data": f"{data}:train={self.images}", "model": model, "scheme": scheme, "seed": seed, "on_nan": "skip"}
         steps = {"batch_size": self.batch, "lr": self.lr, "momentum": 0.0}
-        return Cell(label(data, model, at, _name(scheme)), "train", task | steps | dict(how))
+        return StudyCell(label(data, model, at, _name(scheme)), "train", task | steps | dict(how))
 
-    def _audits(self) -> Iterator[Cell]:
+    def _audits(self) -> Iterator[StudyCell]:
         """Audits of the first update on one image (section IV-C), and of a trained model's on several (IV-D)."""
         data = {"data": f"{FASHION}:train={self.trained_images}", "batch": self.trained_batch}
         trained = data | {"trained_rounds": self.trained_rounds, "trained_epochs": self.epochs}
@@ -134,14 +134,14 @@ class Federated(Study):
                 yield self._audit(model, FEW, "none", {})
                 yield self._audit(model, "trained", self._codes(model, warmup_rounds=self.trained_rounds - 1), trained)
 
-    def _audit(self, model: str, at: str, scheme: str, further: Mapping[str, object]) -> Cell:
+    def _audit(self, model: str, at: str, scheme: str, further: Mapping[str, object]) -> StudyCell:
         attacks = OF_CODES if _name(scheme) == "autoencoder" else ATTACKS[model]
         signed = "true" if at == "trained" else "false"
         search = f"iterations={self.iterations},signed={signed},decay=cosine"
         named = tuple(name if name == "analytic" else f"{name}:{search}" for name in attacks)
         task = {"data": FASHION, "model": model, "schemes": (scheme,), "attacks": named, "samples": self.victims}
         settings = task | {"local_steps": 1, "lr": self.lr, "seed": 0} | dict(further)
-        return Cell(label(FASHION, model, at, _name(scheme)), "audit", settings)
+        return StudyCell(label(FASHION, model, at, _name(scheme)), "audit", settings)
 
 
 def _long(rounds: int) -> dict[str, object]:

@@ -29,7 +29,7 @@ def file_name(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyCell:
     """One run of a grid.
 
     Attributes:
@@ -73,7 +73,7 @@ class Study(ABC):
     title: ClassVar[str]
 
     @abstractmethod
-    def cells(self) -> Sequence[Cell]:
+    def cells(self) -> Sequence[StudyCell]:
         """What is run."""
 
     @property
@@ -81,7 +81,7 @@ class Study(ABC):
         """The spec that it is read from: the name and what differs from the defaults."""
         return STUDIES.spec(self)
 
-    def label(self, cell: Cell, row: Row) -> str:
+    def label(self, cell: StudyCell, row: Row) -> str:
         """What a row of a cell is filed under in tables: by default the cell's label."""
         return cell.label
 
@@ -140,7 +140,7 @@ def run_study(
     return run.path
 
 
-def _check(cells: Sequence[Cell], runners: Mapping[str, Runner], jobs: int) -> None:
+def _check(cells: Sequence[StudyCell], runners: Mapping[str, Runner], jobs: int) -> None:
     at_least(1, jobs=jobs)
     if not cells:
         raise GradwireError("a study needs at least one cell; this grid has none")
@@ -184,7 +184,7 @@ class Restartable:
             self.run(settings, folder, None)
 
 
-def _rows(study: Study, cells: Sequence[Cell], folder: Path) -> list[Row]:
+def _rows(study: Study, cells: Sequence[StudyCell], folder: Path) -> list[Row]:
     """The rows of all finished cells, in the order of the grid."""
     rows: list[Row] = []
     for cell in cells:

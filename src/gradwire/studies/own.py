@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from gradwire.errors import GradwireError
 from gradwire.registry import STUDIES
-from gradwire.studies.grid import Cell, Row, Study
+from gradwire.studies.grid import Row, Study, StudyCell
 
 SEVERAL = ("audit", "membership")
 """The commands whose cells may have rows of several schemes."""
@@ -35,11 +35,11 @@ class OwnStudy(Study):
     fixed: Mapping[str, Any] = field(default_factory=dict)
     varied: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
-    def cells(self) -> Sequence[Cell]:
+    def cells(self) -> Sequence[StudyCell]:
         """One a combination; the label names what varies, the seed apart."""
         return [self._cell(dict(zip(self.varied, values, strict=True))) for values in product(*self.varied.values())]
 
-    def label(self, cell: Cell, row: Row) -> str:
+    def label(self, cell: StudyCell, row: Row) -> str:
         """The cell's label; where a cell has rows of several schemes, "what the cells differ in: the row's scheme"."""
         if cell.command not in SEVERAL:
             return cell.label
@@ -47,11 +47,11 @@ class OwnStudy(Study):
         group = " ".join(f"{name}={cell.settings[name]}" for name in several)
         return ": ".join(filter(None, [group, row["scheme"]]))
 
-    def _cell(self, chosen: Mapping[str, Any]) -> Cell:
+    def _cell(self, chosen: Mapping[str, Any]) -> StudyCell:
         named = {name: _text(value) for name, value in chosen.items() if name != "seed"}
         scheme = named.pop("scheme", "")
         label = " ".join(filter(None, [scheme, *(f"{name}={value}" for name, value in named.items())]))
-        return Cell(label or self.command, self.command, {**self.fixed, **chosen})
+        return StudyCell(label or self.command, self.command, {**self.fixed, **chosen})
 
 
 def _text(value: object) -> str:

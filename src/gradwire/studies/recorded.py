@@ -1,10 +1,11 @@
-"""The attack on a recorded step of somebody's real training: pictures and objectives, and no truth to score them by."""
+"""The attack on a recorded step of somebody's real training: answers and objectives, and no truth to score them by."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gradwire import data
 from gradwire.attacks.inversion import ATTACKING, pose
@@ -14,10 +15,11 @@ from gradwire.report.audit.pictures import contact_sheet
 from gradwire.rounds.recording import load
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
-from gradwire.studies.audit import facts
+from gradwire.studies.audit import described, facts, keep
 from gradwire.studies.audit_cells import network
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.grid import file_name
+from gradwire.tasks import Domain
 
 COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "bytes_up", "bytes_down", "ratio"),
@@ -36,26 +38,30 @@ def audit_recording(
 
     Args:
         path: of the transcript, which names the scheme; the settings' own schemes are left aside.
-        settings: data (for the images' shape and normalisation), model, batch, attacks, knowledge and their options.
-        labels: of the batch, where they are known. None: they are inferred, which one image's can be.
+        settings: data (for what an input is, and how it is scaled), model, batch, attacks, knowledge, options.
+        labels: of the batch, where targets are classes and known. None: they are inferred, which one example's can be.
 
     Raises:
-        GradwireError: a transcript of another model, labels that are not one an image, settings that cannot be met.
+        GradwireError: a transcript of another model, labels that are not one an example, settings that cannot be met.
     """
     rounds = load(path)
     recording = rounds[max(rounds)]
-    dataset = data.load(settings.data, settings.split)
+    dataset = data.load(settings.data, settings.split).under(settings.loss)
+    settings, task = settings.of(dataset.task), dataset.task
+    if labels and not task.loss.classes:
+        raise GradwireError(f"--label is of classes; the targets of {settings.data} are those of {task.loss.name}")
     if labels and len(labels) != settings.batch:
-        raise GradwireError(f"{len(labels)} labels for a batch of {settings.batch}; give --label once an image")
+        raise GradwireError(f"{len(labels)} labels for a batch of {settings.batch}; give --label once an example")
     known = torch.tensor(labels) if labels else None
     shape = (settings.batch, *dataset.shape)
-    view = recording.view(network(settings, dataset), shape, known, mode=settings.mode)
+    view = recording.view(network(settings, dataset), shape, known, mode=settings.mode, task=task)
     problems = {knowledge: pose(view, knowledge) for knowledge in settings.knows}
     run = RunFolder.create(out, "audit", COLUMNS)
     note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
     options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}
+    options |= {"domain": described(task)}
     run.configure("audit", options, [note, *recording.notes])
-    pictures = {}
+    answers = {}
     steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}
     done = 0
     for name, attack in settings.inversions.items():
@@ -63,10 +69,21 @@ def audit_recording(
         guess = attack.run(list(problems.values()), settings.seed, settings.device, watch)
         done += steps[name]
         for i, knowledge in enumerate(problems):
-            pictures[f"{recording.scheme}|{name}|{knowledge}"] = guess.inputs[i]
-            (run.path / f"{file_name(name)}-{knowledge}.png").write_bytes(contact_sheet(guess.inputs[i]))
+            answers[f"{recording.scheme}|{name}|{knowledge}"] = guess.inputs[i : i + 1]
+            _show(run.path / f"{file_name(name)}-{knowledge}", task.domain, guess.inputs[i])
             row = facts(settings, name, problems[knowledge], guess, i, 4 * Layout.of_model(view.model).size)
-            row |= {"victim": recording.victim, "labels": " ".join(map(str, guess.targets[i].tolist()))}
+            told = guess.targets[i].tolist() if task.loss.classes else []
+            row |= {"victim": recording.victim, "labels": " ".join(map(str, told))}
             run.append([row])
-    run.save(pictures)
+    keep(run, task.domain, answers)
     return run.path
+
+
+def _show(place: Path, domain: Domain, inputs: Tensor) -> None:
+    """Write a batch for people: a sheet of pictures, or a line of text an example."""
+    cells = domain.cells(inputs)
+    if cells is None:
+        place.with_name(f"{place.name}.png").write_bytes(contact_sheet(inputs))
+        return
+    lines = ["".join(f"{c.name}: {c.text}; " if c.name else c.text for c in example).strip() for example in cells]
+    place.with_name(f"{place.name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
-from gradwire.studies.grid import Cell, Claim, Row, Study, reached
+from gradwire.studies.grid import Claim, Row, Study, StudyCell, reached
 
 PAPER = {
     "SGD": "94.72",
@@ -63,10 +63,10 @@ class SecureAccuracy(Study):
     fit: float = 10.0
     large: float = 1e9
 
-    def cells(self) -> Sequence[Cell]:
+    def cells(self) -> Sequence[StudyCell]:
         """One training a label and seed, the labels of one seed after another."""
         return [
-            Cell(label, "train", self._settings(scheme, seed))
+            StudyCell(label, "train", self._settings(scheme, seed))
             for seed in range(self.seeds)
             for label, scheme in self._schemes().items()
         ]

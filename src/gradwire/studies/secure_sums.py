@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import ClassVar
 
 from gradwire.metrics import SUCCESS
-from gradwire.studies.grid import Cell, Claim, Row, Study, counted, values
+from gradwire.studies.grid import Claim, Row, Study, StudyCell, counted, values
 
 CLIENTS = (1, 2, 4, 8)
 
@@ -46,12 +46,12 @@ class SecureSums(Study):
     rounds: int = 300
     seed: int = 0
 
-    def cells(self) -> Sequence[Cell]:
+    def cells(self) -> Sequence[StudyCell]:
         """Audits of sums, then labels, then R_max."""
         return [
             *starmap(self._audit, product((self.few, self.many), ("sga", "ssga"), CLIENTS)),
             *(self._labels(union, clients) for union in ("open", "anonymous") for clients in CLIENTS[1:]),
-            Cell("R_max", "maximum", self._about(samples=self.members, rounds=self.rounds)),
+            StudyCell("R_max", "maximum", self._about(samples=self.members, rounds=self.rounds)),
         ]
 
     def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
@@ -61,7 +61,7 @@ class SecureSums(Study):
         (maximum,) = (row for row in rows if row["command"] == "maximum")
         return [*_sums(audits), *map(_labels, labels), _maximum(maximum)]
 
-    def _audit(self, batch: int, scheme: str, clients: int) -> Cell:
+    def _audit(self, batch: int, scheme: str, clients: int) -> StudyCell:
         sparse = scheme == "ssga"
         spec = f"ssga:compression={self.compression}" if sparse else "sga"
         if clients == 1:
@@ -69,11 +69,11 @@ class SecureSums(Study):
         label = f"{spec.partition(':')[0]}, {counted(clients, 'client')} × {counted(batch, 'image')}"
         attack = f"iga:iterations={self.iterations},signed=false,decay=cosine,tv=1e-6"
         settings = self._about(schemes=(spec,), clients=clients, batch=batch, samples=self.samples)
-        return Cell(label, "audit", settings | {"attacks": (attack,), "mode": "eval"})
+        return StudyCell(label, "audit", settings | {"attacks": (attack,), "mode": "eval"})
 
-    def _labels(self, union: str, clients: int) -> Cell:
+    def _labels(self, union: str, clients: int) -> StudyCell:
         settings = self._about(union=union, clients=clients, samples=self.rounds_attacked, compression=self.compression)
-        return Cell(f"{union} union, {clients} clients", "labels", settings)
+        return StudyCell(f"{union} union, {clients} clients", "labels", settings)
 
     def _about(self, **settings: object) -> dict[str, object]:
         return {"data": self.data, "model": self.model, "seed": self.seed, **settings}

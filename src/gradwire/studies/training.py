@@ -1,23 +1,25 @@
 """A run of the train command: rounds of training, with a row and a checkpoint every so many rounds."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from gradwire import data
-from gradwire.data import partition
+from gradwire.data import Dataset, partition
+from gradwire.data.splits import SPLITS
 from gradwire.errors import GradwireError, at_least
 from gradwire.metrics.energy import Meter
 from gradwire.progress import Progress, silent
 from gradwire.registry import MODELS
 from gradwire.report import TRAIN_COLUMNS
 from gradwire.rounds.recording import Recorder, save
-from gradwire.runs import CHECKPOINT, RunFolder, check_place
+from gradwire.runs import CHECKPOINT, CLIENTS, Row, RunFolder, check_place, read_table, write_table
 from gradwire.schemes import Layout, parse
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
-from gradwire.wire import Collective, InProcess, ParameterServer, Transcript, Transport
+from gradwire.wire import Collective, InProcess, ParameterServer, Transcript, Transport, client
 from gradwire.wire.rendezvous import agree
 
 
@@ -31,6 +33,7 @@ def run_training(
     resume: str | Path | None = None,
     transport: Transport | None = None,
     record: str | Path | None = None,
+    by_client: bool = False,
     progress: Progress = silent,
 ) -> Path | None:
     """Train, and return the folder of results.csv, config.json and the checkpoint.
@@ -45,19 +48,22 @@ def run_training(
         out: the folder to write; `resume`: the folder of an earlier run to go on with instead.
         transport: between the clients; by default they are all in this process.
         record: the file to write the last round to, as the server saw it.
+        by_client: at each row, judge the model on every client's own training examples too, in clients.csv.
 
     Raises:
         GradwireError: settings that cannot be met, a folder that cannot be written or does not hold this run.
     """
     at_least(1, eval_every=eval_every)
     check_place(out, resume)
-    data_name, model_name = data.spec_of(data_name), MODELS.spec(model_name)
+    data_name, model_name = data.spec_of(data_name), model_name and MODELS.spec(model_name)
     scheme = parse(settings.scheme)
     if scheme.least_rounds >= settings.rounds > 0:
         short = f"{scheme.spec} warms up for {scheme.least_rounds} rounds and the run has {settings.rounds}"
         raise GradwireError(f"{short}: nothing would be compressed; it must have more")
-    dataset, held_out = data.load(data_name, "train"), data.load(data_name, "test")
-    partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)  # before there is a folder
+    dataset, held_out = (data.load(data_name, split).under(settings.loss) for split in SPLITS)
+    model_name = model_name or dataset.task.network
+    # Before there is a folder.
+    shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     model = dataset.network(model_name, settings.seed)
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
     transport = transport or InProcess(Transcript(keep=1))
@@ -69,8 +75,8 @@ def run_training(
         state.restore(Path(resume) / CHECKPOINT, settings)
     run = None
     if transport.leads:
-        measured = (f"test_{name}" for name in evaluate(state.model, held_out.part(torch.arange(1)), settings.device))
-        columns = (*TRAIN_COLUMNS, *(name for name in measured if name not in TRAIN_COLUMNS), "energy_kwh")
+        *known, _ = TRAIN_COLUMNS
+        columns = (*known, *(f"test_{name}" for name in dataset.task.loss.measured), "energy_kwh")
         old = RunFolder.reopen(resume, columns, keep=state.round) if resume else None
         run = old or RunFolder.create(out, "train", columns)
         run.configure("train", options, _notes(settings, state))
@@ -107,7 +113,13 @@ def run_training(
         if not secret:
             state.save(run.path / CHECKPOINT, settings, private)
         run.append([row])
+        if by_client:
+            judged.extend(_by_client(state, settings, dataset, shards))
+            write_table(run.path / CLIENTS, tuple(judged[0]), judged)
 
+    judged: list[Row] = []
+    if resume and (Path(resume) / CLIENTS).exists():
+        judged.extend(row for row in read_table(Path(resume) / CLIENTS) if int(row["round"]) <= state.round)
     recorder = None if record is None else Recorder()
     train(state, settings, dataset, transport, after_round, recorder)
     if run is None:
@@ -116,6 +128,15 @@ def run_training(
         save(recorder.rounds, record)
     run.configure("train", options, _notes(settings, state))
     return run.path
+
+
+def _by_client(
+    state: TrainingState, settings: TrainSettings, dataset: Dataset, shards: Sequence[Tensor]
+) -> Iterator[Row]:
+    """The loss and the task's measures on each client's own training examples, a row a client."""
+    for number, shard in enumerate(shards):
+        told = {"round": state.round, "client": client(number), "examples": len(shard)}
+        yield told | dict(evaluate(state.model, dataset.part(shard), settings.device))
 
 
 def _check_processes(settings: TrainSettings, transport: Collective, resumed: bool) -> None:

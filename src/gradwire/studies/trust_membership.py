@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
-from gradwire.studies.grid import Cell, Claim, Row, Study, values
+from gradwire.studies.grid import Claim, Row, Study, StudyCell, values
 
 DATA = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "MNIST": "mnist"}
 TABLE = {
@@ -56,10 +56,10 @@ class TrustMembership(Study):
     lr: float = 0.01
     seeds: int = 1
 
-    def cells(self) -> Sequence[Cell]:
+    def cells(self) -> Sequence[StudyCell]:
         """One membership run a data set, scheme and seed."""
         return [
-            Cell(f"{data} {scheme}", "membership", self._settings(data, scheme, seed))
+            StudyCell(f"{data} {scheme}", "membership", self._settings(data, scheme, seed))
             for seed in range(self.seeds)
             for data, schemes in PAPER.items()
             for scheme in schemes

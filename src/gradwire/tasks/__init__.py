@@ -5,9 +5,10 @@ from gradwire.tasks.domain import Cell, Domain
 from gradwire.tasks.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, NextToken, TaskLoss, parse_loss
 from gradwire.tasks.numbers import Numbers
 from gradwire.tasks.pixels import Pixels
+from gradwire.tasks.scores import Score, score
 from gradwire.tasks.task import Task, task_of
 from gradwire.tasks.tokens import Tokens
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "MeanSquaredError", "NextToken", "TaskLoss", "parse_loss"]
 __all__ += ["Category", "Cell", "Columns", "Domain", "Number", "Numbers", "Pixels", "Tokens"]
-__all__ += ["Task", "task_of"]
+__all__ += ["Score", "Task", "score", "task_of"]

@@ -67,6 +67,8 @@ class Columns(Domain):
     name: ClassVar[str] = "columns"
     what: ClassVar[str] = "rows"
     scores: ClassVar[tuple[str, ...]] = ("fields", "numbers_right", "categories_right", "whole_rows")
+    enough: ClassVar[float | str] = "four fifths of the fields that nobody guesses"
+    network: ClassVar[str] = "mlp:hidden=100"
 
     numbers: tuple[Number, ...]
     categories: tuple[Category, ...]
@@ -80,8 +82,8 @@ class Columns(Domain):
     @property
     def assumed(self) -> str:
         """What an adversary is assumed to know: the schema."""
-        count = len(self.numbers) + len(self.categories)
-        return f"It knows the {count} fields of the table, the ranges of the numbers and the values that categories can have."
+        known = "the ranges of the numbers and the values that categories can have"
+        return f"It knows the {len(self.numbers) + len(self.categories)} fields of the table, {known}."
 
     def groups(self) -> Iterator[slice]:
         """The columns of each category."""
@@ -116,7 +118,11 @@ class Columns(Domain):
 
     def sample(self, *size: int, random: torch.Generator) -> Tensor:
         """Normal numbers, and the softmax of normal ones: no rows, but between them."""
-        return self.relaxed(torch.randn(*size, *self.shape, generator=random))
+        return self.relaxed(self.start(*size, random=random))
+
+    def start(self, *size: int, random: torch.Generator) -> Tensor:
+        """Normal numbers; where there are categories, they are logits."""
+        return torch.randn(*size, *self.shape, generator=random)
 
     def snapped(self, inputs: Tensor) -> Tensor:
         """Numbers within their range, whole ones rounded, and the likeliest value of each category."""
@@ -128,6 +134,13 @@ class Columns(Domain):
         for group in self.groups():
             one_hot = torch.zeros_like(inputs[..., group])
             found[..., group] = one_hot.scatter(-1, inputs[..., group].argmax(-1, keepdim=True), 1.0)
+        return found
+
+    def completed(self, inputs: Tensor, known: Tensor) -> Tensor:
+        """Rows (…, F) of which some columns are known (bool): the usual value for categories of which none is."""
+        found, usual = inputs.clone(), self.uninformed().to(inputs)
+        for group in self.groups():
+            found[..., group] = torch.where(known[..., group].any(-1, keepdim=True), inputs[..., group], usual[group])
         return found
 
     def agreement(self, guess: Tensor, truth: Tensor) -> Tensor:

@@ -2,13 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a network's forward pass."""
+
+
+SHOWN, NEAR = 64, 0.05
+"""Numbers of an input that are shown, and the share of their range by which a number may be off and count as right."""
 
 
 class Cell(NamedTuple):
@@ -28,17 +34,29 @@ class Domain(ABC):
         name: the word for the domain in settings and tables.
         what: what several inputs are called in sentences.
         scores: names of the figures that `score` gives, the leading one first.
+        enough: the leading figure from which on a victim counts as given away, or in words what `success` asks for.
+        higher: whether a greater leading figure says that more was given away.
         continuous: whether inputs are numbers, in which a gradient has slopes.
         dtype: of inputs.
+        network: the spec of the network that is trained on them where nobody names one.
     """
 
     name: ClassVar[str]
     what: ClassVar[str] = "examples"
     scores: ClassVar[tuple[str, ...]]
+    enough: ClassVar[float | str] = 1.0
+    higher: ClassVar[bool] = True
     continuous: ClassVar[bool] = True
     dtype: ClassVar[torch.dtype] = torch.float32
+    network: ClassVar[str] = "mlp"
 
     shape: tuple[int, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of everything that is known of the inputs: of a schema, or of a vocabulary."""
+        known = asdict(self) if is_dataclass(self) and not isinstance(self, type) else vars(self)
+        return xxhash.xxh3_64_hexdigest(repr((self.name, known)).encode())
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -63,7 +81,7 @@ class Domain(ABC):
         return stored
 
     def reached(self, inputs: Tensor) -> Tensor:
-        """Inputs (B, …) without what changes nothing but the time, such as positions that are padding in all of them."""
+        """Inputs (B, …) without what only takes time, such as positions that are padding in all of them."""
         return inputs
 
     def arguments(self, model: nn.Module, inputs: Tensor) -> Arguments:
@@ -73,12 +91,16 @@ class Domain(ABC):
     # -- how a search stays within the domain ----------------------------------------------------------------------
 
     def bounds(self) -> tuple[float | Tensor, float | Tensor]:
-        """The least and the greatest value of each coordinate of a search: numbers, or tensors of the domain's shape."""
+        """The least and the greatest value of each coordinate of a search: numbers, or tensors of shape `shape`."""
         return -torch.inf, torch.inf
 
     def sample(self, *size: int, random: torch.Generator) -> Tensor:
-        """Inputs at random, (*size, *shape): with them paths of an engine are compared, and a search begins."""
+        """Inputs at random, (*size, *shape): with them paths of an engine are compared."""
         return torch.randn(*size, *self.shape, generator=random)
+
+    def start(self, *size: int, random: torch.Generator) -> Tensor:
+        """Points (*size, *shape) at which a search begins; see `relaxed`."""
+        return self.sample(*size, random=random)
 
     def relaxed(self, points: Tensor) -> Tensor:
         """Inputs that a search at `points` asks a network about, both of shape (…, *shape); differentiable."""
@@ -96,8 +118,9 @@ class Domain(ABC):
         """How near guesses come to the truth: both (V, B, *shape), as `matched` orders them; figure → float64 (V,)."""
 
     def success(self, scores: Mapping[str, Tensor]) -> Tensor:
-        """Which victims were given away, bool (V,)."""
-        return scores[self.scores[0]] >= 1
+        """Which victims were given away, bool (V,): those whose leading figure is `enough`."""
+        leading, enough = scores[self.scores[0]], float(self.enough)
+        return leading >= enough if self.higher else leading <= enough
 
     def distance(self, guess: Tensor, truth: Tensor) -> Tensor:
         """How far every guess is from every true input: (B, *shape) twice → (B, B), row: the truth's."""
@@ -124,10 +147,10 @@ class Domain(ABC):
         return None
 
     def cells(self, inputs: Tensor) -> Sequence[Sequence[Cell]] | None:
-        """Inputs (B, *shape) as people read them; None where they are pictures."""
-        return None
+        """Inputs (B, *shape) as people read them: by default, their first numbers; None where they are pictures."""
+        return [[Cell("", f" {value:.3g}") for value in each[:SHOWN]] for each in inputs.flatten(1).tolist()]
 
     def right(self, guess: Tensor, truth: Tensor) -> Sequence[Sequence[bool]]:
-        """Which cells of guesses (B, *shape) are right."""
-        pairs = zip(self.cells(guess) or (), self.cells(truth) or (), strict=True)
-        return [[ours == true for ours, true in zip(one, other, strict=False)] for one, other in pairs]
+        """Which cells of guesses (B, *shape) are right: by default numbers that are off by no more than `NEAR`."""
+        off, spread = (guess - truth).abs().flatten(1), (truth.max() - truth.min()).clamp_min(1e-12)
+        return (off[:, :SHOWN] <= NEAR * spread).tolist()

@@ -23,15 +23,19 @@ class TaskLoss(ABC):
         name: its word in settings.
         outputs: how many numbers a network gives for one example; 0: as many as it likes.
         classes: names of the classes, where targets are classes.
+        measured: names of the figures that `measures` gives.
         from_inputs: whether targets are made of the inputs, so that who guesses these knows them, too.
         reported: whether the network computes the loss itself, given the targets as `labels`.
         takes_fewer: whether the output may lack positions that are padding in the whole batch.
+        probabilities: whether a softmax of the outputs gives the probability of each class.
     """
 
     name: ClassVar[str]
     from_inputs: ClassVar[bool] = False
+    measured: ClassVar[tuple[str, ...]] = ()
     reported: ClassVar[bool] = False
     takes_fewer: bool = True
+    probabilities: bool = False
     outputs: int = 0
     classes: tuple[str, ...] = ()
 
@@ -45,9 +49,11 @@ class TaskLoss(ABC):
         return None
 
     def check(self, targets: Tensor, batch: int) -> None:
-        """Refuse targets that do not suit a batch of so many inputs."""
+        """Refuse targets that do not suit a batch of so many inputs; by default, those that are not one an input."""
+        if len(targets) != batch:
+            raise GradwireError(f"{batch} inputs have {len(targets)} targets; each needs one")
 
-    def suits(self, output: Any, targets: Tensor) -> None:
+    def suits(self, output: Any, targets: Tensor) -> None:  # noqa: B027 (most losses find out when they are computed)
         """Refuse a network whose output the loss cannot take with these targets."""
 
     def derived(self, inputs: Tensor) -> Tensor:
@@ -95,6 +101,8 @@ class CrossEntropy(TaskLoss):
     """
 
     name: ClassVar[str] = "cross_entropy"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
+    probabilities = True
 
     classes: tuple[str, ...] = ()
 
@@ -134,7 +142,7 @@ class CrossEntropy(TaskLoss):
 
 def each_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of every example, (B,)."""
-    return functional.cross_entropy(scores, targets, reduction="none")
+    return functional.cross_entropy(matrix(scores, len(targets), 2), targets, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,7 @@ class MeanSquaredError(TaskLoss):
     """The mean squared error of outputs (B, outputs) and targets, floating-point (B, outputs)."""
 
     name: ClassVar[str] = "mse"
+    measured: ClassVar[tuple[str, ...]] = ("absolute_error",)
 
     outputs: int = 1
 
@@ -173,7 +182,7 @@ class MeanSquaredError(TaskLoss):
 
 def each_squared_error(scores: Tensor, targets: Tensor) -> Tensor:
     """The mean squared error of every example, (B,)."""
-    return (scores - targets.to(scores.dtype)).square().flatten(1).mean(1)
+    return (matrix(scores, len(targets)) - targets.to(scores.dtype)).square().mean(1)
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,7 @@ class BinaryCrossEntropy(TaskLoss):
     """Cross-entropy of one or several yes-or-no labels: logits (B, labels) and targets 0 or 1, floating-point."""
 
     name: ClassVar[str] = "bce"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     outputs: int = 1
 
@@ -213,7 +223,7 @@ class BinaryCrossEntropy(TaskLoss):
 def each_binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """The mean binary cross-entropy of every example, (B,)."""
     told = targets.to(scores.dtype)
-    return functional.binary_cross_entropy_with_logits(scores, told, reduction="none").flatten(1).mean(1)
+    return functional.binary_cross_entropy_with_logits(matrix(scores, len(told)), told, reduction="none").mean(1)
 
 
 @dataclass(frozen=True)
@@ -228,6 +238,7 @@ class NextToken(TaskLoss):
     """
 
     name: ClassVar[str] = "next_token"
+    measured: ClassVar[tuple[str, ...]] = ("accuracy",)
     from_inputs: ClassVar[bool] = True
 
     pad: int | None = None
@@ -247,7 +258,7 @@ class NextToken(TaskLoss):
         """Refuse a batch without a counted target."""
         if targets.ndim != 2 or len(targets) != batch or targets.dtype != torch.int64:
             raise GradwireError(
-                f"targets are {targets.dtype} of shape {tuple(targets.shape)}; next_token takes the tokens, int64 (B, L)"
+                f"targets are {targets.dtype} of shape {tuple(targets.shape)}; next_token takes tokens, int64 (B, L)"
             )
         if not bool((targets[:, 1:] != IGNORED).any()):
             raise GradwireError("batch has no counted target: a sentence must have two tokens or more for next_token")
@@ -308,9 +319,19 @@ class Reported(TaskLoss):
         return self.like.classes
 
     @property
+    def probabilities(self) -> bool:  # type: ignore[override]
+        """As the loss that it is like."""
+        return self.like.probabilities
+
+    @property
     def from_inputs(self) -> bool:  # type: ignore[override]
         """As the loss that it is like."""
         return self.like.from_inputs
+
+    @property
+    def measured(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As those of the loss that it is like."""
+        return self.like.measured
 
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """What the network says."""
@@ -339,7 +360,7 @@ class Reported(TaskLoss):
 
 
 @dataclass(frozen=True)
-class Own(TaskLoss):
+class OwnLoss(TaskLoss):
     """A user's function of the network's output, as it comes, and the targets; it gives a scalar.
 
     Attributes:
@@ -367,6 +388,11 @@ class Own(TaskLoss):
         """As those of the loss whose targets it takes."""
         return self.like.classes
 
+    @property
+    def measured(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As those of the loss whose targets it takes."""
+        return self.like.measured
+
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """The function's value, a scalar."""
         value = self.of(output, targets)
@@ -374,11 +400,6 @@ class Own(TaskLoss):
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise GradwireError(f"loss {self.of.__name__} gives {found}; it must give a scalar")
         return value
-
-    def check(self, targets: Tensor, batch: int) -> None:
-        """One target an input."""
-        if len(targets) != batch:
-            raise GradwireError(f"{batch} inputs have {len(targets)} targets; each needs one")
 
     def sample(self, *size: int, random: torch.Generator) -> Tensor:
         """As the loss whose targets it takes."""
@@ -405,7 +426,7 @@ def parse_loss(spec: str, like: TaskLoss) -> TaskLoss:
     if ":" in spec:
         from gradwire.registry import LOSSES
 
-        return Own(LOSSES.find(spec)[0], like)
+        return OwnLoss(LOSSES.find(spec)[0], like)
     known = (CrossEntropy.name, MeanSquaredError.name, BinaryCrossEntropy.name, NextToken.name)
     if spec not in known:
         raise unknown("loss", spec, (*known, Reported.name, "or package.module:function"))

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from gradwire.errors import GradwireError
 from gradwire.models.mode import floating, logits
 from gradwire.tasks.domain import Domain
-from gradwire.tasks.losses import CrossEntropy, Own, TaskLoss
+from gradwire.tasks.losses import CrossEntropy, OwnLoss, TaskLoss
 from gradwire.tasks.numbers import Numbers
 from gradwire.tasks.pixels import Pixels
 
@@ -28,6 +28,11 @@ class Task:
 
     domain: Domain
     loss: TaskLoss
+
+    @property
+    def network(self) -> str:
+        """The spec of the network that is trained where nobody names one."""
+        return "gpt2" if self.loss.from_inputs else self.domain.network
 
     def check(self, inputs: Tensor, targets: Tensor) -> None:
         """Refuse a batch that is outside the domain, or targets that do not suit the loss."""
@@ -67,6 +72,18 @@ class Task:
         """The mean loss of a batch: a scalar."""
         return self.loss(self.output(model, inputs, tensors, targets), targets)
 
+    def each(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Each example's own loss, float64 (B,), of inputs (B, *shape).
+
+        Where the loss says what that of an example is (`TaskLoss.each`), all examples run together. Any other, such as
+        that of the next token, is computed for one example after another, each a batch of its own, which is right for
+        any loss and takes as many passes as there are examples.
+        """
+        if self.loss.each is not None:
+            return self.loss.each(self.logits(model, inputs).double(), targets)
+        alone = zip(inputs.split(1), targets.split(1), strict=True)
+        return torch.stack([self.value(model, x, y).double() for x, y in alone])
+
     def probe(self, *size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """A batch at random, numbers in float64: with it the paths of an engine are compared."""
         random = torch.Generator().manual_seed(seed)
@@ -93,4 +110,4 @@ def task_of(inputs: Tensor, loss: TaskLoss | Callable[[Any, Tensor], Tensor] = c
     domain: Domain = Pixels(shape) if len(shape) == 3 else Numbers(shape)
     if isinstance(loss, TaskLoss):
         return Task(domain, loss)
-    return Task(domain, CrossEntropy() if loss is cross_entropy else Own(loss))
+    return Task(domain, CrossEntropy() if loss is cross_entropy else OwnLoss(loss))

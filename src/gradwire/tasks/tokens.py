@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
+from gradwire.models.text import check_sizes
 from gradwire.tasks.domain import Arguments, Cell, Domain
 from gradwire.tasks.rouge import KINDS, f1, rouge, shared
 
@@ -43,6 +44,8 @@ class Tokens(Domain):
         "exact",
         *KINDS,
     )
+    enough: ClassVar[float | str] = "every sentence, from beginning to end"
+    network: ClassVar[str] = "bert"
     continuous: ClassVar[bool] = False
     dtype: ClassVar[torch.dtype] = torch.int64
 
@@ -120,8 +123,10 @@ class Tokens(Domain):
         """`input_ids` and `attention_mask` where the network takes these, or the tokens alone.
 
         Raises:
-            GradwireError: a network that takes no mask, and sentences with padding.
+            GradwireError: a network that takes no mask, and sentences with padding; or one of `transformers` with fewer
+                tokens than the vocabulary has, or fewer positions than the sentences.
         """
+        check_sizes(model, len(self.vocabulary), inputs.shape[-1])
         known, mask = inspect.signature(model.forward).parameters, self.mask(inputs)
         given, named = ((), {"input_ids": inputs}) if "input_ids" in known else ((inputs,), {})
         if "attention_mask" in known:
@@ -206,7 +211,7 @@ class Tokens(Domain):
 
     def _tokens(self, sentence: Tensor) -> list[int]:
         """The counted tokens of one sentence (L,), without positions left open."""
-        return sentence[self.counted(sentence) & (sentence != OPEN)].tolist()  # type: ignore[no-any-return]
+        return sentence[self.counted(sentence) & (sentence != OPEN)].tolist()
 
     def _end(self, sentence: Tensor) -> int:
         """How many positions there are to the last token that is no padding."""

@@ -156,8 +156,8 @@ class _Setting:
 
     Attributes:
         settings: of the training that such a round would be part of.
-        held: what each client holds, party → inputs and targets: the batch whose gradient it sends, or all its examples;
-            the victim's first.
+        held: what each client holds, party → inputs and targets: the batch whose gradient it sends, or all that it
+            has; the victim's first.
         watcher: the adversary's name.
         work: the local work that the adversary is told of; None where a plain gradient is sent.
         weights: of the clients, 1 in the mean; {} where they count alike. `drop`: party → where it vanishes.
@@ -203,7 +203,7 @@ class _Setting:
             raise GradwireError(f"{len(batches)} batches have {has}; each needs one")
         settings = TrainSettings(
             spec_of(scheme),
-            len(batches),
+            clients=len(batches),
             rounds=1,
             batch_size=size,
             local_steps=steps,

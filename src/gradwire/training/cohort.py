@@ -75,10 +75,13 @@ def cohort_plan(
     if half and scheme.step_hook is not None:
         raise GradwireError(f"precision is 'bf16'; {scheme.name} has a hand in each step, for which it must be 'fp32'")
     products = ("clients' forward and backward products are in bfloat16", *bf16_note(device)) if half else ()
+    alone = "clients train one after another"
+    if local and count > 1 and task.loss.each is None:
+        why = f"the loss {task.loss.name!r} of a batch is no mean over its examples"
+        return CohortPlan(notes=(f"{alone}: {why}", *products))
     if count == 1 or not local or not how.ordinary:
         # One gradient each: copying the parameters for every client would cost as much as the step.
         return CohortPlan(notes=products)
-    alone = "clients train one after another"
     if scheme.step_hook is not None:
         return CohortPlan(notes=(f"{alone}: {scheme.name} has a hand in each step",))
     kind = torch.device(device).type

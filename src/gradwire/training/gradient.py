@@ -32,8 +32,8 @@ def gradient(
         finite: whether to insist that the gradient is.
 
     Raises:
-        GradwireError: inputs outside the domain, targets that do not suit the loss, a model without trainable parameters
-            or that fails on the inputs, or a gradient that is not finite (naming the parameter).
+        GradwireError: inputs outside the domain, targets that do not suit the loss, a model that has no trainable
+            parameters or fails on the inputs, or a gradient that is not finite (naming the parameter).
     """
     task = task_of(inputs) if task is None else task
     task.check(inputs, targets)

@@ -160,7 +160,7 @@ def train_round(
     own = {party: shards[members[party]] for party in transport.local(round.clients)}
     public = state.public
     if recorder is not None:
-        recorder.begin(_facts(settings, scheme, round, next(iter(own))), state.model)
+        recorder.begin(_facts(settings, scheme, round, next(iter(own)), dataset), state.model)
     work = {party: descents(settings, party, len(shard), state.round) for party, shard in own.items()}
     how, device = computation(settings, dataset.task), settings.device
     came = contributions(state.model, dataset, own, work, scheme, state.private, round, plan, how, device)
@@ -217,7 +217,7 @@ def notes(settings: TrainSettings, scheme: Scheme) -> tuple[str, ...]:
     )
 
 
-def _facts(settings: TrainSettings, scheme: Scheme, round: Round, victim: str) -> RecordedRound:
+def _facts(settings: TrainSettings, scheme: Scheme, round: Round, victim: str, dataset: Dataset) -> RecordedRound:
     """What is public about a round, for its recording."""
     carried = scheme.feeds_back and round.index > 0
     return RecordedRound(
@@ -230,6 +230,7 @@ def _facts(settings: TrainSettings, scheme: Scheme, round: Round, victim: str) -
         local_work(settings) if settings.local else None,
         round.weights,
         carried,
+        domain=dataset.task.domain.fingerprint,
     )
 
 
@@ -295,9 +296,14 @@ def _stop(broken: Sequence[str], updates: Mapping[str, Update], round: Round) ->
     raise GradwireError(f"round {round.index}: the gradient of {broken[0]} is not finite")
 
 
-def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int = 1000) -> dict[str, float]:
-    """The mean loss of a data set's examples in evaluation mode, as `loss`, and the task's measures by name."""
+def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", batch: int | None = None) -> dict[str, float]:
+    """The mean loss of a data set's examples in evaluation mode, as `loss`, and the task's measures by name.
+
+    Args:
+        batch: examples at once; by default 1,000, but 50 of those with scores of a whole vocabulary at each position.
+    """
     task, totals = dataset.task, {"loss": 0.0}
+    batch = batch or (50 if task.loss.from_inputs else 1000)
     with in_mode(model, "eval"), torch.no_grad():
         for chosen in torch.arange(len(dataset)).split(batch):
             inputs, targets = (tensor.to(device) for tensor in dataset.batch(chosen))

@@ -1,7 +1,8 @@
 """What training with scheme `none` comes to, without a wire: for networks of which only the outcome counts.
 
 The mean of the clients' gradients is the gradient of their batches taken together, so that one step on that batch does
-what a round does. This is the one place that trains without sending anything; `fits` says of which runs it is true.
+what a round does, where the loss is a mean over examples. This is the one place that trains without sending anything;
+`fits` says of which runs it is true.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +63,7 @@ class Speed:
         return MANY if device != "cpu" and parameter_count(model) < SMALL else 1
 
 
-def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = ()) -> bool:
+def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (), task: Task | None = None) -> bool:
     """Whether plain steps come to what these settings' rounds do.
 
     Batch norm over all clients' batches together is not batch norm over each of them, so that a network with running
@@ -70,8 +71,11 @@ def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (
 
     Args:
         shards: the clients' examples, where they are known.
+        task: what is learned; one whose loss is no mean over examples, such as that of the next token, fits for one
+            client only. By default the loss is such a mean.
     """
-    alone = settings.clients == 1 or not running_statistics(model)
+    mean = task is None or task.loss.each is not None
+    alone = settings.clients == 1 or (mean and not running_statistics(model))
     whole = settings.cohort == settings.clients and not settings.local and settings.average == "plain"
     filled = all(len(shard) >= settings.batch_size for shard in shards)
     # Equality, for a scheme may inherit plain SGD's protocol and do something to updates all the same.
@@ -95,7 +99,8 @@ def fit(
 ) -> None:
     """Take the training of several networks on to the ends of their schedules; they may be of any number.
 
-    One network takes its steps alone; several take theirs as one batch where the optimiser is one of a stack's.
+    One network takes its steps alone; several take theirs as one batch where the optimiser is one of a stack's and the
+    loss is a mean over examples.
 
     Args:
         states: as `begin` gives them; changed in place. The wire's counters stay as they are.
@@ -107,7 +112,7 @@ def fit(
     Raises:
         GradwireError: a network whose parameters are no longer finite.
     """
-    if len(states) > 1 and settings.optimizer == "sgd" and not settings.nesterov:
+    if len(states) > 1 and settings.optimizer == "sgd" and not settings.nesterov and task.loss.each is not None:
         _stacked(states, settings, task, data, torch.stack(list(schedules), 1), speed, tick)
     else:
         for state, schedule in zip(states, schedules, strict=True):

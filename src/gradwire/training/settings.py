@@ -27,6 +27,7 @@ class TrainSettings:
 
     Attributes:
         scheme: the spec of what is done to updates on their way.
+        loss: cross_entropy, mse, bce, next_token, reported or package.module:function. [default: the data's own]
         clients: how many there are, each with its part of the data set as `partition` deals it.
         sample: how many of them take part in a round, drawn anew each time; None: all.
         rounds: how many; one step along the mean each.
@@ -52,6 +53,7 @@ class TrainSettings:
     """
 
     scheme: str = "none"
+    loss: str = ""
     clients: int = 4
     sample: int | None = None
     partition: str = "iid"

@@ -26,7 +26,7 @@ class LocalWork:
 
     Attributes:
         steps: of SGD, without momentum.
-        batch: examples a step; it divides the victim's batch. Each epoch goes through all examples in a new order, which
+        batch: examples a step; it divides the victim's batch. Each epoch goes through all of them in a new order, which
             the client keeps to itself.
         lr: the step size.
         weight_decay: each step follows gradient + weight_decay·parameter.
@@ -67,8 +67,8 @@ class View:
         task: the domain of the inputs, and the loss that the victim computes.
         shape: (B, *domain.shape) of the victim's batch.
         bytes_up: bytes that the victim sent in the round, and `bytes_down` that reached it.
-        targets: of the victim's batch, such as class numbers (B,), where they are assumed known; None where the attack has
-            to infer them, or where they are made of the inputs.
+        targets: of the victim's batch, such as class numbers (B,), where they are assumed known; None where the attack
+            has to infer them, or where they are made of the inputs.
         fellow_targets: those of the round's other clients, (|C| − 1, B, …), in the order of `clients`: known or not as
             `targets` are; None too where batches are of different sizes.
         own: what the adversary brought itself, where it is a client.

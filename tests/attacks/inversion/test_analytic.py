@@ -9,16 +9,18 @@ from torch import nn
 import gradwire
 from gradwire import data, models
 from gradwire.attacks.inversion import Analytic
-from gradwire.attacks.inversion.analytic import FirstLayer
+from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
+from gradwire.tasks import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, Task
+from tests.attacks.inversion import tables
 
 AUTOENCODER = "autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1"
 
 
 @pytest.fixture(scope="module")
 def mlp(digits):
-    return models.build("mlp", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    return models.build("mlp", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
 
 
 def attacked(model, digits, scheme="none", start=0, batch=1, knowledge="adaptive", **options):
@@ -113,11 +115,11 @@ def test_a_layer_without_any_slope_is_given_up_alone(mlp, digits):
 
 
 def test_the_way_to_the_layer_is_read_off(mlp, digits):
-    layer = FirstLayer.of(mlp, "train", (1, *digits.shape))
+    layer = FirstLayer.of(mlp, digits.task, "train", (1, *digits.shape))
     images = digits.batch([3])[0]
     assert (layer.weight, layer.bias) == ("hidden1.weight", "hidden1.bias")
     inputs = mlp.normalize(images).flatten(1).double()
-    torch.testing.assert_close(layer.pixels(inputs, images.shape), images.double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(layer.undone(inputs, images.shape), images.double(), atol=1e-6, rtol=0)
 
 
 def test_models_that_it_cannot_take(digits):
@@ -125,14 +127,70 @@ def test_models_that_it_cannot_take(digits):
     with pytest.raises(GradwireError, match="'conv1' is Conv2d"):
         attacked(convolutional, digits)
     pooled = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
-    with pytest.raises(GradwireError, match="every pixel to reach '2' by itself"):
+    with pytest.raises(GradwireError, match="every number to reach '2' by itself"):
         attacked(pooled, digits)
     unbiased = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     with pytest.raises(GradwireError, match="'1' lacks one"):
         attacked(unbiased, digits)
 
 
+REGRESSIONS = {"diabetes": 1, "linnerud": 3}
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=1"])
+def test_one_row_under_mse_is_exact(name, scheme):
+    table = data.load(name)
+    assert table.task.loss == MeanSquaredError(REGRESSIONS[name])
+    model = table.network("mlp:hidden=100", 0)
+    for place in range(min(4, len(table.inputs))):
+        inputs, targets = table.batch([place])
+        guess = gradwire.invert(gradwire.capture(model, inputs, targets, scheme, task=table.task), "analytic")
+        torch.testing.assert_close(guess.inputs[0], inputs, atol=1e-4, rtol=1e-5)
+        assert float(guess.objective) < 1e-10
+
+
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=1"])
+def test_one_row_under_several_binary_labels_is_exact(scheme):
+    held = tables.rows(4)
+    for row, due in zip(held, torch.eye(4), strict=True):
+        view = tables.captured(row[None], scheme, BinaryCrossEntropy(4), due[None])
+        guess = gradwire.invert(dataclasses.replace(view, targets=None), "analytic")
+        torch.testing.assert_close(guess.inputs[0, 0], row, atol=1e-4, rtol=0)
+        assert torch.equal(guess.targets[0, 0], due)
+
+
+@pytest.mark.parametrize("scheme", ["none", "powersgd:rank=4"])
+def test_batches_of_rows_are_exact_where_their_span_is_known(scheme):
+    held = tables.rows(4)
+    guess = gradwire.invert(tables.captured(held, scheme), "analytic")
+    found = tables.DOMAIN.matched(guess.inputs, held[None])
+    torch.testing.assert_close(found[0], held, atol=1e-3, rtol=0)
+    assert float(guess.objective) < 1e-10
+
+
+def test_of_fields_of_which_nothing_was_sent_the_usual_value_is_taken():
+    known = torch.zeros(tables.DOMAIN.shape, dtype=torch.bool)
+    sex, work, *_ = tables.DOMAIN.groups()
+    known[sex] = True
+    row = tables.rows(1, seed=3)[0]
+    found = tables.DOMAIN.completed(row, known)
+    assert torch.equal(found[sex], row[sex])
+    assert torch.equal(found[work], tables.DOMAIN.uninformed()[work])
+
+
+def test_rows_of_a_layer_without_any_slope_are_what_is_usual():
+    dead = tables.network()
+    nn.init.constant_(dead[0].bias, -100.0)
+    view = gradwire.capture(
+        dead, tables.rows(2), torch.tensor([0, 1]), task=Task(tables.DOMAIN, CrossEntropy(("no", "yes")))
+    )
+    guess = gradwire.invert(view, "analytic")
+    assert guess.lost == 1
+    assert torch.equal(guess.inputs[0], tables.DOMAIN.uninformed().expand(2, -1))
+
+
 def test_it_takes_no_options_and_an_audit_gives_it_none(mlp, digits):
     assert AuditSettings(attacks=("analytic", "iga")).inversions["analytic"] == Analytic()
     view = gradwire.capture(mlp, *digits.batch([0]))
-    assert gradwire.invert(dataclasses.replace(view, labels=None), "analytic").targets == digits.targets[0]
+    assert gradwire.invert(dataclasses.replace(view, targets=None), "analytic").targets == digits.targets[0]

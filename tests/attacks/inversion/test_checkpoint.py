@@ -10,7 +10,7 @@ from gradwire.errors import GradwireError
 @pytest.fixture(scope="module")
 def problems():
     digits = data.load("digits")
-    model = models.build("lenet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    model = models.build("lenet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     views = [gradwire.capture(model, *digits.batch([i]), targets_known=False) for i in range(2)]
     return [pose(view, "adaptive", salt) for salt, view in enumerate(views)]
 
@@ -48,7 +48,7 @@ def test_an_attack_that_was_cut_ends_as_one_that_was_not(problems, attack, tmp_p
     seen = []
     resumed = attack.run(problems, seed=3, progress=lambda *step: seen.append(step), checkpoint=path, every=10)
     assert seen == [("attacking", done * len(problems), 40 * len(problems)) for done in range(21, 41)]
-    for name in ("images", "labels", "objective"):
+    for name in ("inputs", "targets", "objective"):
         assert torch.equal(getattr(resumed, name), getattr(whole, name))
 
 

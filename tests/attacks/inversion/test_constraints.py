@@ -14,7 +14,7 @@ from gradwire.schemes.measurement import Cells, Signs
 @pytest.mark.parametrize("scheme", ["signsgd", "qsgd:bits=4"])
 def test_the_truth_contradicts_nothing_and_noise_does(scheme):
     digits = data.load("digits")
-    model = models.build("convnet", digits.shape, digits.num_classes, seed=0)
+    model = models.build("convnet", digits.shape, digits.outputs, seed=0)
     views = [gradwire.capture(model, *digits.batch([i]), scheme) for i in range(2)]
     adaptive = Match.of([pose(view, "adaptive") for view in views], "cpu")
     truth = digits.batch([0, 1])[0][:, None]
@@ -28,7 +28,7 @@ def test_the_truth_contradicts_nothing_and_noise_does(scheme):
 @pytest.mark.parametrize("scheme", ["signsgd", "qsgd:bits=4"])
 def test_an_adaptive_attack_on_them_sees_the_image(scheme):
     digits = data.load("digits")
-    model = models.build("convnet", digits.shape, digits.num_classes, seed=0)
+    model = models.build("convnet", digits.shape, digits.outputs, seed=0)
     view = gradwire.capture(model, *digits.batch([0]), scheme)
     guess = gradwire.invert(view, iterations=200)
     assert gradwire.score(guess.inputs, digits.batch([0])[0]).success.all()
@@ -76,7 +76,7 @@ def test_surprise_is_finite_with_a_slope_however_far_out():
 @pytest.mark.parametrize("scheme", ["signsgd", "qsgd:bits=2"])
 def test_what_the_cells_are_worth_to_who_weighs_them_by_their_probability(scheme):
     digits = data.load("digits")
-    model = models.build("convnet", digits.shape, digits.num_classes, seed=0)
+    model = models.build("convnet", digits.shape, digits.outputs, seed=0)
     views = [gradwire.capture(model, *digits.batch([i]), scheme) for i in range(4)]
     truth = digits.batch(range(4))[0][:, None]
     adaptive, naive = (gradwire.invert(views, "bayes", how, iterations=300) for how in ("adaptive", "naive"))

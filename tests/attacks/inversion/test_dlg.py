@@ -12,7 +12,7 @@ from gradwire.errors import GradwireError
 
 @pytest.fixture(scope="module")
 def model(digits):
-    return models.build("lenet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    return models.build("lenet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
 
 
 def views(model, digits, indices=(0, 1), **options):
@@ -25,13 +25,13 @@ def ssim(guess, digits, indices=(0, 1)):
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_the_image_is_found_by_either_optimiser(digits, optimizer):
-    network = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    network = models.build("convnet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     guess = gradwire.invert(views(network, digits), "dlg", iterations=300, optimizer=optimizer)
     assert (ssim(guess, digits) > 0.95).all()
 
 
 def test_labels_are_found_together_with_the_images_where_they_are_not_known(digits):
-    network = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    network = models.build("convnet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     unknown = views(network, digits, targets_known=False)
     guess = gradwire.invert(unknown, "dlg", iterations=400, optimizer="adam")
     assert torch.equal(guess.targets[:, 0], digits.targets[:2])
@@ -52,7 +52,7 @@ def test_soft_labels_that_are_sure_are_labels(model, digits):
     problems = [pose(view, "adaptive") for view in views(model, digits, targets_known=False)]
     match = Match.of(problems, "cpu")
     images = digits.batch([4, 5])[0][:, None]
-    sure = 100.0 * torch.nn.functional.one_hot(match.targets, digits.num_classes)
+    sure = 100.0 * torch.nn.functional.one_hot(match.targets, digits.outputs)
     torch.testing.assert_close(DLG().value(match, images, sure), DLG().value(match, images), rtol=1e-4, atol=1e-6)
 
 
@@ -60,7 +60,7 @@ def test_idlg_seeks_no_labels(model, digits):
     unknown = views(model, digits, targets_known=False)
     match = Match.of([pose(view, "adaptive") for view in unknown], "cpu")
     assert IDLG().extras(match, 0) == ()
-    assert DLG().extras(match, 0)[0].shape == (2, 1, digits.num_classes)
+    assert DLG().extras(match, 0)[0].shape == (2, 1, digits.outputs)
     guess = gradwire.invert(unknown, "idlg", iterations=2)
     assert torch.equal(guess.targets[:, 0], digits.targets[:2])
 

@@ -32,7 +32,7 @@ def test_the_simulation_is_the_clients_training(digits, work, mode):
     view = gradwire.capture(model, images[0], labels[0], mode=mode)
     view = dataclasses.replace(view, work=work)
     held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
-    found = engine(model, mode, view.loss, view.shape, work=work).gradients(held, labels)
+    found = engine(model, mode, view.task, view.shape[0], work=work).gradients(held, labels)
     around = Round(0, ("client:0",), 0, Layout.of_model(model))
     for victim in range(2):
         plan = [torch.arange(4)] if work.batch == 4 else [torch.arange(2), torch.arange(2, 4)]

@@ -70,7 +70,7 @@ def test_a_restart_that_is_not_finite_is_lost_alone(model, digits):
 
 @pytest.mark.parametrize("name", ["mlp", "lenet", "convnet"])
 def test_labels_of_a_hundred_single_images_are_inferred_exactly(digits, name):
-    network = models.build(name, digits.shape, digits.num_classes, digits.mean, digits.std, seed=1)
+    network = models.build(name, digits.shape, digits.outputs, digits.mean, digits.std, seed=1)
     for index in range(100):
         view = capture(network, digits, index, targets_known=False, freeze=False)
         assert pose(view, "adaptive").targets == digits.targets[index]

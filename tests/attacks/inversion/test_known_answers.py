@@ -32,7 +32,7 @@ def ssim(source, model, scheme, attack, knowledge="adaptive", **options):
     if not (Path(os.environ["GRADWIRE_DATA"]) / source).is_dir():
         pytest.skip(f"$GRADWIRE_DATA has no {source}")
     pictures = data.load(source, "test", limit=VICTIMS)
-    network = models.build(model, pictures.shape, pictures.num_classes, seed=0)
+    network = models.build(model, pictures.shape, pictures.outputs, seed=0)
     views = [gradwire.capture(network, *pictures.batch([i]), scheme, mode="eval", freeze=False) for i in range(VICTIMS)]
     guess = gradwire.invert(views, attack, knowledge, **(SMOOTH | options))
     truth = pictures.batch(range(VICTIMS))[0][:, None]

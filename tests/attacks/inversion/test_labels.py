@@ -29,19 +29,19 @@ def accuracy(model, digits, batch, victims=10, scheme="none", **options):
 @pytest.mark.parametrize("batch", [2, 8, 32])
 @pytest.mark.parametrize("name", ["mlp", "lenet", "convnet"])
 def test_an_untrained_networks_bias_counts_the_labels(digits, name, batch):
-    model = models.build(name, digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    model = models.build(name, digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     assert accuracy(model, digits, batch) > 0.95
 
 
 def test_weights_stand_in_for_a_bias_that_is_not_there_or_was_not_sent(digits):
-    model = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    model = models.build("convnet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     assert accuracy(model, digits, 4, scheme="topk:ratio=0.01") > 0.8
     model.head = nn.Linear(model.head.in_features, 10, bias=False)
     assert accuracy(model, digits, 4) > 0.8
 
 
 def test_labels_come_sorted_and_one_an_image(digits):
-    model = models.build("mlp", digits.shape, digits.num_classes, seed=0)
+    model = models.build("mlp", digits.shape, digits.outputs, seed=0)
     view = capture(model, *digits.batch(range(16)), targets_known=False)
     labels = pose(view, "naive").targets
     assert labels.shape == (16,)

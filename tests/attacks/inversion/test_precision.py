@@ -24,7 +24,7 @@ def test_the_switches_are_put_back():
 @pytest.mark.parametrize("name", ["lenet", "convnet"])
 def test_what_precision_costs_in_accuracy(name):
     digits = data.load("digits")
-    model = models.build(name, digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    model = models.build(name, digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     views = [gradwire.capture(model, *digits.batch([i])) for i in range(4)]
     truth = digits.batch(range(4))[0][:, None]
     found = {}

@@ -8,6 +8,7 @@ from gradwire import capture, data, invert, models, score
 from gradwire.attacks.inversion.iga import apart
 from gradwire.attacks.inversion.statistics import Statistics, sent
 from gradwire.errors import GradwireError
+from tests.tasks import of
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def network():
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_the_distance_is_that_of_each_victims_own_activations(network, mode):
     images = torch.rand(3, 2, 1, 8, 8)
-    found = Statistics(network, task_of(images[0]), mode).distance(images)
+    found = Statistics(network, of(images.shape[2:]), mode).distance(images)
     for victim in range(3):
         seen = network[0](images[victim])
         mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3))
@@ -37,7 +38,7 @@ def test_it_is_zero_where_the_running_statistics_are_the_batchs_own(network):
     own = nn.BatchNorm2d(4)
     own.running_mean, own.running_var = seen.mean((0, 2, 3)).detach(), seen.var((0, 2, 3)).detach()
     learned[1] = own
-    assert float(Statistics(learned, TASK, "train").distance(images)) == pytest.approx(0, abs=1e-5)
+    assert float(Statistics(learned, of((1, 8, 8)), "train").distance(images)) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
@@ -52,7 +53,7 @@ def test_what_a_victim_sends_tells_its_own_batchs_statistics(network, adversary,
         seen = learned[0](images)
         torch.testing.assert_close(known["1"][0][victim], seen.mean((0, 2, 3)), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(known["1"][1][victim], seen.var((0, 2, 3)), atol=1e-4, rtol=1e-4)
-    distance = Statistics(learned, TASK, "train", known=known).distance(
+    distance = Statistics(learned, of((1, 8, 8)), "train", known=known).distance(
         torch.stack([images for images, _ in batches[:2]])
     )
     assert float(distance.max()) < 1e-3
@@ -67,7 +68,7 @@ def test_evaluation_mode_and_several_local_steps_tell_nothing(network):
 
 def test_the_model_that_was_given_is_left_as_it_was(network):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    Statistics(network, TASK, "train").distance(torch.rand(1, 2, 1, 8, 8))
+    Statistics(network, of((1, 8, 8)), "train").distance(torch.rand(1, 2, 1, 8, 8))
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert network.training
 
@@ -82,7 +83,7 @@ def test_a_group_is_as_far_apart_as_its_members_are_from_their_mean():
 
 def test_the_group_draws_restarts_together():
     digits = data.load("digits")
-    model = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=0)
+    model = models.build("convnet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     view = capture(model, *digits.batch([0, 1]))
     free = invert(view, iterations=60, restarts=3)
     drawn = invert(view, iterations=60, restarts=3, group=0.1)
@@ -92,7 +93,7 @@ def test_the_group_draws_restarts_together():
 
 def test_bad_input():
     digits = data.load("digits")
-    model = models.build("mlp", digits.shape, digits.num_classes, seed=0)
+    model = models.build("mlp", digits.shape, digits.outputs, seed=0)
     view = capture(model, *digits.batch([0]))
     with pytest.raises(GradwireError, match="Sequential has no batch norm whose statistics could be a prior"):
         invert(view, iterations=1, bn=0.1)

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import norm
 
 from gradwire.attacks import membership
-from gradwire.attacks.membership import Lira, LiraOffline, MembershipAttack, QueryAccess, attack
+from gradwire.attacks.membership import Lira, LiraOffline, MembershipAttack, QueryAccess, Signals, attack
 from gradwire.errors import GradwireError
 from gradwire.metrics import roc
 from gradwire.registry import MEMBERSHIP
@@ -56,6 +56,28 @@ def test_candidates_are_scored_each_for_itself(spec) -> None:
     shuffled = replace(answers, signals=signals, members=answers.members[:, order], labels=answers.labels[order])
     one, other = (attack(spec).scores(each.against(0)[0]) for each in (answers, shuffled))
     torch.testing.assert_close(one[order], other)
+
+
+@pytest.mark.parametrize("spec", ["loss", "lira", "lira:variance=shrunk", "lira-offline", "rmia", "rmia-offline"])
+def test_attacks_on_losses_alone_neither_need_classes_nor_see_who_is_a_member(spec) -> None:
+    answers = world(lift=4)
+    targets = torch.randn(400, 3)
+    alone = replace(
+        answers, signals=Signals(answers.signals.label), population=Signals(answers.population.label), labels=targets
+    )
+    members = alone.members.clone()
+    members[0] = ~members[0]
+    scores = attack(spec).scores(alone.against(0)[0])
+    assert torch.equal(scores, attack(spec).scores(answers.against(0)[0]))
+    assert torch.equal(scores, attack(spec).scores(replace(alone, members=members).against(0)[0]))
+
+
+@pytest.mark.parametrize(("spec", "lacks"), [("prediction", "top"), ("mentr", "certainty")])
+def test_attacks_on_probabilities_say_so_where_there_are_losses_alone(spec, lacks) -> None:
+    answers = world()
+    access, _ = replace(answers, signals=Signals(answers.signals.label)).against(0)
+    with pytest.raises(GradwireError, match=f"attack '{spec}' needs '{lacks}'.*take loss, lira or rmia"):
+        attack(spec).scores(access)
 
 
 def test_knowing_how_hard_a_candidate_is_tells_more_than_its_loss() -> None:

@@ -47,6 +47,43 @@ def test_the_loss_is_cross_entropy() -> None:
     torch.testing.assert_close(signals(logits, labels).loss.squeeze(1), expected)
 
 
+@settings(deadline=None, max_examples=200)
+@given(st.floats(1e-300, 1e9) | st.floats(1e-20, 1e-3) | st.floats(1e-3, 60))
+def test_the_signal_of_a_loss_gives_the_loss_back(loss) -> None:
+    found = Signals.of_losses(torch.tensor([[loss]], dtype=torch.float64))
+    assert float(found.loss) == pytest.approx(loss, rel=1e-12, abs=0)
+    assert float(found.label) == pytest.approx(float(-mpmath.log(mpmath.expm1(mpmath.mpf(loss)))), rel=1e-12, abs=1e-15)
+
+
+def test_a_cross_entropy_has_the_label_signal_that_its_logits_have() -> None:
+    logits, labels = torch.randn(50, 7, dtype=torch.float64), torch.randint(7, (50,))
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    found = Signals.of_losses(losses[:, None])
+    torch.testing.assert_close(found.label, signals(logits, labels).label)
+    assert (found.top, found.certainty) == (None, None)
+
+
+def test_a_loss_of_nothing_has_a_finite_signal() -> None:
+    found = Signals.of_losses(torch.zeros(1, 1))
+    assert found.label.isfinite().all()
+    assert float(found.loss) < 1e-300
+
+
+def test_signals_are_joined_cut_and_counted_whether_or_not_there_are_probabilities() -> None:
+    losses = torch.rand(5, 2)
+    for whole in (Signals.of_losses(losses), signals(torch.randn(5, 2, 3), torch.arange(5) % 3)):
+        again = Signals.joined([whole[:2], whole[2:]], torch.cat)
+        assert len(again) == 5
+        assert again.known.keys() == whole.known.keys()
+        assert all(torch.equal(again.known[name], tensor) for name, tensor in whole.known.items())
+
+
+@pytest.mark.parametrize("loss", [-0.25, torch.nan, torch.inf])
+def test_a_loss_that_no_probability_has_is_named(loss) -> None:
+    with pytest.raises(GradwireError, match=f"the loss of example 1 is {loss:g}; it must be finite, and 0 or more"):
+        Signals.of_losses(torch.tensor([[0.5], [loss]]))
+
+
 def test_modified_entropy_is_least_when_surely_right_and_most_when_surely_wrong() -> None:
     logits = torch.tensor([[20.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 20.0, 0.0]], dtype=torch.float64)
     right, unsure, wrong = mentr(logits, torch.zeros(3, dtype=torch.int64)).tolist()

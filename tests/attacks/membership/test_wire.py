@@ -156,13 +156,13 @@ def test_rounds_are_joined() -> None:
 def test_what_cannot_be_observed(model, digits) -> None:
     view = capture(model, digits)
     images, labels = digits.batch(range(4))
-    with pytest.raises(GradwireError, match=r"4 candidates and labels of shape \(3,\)"):
+    with pytest.raises(GradwireError, match=r"4 candidates and targets of shape \(3,\)"):
         observe([view], images, labels[:3])
     with pytest.raises(GradwireError, match="unknown knowledge 'both'"):
         observe([view], images, labels, ["both"])
     with pytest.raises(GradwireError, match="0 views do not share one model"):
         observe([], images, labels)
-    other = models.build("convnet", digits.shape, digits.num_classes, digits.mean, digits.std, seed=1)
+    other = models.build("convnet", digits.shape, digits.outputs, digits.mean, digits.std, seed=1)
     with pytest.raises(GradwireError, match="2 views do not share one model"):
         observe([view, capture(other, digits)], images, labels)
 

@@ -107,16 +107,20 @@ def _doubled(monkeypatch, split):
 
     def twice(name, which, *limit):
         found = load(name, which, *limit)
-        return replace(found, images=torch.cat([found.inputs[:-1], first[None]])) if which == split else found
+        return replace(found, inputs=torch.cat([found.inputs[:-1], first[None]])) if which == split else found
 
     monkeypatch.setattr(data, "load", twice)
-    return MembershipSettings(data="digits:train=40,test=20", model="mlp", attacks=("loss",), shadows=2, clients=1)
+    # Another seed than that of experiments that are not doubled, for the last one is kept.
+    return MembershipSettings(
+        data="digits:train=40,test=20", model="mlp", attacks=("loss",), shadows=2, clients=1, seed=len(split)
+    )
 
 
-def test_a_candidate_that_is_there_twice_is_refused(monkeypatch):
-    with pytest.raises(GradwireError, match=r"candidates 0 and 39 are the same image.*overlap"):
-        shadow_experiment.__wrapped__(_doubled(monkeypatch, "train"))
+def test_of_candidates_that_repeat_the_first_stays(monkeypatch):
+    experiment = shadow_experiment(_doubled(monkeypatch, "train"))
+    assert (len(experiment.pool), experiment.repeated) == (39, 1)
+    assert torch.equal(experiment.pool.inputs, data.load("digits:train=40", "train").inputs[:39])
 
 
 def test_a_candidate_in_the_population_is_left_out_of_it(monkeypatch):
-    assert len(shadow_experiment.__wrapped__(_doubled(monkeypatch, "test")).population) == 19
+    assert len(shadow_experiment(_doubled(monkeypatch, "test")).population) == 19

@@ -20,6 +20,7 @@ from gradwire.attacks.inversion.problem import (
     pose,
 )
 from gradwire.attacks.inversion.rounds import Rounds, joint
+from gradwire.attacks.inversion.tableak import TabLeak
 from gradwire.errors import GradwireError
 from gradwire.registry import ATTACKS
 from gradwire.wire import View
@@ -58,7 +59,9 @@ def invert(
     if not all(views[0].shares_model(each) for each in views):
         raise GradwireError("views that are attacked together must share a model, a mode and a shape")
     chosen: InversionAttack = ATTACKS.parse(attack, **options)
-    problems = [replace(pose(each, knowledge, n), public_examples=public_examples) for n, each in enumerate(views)]
+    needed = getattr(chosen, "needs_targets", True)
+    posed = [pose(each, knowledge, n, needed) for n, each in enumerate(views)]
+    problems = [replace(problem, public_examples=public_examples) for problem in posed]
     return chosen.run(problems, seed=seed, device=device)
 
 
@@ -78,6 +81,7 @@ __all__ = [
     "Problem",
     "PublicExamples",
     "Rounds",
+    "TabLeak",
     "invert",
     "joint",
     "pose",

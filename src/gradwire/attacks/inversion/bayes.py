@@ -19,6 +19,7 @@ from gradwire.attacks.inversion.rehearsal import imitable, rehearse
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress
+from gradwire.tasks import Domain
 
 SCALES: Mapping[str, float] = {"tv": 0.1, "patch": 1.0}
 """Each prior's default scale: of the differences of neighbouring pixels; of the mixture as it was fitted."""
@@ -59,6 +60,11 @@ class Bayes(Search):
         for name in ("scale", "slack"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise GradwireError(f"bayes: {name} is {value}; it must be positive")
+
+    def suits(self, domain: Domain) -> None:
+        """Refuse what is no picture: both priors are of pictures."""
+        super().suits(domain)
+        self.needs_pictures(domain, f"prior={self.prior}", "try tableak, or iga:tv=0")
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """−log p(g | x) − log p(x), without constants."""

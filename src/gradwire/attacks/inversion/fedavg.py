@@ -14,6 +14,7 @@ from gradwire.attacks.inversion.match import Match, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError
 from gradwire.seeds import generator
+from gradwire.tasks import Domain
 from gradwire.wire import View
 from gradwire.wire.view import LocalWork
 
@@ -40,25 +41,34 @@ class FedAvg(Search):
         super().__post_init__()
         self.not_negative("tv", "tie")
 
+    def suits(self, domain: Domain) -> None:
+        """Refuse total variation of what is no picture."""
+        super().suits(domain)
+        if self.tv:
+            self.needs_pictures(domain, f"tv={self.tv:g}", "say fedavg:tv=0")
+
     def notes(self, match: Match) -> tuple[str, ...]:
         """The number of local steps, and the path."""
         return (f"{work_of(match.problems[0].view).steps} local steps unrolled", *match.steps.notes)
 
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
-        """The later epochs' images, from noise: one tensor (V, epochs − 1, B, C, H, W), none if they are shared."""
+        """The later epochs' inputs, from noise: one tensor (V, epochs − 1, B, *shape), none if they are shared."""
         view = match.problems[0].view
         later = epochs(view) - 1
         if not (later and self.free):
             return ()
         draws = [generator("epochs", seed, problem.salt, row) for row, problem in enumerate(match.problems)]
-        noise = torch.stack([torch.randn(later, *view.shape, generator=draw) for draw in draws])
-        return ((0.5 + 0.25 * noise).clamp(0, 1).to(match.targets.device),)
+        noise = torch.stack([view.task.domain.start(later, view.shape[0], random=draw) for draw in draws])
+        return (noise.to(match.targets.device),)
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """The distance of the updates, and the priors."""
         view = match.problems[0].view
-        # Clamped to [0, 1] with the slope of the unclamped ones, so that what leaves the interval can return.
-        later = (extra + (extra.clamp(0, 1) - extra).detach() for extra in extras)
+        domain = view.task.domain
+        low, high = (torch.as_tensor(bound).to(images) for bound in domain.bounds())
+        # Clamped with the slope of the unclamped ones, so that what leaves the domain can return.
+        within = (extra + (extra.clamp(low, high) - extra).detach() for extra in extras)
+        later = (domain.relaxed(points) for points in within)
         held = torch.cat([images[:, None], *later], 1)
         if not self.free:
             held = images[:, None].expand(-1, epochs(view), *images.shape[1:])
@@ -66,7 +76,9 @@ class FedAvg(Search):
         value = cosine(*match.stack.moments(update), match.stack.energy)
         means = held.mean(2)
         apart = (means - means.mean(1, keepdim=True)).square().flatten(1).mean(1)
-        return value + self.tv * total_variation(held if self.free else images) + self.tie * apart
+        if self.tv:
+            value = value + self.tv * total_variation(held if self.free else images)
+        return value + self.tie * apart
 
 
 def work_of(view: View) -> LocalWork:

@@ -13,6 +13,7 @@ from torch import Tensor
 from gradwire.attacks.inversion.match import Match, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError
+from gradwire.tasks import Domain
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class IGA(Search):
         if self.group and self.restarts < 2:
             raise GradwireError(f"iga: group is {self.group} and restarts {self.restarts}; a group takes at least 2")
 
+    def suits(self, domain: Domain) -> None:
+        """Refuse total variation of what is no picture."""
+        super().suits(domain)
+        if self.tv:
+            self.needs_pictures(domain, f"tv={self.tv:g}", f"say {self.name}:tv=0")
+
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """Eq. 4, and the terms beside it."""
         gradients, stack = match.gradients(images), match.stack
@@ -49,7 +56,7 @@ class IGA(Search):
 
     def priors(self, match: Match, images: Tensor) -> Tensor:
         """The terms that do not depend on what was sent, shape (V,)."""
-        value = self.tv * total_variation(images)
+        value = self.tv * total_variation(images) if self.tv else images.new_zeros(len(images))
         if self.bn:
             value = value + self.bn * match.statistics.distance(match.held(images))
         if self.group:

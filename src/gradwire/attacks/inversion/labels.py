@@ -14,7 +14,7 @@ from gradwire.errors import GradwireError
 from gradwire.models.mode import copied, set_mode
 from gradwire.schemes import Update, observation
 from gradwire.schemes.measurement import Support
-from gradwire.tasks import CrossEntropy
+from gradwire.tasks import BinaryCrossEntropy, CrossEntropy
 from gradwire.wire import View
 
 PROBES = 64
@@ -22,24 +22,27 @@ PROBES = 64
 
 
 def infer(view: View, update: Update) -> Tensor:
-    """The labels of a victim's batch from its decoded update, int64, shape (B,), ascending.
+    """The labels of a victim's batch from its decoded update, ascending: class numbers, or 0 and 1 under bce.
 
     Under cross-entropy the last bias has the gradient g = mean over the batch of (softmax − onehot), so that class c
     occurs n_c = Σ p_c − B·g_c times.
 
-    - For one image the class is the only one with a negative gradient (iDLG, eq. 3).
+    - For one image the class is the only one with a negative gradient (iDLG, eq. 3). Under binary cross-entropy the
+      slope is sigmoid − y, negative for the labels that are 1, and for these alone.
     - For several, every class with a negative gradient occurs, and Σ p_c is B times the network's mean prediction,
       which is estimated on noise. The counts are the whole numbers that come nearest.
 
     Where nothing was sent of a bias, its row of the last weight replaces it: Σ δ·h ≈ g_c·h̄, by least squares over what
     was sent, with the layer's mean inputs h̄ on noise as well. For one image the row's sum is enough (iDLG, eq. 5).
     """
-    if view.task.loss.name != CrossEntropy.name:
+    if not inferable(view):
         raise GradwireError(f"targets of the loss {view.task.loss.name!r} cannot be inferred; say that they are known")
     weight, bias = last_linear(view.model)
     batch = view.shape[0]
     if batch == 1:
         slopes = update[bias] if bias is not None and update[bias].any() else update[weight].sum(1)
+        if view.task.loss.name == BinaryCrossEntropy.name:
+            return (slopes < 0).float()[None]
         return slopes.argmin()[None]
     prediction, inputs = _on_noise(view, weight.removesuffix("weight").rstrip("."))
     rows = update[weight].cpu().double()
@@ -47,6 +50,12 @@ def infer(view: View, update: Update) -> Tensor:
     if bias is not None:
         gradient = torch.where(update[bias].cpu() != 0, update[bias].cpu().double(), gradient)
     return counts(batch * (prediction - gradient), gradient < 0, batch)
+
+
+def inferable(view: View) -> bool:
+    """Whether the loss and the batch are such that `infer` gives the targets."""
+    loss = view.task.loss.name
+    return loss == CrossEntropy.name or (loss == BinaryCrossEntropy.name and view.shape[0] == 1)
 
 
 def labels_from_indices(view: View, batch: int) -> Tensor:

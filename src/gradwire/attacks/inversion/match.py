@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.statistics import Statistics, sent
+from gradwire.attacks.inversion.unsent import Unsent
 from gradwire.engine import Engine, arithmetic, engine
 from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.gradients import Gradient, Mean
@@ -22,10 +23,13 @@ def cosine(inner: Tensor, square: Tensor, energy: Tensor) -> Tensor:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """The mean absolute difference of neighbouring pixels, down plus across, a victim: (V, B, C, H, W) → (V,)."""
-    down = (images[..., 1:, :] - images[..., :-1, :]).abs().flatten(1).mean(1)
-    across = (images[..., :, 1:] - images[..., :, :-1]).abs().flatten(1).mean(1)
-    return down + across
+    """The mean absolute difference of neighbouring pixels, down plus across, a victim: (V, …, C, H, W) → (V,).
+
+    Images of one row of pixels have no neighbours down, and those of one column none across: that part is zero.
+    """
+    down = (images[..., 1:, :] - images[..., :-1, :]).abs().flatten(1)
+    across = (images[..., :, 1:] - images[..., :, :-1]).abs().flatten(1)
+    return sum((each.mean(1) for each in (down, across) if each.shape[1]), images.new_zeros(len(images)))
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,14 @@ class Match:
         targets = torch.stack([problem.targets for problem in problems]).to(device)
         like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
         return cls(tuple(problems), StackedMeasurement.of([problem.measurement for problem in problems], like), targets)
+
+    def select(self, rows: Sequence[int]) -> "Match":
+        """Some of the rows, each as often as it is named, with the same engine."""
+        places = torch.tensor(rows, device=self.targets.device)
+        problems = tuple(self.problems[row] for row in rows)
+        found = Match(problems, self.stack.select(places), self.targets[places])
+        vars(found).update(engine=self.engine, unsent=self.unsent.select(places))
+        return found
 
     @cached_property
     def engine(self) -> Engine:
@@ -71,6 +83,11 @@ class Match:
         """The batch-norm statistics of each victim's images: those that it sent, or else the model's."""
         views = [problem.view for problem in self.problems]
         return Statistics(views[0].model, views[0].task, views[0].mode, str(self.targets.device), sent(views))
+
+    @cached_property
+    def unsent(self) -> Unsent:
+        """What is known of the entries that were not sent."""
+        return Unsent.of(self.problems, self.stack.energy)
 
     @cached_property
     def later(self) -> tuple["Match", ...]:

@@ -1,4 +1,4 @@
-"""The search that iterative attacks share: noise, an optimiser within the domain, restarts ranked by what is minimised."""
+"""The search that iterative attacks share: noise, an optimiser within the domain, restarts by rank."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
 from gradwire.seeds import generator
-from gradwire.tasks import Domain
+from gradwire.tasks import Domain, Pixels
 
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
@@ -87,6 +87,16 @@ class Search(ABC):
             if getattr(self, name) < 0:
                 raise GradwireError(f"{self.name}: {name} is {getattr(self, name)}; it must not be negative")
 
+    def suits(self, domain: Domain) -> None:
+        """Refuse a domain in which the value has no meaning."""
+        if not domain.continuous:
+            raise GradwireError(f"{self.name} follows slopes, which {domain.what} do not have; try sentences")
+
+    def needs_pictures(self, domain: Domain, what: str, instead: str) -> None:
+        """Refuse another domain than pixels for an option that is about pictures."""
+        if not isinstance(domain, Pixels):
+            raise GradwireError(f"{self.name}: {what} is for pictures, and these inputs are {domain.what}; {instead}")
+
     @property
     def spec(self) -> str:
         """The spec that it is read from: the name and what differs from the defaults."""
@@ -125,14 +135,13 @@ class Search(ABC):
                 as it would have without the interruption, to the last bit.
             every: iterations from one checkpoint to the next.
         """
+        domain = problems[0].view.task.domain
+        self.suits(domain)
         if not all(problems[0].shares_model(problem) for problem in problems):
             raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
         ready = self.prepared(problems, seed, device, progress)
         match = Match.of([problem for problem in problems for _ in range(ready.restarts)], device)
-        domain = problems[0].view.task.domain
-        if not domain.continuous:
-            raise GradwireError(f"{self.name} follows slopes, which {domain.what} do not have; try sentences")
-        starts = torch.stack([ready._start(p, r, seed) for p in problems for r in range(ready.restarts)]).to(device)
+        starts = ready.starts(problems, seed).to(device)
         unknowns = _Unknowns(domain, starts, *ready.extras(match, seed))
         optimizer = ready._optimizer(unknowns.start, unknowns.box)
 
@@ -154,21 +163,27 @@ class Search(ABC):
                 file.save(iteration + 1, optimizer.state)
             progress(ATTACKING, (iteration + 1) * len(problems), ready.iterations * len(problems))
         inputs, *extras = unknowns.split(optimizer.points)
-        inputs = domain.relaxed(inputs)
         with computing("fp32", device):
-            values = ready.value(match, inputs, *extras).detach()
-        return ready._best(
-            domain.snapped(inputs).cpu(), values.cpu(), ready.targets(match, *extras).cpu(), ready.notes(match)
-        )
+            return ready.answer(match, domain.relaxed(inputs), *extras)
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
         """The attack, fitted to these problems: by default as it is."""
         return self
 
+    def starts(self, problems: Sequence[Problem], seed: int) -> Tensor:
+        """Where each row begins, (V·restarts, B, *shape): noise, the same for all schemes of one victim."""
+        return torch.stack([self._start(p, restart, seed) for p in problems for restart in range(self.restarts)])
+
+    def answer(self, match: Match, inputs: Tensor, *extras: Tensor) -> Guess:
+        """The answer, from what the rows' searches ended at: by default each victim's restart of lowest value."""
+        values = self.value(match, inputs, *extras).detach()
+        snapped, targets = match.problems[0].view.task.domain.snapped(inputs), self.targets(match, *extras)
+        return self._best(snapped.cpu(), values.cpu(), targets.cpu(), self.notes(match))
+
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
-        """Noise, the same for every scheme that attacks the same victim."""
+        """Noise within the domain."""
         draws = generator("start", seed, problem.salt, restart)
-        return problem.view.task.domain.sample(problem.view.shape[0], random=draws)
+        return problem.view.task.domain.start(problem.view.shape[0], random=draws)
 
     def _optimizer(self, start: Tensor, box: Box) -> Optimizer:
         if self.optimizer == "lbfgs":

@@ -6,7 +6,7 @@ likelier a member.
 """
 
 from gradwire.attacks.membership.attack import MembershipAttack
-from gradwire.attacks.membership.confidence import CrossEntropy, Loss, Mentr, Prediction
+from gradwire.attacks.membership.confidence import Loss, LossByClass, Mentr, Prediction
 from gradwire.attacks.membership.fedmia import FedMIA
 from gradwire.attacks.membership.gradients import Cosine, InnerProduct, NormDifference, WireAttack
 from gradwire.attacks.membership.lira import Lira, LiraOffline
@@ -26,12 +26,12 @@ __all__ = [
     "RMIA",
     "Answers",
     "Cosine",
-    "CrossEntropy",
     "FedMIA",
     "InnerProduct",
     "Lira",
     "LiraOffline",
     "Loss",
+    "LossByClass",
     "MembershipAttack",
     "Mentr",
     "NormDifference",

@@ -16,11 +16,13 @@ class MembershipAttack(ABC):
 
     Attributes:
         by_class: whether each class has its own threshold.
+        probabilities: whether the attack needs the probabilities of classes, and not the loss alone.
         sorts: of shadow models that the attack needs: 2, trained with a candidate and without; 1, without; or none.
     """
 
     name: ClassVar[str]
     by_class: ClassVar[bool] = False
+    probabilities: ClassVar[bool] = False
     sorts: ClassVar[int] = 0
 
     @property

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gradwire.attacks.membership.attack import MembershipAttack
 from gradwire.attacks.membership.query_access import QueryAccess
+from gradwire.errors import GradwireError
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,10 @@ class _OneSignal(MembershipAttack):
 
     def scores(self, access: QueryAccess) -> Tensor:
         """One of the target's `Signals`, the mean over augmentations."""
-        signal: Tensor = getattr(access.target, self.signal)
+        signal: Tensor | None = getattr(access.target, self.signal)
+        if signal is None:
+            needs = f"needs {self.signal!r}, and these signals are of losses, without probabilities of classes"
+            raise GradwireError(f"attack {self.name!r} {needs}; take loss, lira or rmia")
         return signal.mean(1)
 
 
@@ -33,12 +37,16 @@ class Prediction(_OneSignal):
     """log p / (1 − p), with p the probability of the likeliest class: a model is surer of what it was trained on."""
 
     name: ClassVar[str] = "prediction"
+    probabilities: ClassVar[bool] = True
     signal: ClassVar[str] = "top"
 
 
 @dataclass(frozen=True)
 class Loss(_OneSignal):
-    """log p_y / (1 − p_y), with p_y the probability of the label: the order of −loss, with more digits near 1."""
+    """log p_y / (1 − p_y), with p_y the probability of the label: the order of −loss, with more digits near 1.
+
+    Of a loss L without probabilities, p_y stands for e^−L.
+    """
 
     name: ClassVar[str] = "loss"
     signal: ClassVar[str] = "label"
@@ -49,7 +57,7 @@ class Loss(_OneSignal):
 
 
 @dataclass(frozen=True)
-class CrossEntropy(Loss):
+class LossByClass(Loss):
     """log p_y / (1 − p_y), compared with the threshold of class y.
 
     "Trustworthiness of Stochastic Gradient Descent in Distributed Learning" lists loss (after Yeom et al.) and
@@ -66,5 +74,6 @@ class Mentr(_OneSignal):
     """−log Mentr(p, y), see `signals.mentr`, compared with the threshold of class y."""
 
     name: ClassVar[str] = "mentr"
+    probabilities: ClassVar[bool] = True
     signal: ClassVar[str] = "certainty"
     by_class: ClassVar[bool] = True

@@ -23,7 +23,7 @@ class QueryAccess:
 
     Attributes:
         target: shape (n, A), A augmentations of each candidate, the first of them the candidate as it is.
-        labels: int64, shape (n,).
+        labels: the candidates' targets, shape (n, …): class numbers, int64 (n,), where there are classes.
         shadows: shape (S, n, A).
         members: bool, shape (S, n): which candidates each shadow was trained on.
         population: for attacks that compare a candidate with other examples.
@@ -39,7 +39,7 @@ class QueryAccess:
 
     def __post_init__(self) -> None:
         n = len(self.target)
-        if self.labels.shape != (n,):
+        if self.labels.shape[:1] != (n,):
             shape = tuple(self.labels.shape)
             raise GradwireError(f"there are {n} candidates and labels of shape {shape}; each needs one")
         if (self.shadows is None) != (self.members is None):
@@ -73,7 +73,7 @@ class Answers:
     Attributes:
         signals: shape (M, n, A).
         members: bool, shape (M, n).
-        labels: int64, shape (n,).
+        labels: as of `QueryAccess`.
         population: shape (M, m, A), on examples that no model was trained on.
     """
 
@@ -84,7 +84,7 @@ class Answers:
 
     def of(self, candidates: Tensor) -> "Answers":
         """The answers on some candidates: a mask, bool (n,)."""
-        signals = Signals(*(tensor[:, candidates] for tensor in vars(self.signals).values()))
+        signals = self.signals.each(lambda tensor: tensor[:, candidates])
         return Answers(signals, self.members[:, candidates], self.labels[candidates], self.population)
 
     def against(self, target: int) -> tuple[QueryAccess, Tensor]:

@@ -1,9 +1,11 @@
-"""Signals: a model's logits on candidates, reduced to the few numbers that attacks on its answers use.
+"""Signals: a model's answers on candidates, reduced to the few numbers that attacks on them use.
 
-All are float64 and in logit form: near 1, where members' probabilities lie, float32 probabilities and even their
-logarithms do not have enough digits (Carlini et al. 2022, §IV-C).
+Of cross-entropy, these are functions of the logits (`signals`); of any other loss, of an example's loss alone
+(`Signals.of_losses`). All are float64 and in logit form: near 1, where members' probabilities lie, float32
+probabilities and even their logarithms do not have enough digits (Carlini et al. 2022, §IV-C).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,32 +21,63 @@ class Signals:
 
     Attributes:
         label: log p_y / (1 − p_y), with p_y the probability of the candidate's label.
-        top: log p_max / (1 − p_max), with p_max that of the likeliest class.
-        certainty: −log of the modified entropy (see `mentr`).
+        top: log p_max / (1 − p_max), with p_max that of the likeliest class; None where there are no probabilities.
+        certainty: −log of the modified entropy (see `mentr`); None where there are no probabilities.
     """
 
     label: Tensor
-    top: Tensor
-    certainty: Tensor
+    top: Tensor | None = None
+    certainty: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shapes = {tuple(t.shape) for t in vars(self).values()}
+        shapes = {tuple(t.shape) for t in self.known.values()}
         if len(shapes) != 1 or self.label.ndim not in (2, 3):
             raise GradwireError(f"signals have shapes {sorted(shapes)}; all must be one (n, A) or (models, n, A)")
-        if any(t.isnan().any() for t in vars(self).values()):
+        if any(t.isnan().any() for t in self.known.values()):
             raise GradwireError("a signal is not a number; the model's logits must be finite")
 
     def __getitem__(self, index: int | slice | Tensor) -> "Signals":
         """Some of the models (or, for one model, some of the candidates)."""
-        return Signals(*(t[index] for t in vars(self).values()))
+        return self.each(lambda tensor: tensor[index])
 
     def __len__(self) -> int:
         return len(self.label)
 
+    @classmethod
+    def of_losses(cls, losses: Tensor) -> "Signals":
+        """The signals of losses L ≥ 0 without probabilities of classes, shape (n, A): the label's alone.
+
+        It is −log(e^L − 1), what log p / (1 − p) is at p = e^−L, so that `loss` gives L back.
+
+        Raises:
+            GradwireError: a loss that is not finite, or negative, which no probability has.
+        """
+        losses = losses.detach().double()
+        if len(wrong := (~(losses.isfinite() & (losses >= 0))).nonzero()):
+            example, value = int(wrong[0, 0]), float(losses[tuple(wrong[0])])
+            raise GradwireError(f"the loss of example {example} is {value:g}; it must be finite, and 0 or more")
+        # Signals are finite. Written by e^−L, for e^L overflows.
+        losses = losses.clamp_min(torch.finfo(losses.dtype).tiny)
+        return cls(-losses - (-torch.expm1(-losses)).log())
+
+    @classmethod
+    def joined(cls, several: Sequence["Signals"], how: Callable[[list[Tensor]], Tensor]) -> "Signals":
+        """Several signals of one kind as one, by such a function as torch.stack."""
+        return cls(**{name: how([each.known[name] for each in several]) for name in several[0].known})
+
+    @property
+    def known(self) -> dict[str, Tensor]:
+        """The signals that there are, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Signals":
+        """What a function makes of each of the signals."""
+        return Signals(**{name: change(tensor) for name, tensor in self.known.items()})
+
     @property
     def loss(self) -> Tensor:
-        """Cross-entropy of the label, −log p_y, in nats."""
-        return softplus(-self.label)
+        """The loss, in nats: −log p_y, the cross-entropy of the label, where there are probabilities."""
+        return softplus(-self.label, threshold=40)  # beyond it, the difference from a line is below float64's digits
 
 
 def signals(logits: Tensor, labels: Tensor) -> Signals:

@@ -52,8 +52,8 @@ class WireStatistics:
 
 def observe(
     views: Sequence[View],
-    images: Tensor,
-    labels: Tensor,
+    inputs: Tensor,
+    targets: Tensor,
     knows: Sequence[str] = KNOWLEDGE,
     mode: Mode = "eval",
     chunk: int = 0,
@@ -63,7 +63,7 @@ def observe(
 
     Args:
         views: of one round, one a client, with the same model. With a scheme that masks, each holds the sum.
-        images: candidates, shape (n, C, H, W), in [0, 1], and `labels`: int64, shape (n,).
+        inputs: candidates, shape (n, *view.shape[1:]), and `targets`: one each, shape (n, …).
         mode: of the model for candidates' gradients. In evaluation mode they do not depend on the rest of the batch,
             which the adversary does not know.
         chunk: candidates whose gradients are held at once; 0: as many as fit `BLOCK`.
@@ -73,15 +73,15 @@ def observe(
             raise unknown("knowledge", knowledge, KNOWLEDGE)
     if not views or any(view.model is not views[0].model and not view.shares_model(views[0]) for view in views):
         raise GradwireError(f"{len(views)} views do not share one model; observe the clients of one round together")
-    if labels.shape != images.shape[:1]:
-        shape = tuple(labels.shape)
-        raise GradwireError(f"there are {len(images)} candidates and labels of shape {shape}; each needs one")
+    if targets.shape[:1] != inputs.shape[:1]:
+        shape = tuple(targets.shape)
+        raise GradwireError(f"there are {len(inputs)} candidates and targets of shape {shape}; each needs one")
     measured = {knowledge: [_measurement(view, knowledge, device) for view in views] for knowledge in knows}
     model = views[0].model
     gradients = engine(model, mode, views[0].task, 1, device).gradients
     parts: dict[str, list[Tensor]] = {knowledge: [] for knowledge in knows}
     size = chunk or max(1, BLOCK // Layout.of_model(model).size)
-    for x, y in zip(images.split(size), labels.split(size), strict=True):
+    for x, y in zip(inputs.split(size), targets.split(size), strict=True):
         lazy = gradients(x[:, None].to(device), y[:, None].to(device))
         # They are formed once because every client's messages need them.
         formed = {name: Full(gradient.full().detach()) for name, gradient in lazy.items()}

@@ -1,24 +1,27 @@
-"""Leakage against bytes: what an adversary sees of the images as the message shrinks."""
+"""Leakage against bytes: what an adversary sees of the inputs as the message shrinks."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradwire.report.audit.summary import KNOWLEDGE, Summary, labels
+from gradwire.report.domain import RunDomain
 from gradwire.report.figures import LIGHT, Axes, Axis, Figure, Theme, handle, legend, plain, ticks, tiles
 from gradwire.report.formats import size, times
 from gradwire.report.rows import BASELINE
 
 _DASHES: dict[str, Any] = {"naive": (0, (4, 2)), "adaptive": "solid"}
-_TALL = 0.12
-"""SSIM that two lines of text stand for."""
+_TALL = 0.113
+"""The part of a panel's height that two lines of text take."""
+_DECADES = 30.0
+"""Where low figures give away more, those further apart than this factor stand on a logarithmic axis."""
 
 
 def leakage_figure(summaries: Sequence[Summary], theme: Theme = LIGHT) -> Figure:
-    """Mean SSIM (band: ± one sample std over victims) against bytes up, on a logarithmic axis.
+    """The mean leading score (band: ± one sample std over victims) against bytes up, on a logarithmic axis.
 
     One line per family of schemes (colour) and knowledge (dashed: naive; solid: adaptive); `none` is a horizontal
-    line, at the knowledge that does best against it. One panel per setting.
+    line, at the knowledge that does best against it, and so is what knowing nothing gets. One panel per setting.
     """
     varying = labels(summary.setting for summary in summaries)
     figure, axes = tiles(theme, len(varying), width=6.2, height=4.3)
@@ -37,17 +40,37 @@ def _panel(ax: Axes, summaries: Sequence[Summary], families: Sequence[str], them
             points = [s for s in summaries if s.family == family and s.knowledge == knowledge]
             if points:
                 _line(ax, sorted(points, key=lambda s: s.bytes_up), index, knowledge, theme)
-    _levels(ax, [s for s in summaries if s.scheme == BASELINE], theme)
-    ax.set_ylim(min(0.0, *(s.ssim for s in summaries)), 1.06)
-    ax.set(xlabel="bytes that a victim sends in the round (log scale)", ylabel="SSIM with the private image")
+    domain = summaries[0].domain
+    ax.set(xlabel="bytes that a victim sends in the round (log scale)", ylabel=_caption(domain))
+    levels = _levels(summaries)
+    _heights(ax, [*(s.score for s in summaries), *(height for height, _ in levels)], domain)
     _sizes(ax, summaries, theme)
+    _reference(ax, levels, theme)
+
+
+def _caption(domain: RunDomain) -> str:
+    if domain.pictures:
+        return "SSIM with the private image"
+    noun = domain.words.noun
+    return noun if domain.higher else f"{noun}: lower gives away more"
+
+
+def _heights(ax: Axes, heights: Sequence[float], domain: RunDomain) -> None:
+    """The axis of the score: from 0, or the least figure, to a little above the greatest; shares go up to 1."""
+    known = [height for height in heights if not math.isnan(height)] or [1.0]
+    low, high = min(known), max(known)
+    if not domain.higher and low > 0 and high > _DECADES * low:
+        ax.set(yscale="log", ylim=(low / 2, high * 2))
+    else:
+        top = 1.0 if domain.words.share else high
+        ax.set_ylim(min(0.0, low), 1.06 * top if top > 0 else 1.0)
 
 
 def _line(ax: Axes, points: Sequence[Summary], index: int, knowledge: str, theme: Theme) -> None:
     look, adaptive = theme.mark(index), knowledge == "adaptive"
     colour = look["color"]
-    x, y = [s.bytes_up for s in points], [s.ssim for s in points]
-    spread = [s.ssim_std or 0.0 for s in points]
+    x, y = [s.bytes_up for s in points], [s.score for s in points]
+    spread = [s.score_std or 0.0 for s in points]
     dots = {"markersize": 6, "markerfacecolor": colour if adaptive else theme.paper, "markeredgecolor": colour}
     ax.plot(x, y, linestyle=_DASHES[knowledge], linewidth=1.8, zorder=3, **look, **dots)
     if len(points) == 1:
@@ -56,22 +79,31 @@ def _line(ax: Axes, points: Sequence[Summary], index: int, knowledge: str, theme
     ax.fill_between(x, low, high, color=colour, alpha=0.13 if adaptive else 0.07, linewidth=0)
 
 
-def _levels(ax: Axes, baseline: Sequence[Summary], theme: Theme) -> None:
-    """Horizontal lines with their names at the right: where success begins, and what `none` leaks."""
-    from gradwire.metrics import SUCCESS
-
-    ax.axhline(SUCCESS, **theme.dotted)
-    levels = [(SUCCESS, f"success\n≥ {SUCCESS}")]
+def _levels(summaries: Sequence[Summary]) -> list[tuple[float, str]]:
+    """Heights and names: where success begins, what `none` leaks and what knowing nothing gets, as far as known."""
+    domain, levels = summaries[0].domain, []
+    if domain.threshold is not None:
+        levels.append((domain.threshold, f"success\n{domain.bound}"))
+    for nothing in dict.fromkeys(s.uninformed for s in summaries if s.uninformed is not None):
+        levels.append((nothing, f"knowing\nnothing {domain.says(nothing)}"))
+    baseline = [s for s in summaries if s.scheme == BASELINE]
     if baseline:
-        best = max(baseline, key=lambda s: s.ssim)
-        ax.axhline(best.ssim, color=theme.ink, linewidth=1.4, zorder=1.5)
-        levels.append((best.ssim, f"none\n{size(best.bytes_up)}"))
-    levels.sort()
-    apart = len(levels) == 1 or levels[-1][0] - levels[0][0] >= _TALL
-    place: dict[str, Any] = {"xytext": (5, 0), "xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-    for (height, text), side in zip(levels, ("top", "bottom"), strict=False):
-        va = "center" if apart else side
-        ax.annotate(text, (1, height), va=va, color=theme.ink, fontsize="small", **place)
+        best = domain.best(s.score for s in baseline)
+        levels.append((best, f"none\n{size(next(s.bytes_up for s in baseline if s.score == best))}"))
+    return levels
+
+
+def _reference(ax: Axes, levels: Sequence[tuple[float, str]], theme: Theme) -> None:
+    """Horizontal lines with their names at the right, which are moved apart where lines are close."""
+    place: dict[str, Any] = {"xytext": (5, 0), "xycoords": "axes fraction", "textcoords": "offset points"}
+    inside = ax.transScale + ax.transLimits
+    found = sorted((float(inside.transform((ax.get_xlim()[0], height))[1]), text) for height, text in levels)
+    least = 0.0
+    for (where, text), (height, _) in zip(found, sorted(levels), strict=True):
+        look = {"color": theme.ink, "linewidth": 1.4, "zorder": 1.5} if text.startswith("none") else theme.dotted
+        ax.axhline(height, **look)
+        least = max(where, least) + _TALL
+        ax.annotate(text, (1, least - _TALL), va="center", color=theme.ink, fontsize="small", **place)
 
 
 def _sizes(ax: Axes, summaries: Sequence[Summary], theme: Theme) -> None:

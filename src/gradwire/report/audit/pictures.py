@@ -101,7 +101,7 @@ def reconstructions_figure(truth: Sequence[Picture], shown: Sequence[Shown], _: 
         name = row.pair.scheme if len(row.pair.scheme) <= 22 else row.pair.scheme[:21] + "…"
         describe(name, middle - 16, 9.5, fontweight="bold")
         describe(" · ".join([part(row.pair.present[-1].ratio), *varying[row.pair.setting].values()]), middle, 8)
-        describe(f"mean SSIM {' / '.join(f'{summary.ssim:.2f}' for summary in row.pair.present)}", middle + 15, 8)
+        describe(f"mean SSIM {' / '.join(f'{summary.score:.2f}' for summary in row.pair.present)}", middle + 15, 8)
     return figure
 
 

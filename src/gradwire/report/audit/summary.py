@@ -1,15 +1,14 @@
-"""An audit's rows, summarised cell by cell: how much leaked, and what it cost; and the table of these summaries."""
+"""An audit's rows, summarised cell by cell: how much leaked, and what it cost."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import NamedTuple
 
 from gradwire.errors import GradwireError, unknown
-from gradwire.report.formats import NOTHING, percent, plural, size, spread, times
-from gradwire.report.rows import AUDIT_COLUMNS, BASELINE, Row, group_by, mean, number, yes
-from gradwire.report.tables import Table
+from gradwire.report.domain import PIXELS, RunDomain
+from gradwire.report.rows import AUDIT_FACTS, BASELINE, Row, group_by, mean, number, yes
 
 KNOWLEDGE = ("naive", "adaptive")
 
@@ -30,23 +29,32 @@ class Summary:
     """One cell: the means over every victim (of every seed) of one scheme under one attack.
 
     Attributes:
+        domain: of the inputs; it names the leading score.
         knowledge: "naive" or "adaptive". victims: number of rows.
-        ssim_std: sample standard deviation (n − 1) over victims; None for one victim.
-        percent_of_none: 100 · SSIM ÷ SSIM of scheme `none` in the same setting, under the knowledge that does best
-            against `none`; None where there is no such row, or where nothing leaks from `none` either.
-        psnr: in dB. success: share of victims with SSIM ≥ 0.6, from 0 to 1.
+        score: the leading one. score_std: its sample standard deviation (n − 1) over victims; None for one victim.
+        scores: every score of the domain by name, NaN where not measured.
+        uninformed: the leading score of an answer that knows nothing of the victims; None where there is none.
+        gain: how much more was given away than such an answer gets, a mean over victims; None without one.
+        clear: whether the gain is more than two of its standard errors above 0; of one victim, whether it is above 0.
+        percent_of_none: 100 · gain ÷ gain of scheme `none` in the same setting, under the knowledge that does best
+            against `none`, at least 0; of images, where an SSIM of 0 is nothing, 100 · SSIM ÷ SSIM. None where there
+            is no such row, where nothing leaks from `none` either, and where nobody knows what knowing nothing gets.
+        success: share of victims that were given away, from 0 to 1.
         bytes_up: what a victim sent in the round. ratio: dense float32 bytes ÷ bytes_up.
     """
 
     setting: Setting
     scheme: str
     knowledge: str
+    domain: RunDomain
     victims: int
-    ssim: float
-    ssim_std: float | None
+    score: float
+    score_std: float | None
+    scores: Mapping[str, float] = field(hash=False)
+    uninformed: float | None
+    gain: float | None
+    clear: bool
     percent_of_none: float | None
-    psnr: float
-    mse: float
     success: float
     bytes_up: float
     ratio: float
@@ -72,13 +80,14 @@ class Pair:
         return [summary for summary in (self.naive, self.adaptive) if summary is not None]
 
 
-def summarise(rows: Iterable[Row]) -> list[Summary]:
-    """One summary per setting, scheme and knowledge, in order of appearance.
+def summarise(rows: Iterable[Row], domain: RunDomain = PIXELS) -> list[Summary]:
+    """One summary per setting, scheme and knowledge, in order of appearance; all rows are of one domain.
 
     Raises:
         GradwireError: a column is missing, a figure is not one, or knowledge is neither naive nor adaptive.
     """
-    summaries = [_cell(*key, cell) for key, cell in group_by(rows, AUDIT_COLUMNS, _key).items()]
+    groups = group_by(rows, (*AUDIT_FACTS, *domain.scores), _key)
+    summaries = [_cell(*key, domain, cell) for key, cell in groups.items()]
     return [replace(summary, percent_of_none=_percent(summary, summaries)) for summary in summaries]
 
 
@@ -97,74 +106,50 @@ def labels(settings: Iterable[Setting]) -> dict[Setting, dict[str, str]]:
     return {setting: {field: str(getattr(setting, field)) for field in varying} for setting in distinct}
 
 
-def leakage_table(summaries: Sequence[Summary], brief: bool = False) -> Table:
-    """Scheme, bytes up and ratio; SSIM (mean ± sample std, and per cent of `none`) naive and adaptive; success.
-
-    Data, model, attack, adversary, mode and batch get a column where they differ between the summaries. `brief` leaves
-    out the success (share of victims with SSIM ≥ 0.6, naive / adaptive), so that the table fits 80 characters.
-    """
-    pairs = pair(summaries)
-    varying = labels(p.setting for p in pairs)
-    lines = [
-        {
-            **varying[p.setting],
-            "scheme": p.scheme,
-            "bytes up": size(p.present[-1].bytes_up),
-            "ratio": times(p.present[-1].ratio),
-            "naive SSIM": _similarity(p.naive),
-            "adaptive SSIM": _similarity(p.adaptive),
-            "success": f"{_success(p.naive)} / {_success(p.adaptive)}",
-        }
-        for p in pairs
-    ]
-    return Table.of(lines, (*Setting._fields, "scheme"), _note(summaries, brief), ("success",) if brief else ())
-
-
-def _note(summaries: Sequence[Summary], brief: bool) -> str:
-    from gradwire.metrics import SUCCESS
-
-    counts = [summary.victims for summary in summaries]
-    fewest, most = min(counts), max(counts)
-    victims = plural(most, "victim") if fewest == most else f"{fewest} to {most} victims"
-    shares = "" if brief else f" Success: share of victims with SSIM ≥ {SUCCESS}, naive / adaptive."
-    return f"SSIM: mean ± sample standard deviation over {victims}, and per cent of what none leaks.{shares}"
-
-
-def _similarity(summary: Summary | None) -> str:
-    if summary is None:
-        return NOTHING
-    # Padded to the width of 100 %, so that means stand under means.
-    return f"{spread(summary.ssim, summary.ssim_std)} ({percent(summary.percent_of_none):>5})"
-
-
-def _success(summary: Summary | None) -> str:
-    return NOTHING if summary is None else percent(100 * summary.success)
-
-
 def _key(row: Row) -> tuple[Setting, str, str]:
     batch, knowledge = number(row, "batch"), str(row["knowledge"])
     if not batch.is_integer():
         raise GradwireError(f"column batch of {row['scheme']} holds {row['batch']!r}; it should be a whole number")
     if knowledge not in KNOWLEDGE:
         raise unknown("knowledge", knowledge, KNOWLEDGE)
-    data, model, attack, adversary, mode = (str(row[field]) for field in Setting._fields[:-1])
+    # Only networks that distinguish training from evaluation have a mode that matters; a run may leave it out.
+    data, model, attack, adversary, mode = (str(row.get(name, "")) for name in Setting._fields[:-1])
     return Setting(data, model, attack, adversary, mode, int(batch)), str(row["scheme"]), knowledge
 
 
-def _cell(setting: Setting, scheme: str, knowledge: str, rows: Sequence[Row]) -> Summary:
+def _cell(setting: Setting, scheme: str, knowledge: str, domain: RunDomain, rows: Sequence[Row]) -> Summary:
+    leading = [number(row, domain.leading) for row in rows]
+    nothing = [number(row, "uninformed") if "uninformed" in row else math.nan for row in rows]
+    known = not any(map(math.isnan, nothing))
+    gains = [domain.gain(score, beside) for score, beside in zip(leading, nothing, strict=True)]
+    gain = fmean(gains) if known else None
     return Summary(
         setting,
         scheme,
         knowledge,
+        domain,
         victims=len(rows),
-        ssim_std=stdev(number(row, "ssim") for row in rows) if len(rows) > 1 else None,
+        score=fmean(leading),
+        score_std=stdev(leading) if len(rows) > 1 else None,
+        scores={name: mean(rows, name) for name in domain.scores},
+        uninformed=fmean(nothing) if known else None,
+        gain=gain,
+        clear=gain is not None and gain > _doubt(gains),
         percent_of_none=None,
         success=fmean(yes(row, "success") for row in rows),
-        **{column: mean(rows, column) for column in ("ssim", "psnr", "mse", "bytes_up", "ratio")},
+        **{column: mean(rows, column) for column in ("bytes_up", "ratio")},
     )
 
 
+def _doubt(gains: Sequence[float]) -> float:
+    """Two standard errors of the mean; 0 for a single figure, which tells nothing of its error."""
+    return 2 * stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+
+
 def _percent(summary: Summary, summaries: Sequence[Summary]) -> float | None:
-    baseline = [s.ssim for s in summaries if s.scheme == BASELINE and s.setting == summary.setting]
-    best = max(baseline, default=math.nan)
-    return 100 * summary.ssim / best if best > 0 else None
+    baseline = [s for s in summaries if s.scheme == BASELINE and s.setting == summary.setting]
+    if summary.domain.pictures:
+        best = max((s.score for s in baseline), default=math.nan)
+        return 100 * summary.score / best if best > 0 else None
+    leaks = [s.gain for s in baseline if s.gain is not None and s.clear]
+    return 100 * max(0.0, summary.gain) / max(leaks) if leaks and summary.gain is not None else None

@@ -74,13 +74,14 @@ def findings(rows: Iterable[Row]) -> list[Finding]:
     return [_finding(name, group) for name, group in by_scheme(rows, MEMBERSHIP_COLUMNS, *others)]
 
 
-def membership_table(found: Sequence[Finding], brief: bool = False) -> Table:
+def membership_table(found: Sequence[Finding], brief: bool = False, what: str = "") -> Table:
     """Scheme, attack, threshold; balanced accuracy, AUC and the two TPRs with intervals; ε. The note says of how many.
 
-    `brief` leaves out intervals, TPR at 1 % and ε, so that the table fits 80 characters.
+    `brief` leaves out intervals, TPR at 1 % and ε, so that the table fits 80 characters. `what`: what members are
+    called, such as images or rows; "" where nobody says.
     """
     lines = [{"scheme": f.name, "attack": f.by, "threshold": f.threshold, **_figures(f, brief)} for f in found]
-    return Table.of(lines, ("scheme", "attack", "threshold"), "" if brief else _note(found))
+    return Table.of(lines, ("scheme", "attack", "threshold"), "" if brief else _note(found, what))
 
 
 def _figures(finding: Finding, brief: bool) -> dict[str, str]:
@@ -101,9 +102,10 @@ def _figures(finding: Finding, brief: bool) -> dict[str, str]:
     }
 
 
-def _note(found: Sequence[Finding]) -> str:
+def _note(found: Sequence[Finding], what: str) -> str:
     counted = [_span([getattr(f, side) for f in found]) for side in ("members", "nonmembers")]
-    over = f"Over {counted[0]} members and {counted[1]} other candidates of a row's targets."
+    each = f", which are {what}" if what else ""
+    over = f"Over {counted[0]} members and {counted[1]} other candidates of a row's targets{each}."
     if any(finding.auc.seeds > 1 for finding in found):
         return f"{over} Means over seeds ± sample standard deviation."
     return f"{over} In brackets: intervals, Clopper–Pearson for rates, the bootstrap over examples for AUC."

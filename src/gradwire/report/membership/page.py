@@ -19,7 +19,7 @@ GUESSING = 1e-3
 def membership_page(run: Run) -> Page:
     """Every attack on every scheme, and the curves behind the figures where the run has them."""
     found = findings(run.rows)
-    sections = [Section("summary", TITLE, membership_table(found))]
+    sections = [Section("summary", TITLE, membership_table(found, what="" if run.domain.pictures else run.domain.what))]
     if run.curves:
         curves = Section(
             "curves",

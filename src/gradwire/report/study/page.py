@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from gradwire.report.audit.figure import leakage_figure
+from gradwire.report.audit.leakage import leakage_table
 from gradwire.report.audit.pictures import originals, reconstructions_figure, rows
-from gradwire.report.audit.summary import leakage_table, pair, summarise
+from gradwire.report.audit.summary import pair, summarise
+from gradwire.report.domain import PIXELS, RunDomain
 from gradwire.report.figures import Figure
 from gradwire.report.membership.findings import findings, membership_table
 from gradwire.report.membership.page import accuracy_figure
 from gradwire.report.page import Page, Section
 from gradwire.report.rows import Row
-from gradwire.report.run import Run, read
+from gradwire.report.run import Run, domain_of, read
 from gradwire.report.study.beside import labels_figure, labels_table, maximum_figure, maximum_table
-from gradwire.report.study.protection import protection_figure, protection_table, protections
+from gradwire.report.study.protection import Protection, protection_figure, protection_table, protections
 from gradwire.report.tables import Table
 from gradwire.report.training import follow, training_figure, training_table
-from gradwire.runs import CELLS, CLAIMS, RECONSTRUCTIONS
+from gradwire.runs import CELLS, CLAIMS, CONFIG, RECONSTRUCTIONS
 
 SECTIONS: Mapping[str, tuple[str, Callable[[Sequence[Row]], Any], Callable[[Any], Table], Callable[..., Figure]]] = {
     "train": ("What it learns, and what that costs", follow, training_table, training_figure),
@@ -43,17 +45,42 @@ def sections(run: Run) -> tuple[Section, ...]:
     checked = claims_table(run.folder / CLAIMS)
     if checked.rows:
         found.append(Section("claims", "What is claimed, and what was measured", checked))
+    audited = by_domain([row for row in run.rows if row["command"] == "audit"], domains(run))
     for name, (title, collect, table, figure) in SECTIONS.items():
-        groups = grouped(row for row in run.rows if row["command"] == name)
-        for number, (group, group_rows) in enumerate(groups.items()):
-            about = (name, title) if len(groups) == 1 else (f"{name}-{number}", f"{title}: {group}" if group else title)
-            measured = collect(group_rows)
+        groups: list[tuple[str, Any]] = []
+        if name == "audit":
+            for domain, rows_ in audited.items():
+                groups += [(group, summarise(each, domain)) for group, each in grouped(rows_).items()]
+        else:
+            rows_of = grouped(row for row in run.rows if row["command"] == name)
+            groups += [(group, collect(each)) for group, each in rows_of.items()]
+        for place, (group, measured) in enumerate(groups):
+            about = (name, title) if len(groups) == 1 else (f"{name}-{place}", f"{title}: {group}" if group else title)
             found.append(Section(*about, table(measured), partial(figure, measured)))
-    trained, audited = ([row for row in run.rows if row["command"] == name] for name in ("train", "audit"))
-    if protected := protections(trained, audited):
+    trained = [row for row in run.rows if row["command"] == "train"]
+    both: dict[tuple[RunDomain, str], list[Protection]] = {}
+    for each in (each for domain, rows_ in audited.items() for each in protections(trained, rows_, domain)):
+        both.setdefault((each.domain, each.measure), []).append(each)
+    for number, protected in enumerate(both.values()):
+        name = "protection" if len(both) == 1 else f"protection-{number}"
         draw = partial(protection_figure, protected)
-        found.append(Section("protection", "What protection costs", protection_table(protected), draw))
+        found.append(Section(name, "What protection costs", protection_table(protected), draw))
     return tuple(found)
+
+
+def domains(run: Run) -> list[RunDomain]:
+    """The domains that the study's audits are of; images where its cells do not say."""
+    told = [domain_of(path.parent) for path in sorted((run.folder / CELLS).glob(f"*/{CONFIG}"))]
+    return list(dict.fromkeys([*told, PIXELS]))
+
+
+def by_domain(rows: Iterable[Row], known: Sequence[RunDomain]) -> dict[RunDomain, list[Row]]:
+    """Domain → the rows that hold its leading score; the last known one has those that hold none."""
+    found: dict[RunDomain, list[Row]] = {}
+    for row in rows:
+        told = (domain for domain in known if row.get(domain.leading) not in (None, ""))
+        found.setdefault(next(told, known[-1]), []).append(row)
+    return found
 
 
 def reconstructions(run: Run) -> Iterator[Section]:

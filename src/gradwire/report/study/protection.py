@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradwire.report.audit.summary import KNOWLEDGE, summarise
+from gradwire.report.domain import PIXELS, RunDomain
 from gradwire.report.figures import LIGHT, MARKERS, Axes, Figure, Theme, handle, legend, panels, ticks
-from gradwire.report.formats import NOTHING, spread, times
+from gradwire.report.formats import NOTHING, times
+from gradwire.report.measures import words
 from gradwire.report.rows import Row, group_by
 from gradwire.report.tables import Table
 from gradwire.report.training import follow
@@ -22,12 +24,15 @@ class Protection:
 
     Attributes:
         name: the label of its rows.
-        accuracy: after training, a mean over seeds. accuracy_std: None for one seed.
+        domain: of what was audited; measure: what the training reports of its task.
+        accuracy: that measure after training, a mean over seeds. accuracy_std: None for one seed.
         ratio: dense float32 bytes ÷ bytes up, of all rounds.
-        leaked: SSIM of the reconstructions by knowledge, "naive" and "adaptive", under the attack that does better.
+        leaked: the leading score by knowledge, "naive" and "adaptive", under the attack that does better.
     """
 
     name: str
+    domain: RunDomain
+    measure: str
     accuracy: float
     accuracy_std: float | None
     ratio: float
@@ -40,40 +45,46 @@ class Protection:
         return group, scheme
 
 
-def protections(training: Sequence[Row], audits: Sequence[Row]) -> list[Protection]:
-    """The trainings that were audited, in their order. Rows have a "label"."""
+def protections(training: Sequence[Row], audits: Sequence[Row], domain: RunDomain = PIXELS) -> list[Protection]:
+    """The trainings that were audited, in their order. Rows have a "label"; audits are of one domain."""
     leaked: dict[str, dict[str, float]] = {}
-    for summary in summarise([{**row, "scheme": row["label"]} for row in audits]):
+    for summary in summarise([{**row, "scheme": row["label"]} for row in audits], domain):
         best = leaked.setdefault(summary.scheme, {})
-        best[summary.knowledge] = max(summary.ssim, best.get(summary.knowledge, summary.ssim))
+        best[summary.knowledge] = domain.best([summary.score, best.get(summary.knowledge, summary.score)])
     found = []
     for label, rows in group_by(training, (), lambda row: str(row["label"])).items():
         if label in leaked:
             (series,) = follow([{**row, "scheme": label} for row in rows])
             last = series.points[-1]
-            found.append(Protection(label, last.test_accuracy, series.accuracy_std, last.ratio, leaked[label]))
+            reached = (series.measure, last.measured, series.measured_std, last.ratio)
+            found.append(Protection(label, domain, *reached, leaked[label]))
     return found
 
 
 def protection_table(found: Sequence[Protection]) -> Table:
-    """Ratio, accuracy and leakage, a row each."""
+    """Ratio, accuracy (or what else the task reports) and leakage, a row each."""
+    domain, named = found[0].domain, words(found[0].measure)
+    title = named.title.removeprefix("test ")
     lines = [
         {
             "scheme": each.name,
             "ratio": times(each.ratio),
-            "accuracy": f"{spread(100 * each.accuracy, each.accuracy_std and 100 * each.accuracy_std, digits=1)} %",
-            **{f"{k} SSIM": spread(each.leaked[k], None) if k in each.leaked else NOTHING for k in KNOWLEDGE},
+            title: named.text(each.accuracy, each.accuracy_std),
+            **{
+                f"{k} {domain.words.title}": domain.says(each.leaked[k]) if k in each.leaked else NOTHING
+                for k in KNOWLEDGE
+            },
         }
         for each in found
     ]
-    note = "Accuracy after training; SSIM of what was reconstructed of the audited update."
+    note = f"{title.capitalize()} after training; {domain.words.title} of what was reconstructed of the audited update."
     return Table.of(lines, ("scheme",), note)
 
 
 def protection_figure(found: Sequence[Protection], theme: Theme = LIGHT) -> Figure:
-    """Two panels: accuracy against ratio, and against SSIM, hollow for the naive adversary, filled for the adaptive.
+    """Two panels: accuracy against ratio, and against the leading score, hollow for the naive adversary, filled else.
 
-    Schemes are told apart by colour, groups by marker.
+    Schemes are told apart by colour, groups by marker. All were measured alike.
     """
     figure, (cost, leak) = panels(theme, 1, 2, 5.6, 4.4)
     groups, schemes = (list(dict.fromkeys(each.parts[i] for each in found)) for i in range(2))
@@ -87,13 +98,17 @@ def protection_figure(found: Sequence[Protection], theme: Theme = LIGHT) -> Figu
         _dot(cost, each.ratio, each, theme, color, marker)
         if len(each.leaked) == 2:
             ends = [each.leaked["naive"], each.leaked["adaptive"]]
-            leak.plot(ends, [100 * each.accuracy] * 2, color=color, linewidth=1, alpha=0.6)
-        for knowledge, ssim in each.leaked.items():
-            _dot(leak, ssim, each, theme, color, marker, hollow=knowledge == "naive")
+            leak.plot(ends, [words(each.measure).factor * each.accuracy] * 2, color=color, linewidth=1, alpha=0.6)
+        for knowledge, score in each.leaked.items():
+            _dot(leak, score, each, theme, color, marker, hollow=knowledge == "naive")
     cost.set(xscale="log", xlabel="times fewer bytes sent than without a scheme (log scale)")
-    cost.set_ylabel("test accuracy in per cent")
+    cost.set_ylabel(words(found[0].measure).caption)
     ticks(cost.xaxis, times)
-    leak.set(xlabel="SSIM with the private image: hollow naive, filled adaptive", xlim=(-0.05, 1.05))
+    domain = found[0].domain
+    noun = "SSIM with the private image" if domain.pictures else domain.words.noun
+    leak.set(xlabel=f"{noun}: hollow naive, filled adaptive")
+    if domain.words.share:
+        leak.set_xlim(-0.05, 1.05)
     shown = [*looks.items()]
     if len(groups) > 1:
         if laps == 1:
@@ -106,4 +121,12 @@ def protection_figure(found: Sequence[Protection], theme: Theme = LIGHT) -> Figu
 
 def _dot(ax: Axes, x: float, each: Protection, theme: Theme, color: str, marker: str, *, hollow: bool = False) -> None:
     style: dict[str, Any] = {"markeredgecolor": color, "markerfacecolor": theme.paper if hollow else color}
-    ax.plot([x], [100 * each.accuracy], linestyle="none", marker=marker, markersize=7, zorder=3, **style)
+    ax.plot(
+        [x],
+        [words(each.measure).factor * each.accuracy],
+        linestyle="none",
+        marker=marker,
+        markersize=7,
+        zorder=3,
+        **style,
+    )

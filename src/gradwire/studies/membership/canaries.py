@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from gradwire.data import Dataset
+from gradwire.data.dataset import copy_within, fingerprints
 from gradwire.errors import GradwireError
 from gradwire.seeds import generator
+from gradwire.tasks import Pixels
 
 KINDS = ("mislabelled", "random")
 
@@ -27,26 +29,45 @@ def parse(spec: str) -> tuple[str, int]:
 
 
 def plant(dataset: Dataset, spec: str, seed: int) -> tuple[Dataset, Tensor]:
-    """Turn some of the images, chosen at random, into canaries; returns the data set and their positions, ascending.
+    """Turn some of the examples, chosen at random, into canaries; returns the data set and their positions, ascending.
 
-    `mislabelled:100` gives 100 images a wrong label; `random:100` replaces 100 images, but not their labels, by noise.
+    `mislabelled:100` gives 100 examples a wrong label; `random:100` replaces 100 inputs by noise, or by what the domain
+    draws at random, but not their targets, unless these are made of the inputs.
 
     Raises:
-        GradwireError: as `parse`; more canaries than half of the images; one class alone, which leaves no wrong label.
+        GradwireError: as `parse`; more canaries than half of the examples; no classes, or one alone, which leave no
+            wrong label; or random ones that repeat other examples.
     """
     kind, count = parse(spec)
     if 2 * count > len(dataset):
         raise GradwireError(f"canaries is {spec!r}; of {len(dataset)} candidates at most {len(dataset) // 2} can be")
     random = generator("canaries", seed)
     where = torch.randperm(len(dataset), generator=random)[:count].sort().values
-    images, labels = dataset.inputs, dataset.targets
+    inputs, targets, loss = dataset.inputs, dataset.targets, dataset.task.loss
     if kind == "mislabelled":
-        if dataset.outputs < 2:
+        if not dataset.classes:
+            raise GradwireError(f"canaries is {spec!r}; there are no classes (loss {loss.name!r}): take random:{count}")
+        if len(dataset.classes) < 2:
             raise GradwireError(f"canaries is {spec!r}; with one class alone no label is wrong")
         off = torch.randint(1, dataset.outputs, (count,), generator=random)
-        labels = labels.index_copy(0, where, (labels[where] + off) % dataset.outputs)
+        targets = targets.index_copy(0, where, (targets[where] + off) % dataset.outputs)
     elif kind == "random":
+        drawn = _drawn(dataset, count, random)
+        inputs = inputs.index_copy(0, where, drawn)
+        like = getattr(loss, "like", loss)
+        if like.from_inputs:
+            targets = targets.index_copy(0, where, like.derived(drawn))
+    planted = replace(dataset, inputs=inputs, targets=targets)
+    if kind == "random" and (twice := copy_within(fingerprints(planted))):
+        same = f"candidates {twice[0]} and {twice[1]} are the same then"
+        raise GradwireError(f"canaries is {spec!r}; {same}, for too few inputs are possible; take fewer canaries")
+    return planted, where
+
+
+def _drawn(dataset: Dataset, count: int, random: torch.Generator) -> Tensor:
+    """Inputs at random, as the data set stores them: uniform noise for images, else what the domain draws."""
+    domain, stored = dataset.task.domain, dataset.inputs
+    if isinstance(domain, Pixels):
         noise = torch.rand((count, *dataset.shape), generator=random)
-        pixels = noise if images.is_floating_point() else (256 * noise).to(images.dtype)
-        images = images.index_copy(0, where, pixels)
-    return replace(dataset, inputs=images, targets=labels), where
+        return noise if stored.is_floating_point() else (256 * noise).to(stored.dtype)
+    return domain.snapped(domain.sample(count, random=random)).to(stored.dtype)

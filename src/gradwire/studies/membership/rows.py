@@ -61,11 +61,17 @@ def _figures(found: Membership) -> dict[str, object]:
 
 def _signals(records: Sequence[ShadowRecord], where: str = "") -> Signals:
     """The signals of all models, shape (models, n, A)."""
-    return Signals(*(torch.stack([r[where + f.name] for r in records]) for f in fields(Signals)))
+    known = [f.name for f in fields(Signals) if where + f.name in records[0]]
+    return Signals(**{name: torch.stack([r[where + name] for r in records]) for name in known})
 
 
-def _accuracy(signals: Signals, members: torch.Tensor | None = None) -> float:
-    """The share of images, or of members alone, whose label is the likeliest class; without augmentation."""
+def _accuracy(signals: Signals, members: torch.Tensor | None = None) -> float | str:
+    """The share of examples, or of members alone, whose label is the likeliest class; "" where there are none.
+
+    Augmentations do not count.
+    """
+    if signals.top is None:
+        return ""
     right = (signals.label == signals.top)[..., 0]
     return float((right if members is None else right[members]).double().mean())
 

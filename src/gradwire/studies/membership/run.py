@@ -9,6 +9,7 @@ from torch import Tensor
 from gradwire.errors import at_least
 from gradwire.progress import Progress, silent
 from gradwire.runs import CURVES, Row, RunFolder, check_place
+from gradwire.studies.audit import described
 from gradwire.studies.membership.rows import COLUMNS, rows
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow_batches import load_shadows, train_shadows
@@ -38,8 +39,10 @@ def run_membership(
     """
     check_place(out, resume)
     at_least(1, jobs=jobs)
-    experiment, options = shadow_experiment(settings), asdict(settings)
-    run = RunFolder.begin(out, resume, "membership", COLUMNS, options)
+    experiment = shadow_experiment(settings)
+    settings = experiment.settings
+    run = RunFolder.begin(out, resume, "membership", COLUMNS, asdict(settings))
+    options = asdict(settings) | {"domain": described(experiment.pool.task)}
     if not resume:
         run.configure("membership", options)
     table: list[Row] = []
@@ -61,6 +64,8 @@ def _notes(experiment: ShadowExperiment) -> Iterator[str]:
     settings = experiment.settings
     trained = f"was trained for {experiment.rounds} rounds on a random half of {len(experiment.pool)} candidates"
     yield f"Each of {settings.shadows} models {trained}, and was the target once, with the others for its shadows."
+    if experiment.repeated:
+        yield f"{experiment.repeated} candidates repeat earlier ones and were left out."
     yield "Answers of all targets are taken together, those of different models to one candidate as independent."
     if settings.wire_attacks:
         heard = "members were in a victim's batches of these, non-members nowhere in the training"

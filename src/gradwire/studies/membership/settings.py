@@ -1,6 +1,6 @@
 """What decides a run of `gradwire membership`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -14,10 +14,14 @@ from gradwire.registry import MEMBERSHIP, MODELS
 from gradwire.schemes import parse, spec_of
 from gradwire.seeds import number
 from gradwire.studies.membership import canaries
+from gradwire.tasks import Task
 from gradwire.training import TrainSettings
 from gradwire.training.plain import Speed
 
 THRESHOLDS = ("mean-loss", "shadow", "target")
+USUAL_ATTACKS = ("prediction", "loss", "cross-entropy", "mentr", "lira", "rmia")
+ANY_LOSS = ("loss", "lira", "rmia")
+"""The usual attacks that need an example's loss alone."""
 ENOUGH = 3
 """Shadows with a candidate, and shadows without, that attacks on shadows get: two, which have a variance, and one more,
 on which a threshold is found."""
@@ -28,10 +32,14 @@ class MembershipSettings:
     """What decides a run of `gradwire membership`.
 
     Attributes:
+        data: of `data.load`.
+        model: of `models.build`. [default: convnet for images, mlp for tables, bert or gpt2 for text]
+        loss: cross_entropy, mse, bce, next_token, reported or package.module:function. [default: the data's own]
         schemes: specs; models are trained with, and attacked under, each on its own.
         shadows: models a scheme, each trained on a random half of the candidates; each is the target once, with the
             others for shadows.
-        attacks: specs, such as lira:variance=global; those on the wire watch the last `watched` rounds.
+        attacks: specs, such as lira:variance=global; those on the wire watch the last `watched` rounds. [default:
+            prediction, loss, cross-entropy, mentr, lira and rmia for classes; loss, lira and rmia for other targets]
         thresholds: ways to choose the score from which on an attack says "member"; a row each.
         epochs: passes of every model over its half.
         clients: who train each model together through the scheme.
@@ -40,8 +48,8 @@ class MembershipSettings:
         lr: step size of training.
         optimizer: of training: sgd or adam.
         schedule: of lr: constant or cosine.
-        augment: queries besides the candidate itself: flip, shift or flip+shift. Training has none of them.
-        population: test images that are queried, for attacks that compare with others, and for test accuracy.
+        augment: queries besides the candidate itself, of images: flip, shift or flip+shift. Training has none of them.
+        population: test examples that are queried, for attacks that compare with others, and for test accuracy.
         watched: rounds that an adversary on the wire sees, the last ones.
         knowledge: what that adversary knows of the scheme: naive, adaptive or both.
         canaries: examples, mislabelled:100 or random:100, by which one model's run is audited for a lower bound on
@@ -54,10 +62,11 @@ class MembershipSettings:
     """
 
     data: str = "digits"
-    model: str = "convnet"
+    model: str = ""
+    loss: str = ""
     schemes: tuple[str, ...] = ("none",)
     shadows: int = 16
-    attacks: tuple[str, ...] = ("prediction", "loss", "cross-entropy", "mentr", "lira", "rmia")
+    attacks: tuple[str, ...] | None = None
     thresholds: tuple[str, ...] = THRESHOLDS
     epochs: int = 30
     clients: int = 4
@@ -83,14 +92,15 @@ class MembershipSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", spec_of_data(self.data))
-        object.__setattr__(self, "model", MODELS.spec(self.model))
+        object.__setattr__(self, "model", self.model and MODELS.spec(self.model))
         object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
-        object.__setattr__(self, "attacks", tuple(map(MEMBERSHIP.spec, self.attacks)))
+        if self.attacks is not None:
+            object.__setattr__(self, "attacks", tuple(map(MEMBERSHIP.spec, self.attacks)))
         at_least(1, shadows=self.shadows, epochs=self.epochs, clients=self.clients, batch_size=self.batch_size)
         at_least(1, population=self.population, watched=self.watched)
         if not 0 < self.confidence < 1:
             raise GradwireError(f"confidence is {self.confidence}; it must be in (0, 1)")
-        if not self.schemes or not (self.attacks or self.canaries):
+        if not self.schemes or (self.attacks == () and not self.canaries):
             raise GradwireError("a membership run needs at least one scheme, and an attack or canaries")
         check_words(self, knowledge=(*KNOWLEDGE, "both"))
         for name in self.thresholds:
@@ -126,15 +136,34 @@ class MembershipSettings:
                 )
                 raise GradwireError(f"clients is {self.clients}, and under {', '.join(self.schemes)} {seen}")
 
+    def of(self, task: Task) -> "MembershipSettings":
+        """The settings with what is usual for a task where nothing was said: its network, its loss, and its attacks.
+
+        Raises:
+            GradwireError: an attack that the task's loss does not suit.
+        """
+        loss, attacks = task.loss, self.attacks
+        if attacks is None:
+            attacks = USUAL_ATTACKS if loss.probabilities and loss.classes else ANY_LOSS
+        found = replace(self, model=self.model or task.network, loss=self.loss or loss.name, attacks=attacks)
+        for spec, each in found.query_attacks.items():
+            lacks = ["the probabilities of classes"] if each.probabilities and not loss.probabilities else []
+            lacks += ["classes, for it has a threshold for each"] if each.by_class and not loss.classes else []
+            if lacks:
+                raise GradwireError(
+                    f"attack {spec!r} needs {lacks[0]}, and the loss is {loss.name!r}; take {', '.join(ANY_LOSS)}"
+                )
+        return found
+
     @cached_property
     def query_attacks(self) -> dict[str, MembershipAttack]:
         """The attacks on a model's answers."""
-        return {spec: found for spec in self.attacks if isinstance(found := attack(spec), MembershipAttack)}
+        return {spec: found for spec in self.attacks or () if isinstance(found := attack(spec), MembershipAttack)}
 
     @cached_property
     def wire_attacks(self) -> dict[str, WireAttack]:
         """The attacks on the wire."""
-        return {spec: found for spec in self.attacks if isinstance(found := attack(spec), WireAttack)}
+        return {spec: found for spec in self.attacks or () if isinstance(found := attack(spec), WireAttack)}
 
     def victims(self, scheme: str) -> int:
         """Clients whose own messages the server sees; one, all of them together, where it only sees their sum."""

@@ -11,14 +11,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from gradwire.attacks.membership import Signals, signals
-from gradwire.data import Dataset, augment
 from gradwire.errors import GradwireError
-from gradwire.models.mode import in_mode
 from gradwire.progress import Progress
 from gradwire.schemes import Layout, guarantee, parse
+from gradwire.studies.membership.queries import query
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment, ShadowTraining, shadow_experiment
 from gradwire.studies.membership.wiretap import Wiretap
@@ -30,9 +28,10 @@ from gradwire.wire import InProcess, Transcript
 
 FOLDER, POPULATION = "shadows", "population/"
 ShadowRecord = dict[str, Tensor]
-"""What is kept of one model: its signals on candidates and, under "population/", on images that no model was trained
-on; "seconds" of training; bytes that a client sent and got in a round, and dense bytes ÷ bytes up; with canaries, the
-"epsilon" and "delta" that its scheme guarantees; and, under "naive/" and "adaptive/", its wire statistics."""
+"""What is kept of one model: its signals on candidates and, under "population/", on examples that no model was
+trained on; "seconds" of training; bytes that a client sent and got in a round, and dense bytes ÷ bytes up; with
+canaries, the "epsilon" and "delta" that its scheme guarantees; and, under "naive/" and "adaptive/", its wire
+statistics."""
 
 
 def train_shadows(settings: MembershipSettings, out: Path, scheme: int, jobs: int, progress: Progress) -> None:
@@ -95,23 +94,22 @@ def train_batch(experiment: ShadowExperiment, scheme: str, numbers: Sequence[int
     Where plain steps compute the same as rounds, they replace all but the last rounds: those that a wiretap hears, and
     at least one, in which bytes are counted.
     """
-    settings = experiment.settings
+    settings, task = experiment.settings, experiment.pool.task
     batch = [experiment.begin(scheme, number) for number in numbers]
     taps = [Wiretap.on(experiment, training) for training in batch]
     started = time.perf_counter()
-    if all(fits(each.run, each.state.model, each.shards) for each in batch):
+    if all(fits(each.run, each.state.model, each.shards, task) for each in batch):
         until = experiment.rounds - max(1, settings.watched if settings.wire_attacks else 0)
         chosen = [each.own[schedule(each.shards, until, each.run.batch_size, each.run.seed)] for each in batch]
-        pool = experiment.pool
-        stored = resident(pool, settings.device)
-        fit([each.state for each in batch], batch[0].run, pool.task, stored, chosen, settings.speed)
+        stored = resident(experiment.pool, settings.device)
+        fit([each.state for each in batch], batch[0].run, task, stored, chosen, settings.speed)
     records = [_run(training, tap, bool(settings.canaries)) for training, tap in zip(batch, taps, strict=True)]
     seconds = (time.perf_counter() - started) / len(batch)
     for record, each in zip(records, batch, strict=True):
         record["seconds"] = torch.tensor(seconds, dtype=torch.float64)
         for prefix, asked in (("", experiment.pool), (POPULATION, experiment.population)):
             answers = query(each.state.model, asked, settings.augment, settings.device)
-            record |= {f"{prefix}{name}": tensor for name, tensor in vars(answers).items()}
+            record |= {f"{prefix}{name}": tensor for name, tensor in answers.known.items()}
     return records
 
 
@@ -126,15 +124,3 @@ def _run(training: ShadowTraining, tap: Wiretap, audited: bool) -> ShadowRecord:
     figures["ratio"] = 4 * Layout.of_model(state.model).size * sent / state.bytes_up
     figures |= {} if promised is None else {"epsilon": promised[0], "delta": promised[1]}
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()} | tap.record()
-
-
-@torch.no_grad()
-def query(model: nn.Module, dataset: Dataset, augmentations: str, device: str, batch: int = 500) -> Signals:
-    """A model's signals on every image in every augmentation, shape (N, A), on the CPU."""
-    found = []
-    with in_mode(model, "eval"):
-        for stored, targets in zip(dataset.inputs.split(batch), dataset.targets.split(batch), strict=True):
-            several = augment.views(dataset.task.domain.read(stored.to(device)), augmentations)
-            scores = dataset.task.logits(model, several.flatten(0, 1)).unflatten(0, several.shape[:2])
-            found.append(signals(scores.cpu(), targets))
-    return Signals(*(torch.cat(column) for column in zip(*(vars(s).values() for s in found), strict=True)))

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from gradwire import data
-from gradwire.data import Dataset, partition
-from gradwire.data.dataset import copy_within, fingerprints
+from gradwire.data import Dataset, augment, partition
+from gradwire.data.dataset import fingerprints
 from gradwire.errors import GradwireError
 from gradwire.schemes import guarantee, parse
 from gradwire.seeds import generator
 from gradwire.studies.membership.canaries import plant
+from gradwire.studies.membership.queries import query
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.training import TrainingState, TrainSettings, begin, gradient
 from gradwire.training.batches import batch_indices
@@ -48,9 +49,11 @@ class ShadowExperiment:
     """What all models of a run have in common: a function of its settings.
 
     Attributes:
-        pool: the candidates, canaries among them; `population`: images that no model is trained on.
+        settings: with what is usual for the task where nothing was said.
+        pool: the candidates, canaries among them; `population`: examples that no model is trained on.
         canaries: their positions in the pool, int64.
         members: bool (models, candidates): which candidates each model is trained on.
+        repeated: how many examples were left out of the pool, for they repeat earlier ones.
     """
 
     settings: MembershipSettings
@@ -58,6 +61,7 @@ class ShadowExperiment:
     population: Dataset
     canaries: Tensor
     members: Tensor
+    repeated: int
 
     @cached_property
     def plain(self) -> Tensor:
@@ -76,8 +80,7 @@ class ShadowExperiment:
 
     def network(self, seed: int) -> nn.Module:
         """A network before training."""
-        pool = self.pool
-        return pool.network(self.settings.model, seed)
+        return self.pool.network(self.settings.model, seed)
 
     def begin(self, scheme: str, model: int) -> ShadowTraining:
         """One of the models before its training with a scheme."""
@@ -88,36 +91,53 @@ class ShadowExperiment:
 
     def together(self, scheme: str) -> int:
         """The size of a shadow batch: how many models are trained together, and finished together."""
-        network = self.network(0)
+        network, task = self.network(0), self.pool.task
         size = self.settings.speed.lot(network, self.settings.device)
-        return size if fits(self.settings.training(scheme, 0, self.rounds), network) else 1
+        return size if fits(self.settings.training(scheme, 0, self.rounds), network, task=task) else 1
 
 
-@lru_cache(maxsize=1)
 def shadow_experiment(settings: MembershipSettings) -> ShadowExperiment:
-    """Load the data, plant the canaries, draw the halves.
+    """Load the data, plant the canaries, draw the halves. The last experiment is kept.
 
     Raises:
         GradwireError: data that cannot be had, or that these settings do not suit.
     """
-    pool, canaries = plant(data.load(settings.data, "train"), settings.canaries, settings.seed)
-    population = _outsiders(pool, data.load(settings.data, "test", settings.population))
+    if not settings.model or not settings.loss or settings.attacks is None:
+        # A few examples tell the task.
+        few = data.load(settings.data, "train", settings.clients * settings.batch_size)
+        settings = settings.of(few.under(settings.loss).task)
+    return _shadow_experiment(settings)
+
+
+@lru_cache(maxsize=1)
+def _shadow_experiment(settings: MembershipSettings) -> ShadowExperiment:
+    loaded = data.load(settings.data, "train").under(settings.loss)
+    settings.of(loaded.task)
+    different = _different(loaded)
+    pool, canaries = plant(different, settings.canaries, settings.seed)
+    population = _outsiders(pool, data.load(settings.data, "test", settings.population).under(settings.loss))
     members = halves(settings.shadows, len(pool), canaries, settings.seed)
-    experiment = ShadowExperiment(settings, pool, population, canaries, members)
+    repeated = len(loaded) - len(different)
+    experiment = ShadowExperiment(settings, pool, population, canaries, members, repeated)
     _check(experiment)
     return experiment
 
 
+def _different(pool: Dataset) -> Dataset:
+    """The examples whose inputs do not repeat earlier ones: a copy could be a member where the other is none."""
+    first: dict[bytes, int] = {}
+    for position, digest in enumerate(fingerprints(pool)):
+        first.setdefault(digest, position)
+    return pool if len(first) == len(pool) else pool.part(torch.tensor(list(first.values())))
+
+
 def _outsiders(pool: Dataset, population: Dataset) -> Dataset:
-    """The population without copies of candidates; GradwireError refuses a candidate that is there twice."""
-    prints = fingerprints(pool)
-    if twice := copy_within(prints):
-        same = f"candidates {twice[0]} and {twice[1]} are the same image"
-        raise GradwireError(f"{same}, so that members and non-members could overlap; keep one of them")
-    known = set(prints)
+    """The population without copies of candidates."""
+    known = set(fingerprints(pool))
     own = torch.tensor([digest not in known for digest in fingerprints(population)])
     if not own.any():
-        raise GradwireError(f"all {len(population)} images of the population are candidates too; it needs others")
+        what = pool.task.domain.what
+        raise GradwireError(f"all {len(population)} {what} of the population are candidates too; it needs others")
     return population.part(own)
 
 
@@ -139,17 +159,23 @@ def halves(models: int, candidates: int, canaries: Tensor, seed: int) -> Tensor:
 def _check(experiment: ShadowExperiment) -> None:
     """Refuse what these settings and data cannot do, before anything is trained."""
     settings, pool = experiment.settings, experiment.pool
-    counts = pool.targets.bincount(minlength=pool.outputs)
-    if (counts < 2).any():
-        few = f"class {pool.classes[int(counts.argmin())]!r} has {int(counts.min())} of the {len(pool)} candidates"
-        raise GradwireError(f"{few}; it needs 2, so that there can be a member and a non-member of it")
+    augment.views(pool.batch([0])[0], settings.augment)
+    trial = torch.arange(min(2, len(pool)))
+    if pool.classes:
+        counts = pool.targets.bincount(minlength=len(pool.classes))
+        if (counts < 2).any():
+            few = f"class {pool.classes[int(counts.argmin())]!r} has {int(counts.min())} of the {len(pool)} candidates"
+            raise GradwireError(f"{few}; it needs 2, so that there can be a member and a non-member of it")
+        trial = torch.stack([pool.targets.argmin(), pool.targets.argmax()])
     if any(attack.by_class for attack in settings.query_attacks.values()):
         _check_classes(experiment)
     if settings.clients * settings.batch_size > experiment.fewest:
         asked = f"{settings.clients} clients with batches of {settings.batch_size} need as many members"
         raise GradwireError(f"{asked}; half of the {len(pool)} candidates are {experiment.fewest}")
-    # A model that cannot be trained on these images, or lacks a class, is refused here.
-    gradient(experiment.network(0), *pool.batch([int(pool.targets.argmin()), int(pool.targets.argmax())]), mode="eval")
+    # A model that cannot be trained on these examples, or lacks a class, and a loss without signals are refused here.
+    network = experiment.network(0)
+    gradient(network, *pool.batch(trial), mode="eval", task=pool.task)
+    query(network, pool.part(trial), settings.augment, "cpu")
     if settings.wire_attacks and settings.watched > experiment.rounds:
         there = f"a training of {settings.epochs} epochs has {experiment.rounds}"
         raise GradwireError(f"watched is {settings.watched}; {there}")

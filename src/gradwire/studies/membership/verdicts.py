@@ -79,7 +79,7 @@ def _limits(
         scores = attack.scores(rehearsed)
     if attack.by_class:
         return thresholds.best_by_class(scores, truth, access.labels)[access.labels]
-    return torch.full(access.labels.shape, thresholds.best(scores, truth), dtype=torch.float64)
+    return torch.full((len(access.labels),), thresholds.best(scores, truth), dtype=torch.float64)
 
 
 def _wire_scores(record: ShadowRecord, knowledge: str, attack: WireAttack) -> tuple[Tensor, Tensor]:

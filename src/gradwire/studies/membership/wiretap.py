@@ -52,12 +52,13 @@ class Wiretap:
         if not len(self.candidates) or not 0 < self.experiment.rounds - state.round <= settings.watched:
             return
         batches = [self.training.part.batch(chosen) for chosen in self.training.batches(state.round)]
-        victim, *fellows = [(images.to(run.device), labels.to(run.device)) for images, labels in batches]
-        now = {name: getattr(state, name) for name in ("private", "public", "round")}
-        view = capture(state.model, *victim, run.scheme, fellows=fellows, seed=run.seed, freeze=False, **now)
+        victim, *fellows = [(inputs.to(run.device), targets.to(run.device)) for inputs, targets in batches]
+        now = {name: getattr(state, name) for name in ("private", "public", "round")} | {"seed": run.seed}
+        task = self.training.part.task
+        view = capture(state.model, *victim, run.scheme, task=task, fellows=fellows, freeze=False, **now)
         views = [replace(view, victim=party) for party in view.clients[: len(self.held)]]
-        images, labels = self.experiment.pool.batch(self.candidates)
-        for knowledge, statistics in observe(views, images, labels, settings.knows, device=run.device).items():
+        inputs, targets = self.experiment.pool.batch(self.candidates)
+        for knowledge, statistics in observe(views, inputs, targets, settings.knows, device=run.device).items():
             self.heard.setdefault(knowledge, []).append(statistics)
 
     def record(self) -> dict[str, Tensor]:

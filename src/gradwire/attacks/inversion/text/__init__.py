@@ -1,1 +1,1 @@
-"""Text: the tokens of a batch, and whole sentences, from what was sent of the embeddings' gradients."""
+"""Inversion of text: what gradients tell of a sentence's tokens and of their order."""

@@ -139,7 +139,9 @@ def _moves(now: Tensor, choice: Open, random: torch.Generator) -> Moves:
 
 def _together(now: Tensor, moves: Moves, gain: Tensor) -> list[Tensor]:
     """The best two, three, … moves that touch different places, made together."""
-    found, touched, flat = [], set(), now.flatten().clone()
+    found: list[Tensor] = []
+    touched: set[int] = set()
+    flat = now.flatten().clone()
     for place in gain.argsort().tolist():
         both = set(moves.places[place].tolist())
         if float(gain[place]) >= 0 or len(found) == TOGETHER:

@@ -1,0 +1,129 @@
+"""An audit in sentences: what leaks most, what plain SGD gives away beside it, and what was assumed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradwire.report.audit.summary import Pair, Setting, Summary
+from gradwire.report.domain import PIXELS, RunDomain
+from gradwire.report.formats import part, percent, plural, size
+from gradwire.report.rows import BASELINE
+
+_ADVERSARY = {
+    "server": "The adversary is the server: it follows the protocol, and reads every message that the victim sends it.",
+    "eavesdropper": "The adversary listens on the wire: it reads every message that the parties and the server "
+    "exchange, and changes none.",
+    "client": "The adversary is a fellow client: it reads what the server sends to all, and takes its own part out.",
+}
+_LABELS = {
+    "known": "The {targets} of the {what} are known to it.",
+    "inferred": "It does not know the {targets} of the {what}, and infers them from the update.",
+}
+_FEEDBACK = {
+    "True": "Error feedback is on: what earlier rounds left unsent is part of the message.",
+    "False": "Error feedback is off.",
+}
+_MODE = {
+    "eval": "The victim ran the model in eval mode (fixed statistics in normalisation layers).",
+    "train": "The victim ran the model in train mode (normalisation by the statistics of its own batch).",
+}
+
+
+def headline(pairs: Sequence[Pair]) -> str | None:
+    """The finding in one sentence: the scheme whose two attacks are furthest apart, or None if nothing compares.
+
+    Of images it is in per cent of what plain SGD leaks; of all else in plain figures, beside what knowing nothing gets.
+    """
+    schemes = [pair for pair in pairs if pair.scheme != BASELINE]
+    if not pairs[0].present[0].domain.pictures:
+        return _in_figures(schemes)
+    both = [pair for pair in schemes if None not in (_share(pair.naive), _share(pair.adaptive))]
+    if both:
+        widest = max(both, key=lambda pair: (_share(pair.adaptive) or 0) - (_share(pair.naive) or 0))
+        return (
+            f"{_leaks(widest, widest.adaptive)} to an adversary who knows the scheme; "
+            f"{percent(_share(widest.naive))} to one who does not"
+        )
+    single = [(pair, summary) for pair in schemes for summary in pair.present if _share(summary) is not None]
+    if not single:
+        return None
+    pair, summary = max(single, key=lambda item: _share(item[1]) or 0)
+    return f"{_leaks(pair, summary)} to the {summary.knowledge} attack"
+
+
+def baseline(pairs: Sequence[Pair]) -> str | None:
+    """What the uncompressed update leaks, which all percentages refer to, or None without scheme `none`."""
+    summaries = [summary for pair in pairs if pair.scheme == BASELINE for summary in pair.present]
+    if not summaries:
+        return None
+    domain = summaries[0].domain
+    best = max(summaries, key=lambda summary: domain.gain(summary.score, 0))
+    return (
+        f"Plain SGD sends {size(best.bytes_up)} and gives away {round(best.success * best.victims)} of {best.victims} "
+        f"victims (mean {domain.words.noun} {domain.says(best.score)})."
+    )
+
+
+def assumptions(settings: Mapping[str, Any], setting: Setting, domain: RunDomain = PIXELS) -> str:
+    """The threat model in one paragraph: from the run's settings, and from its rows where those do not say."""
+    clients, targets = settings.get("clients"), "labels" if domain.pictures else "targets"
+    sentences = [
+        _ADVERSARY.get(setting.adversary, f"The adversary is {setting.adversary}."),
+        "It knows the model with the parameters that the round started from, the scheme with its settings, and all "
+        "randomness that the parties share; it knows no private seed.",
+        domain.assumed,
+        domain.targets or _LABELS.get(str(settings.get("labels")), "").format(what=domain.what, targets=targets),
+        f"Each victim sends the update of {domain.count(setting.batch)}"
+        + (f", and is one of {clients} clients." if clients not in (None, 0, 1) else "."),
+        _MODE.get(setting.mode, ""),
+        _trained(settings.get("trained_rounds"), settings.get("trained_epochs")),
+        _FEEDBACK.get(str(settings.get("error_feedback")).capitalize(), ""),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _in_figures(pairs: Sequence[Pair]) -> str | None:
+    both = [(pair, pair.naive, pair.adaptive) for pair in pairs if pair.naive and pair.adaptive]
+    if both:
+        pair, naive, adaptive = max(both, key=lambda each: each[1].domain.gain(each[2].score, each[1].score))
+        if _score(naive) == _score(adaptive):
+            alike = f"{pair.scheme} gives {_figure(adaptive)} to both adversaries"
+            return f"At {part(adaptive.ratio)}, {alike}{_nothing(adaptive, '; one who has seen nothing reaches')}"
+        reached = f"an adversary who knows {pair.scheme} reaches {_figure(adaptive)}, one who does not {_score(naive)}"
+        return f"At {part(adaptive.ratio)}, {reached}{_nothing(adaptive, ', and one who has seen nothing')}"
+    single = [(pair, summary) for pair in pairs for summary in pair.present]
+    if not single:
+        return None
+    pair, best = max(single, key=lambda each: each[1].domain.gain(each[1].score, 0))
+    reached = f"the {best.knowledge} attack on {pair.scheme} reaches {_figure(best)}"
+    return f"At {part(best.ratio)}, {reached}{_nothing(best, '; one who has seen nothing reaches')}"
+
+
+def _figure(summary: Summary) -> str:
+    """The mean leading score with its name."""
+    return f"{_score(summary)} ({summary.domain.words.noun})"
+
+
+def _score(summary: Summary) -> str:
+    return summary.domain.says(summary.score)
+
+
+def _nothing(summary: Summary, before: str) -> str:
+    """What knowing nothing gets, behind some words; "" where nobody knows."""
+    return "" if summary.uninformed is None else f"{before} {summary.domain.says(summary.uninformed)}"
+
+
+def _share(summary: Summary | None) -> float | None:
+    return None if summary is None else summary.percent_of_none
+
+
+def _leaks(pair: Pair, summary: Summary | None) -> str:
+    return f"At {part(pair.present[-1].ratio)}, {pair.scheme} leaks {percent(_share(summary))} of what plain SGD leaks"
+
+
+def _trained(rounds: object, epochs: object) -> str:
+    if rounds is None:
+        return ""
+    if rounds in (0, "0"):
+        return "The model is untrained, as at the start of a run."
+    each = f", each of {plural(epochs, 'local epoch')}," if epochs else ""
+    return f"The model had been trained for {plural(rounds, 'round')}{each} before the attack."
