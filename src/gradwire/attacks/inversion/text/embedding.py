@@ -1,8 +1,9 @@
-"""Which parameters of a network are its embeddings: those of the tokens, of the positions, and the head that scores tokens.
+"""Which parameters of a network are its embeddings, of tokens and of positions, and the head that scores tokens.
 
-An embedding's gradient is zero but for the rows that were looked up, which gives away what a batch holds (L. Melis et al.,
-"Exploiting unintended feature leakage in collaborative learning", IEEE S&P 2019, section 4.1). The parameters are found by
-running the network once and noting what each layer receives, so that no name of a library's layers is relied on.
+An embedding's gradient is zero but for the rows that were looked up, which gives away what a batch holds (L. Melis et
+al., "Exploiting unintended feature leakage in collaborative learning", IEEE S&P 2019, section 4.1). The parameters
+are found by running the network once and noting what each layer receives, so that no name of a library's layers is
+relied on.
 """
 
 from dataclasses import dataclass

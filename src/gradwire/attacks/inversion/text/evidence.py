@@ -85,7 +85,7 @@ def _tied(problem: Problem, rows: Rows, distinct: int, most: int, seed: int) -> 
 
 
 def _targets(problem: Problem, head: LookupTable, looked_up: Tensor, told: list[int], seed: int) -> Tensor:
-    """Tokens that were never inputs, the last of a sentence: at most one a sentence, whose rows of the head stand out."""
+    """Tokens that were targets only, at most one a sentence: those whose rows of the head stand out."""
     shape = problem.view.model.get_parameter(head.parameter).shape
     rows = read(problem.measurement.get(head.parameter, ()), (shape[0], shape[1]), problem.deviation)
     if not bool(rows.strength.any()) or not len(looked_up):

@@ -1,8 +1,9 @@
 """Whole sentences: the tokens of a batch, a first order from positions' rows, and a search judged by what was sent.
 
-The tokens are those that `tokens` finds. A token's row of the embedding has the gradient of its position's row, which gives
-a first order wherever entries were sent. It is improved by a search over orders, each judged by its own measured gradient,
-row by row and term by term relative to what was sent; the decoded update of a naive adversary is judged in the same way.
+The tokens are those that `tokens` finds. A token's row of the embedding has the gradient of its position's row, which
+gives a first order wherever entries were sent. It is improved by a search over orders, each judged by its own
+measured gradient, row by row and term by term relative to what was sent; the decoded update of a naive adversary is
+judged in the same way.
 """
 
 from collections.abc import Sequence

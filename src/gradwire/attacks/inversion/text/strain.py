@@ -1,9 +1,9 @@
-"""By how much a candidate's gradient differs from what was sent of it: term by term and row by row, each relative to its size.
+"""How far a candidate's gradient is from what was sent: term by term and row by row, each relative to its size.
 
-One distance or cosine over a whole gradient is ruled by its few largest rows and cannot tell two orders of the same tokens
-apart. Here every row of an embedding counts alike, and so does every term: the value is zero if the candidate would have
-been sent as this. Quantised entries are compared with the levels that were sent, of which the truth is the nearest on
-average; their cells alone would leave most orders possible.
+One distance or cosine over a whole gradient is ruled by its few largest rows and cannot tell two orders of the same
+tokens apart. Here every row of an embedding counts alike, and so does every term: the value is zero if the candidate
+would have been sent as this. Quantised entries are compared with the levels that were sent, of which the truth is the
+nearest on average; their cells alone would leave most orders possible.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Strain:
         return cls(tuple(term for term in cut if term is not None), len(kept), shape[1])
 
     def by_row(self, gradient: Tensor) -> Tensor:
-        """The relative difference in each row of candidates' gradients (C, R, m), over the terms that tell rows: (C, R)."""
+        """The relative difference in each row of candidates' gradients (C, R, m), a mean over terms: (C, R)."""
         told = [_rows(term, gradient) for term in self.terms if not isinstance(term, LeftSketch)]
         return torch.stack(told).mean(0) if told else gradient.new_zeros(gradient.shape[:2])
 
