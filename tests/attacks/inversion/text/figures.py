@@ -21,17 +21,18 @@ def trained(kind, seed, below, most, **options):
     """A network after AdamW (lr 1e-3, batches of 32) until a running mean of its loss is below a bound."""
     world, source = worlds.sst2_world(kind, seed, **options), worlds.sst2_world(kind, seed, "train")
     random, model = generator("training", seed), world.model.train()
-    optimizer, mean = torch.optim.AdamW(model.parameters(), 1e-3), None
-    for step in range(most):
+    optimizer, mean, steps = torch.optim.AdamW(model.parameters(), 1e-3), None, 0
+    for _ in range(most):
         rows = torch.randint(len(source.inputs), (32,), generator=random)
         value = world.task.value(model, source.inputs[rows], source.targets[rows])
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         mean = float(value.detach()) if mean is None else 0.95 * mean + 0.05 * float(value.detach())
+        steps += 1
         if mean < below:
             break
-    print(f"# {kind} {options} seed {seed}: {step + 1} steps, loss {mean:.2f}", flush=True)
+    print(f"# {kind} {options} seed {seed}: {steps} steps, loss {mean:.2f}", flush=True)
     model.eval()
     return world
 

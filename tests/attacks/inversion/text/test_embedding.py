@@ -78,7 +78,7 @@ def test_adapters_alone_leave_no_embedding_on_the_wire():
 
     found = tiny("gpt2")
     adapted(found.model, 2)
-    with pytest.raises(GradwireError, match="no embedding is on the wire"):
+    with pytest.raises(GradwireError, match=r"no embedding is on the wire"):
         gradwire.invert(found.view([0]), "tokens")
 
 
@@ -86,7 +86,7 @@ def test_whole_sentences_need_positions():
     found = world("bert", [[1, 5, 6, 2]], torch.tensor([0]), 50, 16, 8, heads=2)
     found.model.bert.embeddings.position_embeddings.weight.requires_grad_(False)
     with pytest.raises(
-        GradwireError, match="needs an embedding of positions on the wire.*is not trained; try 'tokens'"
+        GradwireError, match=r"needs an embedding of positions on the wire.*is not trained; try 'tokens'"
     ):
         gradwire.invert(found.view([0]), "sentences")
     view = gradwire.capture(Bag(False), torch.tensor([[5, 6, 7]]), torch.tensor([1]), task=UNPADDED, mode="eval")

@@ -80,7 +80,6 @@ class Candidates:
 
     def local(self, inputs: Tensor, judged: Judged) -> Tensor:
         """The strains of the rows that the token at each place of candidates (C, B, n) touches, added up: (C, B, n)."""
-        count, batch, length = inputs.shape
         row = torch.searchsorted(self.kept, inputs.flatten(1)).clamp_max(len(self.kept) - 1)
 
         def met(strains: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Which parameters of a network are its embeddings: those of the tokens, of the positions, and the head that scores tokens.
+"""Which parameters of a network are its embeddings, of tokens and of positions, and the head that scores tokens.
 
-An embedding's gradient is zero but for the rows that were looked up, which gives away what a batch holds (L. Melis et al.,
-"Exploiting unintended feature leakage in collaborative learning", IEEE S&P 2019, section 4.1). The parameters are found by
-running the network once and noting what each layer receives, so that no name of a library's layers is relied on.
+An embedding's gradient is zero but for the rows that were looked up, which gives away what a batch holds (L. Melis et
+al., "Exploiting unintended feature leakage in collaborative learning", IEEE S&P 2019, section 4.1). The parameters
+are found by running the network once and noting what each layer receives, so that no name of a library's layers is
+relied on.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ ENOUGH = 8
 
 
 @dataclass(frozen=True)
-class Table:
+class LookupTable:
     """A matrix with one row for each token, or for each position.
 
     Attributes:
@@ -48,9 +49,9 @@ class Embeddings:
         head: the linear layer that gives a score to each token; None where the network gives none.
     """
 
-    tokens: Table
-    positions: Table | None
-    head: Table | None
+    tokens: LookupTable
+    positions: LookupTable | None
+    head: LookupTable | None
 
     @property
     def tied(self) -> bool:
@@ -78,13 +79,13 @@ def trace(model: nn.Module, task: Task) -> Embeddings:
     names = {id(p): name for name, p in network.named_parameters()}
     sent = Layout.of_model(network).shapes
     sentence = _sentence(domain).to(next(network.parameters()).device)
-    found: dict[str, Table] = {}
+    found: dict[str, LookupTable] = {}
 
-    def table(layer: str, module: nn.Module, first: int = 0) -> Table:
+    def table(layer: str, module: nn.Module, first: int = 0) -> LookupTable:
         weight = module.weight
         assert isinstance(weight, Tensor)
         name = names.get(id(weight), "")
-        return Table(layer, name, name in sent, len(weight), first)
+        return LookupTable(layer, name, name in sent, len(weight), first)
 
     def looked_up(layer: str):  # type: ignore[no-untyped-def]
         def note(module: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> None:
@@ -119,7 +120,7 @@ def trace(model: nn.Module, task: Task) -> Embeddings:
     return Embeddings(found["tokens"], found.get("positions"), found.get("head"))
 
 
-def on_the_wire(embeddings: Embeddings, attack: str) -> Table:
+def on_the_wire(embeddings: Embeddings, attack: str) -> LookupTable:
     """The tokens' table, whose gradient is part of the update.
 
     Raises:

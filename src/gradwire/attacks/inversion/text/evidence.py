@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.attacks.inversion.problem import Problem
-from gradwire.attacks.inversion.text.embedding import Embeddings, Table, on_the_wire, text_domain
+from gradwire.attacks.inversion.text.embedding import Embeddings, LookupTable, on_the_wire, text_domain
 from gradwire.attacks.inversion.text.rows import Rows, read
 from gradwire.models.mode import copied, logits, set_mode
 from gradwire.seeds import generator
@@ -84,8 +84,8 @@ def _tied(problem: Problem, rows: Rows, distinct: int, most: int, seed: int) -> 
     return kept, f"the head's matrix is the tokens': the {count} rows that stand out most are taken, {known}"
 
 
-def _targets(problem: Problem, head: Table, looked_up: Tensor, told: list[int], seed: int) -> Tensor:
-    """Tokens that were never inputs, the last of a sentence: at most one a sentence, whose rows of the head stand out."""
+def _targets(problem: Problem, head: LookupTable, looked_up: Tensor, told: list[int], seed: int) -> Tensor:
+    """Tokens that were targets only, at most one a sentence: those whose rows of the head stand out."""
     shape = problem.view.model.get_parameter(head.parameter).shape
     rows = read(problem.measurement.get(head.parameter, ()), (shape[0], shape[1]), problem.deviation)
     if not bool(rows.strength.any()) or not len(looked_up):

@@ -1,10 +1,11 @@
 """A search over the orders of tokens: swaps and replacements judged by what a candidate's own gradient would have sent.
 
-From a candidate, swaps of two places, and replacements of tokens that occur twice, are judged at once. The strains of the
-rows that a moved token touches fill a table of costs, of a token at a place, whose best assignment (the Hungarian method)
-is a long step; the best moves that do not touch each other, made together, are shorter ones. The best of these is the next
-candidate. Where nothing is better, a few random swaps in the best candidate so far are a new beginning. Random numbers come
-from a seed and the effort is a number of evaluations, so that the same seed finds the same.
+From a candidate, swaps of two places, and replacements of tokens that occur twice, are judged at once. The strains of
+the rows that a moved token touches fill a table of costs, of a token at a place, whose best assignment (the Hungarian
+method) is a long step; the best moves that do not touch each other, made together, are shorter ones. The best of
+these is the next candidate. Where nothing is better, a few random swaps in the best candidate so far are a new
+beginning. Random numbers come from a seed and the effort is a number of evaluations, so that the same seed finds the
+same.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.text.candidates import Candidates, Judged
 
-EXPLAINED = 1e-3
+EXPLAINED = 1e-4
 """A strain below which a candidate explains what was sent; float32 rounding stays far below."""
 MOVES = 512
 """Swaps that are judged from one candidate at most, and replacements as well."""

@@ -1,8 +1,9 @@
 """Whole sentences: the tokens of a batch, a first order from positions' rows, and a search judged by what was sent.
 
-The tokens are those that `tokens` finds. A token's row of the embedding has the gradient of its position's row, which gives
-a first order wherever entries were sent. It is improved by a search over orders, each judged by its own measured gradient,
-row by row and term by term relative to what was sent; the decoded update of a naive adversary is judged in the same way.
+The tokens are those that `tokens` finds. A token's row of the embedding has the gradient of its position's row, which
+gives a first order wherever entries were sent. It is improved by a search over orders, each judged by its own
+measured gradient, row by row and term by term relative to what was sent; the decoded update of a naive adversary is
+judged in the same way.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.attacks.inversion.text.candidates import Candidates
-from gradwire.attacks.inversion.text.embedding import Embeddings, Table, text_domain, trace
+from gradwire.attacks.inversion.text.embedding import Embeddings, LookupTable, text_domain, trace
 from gradwire.attacks.inversion.text.evidence import Evidence, evidence
 from gradwire.attacks.inversion.text.order_search import EXPLAINED, Open, search
 from gradwire.attacks.inversion.text.rows import read
@@ -98,7 +99,7 @@ class Sentences:
         self,
         problem: Problem,
         embeddings: Embeddings,
-        positions: Table,
+        positions: LookupTable,
         found: Evidence,
         seed: int,
         device: str,
@@ -110,13 +111,15 @@ class Sentences:
         words = found.tokens.sort().values
         shape = view.model.get_parameter(positions.parameter).shape
         rows = read(problem.measurement.get(positions.parameter, ()), (shape[0], shape[1]), problem.deviation)
-        places = rows.active - positions.first
-        if not len(words) or not len(places):
-            return dealt(found.tokens, view.shape, domain), float("inf"), 0, ("of the positions nothing was sent",)
+        if not len(words):
+            return dealt(words, view.shape, domain), float("inf"), 0, ("nothing was sent of any token",)
         # The last token of a sentence is no input of a network that predicts the next one.
         behind = int(view.task.loss.from_inputs)
-        length = min(int(places.max()) + 1, most - behind)
         framing = torch.tensor([token for token in (domain.first, domain.last) if token is not None], dtype=torch.int64)
+        # Positions of which nothing was sent are there if tokens need them.
+        needed = -(-len(words) // batch) + len(framing) - behind
+        reached = int((rows.active - positions.first).max()) + 1 if len(rows.active) else 0
+        length = max(1, min(max(reached, needed), most - behind))
         order = likely(found.rows, rows, words, framing, positions.first + torch.arange(length), batch)
         start, free = framed(length + behind, order.lengths, domain, behind)
         # Behind the inputs any word is as likely.
@@ -133,7 +136,7 @@ class Sentences:
         return guess, best.value, best.spent, (*candidates.notes, *notes)
 
 
-def _positions(embeddings: Embeddings, attack: str) -> Table:
+def _positions(embeddings: Embeddings, attack: str) -> LookupTable:
     """The positions' table; GradwireError where its gradient is not sent."""
     table = embeddings.positions
     if table is None or not table.sent:

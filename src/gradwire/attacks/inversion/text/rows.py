@@ -1,15 +1,16 @@
 """The rows of a matrix's gradient that are not zero, from what was sent of it through any scheme.
 
 - As it is, or quantised (QSGD rounds a zero to zero): rows with an entry that is not zero.
-- PowerSGD's P = M·Q: a row of M that is zero is zero in P, and no other one is (Q is random). The decoded P̂·Qᵀ has no
-  such rows: the columns of P̂ are made orthonormal, which mixes rounding into some.
+- PowerSGD's P = M·Q: a row of M that is zero is zero in P, and no other one is (Q is random). The decoded P̂·Qᵀ has
+  no such rows: the columns of P̂ are made orthonormal, which mixes rounding into some.
 - Top-K, Random-K, DGC: rows of which an entry was sent. Of the others nothing is known.
-- Signs: the sign of zero counts as positive, so a row of zeros has no negative entry; one of m entries that are not zero
-  has none with a probability of about 2^−m.
+- Signs: the sign of zero counts as positive, so a row of zeros has no negative entry; one of m entries that are not
+  zero has none with a probability of about 2^−m.
 - Noise on top: rows that are longer than noise makes them.
 
-A head that scores tokens has a gradient in every row, row v being Σ_t (p_t(v) − 1[v is due at t])·h_t. Rows of tokens that
-are due nowhere are then about p(v)·Σ h_t, p(v) being what the network, which the adversary has, gives on average.
+A head that scores tokens has a gradient in every row, row v being Σ_t (p_t(v) − 1[v is due at t])·h_t. Rows of tokens
+that are due nowhere are then about p(v)·Σ h_t, p(v) being what the network, which the adversary has, gives on
+average.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """How many tokens a batch's sentences have, and a first order of them, from the rows of tokens and of positions.
 
-Both tables receive the slope at the same place: the gradient of a position's row is the sum of the slopes of the tokens
-that stand there, so that a token that occurs once has the row of its position, if one sentence is sought, or is a summand
-of it, if there are several.
+Both tables receive the slope at the same place: the gradient of a position's row is the sum of the slopes of the
+tokens that stand there, so that a token that occurs once has the row of its position, if one sentence is sought, or
+is a summand of it, if there are several.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,9 @@
-"""By how much a candidate's gradient differs from what was sent of it: term by term and row by row, each relative to its size.
+"""How far a candidate's gradient is from what was sent: term by term and row by row, each relative to its size.
 
-One distance or cosine over a whole gradient is ruled by its few largest rows and cannot tell two orders of the same tokens
-apart. Here every row of an embedding counts alike, and so does every term: the value is zero if and only if the candidate
-could have been sent as this.
+One distance or cosine over a whole gradient is ruled by its few largest rows and cannot tell two orders of the same
+tokens apart. Here every row of an embedding counts alike, and so does every term: the value is zero if the candidate
+would have been sent as this. Quantised entries are compared with the levels that were sent, of which the truth is the
+nearest on average; their cells alone would leave most orders possible.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ class Strain:
         return cls(tuple(term for term in cut if term is not None), len(kept), shape[1])
 
     def by_row(self, gradient: Tensor) -> Tensor:
-        """The relative difference in each row of candidates' gradients (C, R, m), over the terms that tell rows: (C, R)."""
+        """The relative difference in each row of candidates' gradients (C, R, m), a mean over terms: (C, R)."""
         told = [_rows(term, gradient) for term in self.terms if not isinstance(term, LeftSketch)]
         return torch.stack(told).mean(0) if told else gradient.new_zeros(gradient.shape[:2])
 
@@ -50,8 +51,9 @@ class Strain:
         value = gradient.new_zeros(len(gradient))
         for term in self.terms:
             if isinstance(term, LeftSketch):
-                off = (term.apply(Full(gradient)) - term.observed).flatten(1)
-                value = value + off.norm(dim=1) / term.observed.norm().clamp_min(TINY)
+                measured = term.apply(Full(gradient)).flatten(1)
+                off = measured - term.observed.flatten(1)
+                value = value + _relative(off.norm(dim=1), measured.norm(dim=1), term.observed.norm())
         return value
 
 
@@ -75,22 +77,23 @@ def _cut(term: Term, kept: Tensor, shape: tuple[int, int]) -> Term | None:
 
 
 def _rows(term: Term, gradient: Tensor) -> Tensor:
-    """A term's relative difference row by row, (C, R)."""
-    if isinstance(term, RightSketch):
-        off = (gradient @ term.right - term.observed).norm(dim=2)
-        return off / term.observed.norm(dim=2).clamp_min(TINY)
+    """A term's relative difference row by row, (C, R), each at most 1."""
     if isinstance(term, Support):
         width, rows = gradient.shape[2], gradient.shape[1]
-        off = (gradient.flatten(1)[:, term.indices[0]] - term.observed).square()
-        row = term.indices[0] // width
-        total = gradient.new_zeros(len(gradient), rows).index_add_(1, row, off)
-        size = gradient.new_zeros(rows).index_add_(0, row, term.observed[0].square())
-        return torch.where(size > 0, (total / size.clamp_min(TINY)).sqrt(), 0.0)
+        row, measured = term.indices[0] // width, gradient.flatten(1)[:, term.indices[0]]
+
+        def norms(values: Tensor) -> Tensor:
+            return values.new_zeros(len(values), rows).index_add_(1, row, values.square()).sqrt()
+
+        return _relative(norms(measured - term.observed), norms(measured), norms(term.observed))
     if isinstance(term, Signs):
-        # The share of a row's size whose sign is wrong.
+        # The share of a row's size whose sign is wrong; its root, for few orders are far from what was sent.
         wrong = (-gradient * term.observed.sign()).clamp_min(0).sum(2)
-        return wrong / gradient.abs().sum(2).clamp_min(TINY)
-    if isinstance(term, Cells):
-        excess = ((gradient - term.observed).abs() - term.width).clamp_min(0).sum(2)
-        return excess / (term.observed.abs() + term.width).sum(2).clamp_min(TINY)
-    return (gradient - term.observed).norm(dim=2) / term.observed.norm(dim=2).clamp_min(TINY)
+        return (wrong / gradient.abs().sum(2).clamp_min(TINY)).sqrt()
+    measured = gradient @ term.right if isinstance(term, RightSketch) else gradient
+    return _relative((measured - term.observed).norm(dim=2), measured.norm(dim=2), term.observed.norm(dim=2))
+
+
+def _relative(off: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """‖a − b‖ / (‖a‖ + ‖b‖), in [0, 1]: a row that is small by chance counts no more than others when it is missed."""
+    return off / (one + other).clamp_min(TINY)

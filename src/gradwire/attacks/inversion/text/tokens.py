@@ -22,8 +22,8 @@ class TokenSet:
     """Name the tokens of each batch.
 
     Attributes:
-        distinct: how many different tokens a batch holds, where the adversary is assumed to know; 0: it is not. It is of
-            use where the head's matrix is the embedding's, so that all rows have a gradient.
+        distinct: how many different tokens a batch holds, where the adversary is assumed to know; 0: it does not. This
+            is of use where the head's matrix is the embedding's, so that all rows have a gradient.
     """
 
     name: ClassVar[str] = "tokens"
