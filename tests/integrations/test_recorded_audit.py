@@ -83,7 +83,7 @@ def test_known_labels_are_taken_as_they_are(transcript, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--label", "1", "--label", "2"), "2 labels for a batch of 1; give --label once an image"),
+        (("--label", "1", "--label", "2"), "2 labels for a batch of 1; give --label once an example"),
         (("--model", "lenet"), "the recording is of another model"),
         (("--transcript", "nowhere"), "there is no transcript nowhere"),
     ],
