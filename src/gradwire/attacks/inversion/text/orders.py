@@ -26,6 +26,7 @@ from gradwire.attacks.inversion.text.tokens import dealt, pooled_note
 from gradwire.errors import GradwireError, at_least
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
+from gradwire.schemes.measurement import Cells
 from gradwire.seeds import generator
 
 
@@ -132,8 +133,14 @@ class Sentences:
         best = search(candidates, start, choice, self.evaluations, random, told)
         guess = torch.full((batch, most), 0 if domain.pad is None else domain.pad)
         guess[:, : length + behind] = best.inputs
-        notes = () if order.told else (f"the {batch} sentences of a batch are taken to be of one length, the longest",)
-        return guess, best.value, best.spent, (*candidates.notes, *notes)
+        notes = list(candidates.notes)
+        if not order.told:
+            notes.append(f"the {batch} sentences of a batch are taken to be of one length, the longest")
+        if problem.deviation or any(
+            isinstance(term, Cells) for term in problem.measurement.get(positions.parameter, ())
+        ):
+            notes.append("what was sent is rounded or has noise in it, so that no answer explains it all")
+        return guess, best.value, best.spent, tuple(notes)
 
 
 def _positions(embeddings: Embeddings, attack: str) -> LookupTable:
