@@ -99,8 +99,8 @@ def exact():
             whole, inputs, total, sizes, spent = 0, 0, 0, [], 0.0
             for seed in SEEDS:
                 model = networks.gpt2(4096, LENGTH, width, tied, seed)
-                batches = [list(range(start, start + size)) for start in range(3, 800, 37)]
-                batches = [rows for rows in batches if sum(len(texts[row]) for row in rows) <= 0.6 * width][:6]
+                batches = [list(range(start, start + size)) for start in range(3, len(texts) - size, 7)]
+                batches = [rows for rows in batches if sum(len(texts[row]) for row in rows) <= 0.6 * width][:4]
                 for rows in batches:
                     _, found, true, seconds, _ = attack(model, rows)
                     sizes.append(sum(map(len, true)))
@@ -123,7 +123,7 @@ def lora():
                 model = networks.lora(networks.gpt2(4096, LENGTH, 128, False, seed), rank, targets, seed)
                 if steps:
                     networks.step(model, *batch(range(600, 608))[::2])
-                for row in range(3, 403, 40):
+                for row in range(3, 403, 80):
                     _, found, true, _, view = attack(model, [row])
                     right += sum(a == b for a, b in zip(found[0], true[0][:-1], strict=False))
                     near += nearest(view, true[0], False)
@@ -144,7 +144,7 @@ def compressed(classify):
         count = 0
         for seed in SEEDS:
             model = (networks.bert if classify else networks.gpt2)(4096, LENGTH, 128, seed=seed)
-            for row in range(3, 403, 80):
+            for row in range(3, 403, 160):
                 for knowledge in right:
                     _, found, true, _, view = attack(model, [row], scheme, knowledge, classify)
                     inputs = true[0] if classify else true[0][:-1]

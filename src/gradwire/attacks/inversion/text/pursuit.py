@@ -121,28 +121,22 @@ class _Atoms:
         """The mean share of the spans that a sentence leaves unexplained."""
         return sum(span.unexplained(self.chosen(span, sentence)) for span in self.spans) / len(self.spans)
 
-    def gains(self, sentence: Mapping[int, int], positions: list[int]) -> Tensor:
-        """What each atom at some positions would add to what a sentence explains: (N, positions)."""
-        total = torch.zeros(self.shape[0], len(positions), dtype=torch.float64)
-        for span in self.spans:
-            atoms, target = self.inputs[span.layers[0].name][:, positions], span.basis * span.certainty
-            length = atoms.norm(dim=2)
-            if sentence:
-                others = spanned(self.chosen(span, sentence))
-                target = target - others @ (others.mT @ target)
-                atoms = atoms - (atoms @ others) @ others.mT
-            explained = (atoms @ target).square().sum(2) / atoms.square().sum(2).clamp_min(1e-30)
-            # What the sentence already spans adds nothing, whatever rounding makes of it.
-            fresh = atoms.norm(dim=2) > DEPENDENT * length
-            total += (torch.where(fresh, explained, 0) / span.certainty.square().sum().clamp_min(1e-30)).cpu()
-        return total
-
     def filled(self, sentence: Mapping[int, int]) -> dict[int, int]:
-        """The sentence with its empty positions filled, each time by the atom that adds most."""
+        """The sentence with its empty positions filled, each time by the atom that adds most to what is explained."""
         sentence = dict(sentence)
-        while free := [position for position in range(self.shape[1]) if position not in sentence]:
-            best = int(self.gains(sentence, free).argmax())
-            sentence[free[best % len(free)]] = best // len(free)
+        free = [position for position in range(self.shape[1]) if position not in sentence]
+        rests = [_Rest(span, self.inputs[span.layers[0].name][:, free]) for span in self.spans]
+        for rest, span in zip(rests, self.spans, strict=True):
+            for direction in spanned(self.chosen(span, sentence)).mT if sentence else ():
+                rest.without(direction)
+        empty = torch.ones(len(free), dtype=torch.bool)
+        while empty.any():
+            total = torch.stack([rest.gains() for rest in rests]).sum(0)
+            place, column = divmod(int(total.masked_fill(~empty.to(total.device), -1).argmax()), len(free))
+            sentence[free[column]] = place
+            empty[column] = False
+            for rest in rests:
+                rest.without_atom(place, column)
         return sentence
 
     def settled(self, sentence: dict[int, int]) -> dict[int, int]:
@@ -150,10 +144,57 @@ class _Atoms:
         for _ in range(SWEEPS):
             before = dict(sentence)
             for position in range(self.shape[1]):
-                gain = self.gains({p: place for p, place in sentence.items() if p != position}, [position])[:, 0]
+                gain = self.gains({p: place for p, place in sentence.items() if p != position}, position)
                 # Of equal inputs, the one that was chosen stays.
                 if gain[sentence[position]] < gain.max() * (1 - 1e-9):
                     sentence[position] = int(gain.argmax())
             if sentence == before:
                 break
         return sentence
+
+    def gains(self, sentence: Mapping[int, int], position: int) -> Tensor:
+        """What each atom at a position would add to what a sentence explains: (N,)."""
+        total = []
+        for span in self.spans:
+            rest = _Rest(span, self.inputs[span.layers[0].name][:, [position]])
+            if sentence:
+                rest.without(*spanned(self.chosen(span, sentence)).mT)
+            total.append(rest.gains()[:, 0])
+        return torch.stack(total).sum(0)
+
+
+class _Rest:
+    """What atoms (N, L, width) could still explain of a span, as directions are taken out of both.
+
+    Products with the span, and lengths, are brought up to date with every direction, not the atoms themselves.
+    """
+
+    def __init__(self, span: Span, atoms: Tensor):
+        self.atoms, self.target = atoms, (span.basis * span.certainty).to(atoms)
+        self.weight = float(span.certainty.square().sum().clamp_min(1e-30))
+        self.products = atoms @ self.target
+        self.square = atoms.square().sum(2)
+        self.least = DEPENDENT**2 * self.square
+        self.taken: list[Tensor] = []
+
+    def gains(self) -> Tensor:
+        """The share of the span that each atom would add, (N, L): nothing where rounding alone is left of it."""
+        explained = self.products.square().sum(2) / self.square.clamp_min(1e-30)
+        return torch.where(self.square > self.least, explained, 0) / self.weight
+
+    def without(self, *directions: Tensor) -> None:
+        """Take out orthonormal directions, orthogonal to those before."""
+        taken = torch.stack(directions, 1)
+        along = self.atoms @ taken
+        self.products -= along @ (taken.mT @ self.target)
+        self.square -= along.square().sum(2)
+        self.taken += taken.unbind(1)
+
+    def without_atom(self, place: int, column: int) -> None:
+        """Take out what is left of an atom."""
+        left = self.atoms[place, column]
+        for _ in range(2):  # twice is enough against rounding
+            for direction in self.taken:
+                left = left - (left @ direction) * direction
+        if left.norm() > DEPENDENT * self.atoms[place, column].norm():
+            self.without(left / left.norm())
