@@ -47,7 +47,7 @@ def test_an_encoders_layers_see_a_token_or_the_sentence_and_share_inputs():
 
 def test_inputs_are_those_that_a_layer_receives():
     network = traced(GPT2)
-    tokens = written([[5, 6, 7, 8, 9]])
+    tokens = torch.tensor([[5, 6, 7, 8, 9]])
     layer = network.layers[0]
     body = network.model.transformer
     with torch.no_grad():

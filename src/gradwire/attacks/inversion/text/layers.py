@@ -139,7 +139,7 @@ class TracedNetwork:
         called: dict[str, list[Tensor]] = {}
         with _steady(), _watched(wanted, called, stop=self.layers[last].name), suppress(_Enough):
             self.task.output(self.model, tokens)
-        return {name: found[0].reshape(*tokens.shape, -1) for name, found in called.items()}
+        return {name: found[0].reshape(len(tokens), -1, found[0].shape[-1]) for name, found in called.items()}
 
 
 class _Enough(Exception):
