@@ -53,7 +53,7 @@ def evidence(problem: Problem, embeddings: Embeddings, attack: str, distinct: in
     told = [token for token in (domain.pad, domain.first, domain.last) if token is not None]
     strength, notes = rows.strength.clone(), []
     if embeddings.tied:
-        strength, how = _tied(problem, rows, distinct, most, seed)
+        strength, how = _tied(problem, rows, distinct, (_fewest(problem, embeddings.positions), most), seed)
         notes.append(how)
     strength[len(domain.vocabulary) :] = 0
     strength[told] = 0
@@ -68,16 +68,29 @@ def evidence(problem: Problem, embeddings: Embeddings, attack: str, distinct: in
     return Evidence(tokens, tokens if embeddings.tied else looked_up, rows, tuple(notes))
 
 
-def _tied(problem: Problem, rows: Rows, distinct: int, most: int, seed: int) -> tuple[Tensor, str]:
-    """The strength of each row less what the head leaves in it, zero where a token is held not to occur."""
+def _fewest(problem: Problem, positions: LookupTable | None) -> int:
+    """How many different tokens there are at least: half as many as the longest sentence has places."""
+    if positions is None or not positions.sent:
+        return 1
+    shape = problem.view.model.get_parameter(positions.parameter).shape
+    rows = read(problem.measurement.get(positions.parameter, ()), (shape[0], shape[1]), problem.deviation)
+    return max(1, len(rows.active) // 2)
+
+
+def _tied(problem: Problem, rows: Rows, distinct: int, bounds: tuple[int, int], seed: int) -> tuple[Tensor, str]:
+    """The strength of each row less what the head leaves in it, zero where a token is held not to occur.
+
+    Args:
+        bounds: how many different tokens there are at least and at most.
+    """
     count = distinct
     strength = rows.strength
     for _ in range(AGAIN):
-        count = distinct or _before_gap(strength, most)
+        count = distinct or _before_gap(strength, *bounds)
         found = strength.topk(min(count, len(strength))).indices
         absent = torch.ones_like(strength, dtype=torch.bool).index_fill_(0, found, False)
         strength = rows.beside(_prediction(problem, found, seed), absent).strength
-    count = distinct or _before_gap(strength, most)
+    count = distinct or _before_gap(strength, *bounds)
     found = strength.topk(min(count, len(strength))).indices
     kept = torch.zeros_like(strength).index_put_((found,), strength[found])
     known = "which is assumed to be known" if distinct else "by the largest gap between rows"
@@ -98,10 +111,11 @@ def _targets(problem: Problem, head: LookupTable, looked_up: Tensor, told: list[
     return order[: int(ratio.argmax()) + 1] if len(ratio) and float(ratio.max()) > GAP else order[:0]
 
 
-def _before_gap(strength: Tensor, most: int) -> int:
-    """How many rows come before the largest gap in the logarithm of their strength."""
+def _before_gap(strength: Tensor, fewest: int, most: int) -> int:
+    """How many rows come before the largest gap in the logarithm of their strength, within bounds."""
     values = strength.sort(descending=True).values[: most + 1].clamp_min(1e-30).log()
-    return int((values[:-1] - values[1:]).argmax()) + 1 if len(values) > 1 else 1
+    gaps = (values[:-1] - values[1:])[fewest - 1 :]
+    return fewest + int(gaps.argmax()) if len(gaps) else min(fewest, len(strength))
 
 
 def _prediction(problem: Problem, found: Tensor, seed: int) -> Tensor:
