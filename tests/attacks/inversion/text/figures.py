@@ -1,6 +1,6 @@
 """What attacks on text reach on SST-2, printed: `python -m tests.attacks.inversion.text.figures [PART …]`.
 
-Parts: tokens, tied, positions, sentences, several; all of them by default.
+Parts: tokens, tied, positions, sentences; all of them by default.
 """
 
 import sys
