@@ -141,7 +141,7 @@ class PreparedTabLeak(TabLeak):
     begun: tuple[Tensor | None, ...] = field(default=(), repr=False)
 
     def starts(self, problems: Sequence[Problem], seed: int) -> Tensor:
-        """Noise, the same for every scheme that attacks the same victim; the first restart's from what was solved for."""
+        """Noise, the same for all schemes of one victim; the first restart begins at what was solved for."""
         found = []
         for problem, begun in zip(problems, self.begun, strict=True):
             for restart in range(self.restarts):
