@@ -31,6 +31,8 @@ from gradwire.tasks import Columns, Domain
 
 LEAST = 1e-7
 """Is added to the distance before its logarithm: a gradient in float32 comes no nearer."""
+SPREAD = 0.3
+"""The standard deviation of the points at which a search begins: little, so that categories begin nearly even."""
 SURE = 3.0
 """The logit at which a search begins of a category that is known from elsewhere."""
 
@@ -139,13 +141,13 @@ class PreparedTabLeak(TabLeak):
     begun: tuple[Tensor | None, ...] = field(default=(), repr=False)
 
     def starts(self, problems: Sequence[Problem], seed: int) -> Tensor:
-        """Normal numbers, which are logits where there are categories; the first restart's from what was solved for."""
+        """Noise, the same for all schemes of one victim; the first restart begins at what was solved for."""
         found = []
         for problem, begun in zip(problems, self.begun, strict=True):
             for restart in range(self.restarts):
                 draws = generator("start", seed, problem.salt, restart)
                 domain = problem.view.task.domain
-                start = domain.start(problem.view.shape[0], random=draws)
+                start = SPREAD * domain.start(problem.view.shape[0], random=draws)
                 found.append(start if begun is None or restart else _logits(begun, domain))
         return torch.stack(found)
 
