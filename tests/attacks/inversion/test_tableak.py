@@ -154,6 +154,19 @@ def test_numbers_alone_are_solved_for_and_sought():
     assert float((found - held).abs().max()) < 0.1
 
 
+def test_a_single_row_without_categories_is_sought():
+    """Nothing can be swapped or given another value then: location30's rows are zeros and ones."""
+    domain = dataclasses.replace(DOMAIN, categories=())
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 30), torch.nn.Tanh(), torch.nn.Linear(30, 2))
+    held = domain.snapped(torch.randn(1, 3))
+    view = gradwire.capture(
+        model, held, torch.tensor([1]), "topk:ratio=0.2", task=Task(domain, LOSSES["cross_entropy"])
+    )
+    guess = gradwire.invert(view, "tableak", exact=False, **QUICK)
+    assert domain.score(guess.inputs, held[None])["fields"].tolist() == [1.0]
+
+
 def test_the_same_seed_gives_the_same_rows():
     view = captured(rows(2), "powersgd:rank=1")
     first, second = (gradwire.invert(view, "tableak", iterations=30, restarts=2, changes=1, seed=3) for _ in range(2))

@@ -42,7 +42,8 @@ def improved(value: Value, match: Match, rows: Tensor, changes: int) -> Tensor:
     found = _lower(value, match, snapped, _numbers_adapted(value, match, snapped))
     rest, each = torch.arange(len(rows), device=rows.device), match
     for _ in range(changes):
-        if not isinstance(domain, Columns):
+        # A single row of numbers alone has nothing to change but these.
+        if not isinstance(domain, Columns) or not (domain.categories or rows.shape[1] > 1):
             break
         tried = _best(value, each, _changed(value, each, found[rest], domain))
         better = value(each, tried).detach() < value(each, found[rest]).detach()
