@@ -11,9 +11,12 @@ from gradwire.registry import ATTACKS, SCHEMES
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Outcome
 from gradwire.schemes.topk import TopK
+from gradwire.tasks import NextToken
 from gradwire.testing import check_attack, check_carrier, check_scheme
 from gradwire.training import capture
 from gradwire.wire import InProcess, Send
+from tests.attacks.inversion import tables
+from tests.attacks.inversion.text import small as text
 
 AUTOENCODER = "autoencoder:warmup_iterations=3,passes=1"
 SPECS = {
@@ -37,9 +40,27 @@ def test_every_scheme_passes(spec):
     check_scheme(spec)
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "fedavg"])
+OTHERS = ("fedavg", "tableak", "tokens", "sentences", "dager")
+"""Attacks on what is no image or no plain gradient."""
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in OTHERS])
 def test_every_attack_passes(name):
     check_attack(name if name == "analytic" else f"{name}:iterations=5")
+
+
+def test_the_attack_on_tables_passes():
+    views = [tables.captured(tables.rows(2, seed), "topk:ratio=0.5") for seed in (0, 1)]
+    posed = [pose(view, "adaptive", salt) for salt, view in enumerate(views)]
+    check_attack("tableak:iterations=5,restarts=2,changes=1,exact=false", posed)
+
+
+@pytest.mark.parametrize("attack", ["tokens", "sentences:evaluations=20", "dager"])
+def test_the_attacks_on_text_pass(attack):
+    held = [text.written([list(range(first, first + 6))]) for first in (5, 20)]
+    own = {"task": text.TASK, "mode": "eval"}
+    views = [capture(text.GPT2, tokens, NextToken(0).derived(tokens), "none", **own) for tokens in held]
+    check_attack(attack, [pose(view, "adaptive", salt) for salt, view in enumerate(views)])
 
 
 def test_the_attack_on_local_steps_passes():

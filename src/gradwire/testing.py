@@ -36,6 +36,7 @@ from gradwire.schemes import (
 )
 from gradwire.schemes.gradients import Full
 from gradwire.seeds import drawing
+from gradwire.tasks import Pixels
 from gradwire.training import capture
 from gradwire.wire import SERVER, InProcess, Transcript, Transport, client
 from gradwire.wire.transport import drive
@@ -86,7 +87,8 @@ def check_scheme(scheme: str | Scheme, clients: int = 3, rounds: int = 2, tolera
 def check_attack(attack: str | InversionAttack, problems: Sequence[Problem] = ()) -> None:
     """Attack two small problems, and check what holds of every inversion attack.
 
-    Its spec reads back; images have the views' shape and lie in [0, 1]; the truth does not reach it; the seed decides;
+    Its spec reads back; inputs have the views' shape and lie within their domain; the truth does not reach it; the seed
+    decides;
     it tells how far it is, to the end; a finished checkpoint gives the same answer again.
 
     Args:
@@ -258,11 +260,15 @@ def _check_measurement(what: str, measurement: Mapping[str, Any], update: Update
 
 def _check_guess(guess: Guess, problems: Sequence[Problem], spec: str) -> None:
     shape = (len(problems), *problems[0].view.shape)
-    _must(guess.inputs.shape == shape, f"{spec}: images have shape {tuple(guess.inputs.shape)}; it must be {shape}")
+    domain, due = problems[0].view.task.domain, (len(problems), *problems[0].targets.shape)
+    what, found = domain.what, tuple(guess.inputs.shape)
+    _must(found == shape, f"{spec}: {what} have shape {found}; it must be {shape}")
     low, high = float(guess.inputs.min()), float(guess.inputs.max())
-    _must(0 <= low <= high <= 1, f"{spec}: images lie in [{low:g}, {high:g}]; they must lie in [0, 1]")
-    labels = tuple(guess.targets.shape)
-    _must(labels == shape[:2], f"{spec}: labels have shape {labels}; it must be {shape[:2]}")
+    within = "[0, 1]" if isinstance(domain, Pixels) else "their domain"
+    inside = torch.allclose(domain.snapped(guess.inputs), guess.inputs)
+    _must(inside, f"{spec}: {what} lie in [{low:g}, {high:g}]; they must lie in {within}")
+    targets = tuple(guess.targets.shape)
+    _must(targets == due, f"{spec}: targets have shape {targets}; it must be {due}")
     _must(guess.objective.shape == shape[:1], f"{spec}: it must give an objective for each of {shape[0]} problems")
 
 
