@@ -88,8 +88,7 @@ def check_attack(attack: str | InversionAttack, problems: Sequence[Problem] = ()
     """Attack two small problems, and check what holds of every inversion attack.
 
     Its spec reads back; inputs have the views' shape and lie within their domain; the truth does not reach it; the seed
-    decides;
-    it tells how far it is, to the end; a finished checkpoint gives the same answer again.
+    decides; it tells how far it is, to the end; a finished checkpoint gives the same answer again.
 
     Args:
         attack: or its spec, best with few iterations.
