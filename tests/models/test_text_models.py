@@ -14,7 +14,7 @@ from gradwire.engine import PATHS, engine
 from gradwire.errors import GradwireError
 from gradwire.schemes import observation
 from gradwire.tasks import CrossEntropy, MeanSquaredError, NextToken, Pixels, Task, Tokens
-from gradwire.tasks.losses import Reported
+from gradwire.tasks.given_losses import Reported
 from gradwire.training import TrainSettings, begin, gradient, train
 from gradwire.training.loop import evaluate
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, huber_loss
 
 from gradwire.tasks import BinaryCrossEntropy, CrossEntropy, MeanSquaredError, NextToken, Numbers, Task, Tokens
-from gradwire.tasks.losses import OwnLoss
+from gradwire.tasks.given_losses import OwnLoss
 
 LENGTH, WORDS = 6, 9
 
@@ -33,8 +33,8 @@ def own_loss(output, targets):
         (CrossEntropy(("a", "b", "c")), 3),
         (MeanSquaredError(2), 2),
         (BinaryCrossEntropy(4), 4),
-        (OwnLoss(own_loss, MeanSquaredError(2)), 2),
-        (OwnLoss(cross_entropy, CrossEntropy(("a", "b", "c"))), 3),
+        (OwnLoss(MeanSquaredError(2), of=own_loss), 2),
+        (OwnLoss(CrossEntropy(("a", "b", "c")), of=cross_entropy), 3),
     ],
 )
 def test_it_is_the_loss_of_a_batch_of_one(loss, outputs):

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from gradwire import capture, score
+from gradwire.attacks.inversion import pose
 from gradwire.errors import GradwireError
 from gradwire.schemes import observation
 from gradwire.tasks import (
@@ -20,7 +21,8 @@ from gradwire.tasks import (
     parse_loss,
     task_of,
 )
-from gradwire.tasks.losses import IGNORED, OwnLoss, Reported
+from gradwire.tasks.given_losses import OwnLoss, Reported
+from gradwire.tasks.losses import IGNORED
 
 RANDOM = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(6, 3, generator=RANDOM, dtype=torch.float64)
@@ -88,7 +90,7 @@ def test_the_next_tokens_loss_is_that_of_transformers():
         (MeanSquaredError(3), VALUES / 0, "targets hold a value that is not finite"),
         (BinaryCrossEntropy(3), VALUES, "neither 0 nor 1"),
         (NextToken(0), torch.full((6, 4), IGNORED), "batch has no counted target"),
-        (OwnLoss(functional.l1_loss), LABELS[:4], "6 inputs have 4 targets"),
+        (OwnLoss(of=functional.l1_loss), LABELS[:4], "6 inputs have 4 targets"),
     ],
 )
 def test_targets_that_do_not_suit_are_refused(loss, targets, message):
@@ -144,8 +146,8 @@ def test_a_loss_that_the_network_reports_is_its_own():
     [
         (Named("scores"), CrossEntropy(tuple("abc")), "must give a tensor of logits"),
         (nn.Linear(4, 3), Reported(CrossEntropy(tuple("abc"))), "labels"),
-        (nn.Linear(4, 3), OwnLoss(lambda output, targets: output), r"gives shape \(2, 3\); it must give a scalar"),
-        (nn.Linear(4, 3), OwnLoss(lambda output, targets: 1.0), "gives float; it must give a scalar"),
+        (nn.Linear(4, 3), OwnLoss(of=lambda output, targets: output), r"gives shape \(2, 3\); it must give a scalar"),
+        (nn.Linear(4, 3), OwnLoss(of=lambda output, targets: 1.0), "gives float; it must give a scalar"),
         (nn.Linear(4, 2), CrossEntropy(tuple("abc")), "label 2 is out of range; the model has classes 0 to 1"),
     ],
 )
@@ -153,6 +155,20 @@ def test_outputs_that_no_loss_can_take_are_refused_in_one_line(model, loss, mess
     with pytest.raises(GradwireError, match=message) as caught:
         capture(model, torch.rand(2, 4), torch.tensor([0, 2]), task=Task(Numbers((4,)), loss))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("of", [Reported, lambda like: OwnLoss(like, of=lambda output, targets: output.logits.mean())])
+def test_targets_that_are_the_inputs_are_told_to_nobody(of):
+    """Whatever computes the loss: an adversary who knows the targets would know the sentences."""
+    library = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 11, "n_positions": 6, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    model = library.GPT2LMHeadModel(library.GPT2Config(**sizes, attn_implementation="eager"))
+    tokens = torch.tensor([[3, 4, 5, 6, 7, 8]])
+    task = Task(Tokens(6, tuple("pbcdefghijk"), pad=0), of(NextToken(0)))
+    view = capture(model, tokens, task.loss.derived(tokens), task=task, targets_known=True)
+    assert view.targets is None
+    assert not pose(view, "adaptive").targets.numel()
 
 
 def test_whole_numbers_without_a_task_are_refused():
@@ -165,7 +181,7 @@ def test_a_loss_by_name():
     assert parse_loss("", own) is own
     assert parse_loss("cross_entropy", own) is own
     assert parse_loss("reported", own) == Reported(own)
-    assert parse_loss("torch.nn.functional:multi_margin_loss", own) == OwnLoss(functional.multi_margin_loss, own)
+    assert parse_loss("torch.nn.functional:multi_margin_loss", own) == OwnLoss(own, of=functional.multi_margin_loss)
     for spec, message in (
         ("mse", "suit 'cross_entropy'"),
         ("hinge", "unknown loss 'hinge'"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from gradwire.errors import GradwireError
 from gradwire.tasks import CrossEntropy, NextToken, Task, Tokens
-from gradwire.tasks.losses import OwnLoss
+from gradwire.tasks.given_losses import OwnLoss
 from gradwire.tasks.rouge import rouge, shared
 from gradwire.tasks.tokens import OPEN
 
@@ -194,4 +194,4 @@ def test_a_users_loss_of_tokens_gets_every_position():
             return self.table(input_ids)
 
     loss = NextToken(PAD)
-    Task(DOMAIN, OwnLoss(own, loss)).value(Each(), TRUTH[1:], loss.derived(TRUTH[1:]))
+    Task(DOMAIN, OwnLoss(loss, of=own)).value(Each(), TRUTH[1:], loss.derived(TRUTH[1:]))

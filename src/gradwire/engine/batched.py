@@ -20,7 +20,7 @@ from gradwire.engine.lookup import Summed, embedding
 from gradwire.engine.norms import NORMS, affine, normalise, scale
 from gradwire.models.mode import copied, logits, set_mode
 from gradwire.schemes.gradients import Full, Gradient
-from gradwire.tasks import Task
+from gradwire.tasks import OwnLoss, Task
 from gradwire.wire.view import Mode
 
 Rule = Callable[[nn.Module, Tensor, Tensor, int], dict[str, Gradient]]
@@ -98,7 +98,10 @@ class Batched:
         """Gradients for inputs (V, B, *shape) and targets (V, B, …), differentiable in continuous inputs."""
         self._victims, self._examples, self._calls = len(inputs), inputs.shape[:2].numel(), []
         with unfused(self._network), torch.enable_grad():
-            scores = logits(self._task.output(self._network, inputs.flatten(0, 1)))
+            output = self._task.output(self._network, inputs.flatten(0, 1))
+            if isinstance(self._task.loss, OwnLoss) and not isinstance(output, Tensor):
+                raise Unsupported("a loss of one's own takes the model's output as it comes, which is no single tensor")
+            scores = logits(output)
             losses = self._loss(scores.unflatten(0, inputs.shape[:2]), targets)
             calls, self._calls = self._calls, []
             ends = [output for *_, output in calls]

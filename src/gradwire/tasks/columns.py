@@ -82,7 +82,7 @@ class Columns(Domain):
     @property
     def assumed(self) -> str:
         """What an adversary is assumed to know: the schema."""
-        known = "the ranges of the numbers and the values that categories can have"
+        known = "the ranges of the numbers, the values that categories can have, and what is usual in each"
         return f"It knows the {len(self.numbers) + len(self.categories)} fields of the table, {known}."
 
     def groups(self) -> Iterator[slice]:

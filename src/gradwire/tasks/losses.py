@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError
 from gradwire.models.mode import logits
 
 IGNORED = -100
@@ -293,141 +293,3 @@ class NextToken(TaskLoss):
     def _due(scores: Tensor, targets: Tensor) -> Tensor:
         """The next token at each position that has scores, (B, L'); the last position has none."""
         return functional.pad(targets[:, 1:], (0, 1), value=IGNORED)[:, : scores.shape[1]]
-
-
-@dataclass(frozen=True)
-class Reported(TaskLoss):
-    """The loss that a network reports itself (`output.loss`), as models of `transformers` do when given `labels`.
-
-    Attributes:
-        like: the loss that it is known to be: its targets are checked, sampled and measured.
-    """
-
-    name: ClassVar[str] = "reported"
-    reported: ClassVar[bool] = True
-
-    like: TaskLoss = field(default_factory=CrossEntropy)
-
-    @property
-    def outputs(self) -> int:  # type: ignore[override]
-        """As those of the loss that it is like."""
-        return self.like.outputs
-
-    @property
-    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """As those of the loss that it is like."""
-        return self.like.classes
-
-    @property
-    def probabilities(self) -> bool:  # type: ignore[override]
-        """As the loss that it is like."""
-        return self.like.probabilities
-
-    @property
-    def from_inputs(self) -> bool:  # type: ignore[override]
-        """As the loss that it is like."""
-        return self.like.from_inputs
-
-    @property
-    def measured(self) -> tuple[str, ...]:  # type: ignore[override]
-        """As those of the loss that it is like."""
-        return self.like.measured
-
-    def __call__(self, output: Any, targets: Tensor) -> Tensor:
-        """What the network says."""
-        found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-        if not isinstance(found, Tensor):
-            raise GradwireError(
-                f"model gives a {type(output).__name__} without a loss; name another loss than 'reported'"
-            )
-        return found
-
-    def check(self, targets: Tensor, batch: int) -> None:
-        """As the loss that it is like."""
-        self.like.check(targets, batch)
-
-    def derived(self, inputs: Tensor) -> Tensor:
-        """As the loss that it is like."""
-        return self.like.derived(inputs)
-
-    def sample(self, *size: int, random: torch.Generator) -> Tensor:
-        """As the loss that it is like."""
-        return self.like.sample(*size, random=random)
-
-    def measures(self, output: Any, targets: Tensor) -> Mapping[str, Tensor]:
-        """As the loss that it is like."""
-        return self.like.measures(output, targets)
-
-
-@dataclass(frozen=True)
-class OwnLoss(TaskLoss):
-    """A user's function of the network's output, as it comes, and the targets; it gives a scalar.
-
-    Attributes:
-        of: the function.
-        like: the loss whose targets it takes.
-    """
-
-    name: ClassVar[str] = "own"
-
-    of: Callable[[Any, Tensor], Tensor]
-    like: TaskLoss = field(default_factory=CrossEntropy)
-
-    @property
-    def takes_fewer(self) -> bool:  # type: ignore[override]
-        """Not of tokens, which its user counts on."""
-        return not self.like.from_inputs
-
-    @property
-    def outputs(self) -> int:  # type: ignore[override]
-        """As those of the loss whose targets it takes."""
-        return self.like.outputs
-
-    @property
-    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """As those of the loss whose targets it takes."""
-        return self.like.classes
-
-    @property
-    def measured(self) -> tuple[str, ...]:  # type: ignore[override]
-        """As those of the loss whose targets it takes."""
-        return self.like.measured
-
-    def __call__(self, output: Any, targets: Tensor) -> Tensor:
-        """The function's value, a scalar."""
-        value = self.of(output, targets)
-        if not isinstance(value, Tensor) or value.ndim:
-            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise GradwireError(f"loss {self.of.__name__} gives {found}; it must give a scalar")
-        return value
-
-    def sample(self, *size: int, random: torch.Generator) -> Tensor:
-        """As the loss whose targets it takes."""
-        return self.like.sample(*size, random=random)
-
-    def measures(self, output: Any, targets: Tensor) -> Mapping[str, Tensor]:
-        """As the loss whose targets it takes."""
-        return self.like.measures(output, targets)
-
-
-def parse_loss(spec: str, like: TaskLoss) -> TaskLoss:
-    """The loss that a spec names: the data set's own (""), `reported`, another built-in, or `package.module:function`.
-
-    Args:
-        like: the data set's own.
-
-    Raises:
-        GradwireError: an unknown loss, a function that cannot be imported, or a loss that the targets do not suit.
-    """
-    if spec in ("", like.name):
-        return like
-    if spec == Reported.name:
-        return Reported(like)
-    if ":" in spec:
-        from gradwire.registry import LOSSES
-
-        return OwnLoss(LOSSES.find(spec)[0], like)
-    known = (CrossEntropy.name, MeanSquaredError.name, BinaryCrossEntropy.name, NextToken.name)
-    if spec not in known:
-        raise unknown("loss", spec, (*known, Reported.name, "or package.module:function"))
-    raise GradwireError(f"loss is {spec!r}; the targets of these data suit {like.name!r}")

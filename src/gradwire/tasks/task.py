@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from gradwire.errors import GradwireError
 from gradwire.models.mode import floating, logits
 from gradwire.tasks.domain import Domain
-from gradwire.tasks.losses import CrossEntropy, OwnLoss, TaskLoss
+from gradwire.tasks.given_losses import OwnLoss
+from gradwire.tasks.losses import CrossEntropy, TaskLoss
 from gradwire.tasks.numbers import Numbers
 from gradwire.tasks.pixels import Pixels
 
@@ -110,4 +111,4 @@ def task_of(inputs: Tensor, loss: TaskLoss | Callable[[Any, Tensor], Tensor] = c
     domain: Domain = Pixels(shape) if len(shape) == 3 else Numbers(shape)
     if isinstance(loss, TaskLoss):
         return Task(domain, loss)
-    return Task(domain, CrossEntropy() if loss is cross_entropy else OwnLoss(loss))
+    return Task(domain, CrossEntropy() if loss is cross_entropy else OwnLoss(of=loss))
