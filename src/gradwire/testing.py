@@ -87,8 +87,9 @@ def check_scheme(scheme: str | Scheme, clients: int = 3, rounds: int = 2, tolera
 def check_attack(attack: str | InversionAttack, problems: Sequence[Problem] = ()) -> None:
     """Attack two small problems, and check what holds of every inversion attack.
 
-    Its spec reads back; inputs have the views' shape and lie within their domain; the truth does not reach it; the seed
-    decides; it tells how far it is, to the end; a finished checkpoint gives the same answer again.
+    Its spec reads back; inputs have the views' shape and lie within their domain; the seed decides; the truth of the
+    default problems, which is wiped after they are posed, does not reach it; it tells how far it is, to the end; a
+    finished checkpoint gives the same answer again.
 
     Args:
         attack: or its spec, best with few iterations.

@@ -46,6 +46,13 @@ def test_other_losses_are_audited_too(tmp_path, target, keys, loss):
     assert {row["fields"] for row in rows if row["knowledge"] == "adaptive"} == {"1"}
 
 
+def test_an_attack_that_uses_no_targets_needs_none(tmp_path):
+    data = f"{written(tmp_path / 'people.csv')}:target=wage,drop=class|ill|old"
+    settings = AuditSettings(data, schemes=("none",), attacks=("analytic",), samples=2, labels="inferred")
+    rows = read_table(audit(settings, tmp_path / "run") / "results.csv")
+    assert {row["fields"] for row in rows} == {"1"}
+
+
 def test_what_a_table_cannot_be_attacked_by_is_refused_in_one_line(tmp_path):
     data = f"{written(tmp_path / 'people.csv')}:target=wage,drop=class|ill|old"
     for attack, message in {"iga": "tv", "sentences": "text"}.items():

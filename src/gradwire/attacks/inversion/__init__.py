@@ -59,9 +59,7 @@ def invert(
     if not all(views[0].shares_model(each) for each in views):
         raise GradwireError("views that are attacked together must share a model, a mode and a shape")
     chosen: InversionAttack = ATTACKS.parse(attack, **options)
-    needed = getattr(chosen, "needs_targets", True)
-    posed = [pose(each, knowledge, n, needed) for n, each in enumerate(views)]
-    problems = [replace(problem, public_examples=public_examples) for problem in posed]
+    problems = [replace(pose(each, knowledge, n), public_examples=public_examples) for n, each in enumerate(views)]
     return chosen.run(problems, seed=seed, device=device)
 
 

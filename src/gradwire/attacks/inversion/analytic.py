@@ -25,10 +25,9 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.first_layer import FirstLayer, KnownEntries, entries
-from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
+from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.row_span import rows_in_span
 from gradwire.progress import Progress, silent
-from gradwire.registry import ATTACKS
 from gradwire.schemes import dense, observation
 from gradwire.schemes.measurement import LeftSketch
 from gradwire.tasks import Columns, Domain
@@ -40,16 +39,10 @@ NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True)
-class Analytic:
+class Analytic(Specified):
     """Solve for the inputs; nothing is searched for, and no target is needed, whatever the loss."""
 
     name: ClassVar[str] = "analytic"
-    needs_targets: ClassVar[bool] = False
-
-    @property
-    def spec(self) -> str:
-        """The spec that it is read from."""
-        return ATTACKS.spec(self)
 
     def run(
         self,

@@ -11,6 +11,7 @@ from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.statistics import Statistics, sent
 from gradwire.attacks.inversion.unsent import Unsent
 from gradwire.engine import Engine, arithmetic, engine
+from gradwire.errors import GradwireError
 from gradwire.schemes import StackedMeasurement
 from gradwire.schemes.gradients import Gradient, Mean
 
@@ -47,7 +48,14 @@ class Match:
 
     @classmethod
     def of(cls, problems: Sequence[Problem], device: str) -> "Match":
-        """Join problems."""
+        """Join problems.
+
+        Raises:
+            GradwireError: targets that are not known and could not be inferred.
+        """
+        loss = problems[0].view.task.loss
+        if not loss.from_inputs and not all(problem.targets.numel() for problem in problems):
+            raise GradwireError(f"targets of the loss {loss.name!r} cannot be inferred; say that they are known")
         targets = torch.stack([problem.targets for problem in problems]).to(device)
         like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
         return cls(tuple(problems), StackedMeasurement.of([problem.measurement for problem in problems], like), targets)

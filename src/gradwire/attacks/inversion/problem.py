@@ -11,6 +11,7 @@ from torch import Tensor
 from gradwire.attacks.inversion.labels import infer, inferable
 from gradwire.errors import unknown
 from gradwire.progress import Progress, silent
+from gradwire.registry import ATTACKS
 from gradwire.schemes import Measurement, Update, dense, observation, others, pooled
 from gradwire.wire import View
 
@@ -80,7 +81,7 @@ class Problem:
         return tuple(notes)
 
 
-def pose(view: View, knowledge: Knowledge, salt: int = 0, needs_targets: bool = True) -> Problem:
+def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     """The problem that a view poses to an adversary who knows the scheme ("adaptive") or not ("naive").
 
     The naive adversary takes the decoded update for a plain gradient of the victim's, as published evaluations do. The
@@ -88,11 +89,10 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0, needs_targets: bool = 
     sum, or what a fellow client observes), it seeks the images of all of them, for a mean does not say whose image is
     whose. An update of local steps is divided by their number and size, which gives it the scale of one gradient.
 
-    Args:
-        needs_targets: False for an attack that uses none: those that cannot be inferred are then left empty, (B, 0).
+    Targets that cannot be inferred stay empty, (B, 0); attacks that use them refuse (`Match.of`).
 
     Raises:
-        GradwireError: unknown knowledge, a view without a message of the victim, targets that cannot be inferred.
+        GradwireError: unknown knowledge, a view without a message of the victim.
     """
     if knowledge not in KNOWLEDGE:
         raise unknown("knowledge", knowledge, KNOWLEDGE)
@@ -102,7 +102,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0, needs_targets: bool = 
         view = _widened(view, clients)
     scale = 1 / ((view.weight or 1.0) * (1.0 if view.work is None else view.work.steps * view.work.lr))
     decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
-    targets = _targets(view, decoded, needs_targets)
+    targets = _targets(view, decoded)
     if knowledge == "naive":
         return Problem(view, dense(decoded), targets, salt, knowledge=knowledge, clients=clients)
     if scheme.network is not None and (view.work is None or view.work.steps == 1):
@@ -112,13 +112,11 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0, needs_targets: bool = 
     return Problem(view, sent, targets, salt, noise, clients=clients)
 
 
-def _targets(view: View, decoded: Update, needed: bool) -> Tensor:
-    """The victim's targets: known, inferred, or (B, 0) where they are made of the inputs or not needed."""
+def _targets(view: View, decoded: Update) -> Tensor:
+    """The victim's targets: known, inferred, or (B, 0) where they are made of the inputs or cannot be inferred."""
     if view.targets is not None:
         return view.targets
-    if view.task.loss.from_inputs or not (needed or inferable(view)):
-        return torch.empty(view.shape[0], 0, dtype=torch.int64)
-    return infer(view, decoded)
+    return infer(view, decoded) if inferable(view) else torch.empty(view.shape[0], 0, dtype=torch.int64)
 
 
 def _widened(view: View, clients: tuple[str, ...]) -> View:
@@ -148,6 +146,15 @@ class Guess:
     iterations: int
     lost: int = 0
     notes: tuple[str, ...] = ()
+
+
+class Specified:
+    """What an attack is that has a spec."""
+
+    @property
+    def spec(self) -> str:
+        """The spec that it is read from: the name and what differs from the defaults."""
+        return ATTACKS.spec(self)
 
 
 @runtime_checkable

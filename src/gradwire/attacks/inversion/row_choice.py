@@ -33,6 +33,8 @@ def chosen(problem: Problem, candidates: Tensor) -> ChosenRows | None:
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     view, batch = problem.view, problem.view.shape[0]
+    if not problem.targets.numel():
+        return None
     due, places = torch.unique(problem.targets.cpu(), dim=0, return_inverse=True)
     if len(candidates) > FULL * batch:
         return None

@@ -14,10 +14,9 @@ from torch import Tensor
 from gradwire.attacks.inversion.checkpoint import Checkpoint, fingerprint
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.optimize import DECAYS, LBFGS, Adam, Box, Decay, Optimizer
-from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
+from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
-from gradwire.registry import ATTACKS
 from gradwire.seeds import generator
 from gradwire.tasks import Domain, Pixels
 
@@ -46,7 +45,7 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Search(ABC):
+class Search(Specified, ABC):
     """Minimise a value, which subclasses define, over inputs within their domain.
 
     Attributes:
@@ -96,11 +95,6 @@ class Search(ABC):
         """Refuse another domain than pixels for an option that is about pictures."""
         if not isinstance(domain, Pixels):
             raise GradwireError(f"{self.name}: {what} is for pictures, and these inputs are {domain.what}; {instead}")
-
-    @property
-    def spec(self) -> str:
-        """The spec that it is read from: the name and what differs from the defaults."""
-        return ATTACKS.spec(self)
 
     @abstractmethod
     def value(self, match: Match, inputs: Tensor, *extras: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
+from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.text.layers import TracedNetwork
 from gradwire.attacks.inversion.text.pursuit import pursue
 from gradwire.attacks.inversion.text.seen import EXPLAINED, Spans, candidates, listed, seen, unexplained
@@ -25,18 +25,16 @@ from gradwire.attacks.inversion.text.sentences import Explosion, combinations, p
 from gradwire.attacks.inversion.text.targets import last_tokens
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
-from gradwire.registry import ATTACKS
 from gradwire.seeds import generator
 from gradwire.tasks import Tokens
+from gradwire.tasks.tokens import OPEN
 
-UNKNOWN = -1
-"""Stands in a guess where no token was found."""
 EVERYTHING = 0.5
 """A span in which so large a share of the vocabulary lies is that of any inputs: it tells nothing."""
 
 
 @dataclass(frozen=True)
-class Dager:
+class Dager(Specified):
     """Solve for the sentences.
 
     Attributes:
@@ -53,11 +51,6 @@ class Dager:
         for name, least in (("combinations", 1), ("restarts", 0)):
             if getattr(self, name) < least:
                 raise GradwireError(f"dager: {name} is {getattr(self, name)}; it must be at least {least}")
-
-    @property
-    def spec(self) -> str:
-        """The spec that it is read from."""
-        return ATTACKS.spec(self)
 
     def run(
         self,
@@ -88,7 +81,7 @@ class Dager:
         allowed = torch.tensor([t for t in range(len(domain.vocabulary)) if t != domain.pad], device=device)
         length = max(length if each.length is None else min(each.length, length) for each in victims)
         near = candidates(network, length, victims, allowed)
-        inputs = torch.full((len(problems), *view.shape), UNKNOWN)
+        inputs = torch.full((len(problems), *view.shape), OPEN)
         objective = torch.full((len(problems),), torch.inf)
         reasons: dict[str, int] = {}
         notes: dict[str, int] = {}
@@ -164,7 +157,7 @@ def _told_nothing(spans: Spans, distances: Tensor, shape: tuple[int, ...]) -> st
 def _write(guess: Tensor, sentences: Sequence[list[int]], ends: Sequence[int | None], pad: int | None) -> None:
     """Put sentences into a guess (B, L), with their last tokens where these are apart, and padding behind them."""
     for row, sentence in enumerate(sentences):
-        whole = [*sentence, *(UNKNOWN if end is None else end for end in ends[row : row + 1])]
+        whole = [*sentence, *(OPEN if end is None else end for end in ends[row : row + 1])]
         guess[row, : len(whole)] = torch.tensor(whole)
         if pad is not None:
             guess[row, len(whole) :] = pad

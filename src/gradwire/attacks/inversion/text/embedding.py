@@ -6,6 +6,7 @@ are found by running the network once and noting what each layer receives, so th
 relied on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from gradwire.models.mode import copied, set_mode
 from gradwire.schemes.layout import Layout
 from gradwire.tasks import Task, Tokens
 
+Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
+"""(layer, what it receives, what it gives): called behind its forward pass."""
 ENOUGH = 8
 """Tokens of the sentence by which embeddings are found: too many to be consecutive numbers by chance."""
 
@@ -87,7 +90,7 @@ def trace(model: nn.Module, task: Task) -> Embeddings:
         name = names.get(id(weight), "")
         return LookupTable(layer, name, name in sent, len(weight), first)
 
-    def looked_up(layer: str):  # type: ignore[no-untyped-def]
+    def looked_up(layer: str) -> Hook:
         def note(module: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> None:
             numbers = given[0].reshape(-1, given[0].shape[-1]) if given and given[0].ndim else sentence[:0]
             if numbers.shape[-1] != sentence.shape[-1]:
@@ -99,7 +102,7 @@ def trace(model: nn.Module, task: Task) -> Embeddings:
 
         return note
 
-    def scored(layer: str):  # type: ignore[no-untyped-def]
+    def scored(layer: str) -> Hook:
         def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
             if isinstance(output, Tensor) and output.shape == (*sentence.shape, len(domain.vocabulary)):
                 found["head"] = table(layer, module)

@@ -6,7 +6,7 @@ measured gradient, row by row and term by term relative to what was sent; the de
 judged in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
+from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.text.candidates import Candidates
 from gradwire.attacks.inversion.text.embedding import Embeddings, LookupTable, text_domain, trace
 from gradwire.attacks.inversion.text.evidence import Evidence, evidence
@@ -25,13 +25,12 @@ from gradwire.attacks.inversion.text.start import framed, likely
 from gradwire.attacks.inversion.text.tokens import dealt, pooled_note
 from gradwire.errors import GradwireError, at_least
 from gradwire.progress import Progress, silent
-from gradwire.registry import ATTACKS
 from gradwire.schemes.measurement import Cells
 from gradwire.seeds import generator
 
 
 @dataclass(frozen=True)
-class Sentences:
+class Sentences(Specified):
     """Put the tokens of each batch in order.
 
     Attributes:
@@ -47,11 +46,6 @@ class Sentences:
     def __post_init__(self) -> None:
         at_least(1, evaluations=self.evaluations)
         at_least(0, distinct=self.distinct)
-
-    @property
-    def spec(self) -> str:
-        """The spec that it is read from."""
-        return ATTACKS.spec(self)
 
     def run(
         self,
@@ -96,7 +90,7 @@ class Sentences:
     def _report(progress: Progress, done: int, total: int, spent: int) -> None:
         progress(ATTACKING, min(total, done + spent), total)
 
-    def _solve(  # type: ignore[no-untyped-def]
+    def _solve(
         self,
         problem: Problem,
         embeddings: Embeddings,
@@ -104,7 +98,7 @@ class Sentences:
         found: Evidence,
         seed: int,
         device: str,
-        told,
+        told: Callable[[int], None],
     ) -> tuple[Tensor, float, int, tuple[str, ...]]:
         """One victim's sentences (B, L), their strain, the evaluations spent, and notes."""
         view, (batch, most) = problem.view, problem.view.shape

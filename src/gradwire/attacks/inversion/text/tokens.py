@@ -8,17 +8,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
+from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.text.embedding import text_domain, trace
 from gradwire.attacks.inversion.text.evidence import evidence
 from gradwire.errors import at_least
 from gradwire.progress import Progress, silent
-from gradwire.registry import ATTACKS
 from gradwire.tasks import Tokens
+from gradwire.tasks.tokens import OPEN
 
 
 @dataclass(frozen=True)
-class TokenSet:
+class TokenSet(Specified):
     """Name the tokens of each batch.
 
     Attributes:
@@ -32,11 +32,6 @@ class TokenSet:
 
     def __post_init__(self) -> None:
         at_least(0, distinct=self.distinct)
-
-    @property
-    def spec(self) -> str:
-        """The spec that it is read from."""
-        return ATTACKS.spec(self)
 
     def run(
         self,
@@ -75,8 +70,6 @@ class TokenSet:
 
 def dealt(tokens: Tensor, shape: tuple[int, ...], domain: Tokens) -> Tensor:
     """Tokens dealt out to the sentences (B, L) of a guess, one after the other."""
-    from gradwire.tasks.tokens import OPEN
-
     batch, length = shape
     guess = torch.full((batch, length), OPEN if domain.pad is None else domain.pad)
     for place, token in enumerate(tokens.tolist()[: batch * length]):
