@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire.data.splits import SPLITS
 from gradwire.errors import GradwireError, in_line
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -102,6 +103,20 @@ def frame(rows: Any) -> Any:
     if not len(found):
         raise GradwireError("table has no rows; at least one is needed in each split")
     return found
+
+
+def both(rows: Any, test: Any = None) -> tuple[Any, Any]:
+    """The rows of the training and of the test split, of rows that may be a mapping of both (a `DatasetDict`).
+
+    Raises:
+        GradwireError: a mapping that lacks a split.
+    """
+    if not isinstance(rows, Mapping):
+        return rows, test
+    if missing := [split for split in SPLITS if split not in rows]:
+        raise GradwireError(f"table has the splits {', '.join(rows)} but no {missing[0]!r}; it needs both")
+    train, test = (rows[split] for split in SPLITS)
+    return train, test
 
 
 def widened(rows: Any) -> tuple[Any, Mapping[str, tuple[str, ...]]]:

@@ -139,10 +139,7 @@ def table(
     Raises:
         GradwireError: a mapping that lacks a split.
     """
-    if isinstance(rows, Mapping):
-        if missing := [split for split in SPLITS if split not in rows]:
-            raise GradwireError(f"table has the splits {', '.join(rows)} but no {missing[0]!r}; it needs both")
-        rows, test = (rows[split] for split in SPLITS)
+    rows, test = frames.both(rows, test)
     named = (target,) if isinstance(target, str) else tuple(target)
     return TableSource(name, rows, test, named, tuple(numbers), tuple(categories), tuple(drop))
 

@@ -160,10 +160,7 @@ def text(
     Raises:
         GradwireError: a mapping that lacks a split, or an unknown task.
     """
-    if isinstance(rows, Mapping):
-        if missing := [split for split in SPLITS if split not in rows]:
-            raise GradwireError(f"table has the splits {', '.join(rows)} but no {missing[0]!r}; it needs both")
-        rows, test = (rows[split] for split in SPLITS)
+    rows, test = frames.both(rows, test)
     return TextSource(name, rows, test, column, target, vocabulary, length, tokenizer, task)
 
 

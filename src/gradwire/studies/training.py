@@ -105,7 +105,6 @@ def run_training(
             "ratio": dense * state.taken / state.bytes_up if state.bytes_up else float("nan"),
             "epoch": float(settings.passes(state.round, len(dataset))),
             "train_loss": sum(losses) / len(losses) if losses else float("nan"),
-            "test_accuracy": "",
             **{f"test_{name}": value for name, value in tested.items()},
             "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }
