@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradwire.attacks.inversion.analytic import Analytic
+from gradwire.attacks.inversion.annealed import Annealed
 from gradwire.attacks.inversion.bayes import Bayes
 from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.fedavg import FedAvg
@@ -71,6 +72,7 @@ __all__ = [
     "IGA",
     "KNOWLEDGE",
     "Analytic",
+    "Annealed",
     "Bayes",
     "FedAvg",
     "Guess",

@@ -68,6 +68,10 @@ class Optimizer(ABC):
     def step(self, evaluate: Evaluate) -> None:
         """Do one iteration."""
 
+    @abstractmethod
+    def renew(self) -> None:
+        """Forget the function: from here on another one is minimised, from the present points."""
+
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state that was stored."""
         self.state = {name: state[name].to(kept.device) for name, kept in self.state.items()}
@@ -96,6 +100,9 @@ class Adam(Optimizer):
         second.mul_(BETA2).addcmul_(slopes, slopes, value=1 - BETA2)
         root = second.sqrt().div_((1 - BETA2**t) ** 0.5).add_(EPSILON)
         self.state["points"] = self._box.clamp(points.addcdiv(first, root, value=-size / (1 - BETA1**t)))
+
+    def renew(self) -> None:
+        """Nothing: of the function only running means are kept."""
 
     def size(self, iteration: int) -> float:
         """The step size of an iteration, the first being 0."""
@@ -165,6 +172,12 @@ class LBFGS(Optimizer):
         now["rho"] = now["rho"].masked_fill(lost, 0)
         self._bisect(decreased)
         self._aim(accepted | lost)
+
+    def renew(self) -> None:
+        """Begin anew with an empty memory."""
+        now = self.state
+        now["rho"] = torch.zeros_like(now["rho"])
+        now["begun"] = torch.zeros((), dtype=torch.bool)
 
     def _bisect(self, decreased: Tensor) -> None:
         """The next trial length: too long where the value did not fall, too short where it falls on."""

@@ -1,6 +1,6 @@
 """Inversion's problems, guesses, and the interface of attacks that turn the former into the latter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -138,6 +138,9 @@ class Guess:
         objective: what the attack minimised, at the inputs; shape (V,). Infinite where every restart was lost.
         lost: restarts that ended in a value that was not finite.
         notes: lines for the report on how it was found.
+        expected: for each victim, the mean score of answers to the adversary's own rounds under its scheme; None where
+            there were none.
+        value: what was minimised, of other inputs (V, B, *shape): (V,). For the scorer, who may ask it of the truth.
     """
 
     inputs: Tensor
@@ -146,6 +149,8 @@ class Guess:
     iterations: int
     lost: int = 0
     notes: tuple[str, ...] = ()
+    expected: tuple[float | None, ...] = ()
+    value: Callable[[Tensor], Tensor] | None = field(default=None, repr=False, compare=False)
 
 
 class Specified:

@@ -129,6 +129,20 @@ class Search(Specified, ABC):
                 as it would have without the interruption, to the last bit.
             every: iterations from one checkpoint to the next.
         """
+        ready, found = self.descend(problems, seed, device, progress, checkpoint, every)
+        with computing("fp32", device):
+            return ready.answer(found.match, *found.ends[-1])
+
+    def descend(
+        self,
+        problems: Sequence[Problem],
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress = silent,
+        checkpoint: Path | None = None,
+        every: int = EVERY,
+    ) -> tuple["Search", "Descent"]:
+        """The attack as it was prepared for these problems, and where each of its stages ended; see `run`."""
         domain = problems[0].view.task.domain
         self.suits(domain)
         if not all(problems[0].shares_model(problem) for problem in problems):
@@ -138,27 +152,37 @@ class Search(Specified, ABC):
         starts = ready.starts(problems, seed).to(device)
         unknowns = _Unknowns(domain, starts, *ready.extras(match, seed))
         optimizer = ready._optimizer(unknowns.start, unknowns.box)
+        stages = ready.stages()
+        last = [sum(stage.iterations for stage in stages[: n + 1]) for n in range(len(stages))]
 
         def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
             points = points.detach().requires_grad_()
             with computing(ready.precision, device):
                 inputs, *extras = unknowns.split(points)
-                values = ready.value(match, domain.relaxed(inputs), *extras)
+                values = stages[len(ends)].value(match, domain.relaxed(inputs), *extras)
                 (slopes,) = torch.autograd.grad(values.sum(), points)
             return values.detach(), slopes
 
         file = None if checkpoint is None else Checkpoint(checkpoint, f"{ready} seed={seed} of {fingerprint(problems)}")
         begun = None if file is None else file.load()
+        ends: list[Tensor] = []
         if begun is not None:
+            ends = [begun[1][f"end {n}"].to(device) for n in range(len(stages)) if f"end {n}" in begun[1]]
             optimizer.restore(begun[1])
-        for iteration in range(0 if begun is None else begun[0], ready.iterations):
+        for iteration in range(0 if begun is None else begun[0], last[-1]):
             optimizer.step(evaluate)
-            if file is not None and ((iteration + 1) % every == 0 or iteration + 1 == ready.iterations):
-                file.save(iteration + 1, optimizer.state)
-            progress(ATTACKING, (iteration + 1) * len(problems), ready.iterations * len(problems))
-        inputs, *extras = unknowns.split(optimizer.points)
-        with computing("fp32", device):
-            return ready.answer(match, domain.relaxed(inputs), *extras)
+            if iteration + 1 == last[len(ends)]:
+                ends.append(optimizer.points)
+                optimizer.renew()
+            if file is not None and ((iteration + 1) % every == 0 or iteration + 1 == last[-1]):
+                file.save(iteration + 1, optimizer.state | {f"end {n}": end for n, end in enumerate(ends)})
+            progress(ATTACKING, (iteration + 1) * len(problems), last[-1] * len(problems))
+        found = [unknowns.split(end) for end in ends]
+        return ready, Descent(match, [[domain.relaxed(inputs), *extras] for inputs, *extras in found])
+
+    def stages(self) -> Sequence["Search"]:
+        """The searches that follow one another, each for its iterations from the last one's answer: by default one."""
+        return (self,)
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Search":
         """The attack, fitted to these problems: by default as it is."""
@@ -190,6 +214,19 @@ class Search(Specified, ABC):
         ranked = values.masked_fill(lost, float("inf")).view(-1, self.restarts)
         rows = torch.arange(len(ranked)) * self.restarts + ranked.argmin(1)
         return Guess(inputs[rows], targets[rows], ranked.min(1).values, self.iterations, int(lost.sum()), notes)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How far a search came.
+
+    Attributes:
+        match: its rows: a victim and restart each.
+        ends: of each stage, the inputs (R, B, *shape) and the attack's other unknowns with which it ended.
+    """
+
+    match: Match
+    ends: Sequence[Sequence[Tensor]]
 
 
 class _Unknowns:
