@@ -176,6 +176,10 @@ class RunDomain:
         """How much more a leading score gives away than another one does."""
         return score - beside if self.higher else beside - score
 
+    def gives_away(self, score: float) -> bool:
+        """Whether a leading score counts as a success; never where no threshold decides it."""
+        return self.threshold is not None and self.gain(score, self.threshold) >= 0
+
     def says(self, value: float, deviation: float | None = None, score: str = "") -> str:
         """A figure of a score (the leading one) as a table has it, with its deviation where there is one."""
         words = score_words(score or self.leading)

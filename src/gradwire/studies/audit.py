@@ -18,6 +18,7 @@ from gradwire.runs import EXAMPLES, RunFolder, begun, check_place
 from gradwire.schemes import Layout, observation
 from gradwire.studies.audit_cells import AuditCell, Truth, chunk_size, chunks, held, load_public_examples, network
 from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.verdicts import verdicts
 from gradwire.tasks import Domain, Pixels, Task
 
 
@@ -45,7 +46,7 @@ def audit(
     if len(victims) < needed:
         has = f"{settings.data} has {len(victims)} {settings.split} {domain.what}"
         raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
-    model, public_examples = network(settings, victims), load_public_examples(settings)
+    model, public_examples = network(settings, victims), load_public_examples(settings, victims)
     dense = 4 * Layout.of_model(model).size
     before = begun(resume) if resume else {}
     if not settings.chunk:
@@ -81,6 +82,9 @@ def audit(
             truth = held(settings, victims, chunk)
             found = domain.matched(guess.inputs, truth[0])
             run.append(_rows(settings, domain, name, chunk, guess, found, truth, each, dense))
+            for part_name, own in guess.parts.items():
+                answer = domain.matched(own.inputs, truth[0])
+                run.append(_rows(settings, domain, f"{name}/{part_name}", chunk, own, answer, truth, each, dense))
             for cell, answer in zip(chunk, found, strict=True):
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
                 answers.setdefault(key, torch.zeros_like(originals))[cell.victim] = answer[: settings.batch]
@@ -122,10 +126,11 @@ def facts(
 
 def columns(domain: Domain) -> tuple[str, ...]:
     """The columns of an audit of inputs of this domain."""
+    added = ("label_accuracy", "expected", "verdict")
     if isinstance(domain, Pixels):
-        return (*AUDIT_COLUMNS, "label_accuracy")
+        return (*AUDIT_COLUMNS, *added)
     known = AUDIT_COLUMNS[: AUDIT_COLUMNS.index("objective") + 1]
-    return (*known, *domain.scores, "uninformed", "success", "label_accuracy")
+    return (*known, *domain.scores, "uninformed", "success", *added)
 
 
 def described(task: Task) -> dict[str, object]:
@@ -181,6 +186,7 @@ def _rows(
     nothing = None if usual is None else domain.score(usual.expand_as(true).to(true.dtype), true)[domain.scores[0]]
     inferred = settings.labels == "inferred" and bool(chunk[0].problem.view.task.loss.classes)
     accuracy = metrics.label_accuracy(guess.targets, targets) if inferred else None
+    said = verdicts(guess, true, targets, success.tolist())
     for i, cell in enumerate(chunk):
         yield facts(settings, attack, cell.problem, guess, i, dense) | {
             "scheme": cell.scheme,
@@ -189,6 +195,8 @@ def _rows(
             "victim": cell.victim,
             **{name: float(score[i]) for name, score in scores.items()},
             "uninformed": "" if nothing is None else float(nothing[i]),
+            "expected": expected if (expected := guess.expected[i] if guess.expected else None) is not None else "",
             "success": int(success[i]),
+            "verdict": said[i],
             "label_accuracy": "" if accuracy is None else float(accuracy[i]),
         }

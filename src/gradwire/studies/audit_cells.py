@@ -50,22 +50,53 @@ def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     return dataset.network(settings.model, settings.seed, not settings.standardised).to(settings.device)
 
 
-def load_public_examples(settings: AuditSettings) -> PublicExamples | None:
-    """What the adversary has of its own: examples of the training split behind those that a party of the audit holds.
+def load_public_examples(settings: AuditSettings, victims: Dataset) -> PublicExamples | None:
+    """What the adversary has of its own: examples of the training split, none of which a party of the audit holds.
+
+    Where the settings name no number, they are as many as the attacks rehearse with, if the data have them to spare.
 
     Raises:
-        GradwireError: the split is too small.
+        GradwireError: the split is too small for the number that the settings name, or holds a party's example.
     """
-    if not settings.public:
+    parties = settings.samples * settings.batch * settings.parties
+    rehearsed = max(getattr(attack, "rehearsals", 0) for attack in settings.inversions.values())
+    if not (wanted := settings.public or rehearsed * settings.parties * settings.batch):
         return None
-    dataset = data.load(settings.data, "train").under(settings.loss)
-    first = settings.samples * settings.batch * settings.parties if settings.split == "train" else 0
-    if (there := max(0, len(dataset) - first)) < settings.public:
-        raise GradwireError(
-            f"public is {settings.public}; {settings.data} has {there} training {dataset.task.domain.what} to spare"
-        )
-    source = f"{settings.data}'s training split ({dataset.task.domain.what} {first} to {first + settings.public - 1})"
-    return PublicExamples(*dataset.batch(range(first, first + settings.public)), source)
+    try:
+        dataset = data.load(settings.data, "train").under(settings.loss)
+    except GradwireError:
+        if settings.public:
+            raise
+        return None
+    first = parties if settings.split == "train" else 0
+    what, there = dataset.task.domain.what, max(0, len(dataset) - first)
+    if there < settings.public:
+        raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training {what} to spare")
+    held = {fingerprint(each) for each in victims.batch(range(parties))[0]}
+    own: list[int] = []
+    passed = 0
+    for row in range(first, len(dataset)):
+        if len(own) == wanted:
+            break
+        if fingerprint(dataset.batch([row])[0]) not in held:
+            own.append(row)
+        elif settings.public:
+            held_too = f"training example {row} of {settings.data} is one that a party of this audit holds"
+            raise GradwireError(
+                f"public is {settings.public}, and {held_too}; the adversary's own must be none of them"
+            )
+        else:
+            passed += 1
+    if len(own) < wanted:
+        return None
+    beside = f", {passed} passed over" if passed else ""
+    source = f"{settings.data}'s training split ({what} {own[0]} to {own[-1]}{beside})"
+    return PublicExamples(*dataset.batch(own), source)
+
+
+def fingerprint(example: Tensor) -> bytes:
+    """What two examples share if and only if they are equal."""
+    return example.contiguous().numpy().tobytes()
 
 
 def chunk_size(settings: AuditSettings, model: nn.Module, task: Task) -> int:

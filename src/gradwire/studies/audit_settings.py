@@ -19,7 +19,7 @@ NOT_NEGATIVE = (
     *("local_steps", "local_batch", "lr", "weight_decay"),
 )
 ADVERSARIES = ("server", "eavesdropper", "client")
-USUAL_ATTACKS = {"pixels": ("iga:iterations=300",), "columns": ("tableak",), "tokens": ("sentences",)}
+USUAL_ATTACKS = {"pixels": ("strongest",), "columns": ("tableak",), "tokens": ("sentences",)}
 """By the domain of the inputs; others are searched without a prior."""
 
 
@@ -42,7 +42,8 @@ class AuditSettings:
         standardised: whether the network begins with the data's mean and deviation; published attacks on LeNet are on
             one that does not.
         mode: how victims run the network: train or eval.
-        public: examples of the training split, none a victim's, that the adversary has of its own (for bayes).
+        public: examples of the training split, none a party's, that the adversary has of its own (0: as many as its
+            attack rehearses with; from 500 on, strongest also trains a network on them).
         trained_rounds: rounds of training before the attacked one, with each scheme of its own.
         trained_epochs: passes over its data that a client makes in each of these (0: it does what a victim does).
         rounds: in a row, each of the victim's same batch, that the adversary watches (for the attack `rounds`).

@@ -21,6 +21,7 @@ from gradwire.attacks.inversion.problem import (
     pose,
 )
 from gradwire.attacks.inversion.rounds import Rounds, joint
+from gradwire.attacks.inversion.strongest import Strongest
 from gradwire.attacks.inversion.tableak import TabLeak
 from gradwire.errors import GradwireError
 from gradwire.registry import ATTACKS
@@ -81,6 +82,7 @@ __all__ = [
     "Problem",
     "PublicExamples",
     "Rounds",
+    "Strongest",
     "TabLeak",
     "invert",
     "joint",

@@ -20,7 +20,7 @@ from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError, unknown
 from gradwire.progress import Progress, silent
 
-LEAST = 16
+LEAST = 24
 """Iterations that a path's stages and its rehearsals need."""
 
 
@@ -35,6 +35,7 @@ class Annealed(Specified):
     """
 
     name: ClassVar[str] = "annealed"
+    rehearsals: ClassVar[int] = REHEARSALS
 
     iterations: int = 300
     path: str = ""

@@ -18,8 +18,10 @@ from gradwire.progress import Progress
 
 REHEARSALS = 4
 """Rounds with images of the adversary's own, a case."""
-RUNGS = (1 / 4, 1 / 2)
+RUNGS = (1 / 6, 1 / 3)
 """Of the iterations: after each the better half of the paths goes on, and after the last the best one."""
+ON_A_RUNG = 2
+"""Of the rehearsals; all of them run along the path that is taken in the end, to find where to stop."""
 Case = tuple[str, str]
 """A scheme's spec and a kind of knowledge."""
 
@@ -38,9 +40,9 @@ class Rehearsed:
     paths: tuple[Path, ...]
 
     def score(self, inputs: Tensor) -> float:
-        """The mean score of answers to the problems, by the domain's first measure; higher is better."""
-        domain = self.problems[0].view.task.domain
-        found = domain.score(domain.matched(inputs.cpu(), self.truth), self.truth)[domain.scores[0]]
+        """The mean score of answers to the first of the problems, by the domain's first measure; higher is better."""
+        domain, truth = self.problems[0].view.task.domain, self.truth[: len(inputs)]
+        found = domain.score(domain.matched(inputs.cpu(), truth), truth)[domain.scores[0]]
         mean = float(torch.nan_to_num(found, nan=-1.0).mean())
         return mean if domain.higher else -mean
 
@@ -72,11 +74,11 @@ def halved(
         scores: dict[Case, dict[Path, float]] = {key: {} for key in cases}
         for done, path in enumerate(paths):
             tried = {key: each for key, each in cases.items() if len(each.paths) > 1 and path in each.paths}
-            posed = [problem for each in tried.values() for problem in each.problems]
+            posed = [problem for each in tried.values() for problem in each.problems[:ON_A_RUNG]]
             shortened = replace(path, iterations=round(share * path.iterations))
             ends = [end[0] for end in shortened.descend(posed, seed, device)[1].ends]
             for at, (key, each) in enumerate(tried.items()):
-                rows = slice(at * REHEARSALS, (at + 1) * REHEARSALS)
+                rows = slice(at * ON_A_RUNG, (at + 1) * ON_A_RUNG)
                 scores[key][path] = max(each.score(end[rows]) for end in ends)
             progress("rehearsing", rung * len(paths) + done + 1, len(RUNGS) * len(paths))
         for key, found in scores.items():

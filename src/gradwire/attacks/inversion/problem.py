@@ -1,6 +1,6 @@
 """Inversion's problems, guesses, and the interface of attacks that turn the former into the latter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -140,6 +140,8 @@ class Guess:
         notes: lines for the report on how it was found.
         expected: for each victim, the mean score of answers to the adversary's own rounds under its scheme; None where
             there were none.
+        solved: for each victim, whether what was sent proves the answer; empty where an attack proves nothing.
+        parts: the answers of the attacks that this one is made of, by name.
         value: what was minimised, of other inputs (V, B, *shape): (V,). For the scorer, who may ask it of the truth.
     """
 
@@ -150,6 +152,8 @@ class Guess:
     lost: int = 0
     notes: tuple[str, ...] = ()
     expected: tuple[float | None, ...] = ()
+    solved: tuple[bool, ...] = ()
+    parts: Mapping[str, "Guess"] = field(default_factory=dict, repr=False, compare=False)
     value: Callable[[Tensor], Tensor] | None = field(default=None, repr=False, compare=False)
 
 

@@ -66,5 +66,6 @@ def rehearse(
 
 
 def imitable(problem: Problem) -> bool:
-    """Whether a client's update depends on the model and the batch alone, without a local-step hook."""
-    return observation(problem.view)[0].step_hook is None
+    """Whether a client's update is one gradient of the model and the batch alone, without a local-step hook."""
+    work = problem.view.work
+    return observation(problem.view)[0].step_hook is None and (work is None or work.steps == 1)

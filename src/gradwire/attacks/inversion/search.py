@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -131,7 +131,16 @@ class Search(Specified, ABC):
         """
         ready, found = self.descend(problems, seed, device, progress, checkpoint, every)
         with computing("fp32", device):
-            return ready.answer(found.match, *found.ends[-1])
+            guess = ready.answer(found.match, *found.ends[-1])
+        if found.ends[-1][1:]:  # the other unknowns at the truth are not known
+            return guess
+
+        def value(inputs: Tensor) -> Tensor:
+            rows = inputs.repeat_interleave(ready.restarts, 0).to(device)
+            with computing("fp32", device):
+                return ready.value(found.match, rows).detach()[:: ready.restarts].cpu()
+
+        return replace(guess, value=value)
 
     def descend(
         self,

@@ -6,6 +6,7 @@ from gradwire.report.audit import examples, pictures
 from gradwire.report.audit.figure import leakage_figure
 from gradwire.report.audit.leakage import compares, informs, leakage_table, level, scores_table
 from gradwire.report.audit.summary import KNOWLEDGE, labels, pair, summarise
+from gradwire.report.audit.verdict import parts_table, verdict_table
 from gradwire.report.audit.words import assumptions, baseline, headline
 from gradwire.report.domain import RunDomain, score_words
 from gradwire.report.figures import render
@@ -20,6 +21,7 @@ DETAILS = 1000
 def audit_page(run: Run) -> Page:
     """Both adversaries' figures side by side, what they rebuilt, leakage against bytes, and what was assumed."""
     domain, summaries = run.domain, summarise(run.rows, run.domain)
+    parts = summarise(run.rows, domain, parts=True)
     pairs = pair(summaries)
     truth, shown = pictures.originals(run), pictures.rows(run, pairs)
     title = domain.words.title
@@ -35,6 +37,9 @@ def audit_page(run: Run) -> Page:
     ]
     if not domain.pictures and len(domain.scores) > 1:
         sections.append(Section("scores", "Every score", scores_table(summaries)))
+    sections.append(Section("verdicts", "What can be said of each scheme", verdict_table(summaries)))
+    if parts:
+        sections.append(Section("parts", "Each attack", parts_table(parts)))
     content = {
         "domain": domain,
         "words": {score: score_words(score) for score in domain.scores},

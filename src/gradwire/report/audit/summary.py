@@ -1,6 +1,7 @@
 """An audit's rows, summarised cell by cell: how much leaked, and what it cost."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
@@ -39,7 +40,11 @@ class Summary:
         percent_of_none: 100 · gain ÷ gain of scheme `none` in the same setting, under the knowledge that does best
             against `none`, at least 0; of images, where an SSIM of 0 is nothing, 100 · SSIM ÷ SSIM. None where there
             is no such row, where nothing leaks from `none` either, and where nobody knows what knowing nothing gets.
-        success: share of victims that were given away, from 0 to 1.
+        success: share of victims that were given away, from 0 to 1. worst: the leading score of the victim of whom
+            most was given away.
+        expected: the mean leading score that the attack reached on the adversary's own rounds; None where it had none.
+        verdicts: how far the attack came, by `studies.verdicts`, → how many victims; without those of whom it is not
+            known.
         bytes_up: what a victim sent in the round. ratio: dense float32 bytes ÷ bytes_up.
     """
 
@@ -56,6 +61,9 @@ class Summary:
     clear: bool
     percent_of_none: float | None
     success: float
+    worst: float
+    expected: float | None
+    verdicts: Mapping[str, int] = field(hash=False)
     bytes_up: float
     ratio: float
 
@@ -80,15 +88,23 @@ class Pair:
         return [summary for summary in (self.naive, self.adaptive) if summary is not None]
 
 
-def summarise(rows: Iterable[Row], domain: RunDomain = PIXELS) -> list[Summary]:
+def summarise(rows: Iterable[Row], domain: RunDomain = PIXELS, parts: bool = False) -> list[Summary]:
     """One summary per setting, scheme and knowledge, in order of appearance; all rows are of one domain.
+
+    Args:
+        parts: summarise the attacks that others are made of, in place of those that count.
 
     Raises:
         GradwireError: a column is missing, a figure is not one, or knowledge is neither naive nor adaptive.
     """
-    groups = group_by(rows, (*AUDIT_FACTS, *domain.scores), _key)
+    groups = group_by((row for row in rows if is_part(row) == parts), (*AUDIT_FACTS, *domain.scores), _key)
     summaries = [_cell(*key, domain, cell) for key, cell in groups.items()]
     return [replace(summary, percent_of_none=_percent(summary, summaries)) for summary in summaries]
+
+
+def is_part(row: Row) -> bool:
+    """Whether a row is of an attack that another one, whose row counts, is made of: strongest/annealed."""
+    return "/" in str(row.get("attack", "")).partition(":")[0]
 
 
 def pair(summaries: Iterable[Summary]) -> list[Pair]:
@@ -123,6 +139,7 @@ def _cell(setting: Setting, scheme: str, knowledge: str, domain: RunDomain, rows
     known = not any(map(math.isnan, nothing))
     gains = [domain.gain(score, beside) for score, beside in zip(leading, nothing, strict=True)]
     gain = fmean(gains) if known else None
+    expected = [number(row, "expected") if "expected" in row else math.nan for row in rows]
     return Summary(
         setting,
         scheme,
@@ -137,6 +154,9 @@ def _cell(setting: Setting, scheme: str, knowledge: str, domain: RunDomain, rows
         clear=gain is not None and gain > _doubt(gains),
         percent_of_none=None,
         success=fmean(yes(row, "success") for row in rows),
+        worst=domain.best(leading),
+        expected=None if any(map(math.isnan, expected)) else fmean(expected),
+        verdicts=Counter(verdict for row in rows if (verdict := str(row.get("verdict", "")))),
         **{column: mean(rows, column) for column in ("bytes_up", "ratio")},
     )
 

@@ -1,0 +1,90 @@
+"""What an audit's figures allow anybody to say of a scheme: what it gives away, or that it cannot be told.
+
+That attacks failed is no finding unless they could have succeeded: the same attack breaks the plain update, no victim's
+search was too short, and the adversary's own images come out no better than the victims'.
+"""
+
+from collections.abc import Sequence
+
+from gradwire.report.audit.summary import Setting, Summary, labels
+from gradwire.report.formats import NOTHING, plural
+from gradwire.report.rows import BASELINE
+from gradwire.report.tables import Table
+
+WORDS = (*Setting._fields, "scheme", "knowledge")
+NOTE = (
+    "Its own: the mean that the attack reached on the adversary's own {what} under the same scheme, which is what it "
+    "expects. No attack succeeded: none of these, while the same attack breaks none, every search went as far as its "
+    "objective leads, and its own came out no better. Cannot tell: one of these conditions does not hold."
+)
+BREAKS = 0.5
+"""The share of victims of the plain update that an attack must give away for its failures to count."""
+
+
+def said(summary: Summary, summaries: Sequence[Summary]) -> str:
+    """The verdict on one scheme under one kind of knowledge, among all summaries of a run."""
+    given = round(summary.success * summary.victims)
+    if given:
+        proved = f", {summary.verdicts['exact']} of them proved" if summary.verdicts.get("exact") else ""
+        return f"gives away {given} of {plural(summary.victims, 'victim')}{proved}"
+    if reasons := doubts(summary, summaries):
+        return f"cannot tell: {'; '.join(reasons)}"
+    return "no attack here succeeded"
+
+
+def verdict_table(summaries: Sequence[Summary]) -> Table:
+    """Scheme and knowledge; the victim of whom most was given away, what own images promised, and the verdict."""
+    varying = labels(summary.setting for summary in summaries)
+    lines = [
+        {
+            **varying[summary.setting],
+            "scheme": summary.scheme,
+            "knowledge": summary.knowledge,
+            "worst victim": summary.domain.says(summary.worst),
+            "its own": NOTHING if summary.expected is None else summary.domain.says(summary.expected),
+            "verdict": said(summary, summaries),
+        }
+        for summary in summaries
+    ]
+    return Table.of(lines, (*WORDS, "verdict"), NOTE.format(what=summaries[0].domain.what))
+
+
+def parts_table(summaries: Sequence[Summary]) -> Table:
+    """Mean scores of the attacks that the strongest is made of, a column an attack."""
+    attacks = list(dict.fromkeys(summary.setting.attack for summary in summaries))
+    cases: dict[tuple[str, str], dict[str, Summary]] = {}
+    for summary in summaries:
+        cases.setdefault((summary.scheme, summary.knowledge), {})[summary.setting.attack] = summary
+    lines = [
+        {
+            "scheme": scheme,
+            "knowledge": knowledge,
+            **{a.rpartition("/")[2]: found[a].domain.says(found[a].score) if a in found else NOTHING for a in attacks},
+        }
+        for (scheme, knowledge), found in cases.items()
+    ]
+    return Table.of(lines, WORDS)
+
+
+def doubts(summary: Summary, summaries: Sequence[Summary]) -> list[str]:
+    """Why it does not follow from failed attacks that nothing leaks; empty where it does, for these attacks."""
+    domain, alike = summary.domain, (summary.setting, summary.knowledge)
+    plain = [s for s in summaries if s.scheme == BASELINE and (s.setting, s.knowledge) == alike]
+    found = []
+    if summary.scheme == BASELINE:
+        found.append("not even the plain update was inverted")
+    elif not plain:
+        found.append(f"whether this attack breaks {BASELINE} was not tried")
+    elif plain[0].success < BREAKS:
+        broken = round(plain[0].success * plain[0].victims)
+        found.append(f"the attack breaks only {broken} of {plain[0].victims} under {BASELINE}")
+    short, known = summary.verdicts.get("too short", 0), sum(summary.verdicts.values())
+    if short:
+        found.append(f"the search was too short for {short} of {summary.victims}")
+    if known < summary.victims:
+        found.append("how far the search came is not known")
+    if summary.expected is None:
+        found.append("there were no images of the adversary's own to rehearse with" if domain.pictures else "")
+    elif domain.gives_away(summary.expected):
+        found.append(f"the adversary's own images came out at {domain.says(summary.expected)}")
+    return [reason for reason in found if reason]
