@@ -1,5 +1,7 @@
 """Many victims' measurements as one: sums of any function of A(G) − y, term by term."""
 
+from copy import copy
+
 import torch
 
 import gradwire
@@ -34,6 +36,20 @@ def test_a_total_adds_up_each_victims_terms_whatever_their_schemes_are():
         torch.testing.assert_close(found[victim], alone)
     squares = stack.total(together, lambda off: off.square().sum(1))
     assert torch.equal(stack.distance(together), squares)
+
+
+def test_restarts_of_one_victim_hold_its_terms_once():
+    measurements, candidates = measured()
+    for measurement, candidate in zip(measurements, candidates, strict=True):
+        restarts = StackedMeasurement.of([measurement] * 3, torch.zeros(1))
+        equals = [{name: [copy(term) for term in terms] for name, terms in measurement.items()} for _ in range(3)]
+        apart = StackedMeasurement.of(equals, torch.zeros(1))
+        together = {n: Full(torch.stack([c, 2 * c, c - 1])) for n, c in candidate.items()}
+        held = [tensor for parts in restarts.parts.values() for part in parts for tensor in vars(part.term).values()]
+        assert [t.stride(0) for t in held] == [0] * len(held)
+        for found, due in zip(restarts.moments(together), apart.moments(together), strict=True):
+            torch.testing.assert_close(found, due)
+        torch.testing.assert_close(restarts.energy, apart.energy)
 
 
 def test_residuals_name_their_parameter_and_their_victims():

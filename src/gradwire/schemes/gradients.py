@@ -18,7 +18,7 @@ class Gradient(ABC):
 
     @abstractmethod
     def rows(self, rows: slice | Tensor) -> "Gradient":
-        """The gradients of some victims: a slice, or numbers as int64 (R,)."""
+        """The gradients of some victims: a slice without gaps, or numbers as int64 (R,)."""
 
     @abstractmethod
     def full(self) -> Tensor:
@@ -82,8 +82,10 @@ class Mean(Gradient):
 
     def rows(self, rows: slice | Tensor) -> "Mean":
         """See `Gradient`."""
-        places = rows if isinstance(rows, Tensor) else torch.arange(len(self))[rows]
-        members = places[:, None] * self.size + torch.arange(self.size, device=places.device)
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            return Mean(self.each.rows(slice(start * self.size, stop * self.size)), self.size)
+        members = rows[:, None] * self.size + torch.arange(self.size, device=rows.device)
         return Mean(self.each.rows(members.flatten()), self.size)
 
     def full(self) -> Tensor:

@@ -25,11 +25,18 @@ class Part:
 
     @classmethod
     def of(cls, group: Iterable[tuple[int, Term]], like: Tensor) -> "Part":
-        """Join the terms of (victim, term) pairs, with the dtype and device of `like`."""
+        """Join the terms of (victim, term) pairs, with the dtype and device of `like`.
+
+        One victim's own term, row for row, as that of its restarts, is held once.
+        """
         numbers, terms = zip(*group, strict=True)
         rows = torch.tensor(numbers, device=like.device)
         adjacent = numbers[-1] - numbers[0] == len(numbers) - 1
-        joined = type(terms[0]).stack(terms).to(like.device, like.dtype)
+        first, *others = terms
+        if all(term is first for term in others):
+            joined = first.to(like.device, like.dtype).repeat(len(terms))
+        else:
+            joined = type(first).stack(terms).to(like.device, like.dtype)
         return cls(joined, rows, slice(numbers[0], numbers[-1] + 1) if adjacent else rows)
 
 

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, rosen, rosen_der
 
-from gradwire.attacks.inversion.optimize import LBFGS, Adam, Box
+from gradwire.attacks.inversion.optimize import LBFGS, Adam, Box, lbfgs, pairs
+from gradwire.errors import GradwireError
 
 
 def rosenbrock(points):
@@ -92,6 +93,106 @@ def test_rows_do_not_mix(kind):
     for row in range(4):
         alone = minimise(optimizer(starts[row : row + 1]), rosenbrock, 60)
         torch.testing.assert_close(alone[0], together[row], atol=1e-9, rtol=1e-9)
+
+
+class PlainRecursion:
+    """Algorithm 7.4 of Nocedal and Wright as it is printed: one row, and one pair, after another."""
+
+    def __init__(self, history):
+        self.history, self.rows = history, {}
+
+    def empty(self, start, history):
+        self.history, self.rows = history, {row: [] for row in range(len(start))}
+        return {"held": torch.zeros(len(start), dtype=torch.int64)}
+
+    def forget(self, memory, lost):
+        for row in lost.nonzero()[:, 0].tolist():
+            self.rows[row] = []
+
+    def recursion(self, memory, moved, step, change, slopes):
+        for row in moved.nonzero()[:, 0].tolist():
+            s, y = step[row], change[row]
+            if s @ y > 1e-10 * s.norm() * y.norm():
+                self.rows[row] = [*self.rows[row], (s, y)][-self.history :]
+        memory["held"] = torch.tensor([len(kept) for kept in self.rows.values()])
+        return torch.stack([self.one(self.rows[row], g) for row, g in enumerate(slopes)])
+
+    def one(self, kept, q):
+        alphas = []
+        for s, y in reversed(kept):
+            alphas.append((s @ q) / (s @ y))
+            q = q - alphas[-1] * y
+        if kept:
+            s, y = kept[-1]
+            q = q * (s @ y) / (y @ y)
+        for (s, y), alpha in zip(kept, reversed(alphas), strict=True):
+            q = q + (alpha - (y @ q) / (s @ y)) * s
+        return q
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20)
+def test_products_of_small_matrices_give_the_recursion(seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    rows, size, history = 4, 7, 3
+    plain, start = PlainRecursion(history), draw(rows, size)
+    root = draw(rows, size, size)
+    memory, reference = pairs.empty(start, history), plain.empty(start, history)
+    for _ in range(9):
+        # Some rows move, of these some along a negative curvature; some forget; the rest keeps what it has.
+        moved, lost = (torch.rand(2, rows, generator=generator) < torch.tensor([[0.7], [0.1]])).unbind()
+        step, slopes = draw(2, rows, size).unbind()
+        change = ((root @ root.mT) @ step[:, :, None])[:, :, 0] * (1 - 2 * (torch.arange(rows) == 3))[:, None]
+        change[~moved] = torch.nan
+        for each, kept in ((pairs, memory), (plain, reference)):
+            each.forget(kept, lost)
+        found = pairs.recursion(memory, moved, step, change, slopes)
+        torch.testing.assert_close(found, plain.recursion(reference, moved, step, change, slopes), rtol=1e-6, atol=1e-6)
+        assert torch.equal(memory["held"], reference["held"])
+    assert memory["held"][3] == 0
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_the_iterates_are_those_of_the_plain_recursion(bounded, monkeypatch):
+    function, _, centres = quadratics(5, rows=6, size=12)
+    edge = torch.full_like(centres[0], 0.4 if bounded else torch.inf)
+    ours, plain = [], []
+    optimizer = LBFGS(torch.zeros_like(centres), Box(-edge, edge), history=4)
+    for _ in range(40):
+        optimizer.step(differentiated(function))
+        ours.append(optimizer.points)
+    monkeypatch.setattr(lbfgs, "pairs", PlainRecursion(4))
+    optimizer = LBFGS(torch.zeros_like(centres), Box(-edge, edge), history=4)
+    for _ in range(40):
+        optimizer.step(differentiated(function))
+        plain.append(optimizer.points)
+    torch.testing.assert_close(torch.stack(ours), torch.stack(plain), rtol=1e-8, atol=1e-8)
+
+
+def test_a_row_that_is_lost_forgets_its_pairs_and_no_other_does():
+    optimizer = LBFGS(torch.randn(2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    minimise(optimizer, rosenbrock, 10)
+    held, before = optimizer.state["held"].clone(), optimizer.points[0].clone()
+    assert (held > 1).all()
+
+    def closed(points):
+        """The first row's values are no numbers any more."""
+        return torch.where(torch.tensor([True, False]), torch.nan, rosenbrock(points))
+
+    minimise(optimizer, closed, lbfgs.TRIALS)
+    assert optimizer.state["held"][0] == 0
+    assert optimizer.state["held"][1] > held[1]
+    assert torch.equal(optimizer.points[0], before)
+
+
+def test_the_state_of_another_optimiser_is_refused():
+    start = torch.zeros(2, 3)
+    with pytest.raises(GradwireError, match="state of LBFGS holds done, first, points, second; it must hold"):
+        LBFGS(start).restore(Adam(start, Box.everywhere(start), 5).state)
 
 
 def test_lbfgs_never_goes_up_and_keeps_away_from_what_is_not_finite():

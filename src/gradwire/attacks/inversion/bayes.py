@@ -68,9 +68,9 @@ class Bayes(Search):
 
     def value(self, match: Match, images: Tensor, *extras: Tensor) -> Tensor:
         """−log p(g | x) − log p(x), without constants."""
-        return match.stack.surprise(match.gradients(images), self.variance(match)) + self.surprise(images)
+        return match.stack.surprise(match.gradients(images), self.variance(match)) + self.surprise(match, images)
 
-    def surprise(self, images: Tensor) -> Tensor:
+    def surprise(self, match: Match, images: Tensor) -> Tensor:
         """−log p(x), shape (V,)."""
         energy = self.energy(images)
         return energy / torch.full_like(energy, self.scale or SCALES[self.prior])
@@ -82,7 +82,7 @@ class Bayes(Search):
 
     def variance(self, match: Match) -> Tensor:
         """σ² of each row's measurement, shape (V,)."""
-        stated = torch.tensor([problem.deviation for problem in match.problems]).to(match.stack.energy)
+        stated = match.numbers(tuple(problem.deviation for problem in match.problems))
         least = self.slack**2 * match.stack.energy / match.stack.counts()
         return torch.maximum(stated.square(), least).clamp_min(torch.finfo(least.dtype).tiny)
 
@@ -93,7 +93,7 @@ class Bayes(Search):
             if self.prior == "patch":
                 raise GradwireError("bayes: a patch prior is fitted to images of the adversary's own; there are none")
             return self
-        patches = PatchPrior.fit(own.inputs, own.source, seed=seed) if self.prior == "patch" else None
+        patches = PatchPrior.fit(own.inputs, own.source, seed=seed).to(device) if self.prior == "patch" else None
         ready = PreparedBayes(**vars(self), source=own.source, patches=patches)
         return ready if self.scale else replace(ready, scales=ready.rehearsed(problems, own, seed, device, progress))
 
@@ -117,15 +117,14 @@ class PreparedBayes(Bayes):
     patches: PatchPrior | None = field(default=None, repr=False)
 
     def prepared(self, problems: Sequence[Problem], seed: int, device: str, progress: Progress) -> "Bayes":
-        """As it is."""
-        return self
+        """As it is, on the device."""
+        return self if self.patches is None else replace(self, patches=self.patches.to(device))
 
-    def surprise(self, images: Tensor) -> Tensor:
+    def surprise(self, match: Match, images: Tensor) -> Tensor:
         """−log p(x), by each problem's own scale."""
         if not self.scales:
-            return super().surprise(images)
-        scales = torch.tensor(self.scales).to(images)
-        return self.energy(images) / scales.repeat_interleave(len(images) // len(scales))
+            return super().surprise(match, images)
+        return self.energy(images) / match.numbers(tuple(s for s in self.scales for _ in range(self.restarts)))
 
     def energy(self, images: Tensor) -> Tensor:
         """−log p(x) before it is divided by the scale: of patches, where a prior was fitted to some."""

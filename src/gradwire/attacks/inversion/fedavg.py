@@ -65,7 +65,7 @@ class FedAvg(Search):
         """The distance of the updates, and the priors."""
         view = match.problems[0].view
         domain = view.task.domain
-        low, high = (torch.as_tensor(bound).to(images) for bound in domain.bounds())
+        low, high = (bound.to(images.dtype) for bound in match.bounds)
         # Clamped with the slope of the unclamped ones, so that what leaves the domain can return.
         within = (extra + (extra.clamp(low, high) - extra).detach() for extra in extras)
         later = (domain.relaxed(points) for points in within)

@@ -92,6 +92,24 @@ class Match:
         views = [problem.view for problem in self.problems]
         return Statistics(views[0].model, views[0].task, views[0].mode, str(self.targets.device), sent(views))
 
+    def numbers(self, each: tuple[float, ...]) -> Tensor:
+        """A number for each row as a tensor (V,), made once: to make it in every iteration keeps a card waiting."""
+        if each not in self._numbers:
+            self._numbers[each] = torch.tensor(each).to(self.stack.energy)
+        return self._numbers[each]
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[float, ...], Tensor]:
+        return {}
+
+    @cached_property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The least and the most that inputs can be, each of shape () or that of an input."""
+        low, high = (
+            torch.as_tensor(bound).to(self.stack.energy) for bound in self.problems[0].view.task.domain.bounds()
+        )
+        return low, high
+
     @cached_property
     def unsent(self) -> Unsent:
         """What is known of the entries that were not sent."""

@@ -4,7 +4,7 @@ D. Zoran, Y. Weiss, "From learning models of natural image patches to whole imag
 patch log likelihood, eq. 2, under a mixture of Gaussians, section 4.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log, pi
 
 import torch
@@ -58,6 +58,11 @@ class PatchPrior:
             torch.from_numpy(x).float() for x in (mixture.weights_, mixture.means_, mixture.precisions_cholesky_)
         )
         return cls(weights, means, factors.mT.contiguous(), size, source)
+
+    def to(self, device: str) -> "PatchPrior":
+        """The same prior elsewhere."""
+        moved = {name: getattr(self, name).to(device) for name in ("weights", "means", "whitening")}
+        return replace(self, **moved)
 
     def energy(self, images: Tensor) -> Tensor:
         """−Σ log p(patch) over all patches, divided by size²: a pixel is in size² patches. (V, B, C, H, W) → (V,)."""

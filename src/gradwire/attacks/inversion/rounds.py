@@ -71,7 +71,7 @@ class Rounds(IGA):
         total: dict[str, Tensor] = {}
         values = []
         for each in (match, *match.later):
-            carried = torch.tensor([problem.carried for problem in each.problems]).to(images)
+            carried = each.numbers(tuple(problem.carried for problem in each.problems))
             for name, gradient in each.engine.gradients(images, match.targets).items():
                 own = gradient.full()
                 total[name] = own + carried.view(-1, *[1] * (own.ndim - 1)) * total[name] if name in total else own

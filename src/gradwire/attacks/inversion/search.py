@@ -176,8 +176,9 @@ class Search(Specified, ABC):
         begun = None if file is None else file.load()
         ends: list[Tensor] = []
         if begun is not None:
-            ends = [begun[1][f"end {n}"].to(device) for n in range(len(stages)) if f"end {n}" in begun[1]]
-            optimizer.restore(begun[1])
+            kept = begun[1]
+            ends = [kept.pop(f"end {n}").to(device) for n in range(len(stages)) if f"end {n}" in kept]
+            optimizer.restore(kept)
         for iteration in range(0 if begun is None else begun[0], last[-1]):
             optimizer.step(evaluate)
             if iteration + 1 == last[len(ends)]:

@@ -67,13 +67,13 @@ class TabLeak(Search):
     def value(self, match: Match, inputs: Tensor, *extras: Tensor) -> Tensor:
         """The logarithm of the distance, and of what entries that Top-K left out are too large by."""
         gradients, stack = match.gradients(inputs), match.stack
-        rough = torch.tensor([_rough(problem) for problem in match.problems], device=inputs.device)
+        rough = tuple(float(_rough(problem)) for problem in match.problems)
         value = torch.zeros_like(stack.energy)
-        if not rough.all():
+        if not all(rough):
             value = stack.distance(gradients) / stack.energy.clamp_min(torch.finfo(value.dtype).tiny)
-        if rough.any():
+        if any(rough):
             broken = cosine(*stack.moments(gradients), stack.energy) + stack.violation(gradients)
-            value = torch.where(rough, broken, value)
+            value = torch.where(match.numbers(rough) > 0, broken, value)
         return (value + match.unsent.excess(gradients, stack.energy) + LEAST).log()
 
     def run(
