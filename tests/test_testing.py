@@ -44,9 +44,12 @@ OTHERS = ("fedavg", "tableak", "tokens", "sentences", "dager")
 """Attacks on what is no image or no plain gradient."""
 
 
+ITERATIONS = {"analytic": "", "annealed": ":iterations=24", "strongest": ":iterations=24"}
+
+
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in OTHERS])
 def test_every_attack_passes(name):
-    check_attack(name if name == "analytic" else f"{name}:iterations=5")
+    check_attack(f"{name}{ITERATIONS.get(name, ':iterations=5')}")
 
 
 def test_the_attack_on_tables_passes():
