@@ -9,6 +9,7 @@ from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
+from gradwire.attacks.inversion.label_rehearsal import label_notes
 from gradwire.attacks.inversion.problem import (
     ATTACKING,
     KNOWLEDGE,
@@ -60,7 +61,8 @@ def invert(
         raise GradwireError("views that are attacked together must share a model, a mode and a shape")
     chosen: InversionAttack = ATTACKS.parse(attack, **options)
     problems = [replace(pose(each, knowledge, n), public_examples=public_examples) for n, each in enumerate(views)]
-    return chosen.run(problems, seed=seed, device=device)
+    guess = chosen.run(problems, seed=seed, device=device)
+    return replace(guess, notes=(*guess.notes, *label_notes(problems, {})))
 
 
 __all__ = [
@@ -82,5 +84,6 @@ __all__ = [
     "TabLeak",
     "invert",
     "joint",
+    "label_notes",
     "pose",
 ]

@@ -11,8 +11,10 @@ parameters that are used elsewhere, too.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from gradwire.attacks.inversion.loss_slopes import is_cross_entropy
@@ -27,6 +29,9 @@ from gradwire.wire.view import Mode
 
 PROBES = 64
 """Inputs at random, in two batches, on which the network is traced and its mean prediction estimated."""
+
+_KEPT: WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], "Head"]] = WeakKeyDictionary()
+"""Network → what was asked of it, and its head."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,29 @@ class Head:
 
 
 def trace(model: nn.Module, mode: Mode, task: Task, probes: int = PROBES) -> Head:
-    """Find a network's head.
+    """Find a network's head. It is kept for the next view of the same network, as long as nothing in that changes.
 
     Raises:
         GradwireError: the network gives no logits (B, classes), or no parameter that is trained shows their slopes.
     """
+    asked = (mode, task, probes, _state(model))
+    kept = _KEPT.get(model)
+    if kept is None or kept[0] != asked:
+        kept = _KEPT[model] = (asked, _trace(model, mode, task, probes))
+    return kept[1]
+
+
+def _state(model: nn.Module) -> str:
+    """A digest of everything that decides what a network does: its numbers, what is trained, each layer's mode."""
+    digest = xxhash.xxh3_64()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(f"{name} {tensor.requires_grad} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    digest.update(bytes(module.training for module in model.modules()))
+    return digest.hexdigest()
+
+
+def _trace(model: nn.Module, mode: Mode, task: Task, probes: int) -> Head:
     network = set_mode(copied(model), mode).to("cpu", torch.float32 if floating(model) in NARROW else None)
     random = torch.Generator().manual_seed(0)
     batches = task.domain.sample(2, max(2, probes // 2), random=random)
