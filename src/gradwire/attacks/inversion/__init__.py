@@ -7,6 +7,7 @@ from gradwire.attacks.inversion.analytic import Analytic
 from gradwire.attacks.inversion.bayes import Bayes
 from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.fedavg import FedAvg
+from gradwire.attacks.inversion.ica import ICA
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.label_rehearsal import label_notes
@@ -69,6 +70,7 @@ __all__ = [
     "ATTACKING",
     "ATTACKS",
     "DLG",
+    "ICA",
     "IDLG",
     "IGA",
     "KNOWLEDGE",
