@@ -358,8 +358,11 @@ def test_copies_of_networks_with_weight_norm_share_nothing():
 def test_attacks_that_read_a_weights_gradient_refuse_one_that_is_no_parameter():
     torch.manual_seed(0)
     images, labels = batch()
-    with pytest.raises(GradwireError, match="labels cannot be inferred: the weight of '3' is made of other parameters"):
-        invert(capture(normed(utilities.weight_norm), images, labels, targets_known=False), iterations=1)
+    model = normed(utilities.weight_norm)
+    assert invert(capture(model, images, labels, targets_known=False), iterations=1).targets.tolist() == [[0, 1]]
+    model[3].bias.requires_grad_(False)
+    with pytest.raises(GradwireError, match=r"labels cannot be inferred: 3\.bias, which would tell them, are frozen"):
+        invert(capture(model, images, labels, targets_known=False), iterations=1)
     first = nn.Sequential(nn.Flatten(), utilities.weight_norm(nn.Linear(768, 10)))
     with pytest.raises(GradwireError, match="analytic needs the gradients of a weight and a bias; '1' lacks one"):
         invert(capture(first, images, labels), "analytic")

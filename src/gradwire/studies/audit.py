@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradwire import data, metrics
-from gradwire.attacks.inversion import ATTACKING, Guess, Problem
+from gradwire.attacks.inversion import ATTACKING, Guess, Problem, label_notes
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
@@ -61,12 +61,14 @@ def audit(
     originals = victims.batch(range(settings.samples * settings.batch))[0].unflatten(0, (settings.samples, -1))
     answers = {"originals": originals}
     notes: dict[str, None] = {}
+    rehearsed: dict[str, str] = {}
     lost, finished, attacks = 0, 0, settings.inversions
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.samples * len(settings.schemes) * len(settings.knows) * sum(steps)
 
     for number, chunk in enumerate(chunks(settings, victims, model, public_examples, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in (*cell.notes, *_of_sums(cell.problem)))
+        notes |= dict.fromkeys(label_notes([cell.problem for cell in chunk], rehearsed))
         for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()
             problems = [cell.problem for cell in chunk]
@@ -184,7 +186,8 @@ def _rows(
     scores = domain.score(found, true)
     success, usual = domain.success(scores), domain.uninformed()
     nothing = None if usual is None else domain.score(usual.expand_as(true).to(true.dtype), true)[domain.scores[0]]
-    inferred = settings.labels == "inferred" and bool(chunk[0].problem.view.task.loss.classes)
+    classes = bool(chunk[0].problem.view.task.loss.classes)
+    inferred = settings.labels == "inferred" and classes and bool(guess.targets.numel())
     accuracy = metrics.label_accuracy(guess.targets, targets) if inferred else None
     said = verdicts(guess, true, targets, success.tolist())
     for i, cell in enumerate(chunk):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradwire import data
-from gradwire.attacks.inversion import ATTACKING, pose
+from gradwire.attacks.inversion import ATTACKING, label_notes, pose
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report.audit.pictures import contact_sheet
@@ -60,7 +60,8 @@ def audit_recording(
     note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
     options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}
     options |= {"domain": described(task)}
-    run.configure("audit", options, [note, *recording.notes])
+    notes = [note, *recording.notes, *label_notes(list(problems.values()), {})]
+    run.configure("audit", options, notes)
     answers = {}
     steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}
     done = 0

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from gradwire import data
-from gradwire.attacks.inversion.labels import last_linear
+from gradwire.attacks.inversion.labels import rows_known
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.runs import Row
@@ -89,11 +89,11 @@ def labels_from_indices(view: View) -> Tensor:
         chosen = indices.decode(told["indices"], int(told["count"]), layout.size)
     else:
         chosen = scheme.places(seen.uploads["offer"], seen.round, view.victim)
-    weight, _ = last_linear(view.model)
-    classes, width = layout.shapes[weight]
-    inside = chosen - layout.offsets[weight]
-    rows = inside[(inside >= 0) & (inside < classes * width)] // width
-    return torch.bincount(rows, minlength=classes).topk(view.shape[0]).indices
+    head = rows_known(view)
+    assert head.weight is not None
+    inside = chosen - layout.offsets[head.weight]
+    rows = head.classes_of(inside[(inside >= 0) & (inside < layout.sizes[head.weight])])
+    return torch.bincount(rows, minlength=head.classes).topk(view.shape[0]).indices
 
 
 def label_leak(settings: LabelLeak) -> Row:

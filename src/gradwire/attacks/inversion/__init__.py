@@ -8,8 +8,10 @@ from gradwire.attacks.inversion.annealed import Annealed
 from gradwire.attacks.inversion.bayes import Bayes
 from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.fedavg import FedAvg
+from gradwire.attacks.inversion.ica import ICA
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
+from gradwire.attacks.inversion.label_rehearsal import label_notes
 from gradwire.attacks.inversion.problem import (
     ATTACKING,
     KNOWLEDGE,
@@ -62,13 +64,15 @@ def invert(
         raise GradwireError("views that are attacked together must share a model, a mode and a shape")
     chosen: InversionAttack = ATTACKS.parse(attack, **options)
     problems = [replace(pose(each, knowledge, n), public_examples=public_examples) for n, each in enumerate(views)]
-    return chosen.run(problems, seed=seed, device=device)
+    guess = chosen.run(problems, seed=seed, device=device)
+    return replace(guess, notes=(*guess.notes, *label_notes(problems, {})))
 
 
 __all__ = [
     "ATTACKING",
     "ATTACKS",
     "DLG",
+    "ICA",
     "IDLG",
     "IGA",
     "KNOWLEDGE",
@@ -86,5 +90,6 @@ __all__ = [
     "TabLeak",
     "invert",
     "joint",
+    "label_notes",
     "pose",
 ]

@@ -3,14 +3,16 @@
 L. Zhu, Z. Liu, S. Han, "Deep leakage from gradients", NeurIPS 2019, eq. 4 and algorithm 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.labels import last_linear
+from gradwire.attacks.inversion.head import outputs
 from gradwire.attacks.inversion.match import Match
+from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError
 from gradwire.seeds import generator
@@ -34,6 +36,11 @@ class DLG(Search):
         """Eq. 4."""
         return match.distance(images, *(logits.softmax(-1) for logits in extras))
 
+    def seeks_targets(self, problems: Sequence[Problem]) -> bool:
+        """Where none is known, and a softmax of what is sought is what the loss takes: probabilities of classes."""
+        view = problems[0].view
+        return view.targets is None and view.task.loss.probabilities
+
     def extras(self, match: Match, seed: int) -> tuple[Tensor, ...]:
         """Logits of the labels, shape (V, B, classes), from a normal distribution, if the view does not hold labels."""
         known = {problem.view.targets is not None for problem in match.problems}
@@ -41,8 +48,8 @@ class DLG(Search):
             raise GradwireError("some of the views hold labels and some do not; attack them apart")
         if known == {True}:
             return ()
-        model = match.problems[0].view.model
-        shape = (match.targets.shape[1], len(model.get_parameter(last_linear(model)[0])))
+        view = match.problems[0].view
+        shape = (match.targets.shape[1], outputs(view.model, view.mode, view.task))
         # Restarts of a victim follow one another: its n-th row is its n-th restart.
         rows = enumerate(match.problems)
         draws = [generator("labels", seed, problem.salt, row % self.restarts) for row, problem in rows]

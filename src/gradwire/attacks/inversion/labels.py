@@ -1,4 +1,4 @@
-"""Labels from the last layer's gradient, or from the positions of a sparse message alone.
+"""Labels from the gradient of the layer that makes the logits, or from the positions of a sparse message alone.
 
 - B. Zhao, K. R. Mopuri, H. Bilen, "iDLG: Improved deep leakage from gradients", 2020: one image, exactly.
 - H. Yin et al., "See through gradients: Image batch recovery via GradInversion", CVPR 2021, eq. 4: a batch of images
@@ -7,55 +7,75 @@
   "Towards general deep leakage in federated learning", 2021: a batch with repeated classes, by counting.
 """
 
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from gradwire.attacks.inversion.head import PROBES, Head, trace
+from gradwire.attacks.inversion.label_proof import all_signs_sent, proven
+from gradwire.attacks.inversion.loss_slopes import solved
 from gradwire.errors import GradwireError
-from gradwire.models.mode import copied, set_mode
-from gradwire.schemes import Update, observation
+from gradwire.schemes import Measurement, Update, observation
 from gradwire.schemes.measurement import Support
-from gradwire.tasks import BinaryCrossEntropy, CrossEntropy
+from gradwire.tasks import BinaryCrossEntropy, CrossEntropy, TaskLoss
 from gradwire.wire import View
 
-PROBES = 64
-"""Inputs at random from which the network's mean prediction is estimated."""
 
+@dataclass(frozen=True)
+class Inferred:
+    """What a view says of the labels of a victim's batch.
 
-def infer(view: View, update: Update) -> Tensor:
-    """The labels of a victim's batch from its decoded update, ascending: class numbers, or 0 and 1 under bce.
-
-    Under cross-entropy the last bias has the gradient g = mean over the batch of (softmax − onehot), so that class c
-    occurs n_c = Σ p_c − B·g_c times.
-
-    - For one image the class is the only one with a negative gradient (iDLG, eq. 3). Under binary cross-entropy the
-      slope is sigmoid − y, negative for the labels that are 1, and for these alone.
-    - For several, every class with a negative gradient occurs, and Σ p_c is B times the network's mean prediction,
-      which is estimated on noise. The counts are the whole numbers that come nearest.
-
-    Where nothing was sent of a bias, its row of the last weight replaces it: Σ δ·h ≈ g_c·h̄, by least squares over what
-    was sent, with the layer's mean inputs h̄ on noise as well. For one image the row's sum is enough (iDLG, eq. 5).
+    Attributes:
+        targets: ascending: class numbers (B,), or 0 and 1 under bce, (B, outputs). Empty, (B, 0), where they cannot be
+            inferred, and then `reason` says why.
+        exact: whether they follow from what was sent; else they are estimates.
     """
-    if not inferable(view):
-        raise GradwireError(f"targets of the loss {view.task.loss.name!r} cannot be inferred; say that they are known")
-    weight, bias = last_linear(view.model)
-    batch = view.shape[0]
+
+    targets: Tensor
+    exact: bool = False
+    reason: str = ""
+
+
+def infer(view: View, update: Update, sent: Measurement) -> Inferred:
+    """The labels of a victim's batch from its decoded update and from what was sent, as the scheme measures it.
+
+    Under cross-entropy the logits have the slopes g = mean over the batch of (softmax − onehot), which the head's
+    gradients show (`Head.slopes`), so that class c occurs n_c = Σ p_c − B·g_c times.
+
+    - For one image the class is the only one with a negative slope (iDLG, eq. 3), and the one with the largest: the
+      others' add up to it. Under binary cross-entropy the slope is sigmoid − y, negative for the labels that are 1, and
+      for these alone.
+    - For several, every class with a negative slope occurs, and Σ p_c is B times the network's mean prediction, which
+      is estimated on noise. The counts are the whole numbers that come nearest.
+
+    A user's function of logits and class numbers has slopes of its own: `loss_slopes.solved`.
+    """
+    loss, batch = view.task.loss, view.shape[0]
+    nothing = torch.empty(batch, 0, dtype=torch.int64)
+    binary = loss.name == BinaryCrossEntropy.name
+    if not (binary or isinstance(getattr(loss, "like", loss), CrossEntropy)):
+        return Inferred(nothing, reason=f"targets of the loss {loss.name!r} cannot be inferred")
+    if binary and batch > 1 and loss.outputs > 1:
+        what = f"a batch's slopes count the ones of each of {loss.outputs} labels, and do not say whose they are"
+        return Inferred(nothing, reason=f"targets of the loss {loss.name!r} cannot be inferred: {what}")
+    try:
+        head = trace(view.model, view.mode, view.task, PROBES if batch > 1 or loss.name == "own" else 4)
+    except GradwireError as error:
+        return Inferred(nothing, reason=str(error))
+    if binary:
+        slopes = head.slopes(update)
+        if batch == 1:
+            return Inferred((slopes < 0).float()[None], all_signs_sent(view, head, sent))
+        ones = round(float(batch * (head.logits.sigmoid().mean() - slopes[0])))
+        return Inferred((torch.arange(batch) >= batch - min(max(ones, 0), batch)).float()[:, None])
+    if not head.cross_entropy:
+        return _of_a_users_function(head, loss, head.slopes(update), batch, nothing)
     if batch == 1:
-        slopes = update[bias] if bias is not None and update[bias].any() else update[weight].sum(1)
-        if view.task.loss.name == BinaryCrossEntropy.name:
-            return (slopes < 0).float()[None]
-        return slopes.argmin()[None]
-    prediction, inputs = _on_noise(view, weight.removesuffix("weight").rstrip("."))
-    rows = update[weight].cpu().double()
-    gradient = rows @ inputs / ((rows != 0).double() @ inputs.square()).clamp_min(torch.finfo(torch.float32).tiny)
-    if bias is not None:
-        gradient = torch.where(update[bias].cpu() != 0, update[bias].cpu().double(), gradient)
-    return counts(batch * (prediction - gradient), gradient < 0, batch)
-
-
-def inferable(view: View) -> bool:
-    """Whether the loss and the batch are such that `infer` gives the targets."""
-    loss = view.task.loss.name
-    return loss == CrossEntropy.name or (loss == BinaryCrossEntropy.name and view.shape[0] == 1)
+        label, by_bias = _only_one(head, update)
+        return Inferred(label[None], proven(view, head, sent, int(label), by_bias))
+    slopes, prediction = head.slopes(update), head.logits.softmax(1).mean(0)
+    return Inferred(counts(batch * (prediction - slopes), slopes < 0, batch))
 
 
 def labels_from_indices(view: View, batch: int) -> Tensor:
@@ -74,22 +94,36 @@ def labels_from_indices(view: View, batch: int) -> Tensor:
     classes have rows as large as those that occur, and an untrained network's positions reveal next to nothing.
 
     Raises:
-        GradwireError: the scheme sends no positions, or the model has no linear layer.
+        GradwireError: the scheme sends no positions, or the weight that makes the logits is not to be found.
     """
-    weight, bias = last_linear(view.model)
-    classes, width = view.model.get_parameter(weight).shape
+    head = rows_known(view)
     scheme, seen = observation(view)
     sparse = ((name, term) for name, terms in scheme.measure(seen).items() for term in terms)
     positions = {name: term.indices[0] for name, term in sparse if isinstance(term, Support)}
     if not positions:
         raise GradwireError(f"scheme {view.scheme!r} sends no positions; sparse-index needs one that does: topk")
     nothing = torch.empty(0, dtype=torch.int64)
-    rows = (positions.get(weight, nothing) // width).bincount(minlength=classes).double()
-    if bias is not None and bias in positions:
-        rows = rows + rows.mean().clamp_min(1) * positions[bias].bincount(minlength=classes)
+    rows = head.classes_of(positions.get(head.weight or "", nothing)).bincount(minlength=head.classes).double()
+    if head.bias is not None and head.bias in positions:
+        rows = rows + rows.mean().clamp_min(1) * positions[head.bias].bincount(minlength=head.classes)
     share = rows / rows.sum().clamp_min(1)
-    trust = classes / (classes + batch)
-    return counts(batch * (trust * share + (1 - trust) / classes), torch.zeros(classes, dtype=torch.bool), batch)
+    trust = head.classes / (head.classes + batch)
+    expected = batch * (trust * share + (1 - trust) / head.classes)
+    return counts(expected, torch.zeros(head.classes, dtype=torch.bool), batch)
+
+
+def rows_known(view: View) -> Head:
+    """The head of a view's network, which must have a weight with a row for each class.
+
+    Raises:
+        GradwireError: it has none that is trained.
+    """
+    head = trace(view.model, view.mode, view.task, 4)
+    if head.weight is None:
+        raise GradwireError(
+            f"positions tell labels by a weight's rows; {head.bias!r} stands beside none that is trained"
+        )
+    return head
 
 
 def counts(expected: Tensor, present: Tensor, batch: int) -> Tensor:
@@ -108,36 +142,26 @@ def counts(expected: Tensor, present: Tensor, batch: int) -> Tensor:
     return torch.tensor(sorted(labels))
 
 
-def last_linear(model: nn.Module) -> tuple[str, str | None]:
-    """Names of the last linear layer's weight and bias (None if it has none).
-
-    Raises:
-        GradwireError: the model has no linear layer, or the last one's weight is no parameter.
-    """
-    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise GradwireError(f"labels cannot be inferred: {type(model).__name__} has no linear layer")
-    name, module = linear[-1]
-    if "weight" not in module._parameters:
-        why = f"the weight of {name!r} is made of other parameters (weight_norm)"
-        raise GradwireError(f"labels cannot be inferred: {why}")
-    prefix = f"{name}." if name else ""
-    return f"{prefix}weight", None if module.bias is None else f"{prefix}bias"
+def _only_one(head: Head, update: Update) -> tuple[Tensor, bool]:
+    """The label of a batch of one under cross-entropy, and whether a bias told it."""
+    if head.bias is not None:
+        slopes = update[head.bias].cpu().double().flatten() / head.scale
+        if bool((slopes < 0).any()):
+            return slopes.argmin(), True
+    if head.weight is not None and head.classes > 2:
+        return head.rows(update[head.weight].cpu().double()).norm(dim=1).argmax(), False
+    return head.slopes(update).argmin(), False
 
 
-def _on_noise(view: View, layer: str) -> tuple[Tensor, Tensor]:
-    """The mean prediction (classes,) and the last layer's mean inputs (features,), on noise; float64."""
-    network = set_mode(copied(view.model), view.mode)
-    like = next(network.parameters())
-    inputs = view.task.domain.sample(PROBES, random=torch.Generator().manual_seed(0)).to(like.device)
-    seen: list[Tensor] = []
-
-    def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen.append(arguments[0].mean(0).cpu().double())
-
-    network.get_submodule(layer).register_forward_pre_hook(note)
-    # Dropout must not draw from the global generator.
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.manual_seed(0)
-        prediction = view.task.logits(network, inputs).softmax(1).mean(0).cpu().double()
-    return prediction, seen[-1]
+def _of_a_users_function(head: Head, loss: TaskLoss, slopes: Tensor, batch: int, nothing: Tensor) -> Inferred:
+    """Labels under a function that is not plain cross-entropy."""
+    unlike = f"targets of the loss {loss.name!r} cannot be inferred"
+    if loss.reported:
+        return Inferred(
+            nothing, reason=f"{unlike}: the network reports another one than the cross-entropy of its logits"
+        )
+    try:
+        expected = solved(loss, head.logits, slopes, batch)
+    except Exception as error:  # a user's function may want another output, or other targets
+        return Inferred(nothing, reason=f"{unlike}: it is no function of logits and class numbers: {error}")
+    return Inferred(counts(expected, torch.zeros(head.classes, dtype=torch.bool), batch))

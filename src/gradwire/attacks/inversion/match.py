@@ -47,15 +47,18 @@ class Match:
     targets: Tensor
 
     @classmethod
-    def of(cls, problems: Sequence[Problem], device: str) -> "Match":
+    def of(cls, problems: Sequence[Problem], device: str, sought: bool = False) -> "Match":
         """Join problems.
 
+        Args:
+            sought: whether the attack seeks targets of its own, and uses none of the problems'.
+
         Raises:
-            GradwireError: targets that are not known and could not be inferred.
+            GradwireError: targets that are not known and could not be inferred, and why.
         """
-        loss = problems[0].view.task.loss
-        if not loss.from_inputs and not all(problem.targets.numel() for problem in problems):
-            raise GradwireError(f"targets of the loss {loss.name!r} cannot be inferred; say that they are known")
+        reasons = (problem.inferred.reason for problem in problems if problem.inferred is not None)
+        if not sought and (reason := next(filter(None, reasons), "")):
+            raise GradwireError(f"{reason}; say that they are known")
         targets = torch.stack([problem.targets for problem in problems]).to(device)
         like = torch.empty(0, dtype=arithmetic(problems[0].view.model), device=device)
         return cls(tuple(problems), StackedMeasurement.of([problem.measurement for problem in problems], like), targets)

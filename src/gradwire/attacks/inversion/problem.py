@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.labels import infer, inferable
+from gradwire.attacks.inversion.labels import Inferred, infer
 from gradwire.errors import unknown
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
-from gradwire.schemes import Measurement, Update, dense, observation, others, pooled
+from gradwire.schemes import Measurement, dense, observation, others, pooled
 from gradwire.wire import View
 
 Knowledge = Literal["naive", "adaptive"]
@@ -50,6 +50,8 @@ class Problem:
             the labels and the answer are of all their batches.
         later: the same victim's problems of the rounds that follow, for `rounds`.
         public_examples: for attacks that use them (`bayes`).
+        inferred: what the view says of the targets, and whether it proves it; None where they are known or made of the
+            inputs.
     """
 
     view: View
@@ -62,6 +64,7 @@ class Problem:
     clients: tuple[str, ...] = ("client:0",)
     later: tuple["Problem", ...] = ()
     public_examples: PublicExamples | None = None
+    inferred: Inferred | None = None
 
     def shares_model(self, other: "Problem") -> bool:
         """Whether both can be attacked as one batch: their views share a model in every round."""
@@ -89,7 +92,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     sum, or what a fellow client observes), it seeks the images of all of them, for a mean does not say whose image is
     whose. An update of local steps is divided by their number and size, which gives it the scale of one gradient.
 
-    Targets that cannot be inferred stay empty, (B, 0); attacks that use them refuse (`Match.of`).
+    Targets that cannot be inferred stay empty, (B, 0); attacks that use them refuse (`Match.of`), and say why.
 
     Raises:
         GradwireError: unknown knowledge, a view without a message of the victim.
@@ -102,21 +105,18 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
         view = _widened(view, clients)
     scale = 1 / ((view.weight or 1.0) * (1.0 if view.work is None else view.work.steps * view.work.lr))
     decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
-    targets = _targets(view, decoded)
+    sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
+    known: dict[str, Any] = {"clients": clients, "knowledge": knowledge, "inferred": None}
+    targets = torch.empty(view.shape[0], 0, dtype=torch.int64) if view.targets is None else view.targets
+    if view.targets is None and not view.task.loss.from_inputs:
+        known["inferred"] = infer(view, decoded, sent)
+        targets = known["inferred"].targets
     if knowledge == "naive":
-        return Problem(view, dense(decoded), targets, salt, knowledge=knowledge, clients=clients)
+        return Problem(view, dense(decoded), targets, salt, **known)
     if scheme.network is not None and (view.work is None or view.work.steps == 1):
         view = replace(view, model=scheme.network.known(view.model, seen, view.shape[0]))
-    sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
     noise = scale * scheme.deviation(seen.round, view.shape[0], view.work)
-    return Problem(view, sent, targets, salt, noise, clients=clients)
-
-
-def _targets(view: View, decoded: Update) -> Tensor:
-    """The victim's targets: known, inferred, or (B, 0) where they are made of the inputs or cannot be inferred."""
-    if view.targets is not None:
-        return view.targets
-    return infer(view, decoded) if inferable(view) else torch.empty(view.shape[0], 0, dtype=torch.int64)
+    return Problem(view, sent, targets, salt, noise, **known)
 
 
 def _widened(view: View, clients: tuple[str, ...]) -> View:

@@ -38,7 +38,7 @@ def rehearse(
     if (count := len(public_examples.inputs)) < needed:
         raise GradwireError(f"{public_examples.source} has {count} images; {times} rehearsals take {needed}")
     images = public_examples.inputs[:needed].view(times * parties, *shape).to(device)
-    labels = public_examples.targets[:needed].view(times * parties, batch).to(device)
+    labels = public_examples.targets[:needed].unflatten(0, (times * parties, batch)).to(device)
     found = engine(view.model, view.mode, view.task, batch, device).gradients(images, labels)
     updates = {name: gradient.full().detach().cpu() for name, gradient in found.items()}
     layout = Layout.of_model(view.model)

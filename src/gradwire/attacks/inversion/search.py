@@ -104,6 +104,10 @@ class Search(Specified, ABC):
         """The starting values of other unknowns, each of shape (V, …) and without bounds; none by default."""
         return ()
 
+    def seeks_targets(self, problems: Sequence[Problem]) -> bool:
+        """Whether targets are among the other unknowns, so that none need be known or inferred."""
+        return False
+
     def targets(self, match: Match, *extras: Tensor) -> Tensor:
         """The targets of the answer, shape (V, B, …): by default those that the attack was given."""
         return match.targets
@@ -157,7 +161,8 @@ class Search(Specified, ABC):
         if not all(problems[0].shares_model(problem) for problem in problems):
             raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
         ready = self.prepared(problems, seed, device, progress)
-        match = Match.of([problem for problem in problems for _ in range(ready.restarts)], device)
+        rows = [problem for problem in problems for _ in range(ready.restarts)]
+        match = Match.of(rows, device, ready.seeks_targets(problems))
         starts = ready.starts(problems, seed).to(device)
         unknowns = _Unknowns(domain, starts, *ready.extras(match, seed))
         optimizer = ready._optimizer(unknowns.start, unknowns.box)
