@@ -50,17 +50,20 @@ def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     return dataset.network(settings.model, settings.seed, not settings.standardised).to(settings.device)
 
 
-def load_public_examples(settings: AuditSettings, victims: Dataset) -> PublicExamples | None:
+def load_public_examples(settings: AuditSettings, victims: Dataset, parties: int = 0) -> PublicExamples | None:
     """What the adversary has of its own: examples of the training split, none of which a party of the audit holds.
 
     Where the settings name no number, they are as many as the attacks rehearse with, if the data have them to spare.
 
+    Args:
+        parties: of a round. [default: the settings']
+
     Raises:
         GradwireError: the split is too small for the number that the settings name, or holds a party's example.
     """
-    parties = settings.samples * settings.batch * settings.parties
+    seats = settings.samples * settings.batch * settings.parties
     rehearsed = max(getattr(attack, "rehearsals", 0) for attack in settings.inversions.values())
-    if not (wanted := settings.public or rehearsed * settings.parties * settings.batch):
+    if not (wanted := settings.public or rehearsed * (parties or settings.parties) * settings.batch):
         return None
     try:
         dataset = data.load(settings.data, "train").under(settings.loss)
@@ -68,11 +71,11 @@ def load_public_examples(settings: AuditSettings, victims: Dataset) -> PublicExa
         if settings.public:
             raise
         return None
-    first = parties if settings.split == "train" else 0
+    first = seats if settings.split == "train" else 0
     what, there = dataset.task.domain.what, max(0, len(dataset) - first)
     if there < settings.public:
         raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training {what} to spare")
-    held = {fingerprint(each) for each in victims.batch(range(parties))[0]}
+    held = {fingerprint(each) for each in victims.batch(range(min(seats, len(victims))))[0]}
     own: list[int] = []
     passed = 0
     for row in range(first, len(dataset)):

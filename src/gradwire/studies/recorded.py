@@ -1,7 +1,7 @@
 """The attack on a recorded step of somebody's real training: answers and objectives, and no truth to score them by."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from gradwire.rounds.recording import load
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
 from gradwire.studies.audit import described, facts, keep
-from gradwire.studies.audit_cells import network
+from gradwire.studies.audit_cells import load_public_examples, network
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.grid import file_name
 from gradwire.tasks import Domain
@@ -55,7 +55,8 @@ def audit_recording(
     known = torch.tensor(labels) if labels else None
     shape = (settings.batch, *dataset.shape)
     view = recording.view(network(settings, dataset), shape, known, mode=settings.mode, task=task)
-    problems = {knowledge: pose(view, knowledge) for knowledge in settings.knows}
+    own = load_public_examples(settings, dataset, len(view.clients))
+    problems = {each: replace(pose(view, each), public_examples=own) for each in settings.knows}
     run = RunFolder.create(out, "audit", COLUMNS)
     note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
     options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}
@@ -70,12 +71,13 @@ def audit_recording(
         guess = attack.run(list(problems.values()), settings.seed, settings.device, watch)
         done += steps[name]
         for i, knowledge in enumerate(problems):
-            answers[f"{recording.scheme}|{name}|{knowledge}"] = guess.inputs[i : i + 1]
+            for each, found in {name: guess, **{f"{name}/{own}": its for own, its in guess.parts.items()}}.items():
+                answers[f"{recording.scheme}|{each}|{knowledge}"] = found.inputs[i : i + 1]
+                row = facts(settings, each, problems[knowledge], found, i, 4 * Layout.of_model(view.model).size)
+                told = found.targets[i].tolist() if task.loss.classes else []
+                row |= {"victim": recording.victim, "labels": " ".join(map(str, told))}
+                run.append([row])
             _show(run.path / f"{file_name(name)}-{knowledge}", task.domain, guess.inputs[i])
-            row = facts(settings, name, problems[knowledge], guess, i, 4 * Layout.of_model(view.model).size)
-            told = guess.targets[i].tolist() if task.loss.classes else []
-            row |= {"victim": recording.victim, "labels": " ".join(map(str, told))}
-            run.append([row])
     keep(run, task.domain, answers)
     return run.path
 
