@@ -6,6 +6,7 @@ from dataclasses import replace
 from gradwire.attacks.inversion.analytic import Analytic
 from gradwire.attacks.inversion.bayes import Bayes
 from gradwire.attacks.inversion.dlg import DLG
+from gradwire.attacks.inversion.exact import Certificate, Exact, certify
 from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
@@ -72,6 +73,8 @@ __all__ = [
     "KNOWLEDGE",
     "Analytic",
     "Bayes",
+    "Certificate",
+    "Exact",
     "FedAvg",
     "Guess",
     "InversionAttack",
@@ -80,6 +83,7 @@ __all__ = [
     "PublicExamples",
     "Rounds",
     "TabLeak",
+    "certify",
     "invert",
     "joint",
     "pose",

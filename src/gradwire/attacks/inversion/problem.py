@@ -138,6 +138,8 @@ class Guess:
         objective: what the attack minimised, at the inputs; shape (V,). Infinite where every restart was lost.
         lost: restarts that ended in a value that was not finite.
         notes: lines for the report on how it was found.
+        solved: for each victim, whether the answer was checked against what was sent and explains it; () where the
+            attack does not check.
     """
 
     inputs: Tensor
@@ -146,6 +148,7 @@ class Guess:
     iterations: int
     lost: int = 0
     notes: tuple[str, ...] = ()
+    solved: tuple[bool, ...] = ()
 
 
 class Specified:
