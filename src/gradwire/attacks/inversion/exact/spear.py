@@ -8,10 +8,11 @@
 A layer z = W·x + b has ∂W = Δ·X over a batch: column i of Δ (n, B) is the slope at z of example i, row i of X (B, m)
 its input. ∂W has rank B, so that any factors L·R of it are those sought up to an unknown matrix Q (B, B): Δ = L·Q and
 X = Q⁻¹·R. A ReLU makes about half of each column of Δ zero, and hardly any other combination of L's columns has as
-many zeros. So Q's columns are the directions q in which L·q is sparse. How they are found is `directions`: by sampling rows
-that may vanish together (SPEAR), or as a dictionary is learned (SPEAR++). ∂b = Σ Δ's columns gives their lengths.
+many zeros. So Q's columns are the directions q in which L·q is sparse. How they are found is `directions`: by sampling
+rows that may vanish together (SPEAR), or as a dictionary is learned (SPEAR++). ∂b = Σ Δ's columns gives their lengths.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,12 +31,20 @@ SAMPLED = 9
 """The largest batch whose directions are sampled first: one sample in 2⁸ holds one."""
 FIRST, AGAIN = 4, 12
 """Rounds of sampling before directions are learned, and how often, of these, they are learned from all rows."""
+ZEROS = (1e-3, 1e-4, 1e-5, 1e-6)
+"""Shares of an example's largest slope below which others are the nearer to zero the more of these they are below."""
 INDEPENDENT = 1e-3
 """A direction of unit length that is farther from the span of others is another one."""
 DEAD = 1e-6
 """Rows of ∂W below this share of the largest are those of units that no example activates."""
 PATIENCE = 6
 """The search ends after so many rounds, and one more an example, in which no zero was gained."""
+REFINED, NEARLY = 3, 1e-2
+"""How often directions are made more exact by what is off, and the greatest share of a slope that may be there."""
+SAME = 1e-6
+"""Two directions whose cosine is nearer to one are one."""
+POOL = 6
+"""Directions that are kept for each example."""
 AGREE = 0.99
 """The share of an example's slopes that must be zero where its ReLU is: near the kink rounding decides."""
 
@@ -56,11 +65,15 @@ class Factors:
         return cls(u[:, :k], s[:k, None] * v[:k], bias)
 
     def rows(self, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Δ (n, k) and X (k, m), the directions being the columns of Q but for their lengths, (k, k)."""
-        lengths = torch.linalg.solve(directions, self.left.mT @ self.bias)
-        # A length of zero says that the slopes of an example cancel, and nothing of its input.
-        scaled = directions * torch.where(lengths == 0, torch.ones_like(lengths), lengths)
-        return self.left @ scaled, torch.linalg.solve(scaled, self.right)
+        """Δ (…, n, k) and X (…, k, m), the columns of Q but for their lengths being the rows of (…, k, k).
+
+        What depends on each other has no Q⁻¹, and gives what is not finite or means nothing.
+        """
+        columns = directions.mT
+        lengths = torch.linalg.solve_ex(columns, (self.left.mT @ self.bias).expand(columns.shape[:-1])[..., None])[0]
+        scaled = columns * lengths.mT
+        inputs = torch.linalg.solve_ex(scaled, self.right.expand(*scaled.shape[:-2], *self.right.shape))[0]
+        return self.left @ scaled, inputs
 
 
 @dataclass(frozen=True)
@@ -116,55 +129,104 @@ class Spear:
         k = factors.left.shape[1]
         if k == 0 or len(live) <= k:
             raise GradwireError(f"spear needs more rows with slopes than examples; {len(live)} hold a rank of {k}")
-        network = {name: p.detach().cpu().double() for name, p in model.named_parameters()}
-        found = torch.empty(0, k, dtype=torch.float64)
-        answer: tuple[Tensor, Tensor, Tensor] | None = None
+        unit, offset = (
+            model.get_parameter(name).detach().cpu().double() for name in (self.layer.weight, self.layer.bias)
+        )
+
+        def agree(directions: Tensor) -> Tensor:
+            slopes, inputs = factors.rows(directions)
+            return agreement(slopes, inputs @ unit.mT + offset)
+
+        pool, found = torch.empty(0, k, dtype=torch.float64), torch.empty(0, k, dtype=torch.float64)
         most = gained = 0
         for number in range(self.rounds):
-            found, zeros = sparsest(torch.cat([found, _more(live, found, number, random)]), live)
-            most, gained = (zeros, number) if zeros > most else (most, gained)
-            if number - gained > PATIENCE + k:
+            pool, zeros = _ranked(torch.cat([pool, _more(live, found, number, random)]), live)
+            chosen = independent(pool)
+            found, total = pool[chosen], int(zeros[chosen].sum())
+            most, gained = (total, number) if total > most else (most, gained)
+            ends = number - gained > PATIENCE + k
+            if len(found) == k and (gained == number or ends):
+                found = swapped(found, pool, agree)
+                if ends or bool((agree(found) >= AGREE).all()):
+                    break
+            elif ends:
                 break
-            if len(found) < k:
-                continue
-            slopes, inputs = factors.rows(found.mT)
-            outputs = inputs @ network[self.layer.weight].mT + network[self.layer.bias]
-            answer = inputs, slopes, agreement(slopes, outputs)
-            if bool((answer[2] >= AGREE).all()):
-                break
-        if answer is None:
+        if len(found) < k:
             raise GradwireError(f"spear finds {len(found)} of {k} directions in which slopes vanish as behind a ReLU")
-        return answer
+        for _ in range(REFINED):
+            found = refined(found, factors.rows(found)[1] @ unit.mT + offset, factors.left)
+        slopes, inputs = factors.rows(found)
+        return inputs, slopes, agree(found)
 
 
-def sparsest(directions: Tensor, left: Tensor) -> tuple[Tensor, int]:
-    """Of directions (C, k), those with the most zeros in L·q, one after another, while they are independent.
+def _ranked(directions: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    """Of unit directions (C, k) the different ones with most zeros in L·q, the most first, and how many these are.
 
-    Returns:
-        at most k directions, and the zeros of all of them.
+    An entry counts the more often the nearer to zero it is: slopes of one class are nearly proportional, and their
+    difference has many that are nearly zero.
     """
     slopes = (directions @ left.mT).abs()
-    zeros = (slopes <= ZERO * slopes.amax(1, keepdim=True)).sum(1)
+    slopes = slopes / slopes.amax(1, keepdim=True)
+    zeros = torch.stack([slopes <= share for share in ZEROS]).sum((0, 2))
+    order = zeros.argsort(descending=True, stable=True)
+    directions, zeros = directions[order], zeros[order]
+    known = ((directions @ directions.mT).abs().tril(-1) > 1 - SAME).any(1)
+    kept = (~known).nonzero()[: POOL * left.shape[1], 0]
+    return directions[kept], zeros[kept]
+
+
+def independent(directions: Tensor) -> list[int]:
+    """Which of directions (C, k) to take, one after another while they are independent: at most k."""
     chosen: list[int] = []
     rest = directions.clone()
-    for _ in range(directions.shape[1]):
-        left_over = torch.where(rest.norm(dim=1) > INDEPENDENT, zeros, -1)
-        if not len(zeros) or int(left_over.max()) < 0:
+    while len(chosen) < directions.shape[1]:
+        far = (rest.norm(dim=1) > INDEPENDENT).nonzero()[:, 0]
+        if not len(far):
             break
-        chosen.append(int(left_over.argmax()))
+        chosen.append(int(far[0]))
         along = rest[chosen[-1]] / rest[chosen[-1]].norm()
         rest = rest - torch.outer(rest @ along, along)
-    return directions[chosen], int(zeros[chosen].sum())
+    return chosen
+
+
+def swapped(found: Tensor, pool: Tensor, agree: Callable[[Tensor], Tensor]) -> Tensor:
+    """The directions (k, k), of which those that do not agree are replaced by others while more agree in the mean.
+
+    The second stage of the paper's greedy choice (section 4.3), by what it calls the sparsity matching coefficient.
+    """
+    now = agree(found).nan_to_num(0)
+    for place in (now < AGREE).nonzero()[:, 0].tolist():
+        tried = found.repeat(len(pool), 1, 1)
+        tried[:, place] = pool
+        each = agree(tried).nan_to_num(0)
+        best = int(each.mean(1).argmax())
+        if each[best].mean() > now.mean():
+            found, now = tried[best], each[best]
+    return found
+
+
+def refined(directions: Tensor, outputs: Tensor, left: Tensor) -> Tensor:
+    """Directions (k, k) anew, each that of least ‖L·q‖ where the layer's outputs (k, n) say that its ReLU is off.
+
+    One that does not agree with its outputs, so that hardly any or the wrong units are off, stays as it is.
+    """
+    off = outputs < -ZERO * outputs.abs().amax(1, keepdim=True)
+    slopes = (directions @ left.mT).abs()
+    vanish = (slopes * off).amax(1) <= NEARLY * slopes.amax(1)
+    gram = torch.einsum("cn,ni,nj->cij", off.to(left), left, left)
+    again = torch.linalg.eigh(gram)[1][..., 0]
+    return torch.where((vanish & (off.sum(1) > len(directions)))[:, None], again, directions)
 
 
 def agreement(slopes: Tensor, outputs: Tensor) -> Tensor:
-    """For each example the share of slopes (n, k) that are zero where outputs (k, n) of the layer are not positive.
+    """For each example the share of slopes (…, n, k) that are zero where outputs (…, k, n) of the layer are negative.
 
     Rows in which no example has a slope tell nothing: the unit behind may lead nowhere.
     """
-    zero = slopes.abs() <= ZERO * slopes.abs().amax(0)
-    told = ~zero.all(1)
-    return ((outputs.mT <= 0) == zero)[told].double().mean(0)
+    zero = slopes.abs() <= ZERO * slopes.abs().amax(-2, keepdim=True)
+    told = ~zero.all(-1, keepdim=True)
+    right = ((outputs.mT <= 0) == zero) & told & slopes.isfinite().all(-2, keepdim=True)
+    return right.double().sum(-2) / told.sum(-2).clamp_min(1)
 
 
 def _more(live: Tensor, found: Tensor, number: int, random: torch.Generator) -> Tensor:
@@ -174,4 +236,4 @@ def _more(live: Tensor, found: Tensor, number: int, random: torch.Generator) -> 
         return sampled(live, random)
     if 2 * len(found) < k or number % AGAIN == 0:
         return learned(live, random)
-    return deflated(live, found[int(torch.randint(len(found), (), generator=random))], random)
+    return deflated(live, found[number % len(found)], random)
