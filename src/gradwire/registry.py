@@ -215,7 +215,8 @@ _SCHEMES = """
     noise:Noise sparsify:Sparsify dpsgd:DPSGD autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
 """
 _ATTACKS = """
-    iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic exact:Exact fedavg:FedAvg rounds:Rounds tableak:TabLeak
+    iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds tableak:TabLeak
+    exact=exact.attack:Exact
     tokens=text.tokens:TokenSet sentences=text.orders:Sentences dager=text.dager:Dager
 """
 _MEMBERSHIP = """

@@ -138,8 +138,8 @@ class Guess:
         objective: what the attack minimised, at the inputs; shape (V,). Infinite where every restart was lost.
         lost: restarts that ended in a value that was not finite.
         notes: lines for the report on how it was found.
-        solved: for each victim, whether the answer was checked against what was sent and explains it; () where the
-            attack does not check.
+        solved: for each victim, whether the answer is proved: it follows from what was sent, and explains it when it is
+            sent again; () where the attack does not check.
     """
 
     inputs: Tensor

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.analytic import nothing_known
+from gradwire.attacks.inversion.exact.closed_form import Solution
 from gradwire.attacks.inversion.exact.embedding import PatchEmbedding
 from gradwire.attacks.inversion.exact.matrices import as_sent, sketches, whole
 from gradwire.attacks.inversion.first_layer import read
@@ -42,11 +43,8 @@ class April:
             raise GradwireError(f"april reads the patches of one image; the batch has {view.shape[0]}")
         return cls(PatchEmbedding.of(view))
 
-    def inputs(self, problem: Problem, random: torch.Generator) -> tuple[Tensor, str]:
-        """The image, float64 (1, *shape), with patches of least norm where what was sent does not determine them.
-
-        Returns:
-            the image, and how much of it is determined, in words.
+    def solution(self, problem: Problem, random: torch.Generator) -> Solution:
+        """The image, with patches of least norm where what was sent does not determine them.
 
         Raises:
             GradwireError: nothing that can be read was sent of one of the layers.
@@ -62,7 +60,9 @@ class April:
         entered, determined = solved(delta, terms, width)
         image = found.entrance.undone(entered.flatten(), nothing_known(problem.view.task.domain))[None]
         told = f"{determined:,} of {entered.numel():,} numbers of the patches are determined"
-        return image, told if known else f"{found.position!r} was sent in part, its other entries are taken for zero"
+        if not known:
+            told = f"{found.position!r} was sent in part, its other entries are taken for zero"
+        return Solution(image, known and determined == entered.numel() and found.entrance.whole, told)
 
 
 def solved(slopes: Tensor, terms: Sequence[Term], width: int) -> tuple[Tensor, int]:

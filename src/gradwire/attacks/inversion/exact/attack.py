@@ -4,55 +4,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from gradwire.attacks.inversion.analytic import nothing_known, readable, solve
+from gradwire.attacks.inversion.analytic import nothing_known
 from gradwire.attacks.inversion.exact.april import April
 from gradwire.attacks.inversion.exact.certificate import certify
+from gradwire.attacks.inversion.exact.closed_form import ClosedForm, Rows
 from gradwire.attacks.inversion.exact.layers import TracedLayers
 from gradwire.attacks.inversion.exact.replay import Answer, Replay
 from gradwire.attacks.inversion.exact.spear import Spear
-from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.row_choice import EXPLAINED
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
 from gradwire.seeds import generator
 from gradwire.wire import View
-
-
-class ClosedForm(Protocol):
-    """One closed form, for a network that it fits."""
-
-    name: ClassVar[str]
-
-    def inputs(self, problem: Problem, random: torch.Generator) -> tuple[Tensor, str]:
-        """Inputs (B, *shape) of a victim, and how far they are determined, in words; GradwireError if they are not."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a first linear layer, as `analytic` reads them."""
-
-    name: ClassVar[str] = "analytic"
-
-    layer: FirstLayer
-
-    @classmethod
-    def of(cls, view: View) -> "Rows":
-        """For a view's network; GradwireError where it begins with another layer."""
-        return cls(FirstLayer.of(view.model, view.task, view.mode, view.shape))
-
-    def inputs(self, problem: Problem, random: torch.Generator) -> tuple[Tensor, str]:
-        """See `analytic.solve`."""
-        known, as_sent = readable(problem, self.layer)
-        found = solve(problem, self.layer, *known)
-        if found is None:
-            raise GradwireError("analytic finds no row with a slope")
-        return found[0], "rows were sent as they are" if as_sent else "what was sent was decoded"
 
 
 @dataclass(frozen=True)
@@ -84,7 +52,7 @@ class Exact(Specified):
         Returns:
             inputs within the domain, and targets, which follow from the slopes where they were not known. The
             objective is the share of what was sent that the answer leaves unexplained when it is sent through the
-            network again; a victim is solved where that is rounding.
+            network again. A victim is solved where that is rounding and the closed form determines each number.
 
         Raises:
             GradwireError: no closed form fits the network.
@@ -98,10 +66,12 @@ class Exact(Specified):
         solved_by: Counter[str] = Counter()
         notes: Counter[str] = Counter()
         answers: list[Answer] = []
+        solved: list[bool] = []
         for number, problem in enumerate(problems):
             random = generator("exact", seed, problem.salt)
-            answer, name, why = _best(forms, replay, number, random)
+            answer, name, why = _first(forms, replay, number, random)
             answers.append(answer)
+            solved.append(bool(name))
             solved_by.update([name] if name else [])
             notes.update([] if name else why)
             progress(ATTACKING, number + 1, len(problems))
@@ -111,7 +81,9 @@ class Exact(Specified):
         traced = TracedLayers.of(view)
         sentences = {each.view.scheme: certify(each, traced).sentence for each in problems}
         lines += [f"{scheme}: {sentence}" for scheme, sentence in sentences.items()]
-        return _guess(answers, tuple(lines))
+        inputs, targets = (torch.stack([getattr(each, part) for each in answers]) for part in ("inputs", "targets"))
+        objective = torch.tensor([each.off for each in answers])
+        return Guess(inputs, targets, objective, 1, 0, tuple(lines), tuple(solved))
 
     def _forms(self, view: View) -> tuple[list[ClosedForm], list[str]]:
         """The closed forms that fit a network, and why the others do not."""
@@ -130,33 +102,31 @@ class Exact(Specified):
         return Spear(Spear.of(view).layer, self.rounds)
 
 
-def _best(
+def _first(
     forms: Sequence[ClosedForm], replay: Replay, number: int, random: torch.Generator
 ) -> tuple[Answer, str, list[str]]:
-    """The first answer that explains what was sent, and the form that gave it; else the nearest, and what was wrong."""
+    """The first answer that is proved, and the form that gave it; else the nearest, "", and what was wrong with each."""
     problem, why = replay.problems[number], list[str]()
     domain, batch = problem.view.task.domain, problem.view.shape[0]
-    best = Answer(nothing_known(domain, batch), problem.targets.cpu(), torch.inf)
+    best: Answer | None = None
     for form in forms:
         try:
-            inputs, told = form.inputs(problem, random)
+            found = form.solution(problem, random)
         except GradwireError as error:
             why.append(str(error))
             continue
+        told = found.told
         try:
-            answer = replay.answer(number, inputs)
+            answer = replay.answer(number, found.inputs)
         except GradwireError as error:
-            answer = Answer(domain.snapped(inputs.float()), problem.targets.cpu(), torch.inf)
+            answer = Answer(domain.snapped(found.inputs.float()), problem.targets.cpu(), torch.inf)
             told = f"{told}; it cannot be checked: {error}"
-        if answer.off <= EXPLAINED:
+        if answer.off <= EXPLAINED and found.determined:
             return answer, form.name, []
-        why.append(f"{form.name} does not explain what was sent: {told}")
-        best = answer if answer.off < best.off or torch.equal(best.inputs, nothing_known(domain, batch)) else best
-    return best, "", why
-
-
-def _guess(answers: Sequence[Answer], notes: tuple[str, ...]) -> Guess:
-    inputs, targets = (torch.stack([getattr(each, name) for each in answers]) for name in ("inputs", "targets"))
-    objective = torch.tensor([each.off for each in answers])
-    solved = tuple(each.off <= EXPLAINED for each in answers)
-    return Guess(inputs, targets, objective, 1, 0, notes, solved)
+        explains = (
+            "explains what was sent, as others would" if answer.off <= EXPLAINED else "does not explain what was sent"
+        )
+        why.append(f"{form.name} {explains}: {told}")
+        best = answer if best is None or answer.off < best.off else best
+    unknown = Answer(nothing_known(domain, batch), problem.targets.cpu(), torch.inf)
+    return best or unknown, "", why

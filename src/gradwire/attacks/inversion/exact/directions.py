@@ -17,7 +17,7 @@ ZERO = 1e-3
 """Entries of L·q below this share of the largest are zeros."""
 NEAR = (2e-2, 4e-3, 8e-4, 1.6e-4)
 """Shares of the largest entry below which others are taken for zeros, each time that a direction is made more exact."""
-SAMPLES = 4096
+SAMPLES = 2048
 STARTS = 8
 """Random starts for each direction that is sought."""
 SHARPNESS = (0.5, 0.15, 0.05, 0.015)
@@ -68,11 +68,11 @@ def deflated(left: Tensor, known: Tensor, random: torch.Generator) -> Tensor:
 
 
 def made_exact(directions: Tensor, left: Tensor) -> Tensor:
-    """Of directions (C, k) those with more than k zeros, each the q of least ‖L·q‖ where entries are near zero."""
+    """Of directions (C, k) those with many more zeros than k, each made the one of least ‖L·q‖ on its zeros."""
     for near in NEAR:
         slopes = (directions @ left.mT).abs()
         zeros = slopes <= near * slopes.amax(1, keepdim=True)
-        enough = zeros.sum(1) > left.shape[1]
+        enough = zeros.sum(1) > 1.5 * left.shape[1] + 1
         directions, zeros = directions[enough], zeros[enough]
         gram = torch.einsum("cn,ni,nj->cij", zeros.to(left), left, left)
         directions = torch.linalg.eigh(gram)[1][..., 0]

@@ -148,4 +148,5 @@ def _slopes(
         handle.remove()
     if slope is None or len(seen) > 1:
         return None, gradients
-    return slope[0].flatten(1).mT if isinstance(layer, nn.Conv2d) else slope.reshape(-1, slope.shape[-1]), gradients
+    rows = slope[0].flatten(1).mT if isinstance(layer, nn.Conv2d) else slope.reshape(-1, slope.shape[-1])
+    return rows.contiguous(), gradients

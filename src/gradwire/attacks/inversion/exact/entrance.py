@@ -46,6 +46,11 @@ class Entrance:
         off = (scale * probes[2].flatten()[place] - third).abs().max()
         return cls(place, scale, offset, shape) if off <= EXACT * third.abs().max() else None
 
+    @property
+    def whole(self) -> bool:
+        """Whether every number of an input arrives."""
+        return len(self.place[self.scale != 0].unique()) == prod(self.shape)
+
     def undone(self, entered: Tensor, otherwise: Tensor) -> Tensor:
         """The input (*shape) that reaches the layer as `entered` (N,), by least squares where a number arrives twice.
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.analytic import nothing_known
+from gradwire.attacks.inversion.exact.closed_form import Solution
 from gradwire.attacks.inversion.exact.directions import ZERO, deflated, learned, sampled
 from gradwire.attacks.inversion.exact.matrices import rank, whole
 from gradwire.attacks.inversion.first_layer import FirstLayer
@@ -96,17 +97,14 @@ class Spear:
             raise GradwireError("spear tells the inputs of a batch apart; this is one input")
         return cls(FirstLayer.of(view.model, view.task, view.mode, view.shape))
 
-    def inputs(self, problem: Problem, random: torch.Generator) -> tuple[Tensor, str]:
-        """The batch (B, *shape), as far as it was found, and how far in words.
-
-        Raises:
-            GradwireError: as `rows`.
-        """
+    def solution(self, problem: Problem, random: torch.Generator) -> Solution:
+        """The batch as far as it was found; raises as `rows`."""
         rows, _, agree = self.rows(problem, random)
         found = nothing_known(problem.view.task.domain, problem.view.shape[0]).double()
         found[: len(rows)] = self.layer.undone(rows, problem.view.shape)
         right = int((agree >= AGREE).sum())
-        return found, f"the slopes of {right} of {len(found)} inputs vanish where their ReLUs are off"
+        told = f"the slopes of {right} of {len(found)} inputs vanish where their ReLUs are off"
+        return Solution(found, len(rows) == len(found), told)
 
     def rows(self, problem: Problem, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs of the layer (k, m), their slopes Δ (n, k) and how these agree with the ReLU (k,), for ∂W of rank k.
@@ -140,9 +138,8 @@ class Spear:
         pool, found = torch.empty(0, k, dtype=torch.float64), torch.empty(0, k, dtype=torch.float64)
         most = gained = 0
         for number in range(self.rounds):
-            pool, zeros = _ranked(torch.cat([pool, _more(live, found, number, random)]), live)
-            chosen = independent(pool)
-            found, total = pool[chosen], int(zeros[chosen].sum())
+            pool, chosen, total = _ranked(torch.cat([pool, _more(live, found, number, random)]), live)
+            found = pool[:chosen]
             most, gained = (total, number) if total > most else (most, gained)
             ends = number - gained > PATIENCE + k
             if len(found) == k and (gained == number or ends):
@@ -159,20 +156,26 @@ class Spear:
         return inputs, slopes, agree(found)
 
 
-def _ranked(directions: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-    """Of unit directions (C, k) the different ones with most zeros in L·q, the most first, and how many these are.
+def _ranked(directions: Tensor, left: Tensor) -> tuple[Tensor, int, int]:
+    """Of unit directions (C, k), those with the most zeros in L·q: first independent ones, then the others.
 
     An entry counts the more often the nearer to zero it is: slopes of one class are nearly proportional, and their
     difference has many that are nearly zero.
+
+    Returns:
+        directions, how many of them are independent, and the zeros of these.
     """
     slopes = (directions @ left.mT).abs()
     slopes = slopes / slopes.amax(1, keepdim=True)
     zeros = torch.stack([slopes <= share for share in ZEROS]).sum((0, 2))
     order = zeros.argsort(descending=True, stable=True)
     directions, zeros = directions[order], zeros[order]
-    known = ((directions @ directions.mT).abs().tril(-1) > 1 - SAME).any(1)
-    kept = (~known).nonzero()[: POOL * left.shape[1], 0]
-    return directions[kept], zeros[kept]
+    new = ~((directions @ directions.mT).abs().tril(-1) > 1 - SAME).any(1)
+    directions, zeros = directions[new], zeros[new]
+    first = independent(directions)
+    others = [place for place in range(len(directions)) if place not in set(first)]
+    kept = (first + others)[: POOL * left.shape[1]]
+    return directions[kept], len(first), int(zeros[first].sum())
 
 
 def independent(directions: Tensor) -> list[int]:
