@@ -105,7 +105,7 @@ class Exact(Specified):
 def _first(
     forms: Sequence[ClosedForm], replay: Replay, number: int, random: torch.Generator
 ) -> tuple[Answer, str, list[str]]:
-    """The first answer that is proved, and the form that gave it; else the nearest, "", and what was wrong with each."""
+    """The first answer that is proved, and the form that gave it; else the nearest, "", and what was wrong."""
     problem, why = replay.problems[number], list[str]()
     domain, batch = problem.view.task.domain, problem.view.shape[0]
     best: Answer | None = None

@@ -60,16 +60,15 @@ def from_sketches(right: RightSketch | None, left: LeftSketch | None, most: int 
     y, z, p = right.observed[0].double(), left.observed[0].double(), left.left[0].double()
     if found < min(len(y), len(z), len(z) if most is None else most) and max(ranks) >= columns:
         return nothing
-    within = torch.linalg.qr(p)[0]
-    if found == 0 or float((y - within @ (within.mT @ y)).norm()) <= INSIDE * float(y.norm()):
+    within, triangle = torch.linalg.qr(p)
+    seen = torch.linalg.pinv(triangle).mT @ z.mT
+    if float((y - within @ (within.mT @ y)).norm()) <= INSIDE * float(y.norm()):
         # P spans all columns of G, so that G = P·P⁺·G, which amplifies no rounding.
-        return SketchedMatrix(found, torch.linalg.pinv(p).mT @ z.mT)
-    core = p.mT @ y
-    if rank(core.to(right.observed.dtype)) < found:
+        return SketchedMatrix(found, within @ seen)
+    u, s, v = torch.linalg.svd(within.mT @ y)
+    if float(s[found - 1]) <= ROUNDING * torch.finfo(right.observed.dtype).eps * float(torch.linalg.svdvals(y)[0]):
         return nothing
-    u, s, v = torch.linalg.svd(core)
-    inverse = (v[:found].mT / s[:found]) @ u[:, :found].mT
-    return SketchedMatrix(found, y @ inverse @ z.mT)
+    return SketchedMatrix(found, y @ (v[:found].mT / s[:found]) @ u[:, :found].mT @ seen)
 
 
 def whole(terms: Sequence[Term], shape: Sequence[int], most: int | None = None) -> Tensor | None:
