@@ -11,9 +11,9 @@ import torch
 from gradwire.attacks.inversion.analytic import nothing_known
 from gradwire.attacks.inversion.exact.april import April
 from gradwire.attacks.inversion.exact.certificate import certify
-from gradwire.attacks.inversion.exact.closed_form import ClosedForm, Rows
+from gradwire.attacks.inversion.exact.closed_form import AnalyticRows, ClosedForm
 from gradwire.attacks.inversion.exact.layers import TracedLayers
-from gradwire.attacks.inversion.exact.replay import Answer, Replay
+from gradwire.attacks.inversion.exact.replay import CheckedAnswer, Replay
 from gradwire.attacks.inversion.exact.spear import Spear
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.row_choice import EXPLAINED
@@ -61,11 +61,11 @@ class Exact(Specified):
         forms, reasons = self._forms(view)
         if not forms:
             raise GradwireError(f"exact knows no closed form for this network: {'; '.join(reasons)}")
-        layer = next((form.layer for form in forms if isinstance(form, Rows)), None)
+        layer = next((form.layer for form in forms if isinstance(form, AnalyticRows)), None)
         replay = Replay(problems, layer, device)
         solved_by: Counter[str] = Counter()
         notes: Counter[str] = Counter()
-        answers: list[Answer] = []
+        answers: list[CheckedAnswer] = []
         solved: list[bool] = []
         for number, problem in enumerate(problems):
             random = generator("exact", seed, problem.salt)
@@ -91,7 +91,7 @@ class Exact(Specified):
             return [], [f"it solves for numbers; {view.task.domain.what} hold none; try dager"]
         forms: list[ClosedForm] = []
         reasons: dict[str, None] = {}
-        for make in (Rows.of, self._spear, April.of):
+        for make in (AnalyticRows.of, self._spear, April.of):
             try:
                 forms.append(make(view))
             except GradwireError as error:
@@ -104,11 +104,11 @@ class Exact(Specified):
 
 def _first(
     forms: Sequence[ClosedForm], replay: Replay, number: int, random: torch.Generator
-) -> tuple[Answer, str, list[str]]:
+) -> tuple[CheckedAnswer, str, list[str]]:
     """The first answer that is proved, and the form that gave it; else the nearest, "", and what was wrong."""
     problem, why = replay.problems[number], list[str]()
     domain, batch = problem.view.task.domain, problem.view.shape[0]
-    best: Answer | None = None
+    best: CheckedAnswer | None = None
     for form in forms:
         try:
             found = form.solution(problem, random)
@@ -119,7 +119,7 @@ def _first(
         try:
             answer = replay.answer(number, found.inputs)
         except GradwireError as error:
-            answer = Answer(domain.snapped(found.inputs.float()), problem.targets.cpu(), torch.inf)
+            answer = CheckedAnswer(domain.snapped(found.inputs.float()), problem.targets.cpu(), torch.inf)
             told = f"{told}; it cannot be checked: {error}"
         if answer.off <= EXPLAINED and found.determined:
             return answer, form.name, []
@@ -128,5 +128,5 @@ def _first(
         )
         why.append(f"{form.name} {explains}: {told}")
         best = answer if best is None or answer.off < best.off else best
-    unknown = Answer(nothing_known(domain, batch), problem.targets.cpu(), torch.inf)
+    unknown = CheckedAnswer(nothing_known(domain, batch), problem.targets.cpu(), torch.inf)
     return best or unknown, "", why

@@ -40,7 +40,7 @@ class ClosedForm(Protocol):
 
 
 @dataclass(frozen=True)
-class Rows:
+class AnalyticRows:
     """The rows of a first linear layer, as `analytic` reads them."""
 
     name: ClassVar[str] = "analytic"
@@ -48,7 +48,7 @@ class Rows:
     layer: FirstLayer
 
     @classmethod
-    def of(cls, view: View) -> "Rows":
+    def of(cls, view: View) -> "AnalyticRows":
         """For a view's network; GradwireError where it begins with another layer."""
         return cls(FirstLayer.of(view.model, view.task, view.mode, view.shape))
 

@@ -17,7 +17,7 @@ from gradwire.tasks import CrossEntropy
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckedAnswer:
     """Inputs (B, *shape), their targets (B, …), and the share of what was sent, ‖A(G) − y‖² / ‖y‖², that is left."""
 
     inputs: Tensor
@@ -47,7 +47,7 @@ class Replay:
         view = self.problems[0].view
         return engine(view.model, view.mode, view.task, 1, self.device)
 
-    def answer(self, number: int, inputs: Tensor) -> Answer:
+    def answer(self, number: int, inputs: Tensor) -> CheckedAnswer:
         """The inputs (B, *shape) of a problem's victim, within the domain, each beside its target.
 
         Raises:
@@ -62,7 +62,7 @@ class Replay:
         match = self._match.select([number])
         distance = match.distance(rows[None].to(self.device), targets[None].to(self.device))
         off = float((distance / match.stack.energy).detach())
-        return Answer(rows, targets.cpu(), off if off == off else torch.inf)
+        return CheckedAnswer(rows, targets.cpu(), off if off == off else torch.inf)
 
     def _paired(self, problem: Problem, rows: Tensor, layer: FirstLayer) -> tuple[Tensor, Tensor]:
         """Rows (B, *shape) in the order of the known targets; or, if these were inferred, with those that fit best.
