@@ -69,6 +69,8 @@ def test_what_kinds_of_terms_determine():
             again = matrix if isinstance(term, Dense) else matrix.mT @ p if term is left else matrix @ q
             torch.testing.assert_close(again, term.observed[0])
         assert (float((answer - patches).abs().max()) < 1e-9) == (due == 45)
+    alike = torch.cat([slopes[:1], slopes[:4]])
+    assert solved(alike, [Dense((alike.mT @ patches)[None])], 9)[1] == 36
     rows = torch.arange(7)[:, None] * 9 + torch.tensor([0, 4])
     answer, count = solved(slopes, [Support.at(rows.flatten(), weight.flatten()[rows.flatten()])], 9)
     assert count == 10
