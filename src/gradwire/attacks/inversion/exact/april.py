@@ -44,7 +44,7 @@ class April:
         return cls(PatchEmbedding.of(view))
 
     def solution(self, problem: Problem, random: torch.Generator) -> Solution:
-        """The image, with patches of least norm where what was sent does not determine them.
+        """The image; where what was sent does not determine its patches, one of those that fit (`solved`).
 
         Raises:
             GradwireError: nothing that can be read was sent of one of the layers.
@@ -66,7 +66,7 @@ class April:
 
 
 def solved(slopes: Tensor, terms: Sequence[Term], width: int) -> tuple[Tensor, int]:
-    """Patches U (P, k) with Δᵀ·U = ∂W, Δ being `slopes` (P, D), as far as terms tell ∂W: the solution of least norm.
+    """Patches U (P, k) with Δᵀ·U = ∂W, Δ being `slopes` (P, D), as far as terms tell ∂W (of entries: of least norm).
 
     Returns:
         U, and how many of its P·k numbers are determined by as many equations.
@@ -95,14 +95,17 @@ def _from_sketches(
 ) -> tuple[Tensor, int]:
     """As `solved`. Of a left sketch follow r combinations of the patches, of a right one r of their columns.
 
-    ∂Wᵀ·P = Uᵀ·(Δ·P) is linear in U, and so is U·Q = (Δᵀ)⁺·(∂W·Q).
+    ∂Wᵀ·P = Uᵀ·(Δ·P) is linear in U, and so is U·Q = (Δᵀ)⁺·(∂W·Q). Of all U that fit, the one nearest to what the
+    decoded update P·Pᵀ∂W gives is taken: it is nearer to the truth, which fits as well.
     """
     count = len(slopes)
     found, free, determined = slopes.new_zeros(count, width), torch.eye(count, dtype=slopes.dtype), 0
     if left is not None:
-        equations = (slopes @ left.left[0].double().cpu()).mT
+        p, observed = left.left[0].double().cpu(), left.observed[0].double().cpu().mT
+        found = _inverse(slopes.mT)[0] @ _inverse(p)[0].mT @ observed
+        equations = (slopes @ p).mT
         inverse, rank = _inverse(equations)
-        found, free = inverse @ left.observed[0].double().cpu().mT, free - inverse @ equations
+        found, free = found + inverse @ (observed - equations @ found), free - inverse @ equations
         determined = rank * width
     if right is not None:
         q, triangle = torch.linalg.qr(right.right[0].double().cpu())
