@@ -46,8 +46,9 @@ SAME = 1e-6
 """Two directions whose cosine is nearer to one are one."""
 POOL = 6
 """Directions that are kept for each example."""
-AGREE = 0.99
-"""The share of an example's slopes that must be zero where its ReLU is: near the kink rounding decides."""
+AGREE, SURE = 0.98, 0.99
+"""The share of an example's slopes that must be zero where its ReLU is: near the kink rounding decides. And that from
+which on no other direction is tried in its place."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Spear:
             pool, chosen, total = _ranked(torch.cat([pool, _more(live, found, number, random)]), live)
             found = pool[:chosen]
             most, gained = (total, number) if total > most else (most, gained)
-            ends = number - gained > PATIENCE + k
+            ends = number - gained > PATIENCE + k or number + 1 == self.rounds
             if len(found) == k and (gained == number or ends):
                 found = swapped(found, pool, agree)
                 if ends or bool((agree(found) >= AGREE).all()):
@@ -197,14 +198,16 @@ def swapped(found: Tensor, pool: Tensor, agree: Callable[[Tensor], Tensor]) -> T
 
     The second stage of the paper's greedy choice (section 4.3), by what it calls the sparsity matching coefficient.
     """
-    now = agree(found).nan_to_num(0)
-    for place in (now < AGREE).nonzero()[:, 0].tolist():
-        tried = found.repeat(len(pool), 1, 1)
-        tried[:, place] = pool
-        each = agree(tried).nan_to_num(0)
-        best = int(each.mean(1).argmax())
-        if each[best].mean() > now.mean():
-            found, now = tried[best], each[best]
+    now, before = agree(found).nan_to_num(0), -1.0
+    while float(now.mean()) > before:
+        before = float(now.mean())
+        for place in (now < SURE).nonzero()[:, 0].tolist():
+            tried = found.repeat(len(pool), 1, 1)
+            tried[:, place] = pool
+            each = agree(tried).nan_to_num(0)
+            best = int(each.mean(1).argmax())
+            if each[best].mean() > now.mean():
+                found, now = tried[best], each[best]
     return found
 
 
