@@ -44,7 +44,7 @@ OTHERS = ("fedavg", "tableak", "tokens", "sentences", "dager")
 """Attacks on what is no image or no plain gradient."""
 
 
-ITERATIONS = {"analytic": "", "annealed": ":iterations=24", "strongest": ":iterations=24"}
+ITERATIONS = {"analytic": "", "exact": "", "annealed": ":iterations=24", "strongest": ":iterations=24"}
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in OTHERS])

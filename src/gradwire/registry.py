@@ -215,9 +215,9 @@ _SCHEMES = """
     noise:Noise sparsify:Sparsify dpsgd:DPSGD autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
 """
 _ATTACKS = """
-    strongest:Strongest annealed:Annealed iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic ica:ICA
-    fedavg:FedAvg rounds:Rounds tableak:TabLeak tokens=text.tokens:TokenSet sentences=text.orders:Sentences
-    dager=text.dager:Dager
+    strongest:Strongest exact=exact.attack:Exact annealed:Annealed iga:IGA dlg:DLG idlg:IDLG bayes:Bayes
+    analytic:Analytic ica:ICA fedavg:FedAvg rounds:Rounds tableak:TabLeak
+    tokens=text.tokens:TokenSet sentences=text.orders:Sentences dager=text.dager:Dager
 """
 _MEMBERSHIP = """
     prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:LossByClass mentr=confidence:Mentr

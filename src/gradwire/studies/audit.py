@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradwire import data, metrics
-from gradwire.attacks.inversion import ATTACKING, Guess, Problem, label_notes
+from gradwire.attacks.inversion import ATTACKING, Guess, Problem, certificates, label_notes
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
@@ -62,12 +62,14 @@ def audit(
     answers = {"originals": originals}
     notes: dict[str, None] = {}
     rehearsed: dict[str, str] = {}
+    determined: dict[str, str] = {}
     lost, finished, attacks = 0, 0, settings.inversions
     steps = [getattr(attack, "iterations", 1) for attack in attacks.values()]
     total = settings.samples * len(settings.schemes) * len(settings.knows) * sum(steps)
 
     for number, chunk in enumerate(chunks(settings, victims, model, public_examples, progress)):
         notes |= dict.fromkeys(note for cell in chunk for note in (*cell.notes, *_of_sums(cell.problem)))
+        notes |= dict.fromkeys(certificates([cell.problem for cell in chunk], determined))
         notes |= dict.fromkeys(label_notes([cell.problem for cell in chunk], rehearsed))
         for position, (name, attack) in enumerate(attacks.items()):
             started = time.perf_counter()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradwire import data
-from gradwire.attacks.inversion import ATTACKING, label_notes, pose
+from gradwire.attacks.inversion import ATTACKING, certificates, label_notes, pose
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report.audit.pictures import contact_sheet
@@ -61,7 +61,12 @@ def audit_recording(
     note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
     options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}
     options |= {"domain": described(task)}
-    notes = [note, *recording.notes, *label_notes(list(problems.values()), {})]
+    notes = [
+        note,
+        *recording.notes,
+        *certificates(list(problems.values()), {}),
+        *label_notes(list(problems.values()), {}),
+    ]
     run.configure("audit", options, notes)
     answers = {}
     steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}

@@ -7,6 +7,7 @@ from gradwire.attacks.inversion.analytic import Analytic
 from gradwire.attacks.inversion.annealed import Annealed
 from gradwire.attacks.inversion.bayes import Bayes
 from gradwire.attacks.inversion.dlg import DLG
+from gradwire.attacks.inversion.exact import Certificate, Exact, certificates, certify
 from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.ica import ICA
 from gradwire.attacks.inversion.idlg import IDLG
@@ -79,6 +80,8 @@ __all__ = [
     "Analytic",
     "Annealed",
     "Bayes",
+    "Certificate",
+    "Exact",
     "FedAvg",
     "Guess",
     "InversionAttack",
@@ -88,6 +91,8 @@ __all__ = [
     "Rounds",
     "Strongest",
     "TabLeak",
+    "certificates",
+    "certify",
     "invert",
     "joint",
     "label_notes",

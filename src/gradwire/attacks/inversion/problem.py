@@ -140,7 +140,8 @@ class Guess:
         notes: lines for the report on how it was found.
         expected: for each victim, the mean score of answers to the adversary's own rounds under its scheme; None where
             there were none.
-        solved: for each victim, whether what was sent proves the answer; empty where an attack proves nothing.
+        solved: for each victim, whether the answer is proved: it follows from what was sent, and explains it when it is
+            sent again; () where the attack does not check.
         parts: the answers of the attacks that this one is made of, by name.
         value: what was minimised, of other inputs (V, B, *shape): (V,). For the scorer, who may ask it of the truth.
     """

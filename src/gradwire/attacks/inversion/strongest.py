@@ -45,7 +45,7 @@ class Strongest(Specified):
             found.insert(0, f"rounds{steps}")
         if first.public_examples is not None and len(first.public_examples.inputs) >= TAUGHT:
             found.append("learned")
-        return {spec.partition(":")[0]: ATTACKS.parse(spec) for spec in found if spec.partition(":")[0] in ATTACKS}
+        return {spec.partition(":")[0]: ATTACKS.parse(spec) for spec in found}
 
     def run(
         self,
