@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
+from gradwire.schemes.imitation import Stacked, flat, parts
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Cells, Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
@@ -124,6 +125,21 @@ class QSGD(Scheme):
         _, norms = self._read(tensors, layout.size)
         width = layout.unflatten((norms / self.levels).repeat_interleave(self.bucket)[: layout.size])
         return {name: [Cells(decoded[name][None], width[name][None])] for name in decoded}
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """The levels of every gradient, rounded at random on their own."""
+        layout = round.layout
+        vectors = flat(own, layout).float()
+        v = torch.nn.functional.pad(vectors, (0, -layout.size % self.bucket)).unflatten(1, (-1, self.bucket))
+        norms = v.norm(dim=2, keepdim=True)
+        scaled = v.abs().mul_(self.levels / norms.clamp_min(torch.finfo(torch.float32).tiny))
+        level = scaled.add_(torch.rand(v.shape, generator=random)).floor_().clamp_(max=self.levels)
+        step = norms / self.levels
+        decoded, width = (t.flatten(1)[:, : layout.size] for t in (v.sign() * level * step, step.expand_as(v)))
+        widths = parts(width, layout)
+        return {name: [Cells(part, widths[name])] for name, part in parts(decoded, layout).items()}
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean of the others' decoded updates: nobody learns their levels and norms."""
