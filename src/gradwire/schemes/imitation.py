@@ -66,9 +66,9 @@ def largest_of_each(gradients: Stacked, layout: Layout, counts: Mapping[str, int
             name: [Support(vectors[name].gather(1, where), where, torch.ones(where.shape, dtype=layout.dtype))]
             for name, where in chosen.items()
         }
-    vectors = flat(gradients, layout)
-    where = vectors.abs().topk(sum(counts.values()), 1, sorted=False).indices
-    kept = torch.zeros_like(vectors, dtype=torch.bool).scatter_(1, where, True)
+    whole = flat(gradients, layout)
+    where = whole.abs().topk(sum(counts.values()), 1, sorted=False).indices
+    kept = torch.zeros_like(whole, dtype=torch.bool).scatter_(1, where, True)
     found = {}
     for name, mask in parts(kept, layout).items():
         mask = mask.flatten(1)
