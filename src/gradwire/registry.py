@@ -216,7 +216,7 @@ _SCHEMES = """
 """
 _ATTACKS = """
     iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic fedavg:FedAvg rounds:Rounds tableak:TabLeak
-    learned=learned.attack:Learned class_mean:ClassMean
+    learned=learned.attack:Learned from-learned=learned.start:FromLearned class_mean:ClassMean
     tokens=text.tokens:TokenSet sentences=text.orders:Sentences dager=text.dager:Dager
 """
 _MEMBERSHIP = """
