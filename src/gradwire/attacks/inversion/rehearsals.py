@@ -57,15 +57,15 @@ def rehearsals(problem: Problem, own: PublicExamples, seed: int = 0, device: str
     order = torch.stack([_permuted(len(own.inputs), seed, column) for column in range(batch)], 1)
     run = engine(view.model, view.mode, view.task, batch, device)
     for first in range(0, len(order), size := chunk(problem)):
-        # Party p of round i holds the batch of row i + p of the chunk: the last rounds' fellows are the first's.
+        # The victim of round i holds the chunk's batch i, and its fellows those that follow: the last's are the first.
         rows = order[first : first + size]
         if len(rows) < parties:
             break
         inputs, targets = own.inputs[rows], own.targets[rows]
         found = run.gradients(inputs.to(device), targets.to(device))
         each = {name: gradient.full().detach().cpu() for name, gradient in found.items()}
-        fellow = (torch.arange(len(rows))[:, None] + torch.arange(parties)).remainder(len(rows))
-        fellow = fellow.roll(view.clients.index(view.victim), 1)
+        places = torch.arange(parties) - view.clients.index(view.victim)
+        fellow = (torch.arange(len(rows))[:, None] + places).remainder(len(rows))
         if batched(problem):
             random = generator("rehearsals", seed, first)
             measurements = [_at_once(problem, scheme, seen, each, fellow, random)]
@@ -78,7 +78,10 @@ def rehearsals(problem: Problem, own: PublicExamples, seed: int = 0, device: str
 
 def check(problem: Problem, own: PublicExamples) -> None:
     """Refuse what cannot be rehearsed: local work, step hooks, unequal weights, too few examples."""
-    view = problem.view
+    view, scheme = problem.view, observation(problem.view)[0]
+    if scheme.network is not None:
+        why = "whose random numbers differ from victim to victim"
+        raise GradwireError(f"scheme {view.scheme!r} trains a network of its own, {why}; no rehearsal is like them")
     if view.work is not None or not imitable(problem):
         what = f"scheme {view.scheme!r} hooks into local steps" if view.work is None else "clients did local work"
         raise GradwireError(f"{what}, which rehearsals do not imitate; they need a round of plain gradients")
@@ -109,11 +112,11 @@ def _at_once(
     problem: Problem, scheme: Scheme, seen: Observation, each: Stacked, fellow: Tensor, random: torch.Generator
 ) -> Measurement:
     """The measurement of all rounds of a chunk, by the scheme's rule."""
-    own = {name: g[fellow[:, problem.view.clients.index(problem.view.victim)]] for name, g in each.items()}
+    # Round i is the one whose victim holds the chunk's i-th batch.
     if problem.knowledge == "naive":
-        return {name: [Dense(g)] for name, g in own.items()}
-    means = own if fellow.shape[1] == 1 else {name: g[fellow].mean(1) for name, g in each.items()}
-    found = imitated(scheme, own, means, seen.public, seen.round, random)
+        return {name: [Dense(g)] for name, g in each.items()}
+    means = each if fellow.shape[1] == 1 else {name: g[fellow].mean(1) for name, g in each.items()}
+    found = imitated(scheme, each, means, seen.public, seen.round, random)
     if found is None:
         raise GradwireError(f"scheme {scheme.spec!r} has a rule that gives nothing; it must give a measurement")
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gradwire.errors import GradwireError
 from gradwire.schemes import Measurement
@@ -70,16 +71,15 @@ class Sketch:
     """Numbers (V, N), standardised, as features (V, F).
 
     Attributes:
-        mean: of each number, (N,), and `deviation`.
-        place: the feature to which each number is added, int64 (N,), with its `sign`; None where each stays itself.
-        size: F.
+        mean: of each number, (N,), and `scale`: ±1 over its deviation, the signs at random.
+        sizes: how many numbers each layer has, and `kept`, how many features it gets: its i-th number is added to its
+            feature i mod kept. The signs are random, so no place is better than another, and these cost no look-up.
     """
 
     mean: Tensor
-    deviation: Tensor
-    place: Tensor | None
-    sign: Tensor
-    size: int
+    scale: Tensor
+    sizes: tuple[int, ...]
+    kept: tuple[int, ...]
 
     @classmethod
     def fit(cls, sample: Tensor, of: Sequence[Block], most: int, seed: int) -> "Sketch":
@@ -87,35 +87,31 @@ class Sketch:
 
         Layers share the features equally; one that has fewer numbers than its share keeps them as they are.
         """
-        sizes = [block.size for block in of]
+        sizes = tuple(block.size for block in of)
         deviation = sample.std(0, correction=0)
         least = [part.square().mean().sqrt().mul(LEAST).expand_as(part) for part in deviation.split(sizes)]
         deviation = torch.maximum(deviation, torch.cat(least)).clamp_min(torch.finfo(torch.float32).tiny)
-        if sum(sizes) <= most:
-            return cls(sample.mean(0), deviation, None, torch.ones(()), sum(sizes))
-        random = generator("sketch", seed)
-        kept = _shared(sizes, most)
-        places, first = [], 0
-        for size, share in zip(sizes, kept, strict=True):
-            own = torch.arange(size) if share == size else torch.randint(share, (size,), generator=random)
-            places.append(own + first)
-            first += share
-        sign = 2.0 * torch.randint(2, (sum(sizes),), generator=random) - 1
-        return cls(sample.mean(0), deviation, torch.cat(places), sign, sum(kept))
+        signs = 2.0 * torch.randint(2, (sum(sizes),), generator=generator("sketch", seed)) - 1
+        return cls(sample.mean(0), signs / deviation, sizes, _shared(sizes, most))
 
     def __call__(self, values: Tensor) -> Tensor:
         """The features of numbers (V, N)."""
-        standard = ((values - self.mean) / self.deviation).clamp_(-FAR, FAR)
-        if self.place is None:
-            return standard
-        added = torch.zeros(self.size, len(values))
-        return added.index_add_(0, self.place, (standard * self.sign).mT.contiguous()).mT
+        standard = ((values - self.mean).mul_(self.scale)).clamp_(-FAR, FAR)
+        layers = zip(standard.split(self.sizes, 1), self.kept, strict=True)
+        return torch.cat([_folded(layer, kept) for layer, kept in layers], 1)
 
 
-def _shared(sizes: Sequence[int], most: int) -> list[int]:
+def _folded(values: Tensor, kept: int) -> Tensor:
+    """Numbers (V, n) added up to (V, kept)."""
+    if values.shape[1] == kept:
+        return values
+    return pad(values, (0, -values.shape[1] % kept)).unflatten(1, (-1, kept)).sum(1)
+
+
+def _shared(sizes: Sequence[int], most: int) -> tuple[int, ...]:
     """How many features each layer gets: an equal share of `most`, the smallest layers no more than they have."""
     kept, left = [0] * len(sizes), most
     for done, place in enumerate(sorted(range(len(sizes)), key=lambda place: sizes[place])):
         kept[place] = max(1, min(sizes[place], left // (len(sizes) - done)))
         left -= kept[place]
-    return kept
+    return tuple(kept)
