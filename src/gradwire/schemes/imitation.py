@@ -14,7 +14,7 @@ from gradwire.schemes.layout import Layout
 from gradwire.schemes.measurement import Measurement, Support
 from gradwire.schemes.round import Round, State
 from gradwire.schemes.scheme import Scheme
-from gradwire.schemes.selection import Per
+from gradwire.schemes.selection import SMALL, Per, largest
 
 Stacked = Mapping[str, Tensor]
 """Gradients of V victims: parameter name → (V, *parameter)."""
@@ -61,13 +61,13 @@ def largest_of_each(gradients: Stacked, layout: Layout, counts: Mapping[str, int
     """
     if per == "tensor":
         vectors = {name: gradients[name].flatten(1).to(layout.dtype) for name in layout.shapes}
-        chosen = {name: v.abs().topk(counts[name], 1, sorted=False).indices for name, v in vectors.items()}
+        chosen = {name: _largest(v, counts[name]) for name, v in vectors.items()}
         return {
             name: [Support(vectors[name].gather(1, where), where, torch.ones(where.shape, dtype=layout.dtype))]
             for name, where in chosen.items()
         }
     whole = flat(gradients, layout)
-    where = whole.abs().topk(sum(counts.values()), 1, sorted=False).indices
+    where = _largest(whole, sum(counts.values()))
     kept = torch.zeros_like(whole, dtype=torch.bool).scatter_(1, where, True)
     found = {}
     for name, mask in parts(kept, layout).items():
@@ -80,3 +80,10 @@ def largest_of_each(gradients: Stacked, layout: Layout, counts: Mapping[str, int
                 Support(gradients[name].flatten(1).gather(1, first) * weight, first * mask.gather(1, first), weight)
             ]
     return found
+
+
+def _largest(vectors: Tensor, count: int) -> Tensor:
+    """Positions of the `count` largest magnitudes of each row, int64 (V, count); of long rows, one by one."""
+    if vectors.shape[1] < SMALL:
+        return vectors.abs().topk(count, 1, sorted=False).indices
+    return torch.stack([largest(vector, count) for vector in vectors])

@@ -131,14 +131,17 @@ class QSGD(Scheme):
     ) -> Measurement:
         """The levels of every gradient, rounded at random on their own."""
         layout = round.layout
-        vectors = flat(own, layout).float()
-        v = torch.nn.functional.pad(vectors, (0, -layout.size % self.bucket)).unflatten(1, (-1, self.bucket))
-        norms = v.norm(dim=2, keepdim=True)
-        scaled = v.abs().mul_(self.levels / norms.clamp_min(torch.finfo(torch.float32).tiny))
-        level = scaled.add_(torch.rand(v.shape, generator=random)).floor_().clamp_(max=self.levels)
-        step = norms / self.levels
-        decoded, width = (t.flatten(1)[:, : layout.size] for t in (v.sign() * level * step, step.expand_as(v)))
-        widths = parts(width, layout)
+        decoded = flat(own, layout).float()
+        steps = []
+        # Part by part of all gradients, as `quantise` does: a part stays in a core's cache.
+        for part in decoded.split(len(self._parts(decoded[0])[0]), 1):
+            v = _buckets(part, self.bucket)
+            norms = v.norm(dim=2, keepdim=True)
+            level = v.abs().mul_(self.levels / norms.clamp_min(torch.finfo(torch.float32).tiny))
+            level.add_(torch.rand(v.shape, generator=random)).floor_().clamp_(max=self.levels)
+            steps.append((norms / self.levels)[..., 0])
+            part.copy_(torch.copysign(level.mul_(steps[-1][..., None]), v).flatten(1)[:, : part.shape[1]])
+        widths = parts(torch.cat(steps, 1).repeat_interleave(self.bucket, 1)[:, : layout.size], layout)
         return {name: [Cells(part, widths[name])] for name, part in parts(decoded, layout).items()}
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
@@ -157,3 +160,8 @@ def _rows(part: Tensor, width: int) -> Tensor:
     """Entries as float32, a bucket a row, the last one filled up with zeros."""
     short = -part.numel() % width
     return (torch.nn.functional.pad(part, (0, short)) if short else part).float().view(-1, width)
+
+
+def _buckets(parts: Tensor, width: int) -> Tensor:
+    """Entries (V, n), a bucket a row, the last one filled up with zeros: (V, buckets, width)."""
+    return torch.nn.functional.pad(parts, (0, -parts.shape[1] % width)).unflatten(1, (-1, width))
