@@ -35,7 +35,7 @@ def test_a_number_without_a_default_is_read_as_a_number():
 def test_help_is_what_the_docstring_says():
     told = {option.name: option.help for option in audit.params}
     assert told["batch"] == "Examples a victim."
-    assert told["public"].endswith("that the adversary has of its own (for bayes).")
+    assert told["public"].endswith("that the adversary has of its own (for bayes, learned).")
     silent = {name for name, words in told.items() if not words}
     assert silent <= {"model"}
     assert set(SHARED) <= set(told)

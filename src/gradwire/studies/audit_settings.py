@@ -42,7 +42,7 @@ class AuditSettings:
         standardised: whether the network begins with the data's mean and deviation; published attacks on LeNet are on
             one that does not.
         mode: how victims run the network: train or eval.
-        public: examples of the training split, none a victim's, that the adversary has of its own (for bayes).
+        public: examples of the training split, none a victim's, that the adversary has of its own (for bayes, learned).
         trained_rounds: rounds of training before the attacked one, with each scheme of its own.
         trained_epochs: passes over its data that a client makes in each of these (0: it does what a victim does).
         rounds: in a row, each of the victim's same batch, that the adversary watches (for the attack `rounds`).

@@ -1,19 +1,27 @@
 """Problems of digits for an adversary who has digits of its own: quick to rehearse, on a LeNet of 8×8 pixels."""
 
 from dataclasses import replace
+from functools import cache
 
 import gradwire
+from gradwire import data
 from gradwire.attacks.inversion import PublicExamples, joint
 from gradwire.attacks.inversion.problem import Problem
 
 
-def owned(dataset, count: int = 600) -> PublicExamples:
+@cache
+def training():
+    """The training digits, of which no victim holds one."""
+    return data.load("digits", "train")
+
+
+def owned(count: int = 600) -> PublicExamples:
     """The first training digits."""
-    return PublicExamples(*dataset.batch(range(count)), "digits' training split")
+    return PublicExamples(*training().batch(range(count)), "digits' training split")
 
 
 def problems(model, dataset, scheme, own, victims=range(4), batch=1, fellows=0, knowledge="adaptive", **options):
-    """One problem a victim, each with digits that no other party holds, the last of the data set."""
+    """One problem a victim, each with digits that no other party holds, the last of the test split."""
     found: list[Problem] = []
     parties = 1 + fellows
     for salt, victim in enumerate(victims):

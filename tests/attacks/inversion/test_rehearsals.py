@@ -32,7 +32,7 @@ def sent(problem, own) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("options", [{}, {"fellows": 2}, {"batch": 2}], ids=["alone", "in company", "of two"])
 @pytest.mark.parametrize("scheme", ["none", "topk:ratio=0.1", "powersgd", "signsgd"])
 def test_a_rule_gives_what_rounds_one_by_one_give(monkeypatch, model, digits, scheme, options):
-    own = owned(digits, 7)
+    own = owned(7)
     (problem,) = problems(model, digits, scheme, own, victims=[0], **options)
     assert batched(problem)
     at_once = sent(problem, own)
@@ -42,7 +42,7 @@ def test_a_rule_gives_what_rounds_one_by_one_give(monkeypatch, model, digits, sc
 
 
 def test_a_secure_sum_is_the_mean_of_what_is_sought(model, digits):
-    own = owned(digits, 5)
+    own = owned(5)
     (problem,) = problems(model, digits, "sga", own, victims=[0], fellows=1)
     assert not batched(problem)
     found, inputs, targets = sent(problem, own)
@@ -54,7 +54,7 @@ def test_a_secure_sum_is_the_mean_of_what_is_sought(model, digits):
 
 
 def test_every_example_is_a_victims_first_once(model, digits):
-    own = owned(digits, 20)
+    own = owned(20)
     (problem,) = problems(model, digits, "none", own, victims=[0], batch=2)
     _, inputs, targets = sent(problem, own)
     found = {tuple(image.flatten().tolist()) for image in inputs[:, 0]}
@@ -63,7 +63,7 @@ def test_every_example_is_a_victims_first_once(model, digits):
 
 
 def test_the_seed_decides(model, digits):
-    own = owned(digits, 10)
+    own = owned(10)
     (problem,) = problems(model, digits, "noise:std=0.1", own, victims=[0])
     first, again, other = ([*rehearsals(problem, own, seed)] for seed in (0, 0, 1))
 
@@ -75,7 +75,7 @@ def test_the_seed_decides(model, digits):
 
 
 def test_the_naive_adversary_rehearses_plain_gradients(model, digits):
-    own = owned(digits, 6)
+    own = owned(6)
     (naive,) = problems(model, digits, "signsgd", own, victims=[0], knowledge="naive")
     (plain,) = problems(model, digits, "none", own, victims=[0])
     (measurement,) = next(iter(rehearsals(naive, own))).measurements
@@ -84,7 +84,7 @@ def test_the_naive_adversary_rehearses_plain_gradients(model, digits):
 
 
 def test_inferred_targets_are_in_the_order_in_which_they_are_inferred(model, digits):
-    own = owned(digits, 12)
+    own = owned(12)
     (problem,) = problems(model, digits, "none", own, victims=[0], batch=3, targets_known=False)
     _, inputs, targets = sent(problem, own)
     assert torch.equal(targets, targets.sort(1).values)
@@ -93,7 +93,7 @@ def test_inferred_targets_are_in_the_order_in_which_they_are_inferred(model, dig
 
 
 def test_chunks_change_nothing(monkeypatch, model, digits):
-    own = owned(digits, 9)
+    own = owned(9)
     (problem,) = problems(model, digits, "topk:ratio=0.1", own, victims=[0])
     whole = sent(problem, own)
     monkeypatch.setattr(module, "CHUNK", 4)
@@ -113,7 +113,7 @@ def test_chunks_change_nothing(monkeypatch, model, digits):
     ],
 )
 def test_what_cannot_be_rehearsed_is_refused(model, digits, scheme, options, said):
-    own = owned(digits, 7)
+    own = owned(7)
     (problem,) = problems(model, digits, scheme, own, victims=[0], **options)
     with pytest.raises(GradwireError, match=said):
         next(iter(rehearsals(problem, own)))

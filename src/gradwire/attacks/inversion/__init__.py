@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from gradwire.attacks.inversion.analytic import Analytic
 from gradwire.attacks.inversion.bayes import Bayes
+from gradwire.attacks.inversion.class_mean import ClassMean
 from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
+from gradwire.attacks.inversion.learned import FromLearned, Learned, learned_starts, start_from_learned
 from gradwire.attacks.inversion.problem import (
     ATTACKING,
     KNOWLEDGE,
@@ -72,15 +74,20 @@ __all__ = [
     "KNOWLEDGE",
     "Analytic",
     "Bayes",
+    "ClassMean",
     "FedAvg",
+    "FromLearned",
     "Guess",
     "InversionAttack",
     "Knowledge",
+    "Learned",
     "Problem",
     "PublicExamples",
     "Rounds",
     "TabLeak",
     "invert",
     "joint",
+    "learned_starts",
     "pose",
+    "start_from_learned",
 ]

@@ -27,7 +27,8 @@ class Learned(Specified):
         hidden: units of a hidden layer, and `depth`, linear layers in all.
         epochs: passes over the adversary's own examples, `size` of them a step, of at most the size `step`.
         components: principal components of its own inputs that the network gives.
-        features: numbers that it gets of what was sent: all of it, or, where it is longer, a sketch.
+        features: numbers that it gets of what was sent: all of it, or, where it is longer, a sketch. There are never
+            more than own examples.
     """
 
     name: ClassVar[str] = "learned"

@@ -35,7 +35,10 @@ class Examples:
     def rehearsed(
         cls, problem: Problem, own: PublicExamples, most: int, seed: int, device: str, progress: Progress
     ) -> "Examples":
-        """As many as there are own examples; `most` features are made of what each sends. It is held for a chunk."""
+        """As many as there are own examples, a chunk at a time, with at most `most` features of what each sends.
+
+        Nor are there more features than examples: measured on 600, four times as many do worse than the class mean.
+        """
         rounds = _told(rehearsals(problem, own, seed, device), len(own.inputs), progress)
         waiting = [next(rounds)]
         of = blocks(waiting[0].measurements, Layout.of_model(problem.view.model))
@@ -47,7 +50,7 @@ class Examples:
             held = sum(map(len, sample))
             if held >= SAMPLE or held * width > HELD:
                 break
-        sketch = Sketch.fit(torch.cat(sample), of, most, seed)
+        sketch = Sketch.fit(torch.cat(sample), of, min(most, len(own.inputs)), seed)
         features = [sketch(each) for each in sample]
         inputs, targets = ([getattr(each, kind) for each in waiting] for kind in ("inputs", "targets"))
         for rehearsed in rounds:
