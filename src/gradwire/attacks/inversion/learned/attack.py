@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.learned.inverter import Inverter, Plan
-from gradwire.attacks.inversion.learned.network import Training
+from gradwire.attacks.inversion.learned.network import Fitting
 from gradwire.attacks.inversion.learned.situation import Situation
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, PublicExamples, Specified
@@ -71,9 +71,7 @@ class Learned(Specified):
         self, problems: Sequence[Problem], seed: int = 0, device: str = "cpu", progress: Progress = silent
     ) -> "TrainedLearned":
         """The attack with its inverters: one for each situation, which all its victims share."""
-        plan = Plan(
-            Training(self.hidden, self.depth, self.epochs, self.size, self.step), self.components, self.features
-        )
+        plan = Plan(Fitting(self.hidden, self.depth, self.epochs, self.size, self.step), self.components, self.features)
         inverters: dict[Situation, Inverter] = {}
         notes: dict[str, None] = {}
         for problem in problems:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gradwire.attacks.inversion.learned.components import Components, encoded, outputs
 from gradwire.attacks.inversion.learned.examples import Examples
-from gradwire.attacks.inversion.learned.network import Training, trained
+from gradwire.attacks.inversion.learned.network import Fitting, trained
 from gradwire.attacks.inversion.learned.situation import Situation
 from gradwire.attacks.inversion.learned.sketch import Block, Sketch, numbers
 from gradwire.attacks.inversion.problem import Problem, PublicExamples
@@ -26,7 +26,7 @@ from gradwire.seeds import drawing, number
 class Plan:
     """How an inverter is made; see `Learned`."""
 
-    training: Training
+    fitting: Fitting
     components: int
     features: int
 
@@ -66,7 +66,7 @@ class Inverter:
             centre, spread = entered.mean(0), entered.std(0, correction=0).clamp_min(1e-3)
             entered = entered.sub_(centre).div_(spread)
             due = components.coefficients(sent.inputs).flatten(1)
-            network = trained(entered.to(device), due.to(device), plan.training, progress)
+            network = trained(entered.to(device), due.to(device), plan.fitting, progress)
         situation, rounds = Situation.of(problem), len(entered)
         return cls(situation, own.source, rounds, sent.of, sent.sketch, classes, centre, spread, network, components)
 

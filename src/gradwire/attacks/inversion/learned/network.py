@@ -15,7 +15,7 @@ from gradwire.progress import Progress
 
 
 @dataclass(frozen=True)
-class Training:
+class Fitting:
     """Hyper-parameters; see `Learned`."""
 
     hidden: int
@@ -25,7 +25,7 @@ class Training:
     step: float
 
 
-def trained(entered: Tensor, due: Tensor, how: Training, progress: Progress) -> nn.Module:
+def trained(entered: Tensor, due: Tensor, how: Fitting, progress: Progress) -> nn.Module:
     """A network from (N, F) to (N, K), of least squared error; random numbers are the global ones, of the CPU."""
     count, size = len(entered), min(how.batch, len(entered))
     network = layers(entered.shape[1], due.shape[1], how).to(entered.device)
@@ -46,7 +46,7 @@ def trained(entered: Tensor, due: Tensor, how: Training, progress: Progress) -> 
     return network.eval().requires_grad_(False)
 
 
-def layers(inputs: int, outputs: int, how: Training) -> nn.Sequential:
+def layers(inputs: int, outputs: int, how: Fitting) -> nn.Sequential:
     """`depth` linear layers, rectified between."""
     widths = [inputs, *[how.hidden] * (how.depth - 1)]
     hidden = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU(inplace=True))]

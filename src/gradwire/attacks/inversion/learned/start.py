@@ -18,7 +18,7 @@ from gradwire.attacks.inversion.learned.attack import Learned
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.attacks.inversion.search import EVERY, Search
-from gradwire.progress import Progress, part, silent
+from gradwire.progress import Progress, silent
 
 NAMES = ("a search from noise", "a search from the learned answer", "the learned answer itself")
 
@@ -38,12 +38,7 @@ def learned_starts(
     Raises:
         GradwireError: as `Learned.run`, such as where the adversary has no examples of its own.
     """
-
-    def before(stage: str, done: int, total: int) -> None:
-        if stage != ATTACKING:  # a search is to follow, which counts there
-            progress(stage, done, total)
-
-    return (learned or Learned()).run(problems, seed, device, before).inputs
+    return _learned(problems, seed, device, progress, learned).inputs
 
 
 def start_from_learned(
@@ -59,15 +54,14 @@ def start_from_learned(
 
     All three are values of what the search minimises, so that nothing but what was sent, and its prior, decides.
     """
-    starts = learned_starts(problems, seed, device, progress, learned)
-    total = 2 * search.iterations * len(problems)
+    answer = _learned(problems, seed, device, progress, learned)
+    starts = answer.inputs
     kept = [
         None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{k}") for k in ("noise", "learned")
     ]
-    watch = [part(progress, ATTACKING, before, total) for before in (0, total // 2)]
-    noise = search.run(problems, seed, device, watch[0], kept[0])
+    noise = search.run(problems, seed, device, _half(progress, 0), kept[0])
     begun = [replace(problem, begin=start) for problem, start in zip(problems, starts, strict=True)]
-    warm = search.run(begun, seed, device, watch[1], kept[1])
+    warm = search.run(begun, seed, device, _half(progress, 1), kept[1])
     itself = _valued(search, problems, starts, seed, device, progress)
     ended = torch.stack([noise.objective, warm.objective, itself])
     best = ended.argmin(0)
@@ -77,8 +71,27 @@ def start_from_learned(
     counts = ", ".join(f"{int((best == row).sum())} by {name}" for row, name in enumerate(NAMES))
     note = f"of {len(problems)} victims, {counts}"
     values, iterations = ended.min(0).values, noise.iterations + warm.iterations
-    notes = tuple(dict.fromkeys((*warm.notes, note)))
+    notes = tuple(dict.fromkeys((*answer.notes, *warm.notes, note)))
     return Guess(inputs, targets, values, iterations, noise.lost + warm.lost, notes)
+
+
+def _learned(problems: Sequence[Problem], seed: int, device: str, progress: Progress, learned: Learned | None) -> Guess:
+    """The inverter's answer; the stage of attacking is left to the search that follows."""
+
+    def before(stage: str, done: int, total: int) -> None:
+        if stage != ATTACKING:
+            progress(stage, done, total)
+
+    return (learned or Learned()).run(problems, seed, device, before)
+
+
+def _half(progress: Progress, number: int) -> Progress:
+    """The progress of the first or the second of two searches, which count as one."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress(stage, (number * total + done) // 2 if stage == ATTACKING else done, total)
+
+    return report
 
 
 def _valued(
