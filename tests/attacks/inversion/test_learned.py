@@ -1,4 +1,4 @@
-"""The learned inverter: trained once for a situation, refused for another, better than what the label alone tells."""
+"""The learned inverter: trained once for an occasion, refused for another, better than what the label alone tells."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def test_the_objective_is_that_of_iga_without_a_prior(model, digits, own):
     torch.testing.assert_close(guess.objective, due)
 
 
-def test_one_training_serves_all_victims_of_a_situation(monkeypatch, model, digits, own):
+def test_one_training_serves_all_victims_of_an_occasion(monkeypatch, model, digits, own):
     fitted, fit = [], Inverter.fit.__func__
     monkeypatch.setattr(Inverter, "fit", classmethod(lambda cls, *how: fitted.append(how) or fit(cls, *how)))
     adaptive = [p for scheme in ("none", "signsgd") for p in problems(model, digits, scheme, own)]

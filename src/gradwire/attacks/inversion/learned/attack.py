@@ -11,7 +11,7 @@ from torch import Tensor
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.learned.inverter import Inverter, Plan
 from gradwire.attacks.inversion.learned.network import Fitting
-from gradwire.attacks.inversion.learned.situation import Situation
+from gradwire.attacks.inversion.learned.occasion import Occasion
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, PublicExamples, Specified
 from gradwire.attacks.inversion.rehearsals import batched
@@ -57,7 +57,7 @@ class Learned(Specified):
         progress: Progress = silent,
         checkpoint: Path | None = None,
     ) -> Guess:
-        """Train an inverter for each situation among the problems, and ask it; no checkpoint is written.
+        """Train an inverter for each occasion among the problems, and ask it; no checkpoint is written.
 
         Returns:
             inputs; the objective is that of `iga` without a prior, 1 − cos(A(∇L(x, y)), sent) and contradictions.
@@ -70,15 +70,15 @@ class Learned(Specified):
     def trained(
         self, problems: Sequence[Problem], seed: int = 0, device: str = "cpu", progress: Progress = silent
     ) -> "TrainedLearned":
-        """The attack with its inverters: one for each situation, which all its victims share."""
+        """The attack with its inverters: one for each occasion, which all its victims share."""
         plan = Plan(Fitting(self.hidden, self.depth, self.epochs, self.size, self.step), self.components, self.features)
-        inverters: dict[Situation, Inverter] = {}
+        inverters: dict[Occasion, Inverter] = {}
         notes: dict[str, None] = {}
         for problem in problems:
             own = examples(self.name, problem)
-            situation = Situation.of(problem)
-            if situation not in inverters:
-                inverters[situation] = inverter = Inverter.fit(problem, own, plan, seed, device, progress)
+            occasion = Occasion.of(problem)
+            if occasion not in inverters:
+                inverters[occasion] = inverter = Inverter.fit(problem, own, plan, seed, device, progress)
                 scheme = "plain gradients" if problem.knowledge == "naive" else problem.view.scheme
                 how = "" if batched(problem) else ", round by round"
                 notes[f"learned was trained on {inverter.rounds} rounds of {own.source}, under {scheme}{how}"] = None
@@ -87,7 +87,7 @@ class Learned(Specified):
 
 @dataclass(frozen=True)
 class TrainedLearned(Learned):
-    """Learned with its inverters, for victims of the situations for which they were trained alone.
+    """Learned with its inverters, for victims of the occasions for which they were trained alone.
 
     Attributes:
         told: notes on how they were trained.
@@ -110,12 +110,12 @@ class TrainedLearned(Learned):
             GradwireError: a victim of another round, model, scheme or knowledge.
         """
         domain = problems[0].view.task.domain
-        situations = [Situation.of(problem) for problem in problems]
-        known = {inverter.situation: inverter for inverter in self.inverters}
+        occasions = [Occasion.of(problem) for problem in problems]
+        known = {inverter.occasion: inverter for inverter in self.inverters}
         inputs = torch.empty(len(problems), *problems[0].view.shape, dtype=domain.dtype)
-        for situation in dict.fromkeys(situations):
-            rows = [row for row, each in enumerate(situations) if each == situation]
-            inverter = known.get(situation, self.inverters[0])
+        for occasion in dict.fromkeys(occasions):
+            rows = [row for row, each in enumerate(occasions) if each == occasion]
+            inverter = known.get(occasion, self.inverters[0])
             inputs[rows] = domain.snapped(inverter.answer([problems[row] for row in rows]))
         guess = scored(problems, inputs, device, self.told)
         progress(ATTACKING, len(problems), len(problems))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from gradwire.attacks.inversion.learned.components import Components, encoded, outputs
-from gradwire.attacks.inversion.learned.examples import Examples
+from gradwire.attacks.inversion.learned.lessons import Lessons
 from gradwire.attacks.inversion.learned.network import Fitting, trained
-from gradwire.attacks.inversion.learned.situation import Situation
+from gradwire.attacks.inversion.learned.occasion import Occasion
 from gradwire.attacks.inversion.learned.sketch import Block, Sketch, numbers
 from gradwire.attacks.inversion.problem import Problem, PublicExamples
 from gradwire.progress import Progress
@@ -33,7 +33,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Inverter:
-    """A trained network for the victims of one situation.
+    """A trained network for the victims of one occasion.
 
     Attributes:
         source: of the examples by which it was trained, and `rounds`, how many they made.
@@ -42,7 +42,7 @@ class Inverter:
         centre: of the network's inputs, and their `spread`.
     """
 
-    situation: Situation
+    occasion: Occasion
     source: str
     rounds: int
     of: tuple[Block, ...]
@@ -59,7 +59,7 @@ class Inverter:
     ) -> "Inverter":
         """Rehearse rounds like the problem's with own examples, and train on them."""
         with drawing(number("learned", seed), device):
-            sent = Examples.rehearsed(problem, own, plan.features, seed, device, progress)
+            sent = Lessons.rehearsed(problem, own, plan.features, seed, device, progress)
             components = Components.of(own.inputs, plan.components)
             classes = outputs(problem.view.task.loss, own.targets)
             entered = torch.cat([sent.features, encoded(sent.targets, classes)], 1)
@@ -67,17 +67,17 @@ class Inverter:
             entered = entered.sub_(centre).div_(spread)
             due = components.coefficients(sent.inputs).flatten(1)
             network = trained(entered.to(device), due.to(device), plan.fitting, progress)
-        situation, rounds = Situation.of(problem), len(entered)
-        return cls(situation, own.source, rounds, sent.of, sent.sketch, classes, centre, spread, network, components)
+        occasion, rounds = Occasion.of(problem), len(entered)
+        return cls(occasion, own.source, rounds, sent.of, sent.sketch, classes, centre, spread, network, components)
 
     def answer(self, problems: Sequence[Problem]) -> Tensor:
         """The likeliest inputs of victims, (V, B, *shape), as the network has it; on the CPU.
 
         Raises:
-            GradwireError: a victim of another situation.
+            GradwireError: a victim of another occasion.
         """
         for problem in problems:
-            self.situation.check(problem)
+            self.occasion.check(problem)
         sent = self.sketch(torch.cat([numbers(problem.measurement, self.of) for problem in problems]))
         targets = torch.stack([problem.targets.cpu() for problem in problems])
         entered = (torch.cat([sent, encoded(targets, self.classes)], 1) - self.centre) / self.spread

@@ -13,8 +13,8 @@ KIND = ("scheme", "knowledge", "adversary", "mode", "shape")
 
 
 @dataclass(frozen=True)
-class Situation:
-    """Everything that what is sent of an example depends on: victims of one situation share an inverter.
+class Occasion:
+    """Everything that what is sent of an example depends on: victims of one occasion share an inverter.
 
     Attributes:
         scheme: its spec, and `public`, a digest of its state; both empty for the naive adversary, to whom all are one.
@@ -38,8 +38,8 @@ class Situation:
     known: bool
 
     @classmethod
-    def of(cls, problem: Problem) -> "Situation":
-        """The situation of a problem."""
+    def of(cls, problem: Problem) -> "Occasion":
+        """The occasion of a problem."""
         view, naive = problem.view, problem.knowledge == "naive"
         return cls(
             "" if naive else view.scheme,
@@ -57,12 +57,12 @@ class Situation:
         )
 
     def check(self, problem: Problem) -> None:
-        """Refuse a problem of another situation.
+        """Refuse a problem of another occasion.
 
         Raises:
             GradwireError: naming both rounds and models, and what else differs.
         """
-        other = Situation.of(problem)
+        other = Occasion.of(problem)
         if self == other:
             return
         ours, theirs = (f"round {each.round} (model {each.model[:8]})" for each in (self, other))

@@ -17,7 +17,7 @@ SAMPLE, HELD = 2048, 1 << 26
 
 
 @dataclass(frozen=True)
-class Examples:
+class Lessons:
     """Rehearsed rounds, one a row.
 
     Attributes:
@@ -34,7 +34,7 @@ class Examples:
     @classmethod
     def rehearsed(
         cls, problem: Problem, own: PublicExamples, most: int, seed: int, device: str, progress: Progress
-    ) -> "Examples":
+    ) -> "Lessons":
         """As many as there are own examples, a chunk at a time, with at most `most` features of what each sends.
 
         Nor are there more features than examples: measured on 600, four times as many do worse than the class mean.
