@@ -69,16 +69,14 @@ def largest_of_each(gradients: Stacked, layout: Layout, counts: Mapping[str, int
     whole = flat(gradients, layout)
     where = _largest(whole, sum(counts.values()))
     kept = torch.zeros_like(whole, dtype=torch.bool).scatter_(1, where, True)
-    found = {}
+    values, found = parts(whole, layout), {}
     for name, mask in parts(kept, layout).items():
         mask = mask.flatten(1)
         if (most := int(mask.sum(1).max())) > 0:
             # The kept positions of each victim first; the shorter rows are padded.
             first = mask.to(torch.uint8).topk(most, 1).indices
             weight = mask.gather(1, first).to(layout.dtype)
-            found[name] = [
-                Support(gradients[name].flatten(1).gather(1, first) * weight, first * mask.gather(1, first), weight)
-            ]
+            found[name] = [Support(values[name].flatten(1).gather(1, first) * weight, first, weight)]
     return found
 
 
