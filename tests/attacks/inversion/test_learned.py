@@ -74,6 +74,19 @@ def test_it_says_where_rounds_are_run_one_by_one(model, digits):
     assert guess.inputs.shape == (1, 2, *digits.shape)
 
 
+def test_it_says_that_it_knows_no_residuals(model, digits):
+    guess = SMALL.run(problems(model, digits, "topk:ratio=0.1", owned(10), victims=[0], round=2))
+    assert guess.notes[0].endswith("under topk:ratio=0.1, without the victims' residuals")
+
+
+def test_problems_of_two_models_are_refused(model, digits, own):
+    other = models.build("lenet", digits.shape, digits.outputs, digits.mean, digits.std, seed=1)
+    mixed = [*problems(model, digits, "none", own, [0]), *problems(other, digits, "none", own, [1])]
+    for attack in (SMALL, ClassMean()):
+        with pytest.raises(GradwireError, match="must share a model"):
+            attack.run(mixed)
+
+
 def test_a_trained_one_is_refused_for_anything_else(model, digits, own):
     attacked = problems(model, digits, "powersgd", own)
     trained = SMALL.trained(attacked)

@@ -17,6 +17,7 @@ from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Public
 from gradwire.attacks.inversion.rehearsals import batched
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
+from gradwire.schemes import observation
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,18 @@ class Learned(Specified):
             occasion = Occasion.of(problem)
             if occasion not in inverters:
                 inverters[occasion] = inverter = Inverter.fit(problem, own, plan, seed, device, progress)
-                scheme = "plain gradients" if problem.knowledge == "naive" else problem.view.scheme
-                how = "" if batched(problem) else ", round by round"
-                notes[f"learned was trained on {inverter.rounds} rounds of {own.source}, under {scheme}{how}"] = None
+                notes[f"learned was trained on {inverter.rounds} rounds of {own.source}, {_how(problem)}"] = None
+        notes |= dict.fromkeys(f"learned {note}" for note in problems[0].left_aside())
         return TrainedLearned(**vars(self), inverters=tuple(inverters.values()), told=tuple(notes))
+
+
+def _how(problem: Problem) -> str:
+    """Under what its rehearsals were, and what sets them apart from the attacked round."""
+    if problem.knowledge == "naive":
+        return "under plain gradients"
+    residuals = problem.view.round and observation(problem.view)[0].feeds_back
+    words = (f"under {problem.view.scheme}", "" if batched(problem) else "round by round")
+    return ", ".join(word for word in (*words, "without the victims' residuals" if residuals else "") if word)
 
 
 @dataclass(frozen=True)
@@ -134,9 +143,10 @@ def examples(attack: str, problem: Problem) -> PublicExamples:
 
 def scored(problems: Sequence[Problem], inputs: Tensor, device: str, notes: tuple[str, ...]) -> Guess:
     """Inputs (V, B, *shape) as an answer, with the objective of `iga` without a prior beside it."""
+    if not all(problems[0].shares_model(problem) for problem in problems):
+        raise GradwireError("problems attacked together must share a model, a mode and a shape, in every round")
     match = Match.of(problems, device)
     objective = IGA(tv=0).value(match, inputs.to(device)).detach().cpu()
     lost = int((~objective.isfinite()).sum())
     objective = objective.nan_to_num(nan=torch.inf)
-    aside = tuple(f"learned {note}" for note in problems[0].left_aside())
-    return Guess(inputs, match.targets.cpu(), objective, 1, lost, (*notes, *aside))
+    return Guess(inputs, match.targets.cpu(), objective, 1, lost, notes)
