@@ -71,8 +71,8 @@ def test_per_victim_the_lowest_of_three_counts(attacked, digits):
     assert torch.all(guess.objective <= torch.minimum(values[0], itself))
     torch.testing.assert_close(guess.inputs[[0, 2]], held[[0, 2]])
     torch.testing.assert_close(guess.objective, search.value(Match.of(attacked, "cpu"), guess.inputs).detach())
-    assert guess.notes[-1].startswith("of 4 victims, ")
-    counts = [int(part.split(" by ")[0]) for part in guess.notes[-1].removeprefix("of 4 victims, ").split(", ")]
+    assert guess.notes[-1].startswith("of 4 answers, ")
+    counts = [int(part.split(" by ")[0]) for part in guess.notes[-1].removeprefix("of 4 answers, ").split(", ")]
     assert len(counts) == 3
     assert sum(counts) == 4
     assert counts[2] >= 2

@@ -69,7 +69,7 @@ def start_from_learned(
     inputs = torch.stack([noise.inputs, warm.inputs, starts.to(noise.inputs)])[best, rows]
     targets = torch.stack([noise.targets, warm.targets, warm.targets])[best, rows]
     counts = ", ".join(f"{int((best == row).sum())} by {name}" for row, name in enumerate(NAMES))
-    note = f"of {len(problems)} victims, {counts}"
+    note = f"of {len(problems)} answers, {counts}"
     values, iterations = ended.min(0).values, noise.iterations + warm.iterations
     notes = tuple(dict.fromkeys((*answer.notes, *warm.notes, note)))
     return Guess(inputs, targets, values, iterations, noise.lost + warm.lost, notes)
