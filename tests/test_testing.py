@@ -86,6 +86,22 @@ class Halved(PlainSGD):
 
 
 @dataclass(frozen=True)
+class Misruled(PlainSGD):
+    """Sends the update; its rule says that half of it was sent."""
+
+    def imitate(self, own, means, public, round, random):
+        return super().imitate({name: g / 2 for name, g in own.items()}, means, public, round, random)
+
+
+@dataclass(frozen=True)
+class Mute(PlainSGD):
+    """Has a rule that gives nothing."""
+
+    def imitate(self, own, means, public, round, random):
+        return None
+
+
+@dataclass(frozen=True)
 class Unlike(PlainSGD):
     """Clients end with their own update, and not with the mean."""
 
@@ -123,6 +139,8 @@ CALLS: list[int] = []
     ("scheme", "message"),
     [
         (Halved(), r"A\(G\) is off by .* for the true G"),
+        (Misruled(), "what `imitate` gives is off by .* from what a round of the same updates gives"),
+        (Mute(), "what `imitate` gives is None; a class that has a rule must give a measurement"),
         (Unlike(), "the aggregate of client:0: 1.weight is another one"),
         (Careless(ratio=0.5), "a round changed the state of client:0"),
         (Counting(), "from the same state, other messages are sent"),
