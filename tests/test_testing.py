@@ -40,8 +40,8 @@ def test_every_scheme_passes(spec):
     check_scheme(spec)
 
 
-OTHERS = ("fedavg", "tableak", "tokens", "sentences", "dager")
-"""Attacks on what is no image or no plain gradient."""
+OTHERS = ("fedavg", "tableak", "tokens", "sentences", "dager", "learned", "from-learned", "class-mean")
+"""Attacks on what is no image or no plain gradient, and those that need images of the adversary's own."""
 
 
 ITERATIONS = {"analytic": "", "exact": "", "annealed": ":iterations=24", "strongest": ":iterations=24"}
@@ -89,6 +89,22 @@ class Halved(PlainSGD):
 
 
 @dataclass(frozen=True)
+class Misruled(PlainSGD):
+    """Sends the update; its rule says that half of it was sent."""
+
+    def imitate(self, own, means, public, round, random):
+        return super().imitate({name: g / 2 for name, g in own.items()}, means, public, round, random)
+
+
+@dataclass(frozen=True)
+class Mute(PlainSGD):
+    """Has a rule that gives nothing."""
+
+    def imitate(self, own, means, public, round, random):
+        return None
+
+
+@dataclass(frozen=True)
 class Unlike(PlainSGD):
     """Clients end with their own update, and not with the mean."""
 
@@ -126,6 +142,8 @@ CALLS: list[int] = []
     ("scheme", "message"),
     [
         (Halved(), r"A\(G\) is off by .* for the true G"),
+        (Misruled(), "what `imitate` gives is off by .* from what a round of the same updates gives"),
+        (Mute(), "what `imitate` gives is None; a class that has a rule must give a measurement"),
         (Unlike(), "the aggregate of client:0: 1.weight is another one"),
         (Careless(ratio=0.5), "a round changed the state of client:0"),
         (Counting(), "from the same state, other messages are sent"),

@@ -35,6 +35,7 @@ from gradwire.schemes import (
     parse,
 )
 from gradwire.schemes.gradients import Full
+from gradwire.schemes.imitation import imitated, imitates
 from gradwire.seeds import drawing
 from gradwire.tasks import Pixels
 from gradwire.training import capture
@@ -53,8 +54,8 @@ def check_scheme(scheme: str | Scheme, clients: int = 3, rounds: int = 2, tolera
     """Run a scheme for some rounds in this process, and check what holds of every scheme.
 
     Its spec reads back; its halves end together, with one aggregate; bytes are those of the serialised messages;
-    decoded updates have the model's layout; its measurement holds for the update that was sent; its state is left as
-    it went in, and survives being saved.
+    decoded updates have the model's layout; its measurement holds for the update that was sent, and its rule, if it has
+    one, gives the same; its state is left as it went in, and survives being saved.
 
     Args:
         scheme: or its spec. Updates are random numbers from a fixed seed.
@@ -231,6 +232,8 @@ def _check_round(cluster: _Cluster, ended: _Finished, tolerance: float) -> None:
     measurement = scheme.measure(seen)
     strange = sorted(measurement.keys() - layout.shapes.keys())
     _must(not strange, f"{what}: the measurement is of {strange}; the model has {', '.join(layout.shapes)}")
+    if cluster.round == 0 and scheme.step_hook is None and imitates(scheme):
+        _check_rule(seen, scheme, ended.updates, victim)
     # Later rounds send residuals too, a step hook changes what is sent, and noise comes between.
     if cluster.round == 0 and scheme.step_hook is None and not scheme.deviation(cluster.context):
         # What the server sees is the victim's update, or the mean where it sees sums alone.
@@ -239,6 +242,30 @@ def _check_round(cluster: _Cluster, ended: _Finished, tolerance: float) -> None:
             name: torch.stack([ended.updates[party][name] for party in senders]).mean(0) for name in layout.shapes
         }
         _check_measurement(what, measurement, update, tolerance)
+
+
+def _check_rule(seen: Observation, scheme: Scheme, updates: Mapping[str, Update], victim: str) -> None:
+    """The scheme's rule gives what was measured of a first round; where it draws random numbers, terms of that form."""
+    means = {name: torch.stack([update[name] for update in updates.values()]).mean(0)[None] for name in updates[victim]}
+    own = {name: tensor[None] for name, tensor in updates[victim].items()}
+    draws = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    measured = scheme.measure(seen)
+    found, again = (imitated(scheme, own, means, seen.public, seen.round, random) for random in draws)
+    what = f"{scheme.spec}: what `imitate` gives"
+    _must(found is not None, f"{what} is None; a class that has a rule must give a measurement")
+    assert found is not None
+    assert again is not None
+    forms = [{n: [type(t) for t in terms] for n, terms in each.items()} for each in (found, measured)]
+    _must(forms[0] == forms[1], f"{what} has terms {forms[0]}; it must have {forms[1]}")
+    probe = {name: Full(torch.randn(t.shape, generator=torch.Generator().manual_seed(2))) for name, t in own.items()}
+    stacks = [StackedMeasurement.of([each], torch.zeros(1)) for each in (found, again, measured)]
+    ours, second, due = (torch.cat([*stack.moments(probe), stack.energy]) for stack in stacks)
+    if torch.equal(ours, second):
+        size = float(due.abs().max())
+        off = float((ours - due).abs().max())
+        _must(
+            off <= ROUNDING * size, f"{what} is off by {off:g} in {size:g} from what a round of the same updates gives"
+        )
 
 
 def _check_measurement(what: str, measurement: Mapping[str, Any], update: Update, tolerance: float) -> None:

@@ -249,6 +249,27 @@ def test_the_adversarys_own_images_are_no_victims(tmp_path, split):
     assert not (tmp_path / "other").exists()
 
 
+def test_attacks_that_learn_from_the_adversarys_own_images_can_be_an_audits(tmp_path):
+    learned, then = "learned:hidden=8,epochs=1,features=16", "from-learned:iterations=2"
+    own = {"attacks": (learned, then, "class-mean"), "knowledge": "both", "mode": "eval"}
+    folder = audit(AuditSettings(**(QUICK | own), public=20), tmp_path / "run")
+    table = rows(folder)
+    assert {row["attack"] for row in table} == set(own["attacks"])
+    assert {(row["attack"], row["knowledge"], row["scheme"]) for row in table if row["ssim"] != "nan"} == {
+        (attack, knowledge, scheme)
+        for attack in own["attacks"]
+        for knowledge in ("naive", "adaptive")
+        for scheme in QUICK["schemes"]
+    }
+    notes = json.loads((folder / "config.json").read_text())["notes"]
+    source = "digits's training split (images 0 to 19)"
+    assert f"learned was trained on 20 rounds of {source}, under powersgd" in notes
+    assert f"learned was trained on 20 rounds of {source}, under plain gradients" in notes
+    assert f"class-mean has 20 of {source}" in notes
+    with pytest.raises(GradwireError, match=r"learned needs images of the adversary's own; there are none"):
+        audit(AuditSettings(**(QUICK | own)), tmp_path / "without")
+
+
 def test_fedavg_needs_local_steps(tmp_path):
     with pytest.raises(GradwireError, match="fedavg needs a view of local steps"):
         audit(AuditSettings(**(QUICK | {"attacks": ("fedavg",)})), tmp_path / "run")

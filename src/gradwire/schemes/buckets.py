@@ -1,13 +1,16 @@
 """A scheme applied to one group of parameters after the other, as DDP does with its buckets."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
+import torch
+
 from gradwire.errors import WireError
 from gradwire.schemes.halves import advanced, joined, relayed, under
+from gradwire.schemes.imitation import Stacked, imitated
 from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Measurement
+from gradwire.schemes.measurement import Measurement, Term
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
 from gradwire.wire import ClientHalf, Deal, Need, Send, ServerHalf, Tensors
@@ -104,6 +107,18 @@ class Bucketed(Scheme):
         """The terms of all buckets."""
         measured = [self.scheme.measure(part) for part in self._observations(observation)]
         return {name: terms for part in measured for name, terms in part.items()}
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement | None:
+        """Bucket by bucket, where the scheme within them has a rule."""
+        found: dict[str, Sequence[Term]] = {}
+        for i in range(len(self.buckets)):
+            part = imitated(self.scheme, own, means, under(public, i), self.within(i, round), random)
+            if part is None:
+                return None
+            found |= part
+        return found
 
     def within(self, label: int, round: Round) -> Round:
         """The round of one bucket."""

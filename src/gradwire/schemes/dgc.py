@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
+from gradwire.schemes.imitation import Stacked, flat, largest_of_each
 from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.selection import choose
 from gradwire.schemes.sparse import SparseMessages
@@ -71,6 +73,20 @@ class DGC(SparseMessages):
         sent = choose(v, round.layout, shares(round.layout, self.ratio_at(round.epoch)), "tensor")
         state = {"momentum": u.index_fill_(0, sent.indices, 0), "velocity": v.index_fill_(0, sent.indices, 0)}
         return (yield from self.exchange(sent, state, public, round))
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """The largest entries of every gradient, clipped: in a first round they are the velocity's."""
+        clipped = own
+        if self.clip is not None:
+            norms = flat(own, round.layout).norm(dim=1)
+            factors = (self.clip / sqrt(len(round.clients)) / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(
+                1
+            )
+            clipped = {name: g * factors.view(-1, *[1] * (g.ndim - 1)) for name, g in own.items()}
+        counts = shares(round.layout, self.ratio_at(round.epoch))
+        return largest_of_each(clipped, round.layout, counts, "tensor")
 
     def clipped(self, gradient: Tensor, clients: int) -> Tensor:
         """The gradient with a norm of at most clip/√N, so that the sum of N independent ones is about clip at most."""

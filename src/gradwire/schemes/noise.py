@@ -10,7 +10,9 @@ from typing import ClassVar
 import torch
 
 from gradwire.errors import GradwireError
+from gradwire.schemes.imitation import Stacked, flat, parts
 from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Dense, Measurement
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.scheme import own_key, own_random
@@ -43,6 +45,14 @@ class Noise(PlainSGD):
         vector = round.layout.flatten(update)
         noise = self.std * torch.randn(len(vector), generator=own_random(private, "noise", round.index))
         return (yield from super().client(round.layout.unflatten(vector + noise.to(vector)), private, public, round))
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """Every gradient with noise of its own."""
+        vectors = flat(own, round.layout)
+        noise = self.std * torch.randn(vectors.shape, generator=random)
+        return {name: [Dense(part)] for name, part in parts(vectors + noise.to(vectors), round.layout).items()}
 
     def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
         """The standard deviation of the victim's noise."""

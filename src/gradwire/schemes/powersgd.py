@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradwire.schemes.halves import mean
+from gradwire.schemes.imitation import Stacked
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Dense, LeftSketch, Measurement, RightSketch, Term
 from gradwire.schemes.round import Observation, Outcome, Round, State
@@ -99,6 +100,23 @@ class PowerSGD(ErrorFeedback):
         }
         rest = plan.rest.unflatten(observation.uploads["P"]["dense"])
         return {name: terms[name] if name in terms else [Dense(rest[name][None])] for name in plan.layout.shapes}
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """Both sketches of every gradient, P̂ being that of the mean of its round."""
+        plan, start, dtype = Factorisation.of(round.layout, self.rank), self.start(public, round), round.layout.dtype
+        found: dict[str, list[Term]] = {}
+        for name in round.layout.shapes:
+            g, mean = own[name].to(dtype), means[name].to(dtype)
+            if name not in plan.shapes:
+                found[name] = [Dense(g)]
+                continue
+            q = start[name].expand(len(g), -1, -1)
+            orthogonal = torch.linalg.qr(mean.flatten(2) @ q)[0]
+            p, m = g.flatten(2) @ q, g.flatten(2)
+            found[name] = [RightSketch(p, q), LeftSketch(m.mT @ orthogonal, orthogonal)]
+        return found
 
     def start(self, public: State, round: Round) -> dict[str, Tensor]:
         """The orthonormal Q that a round begins with, which all know before anything is sent."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
+from gradwire.schemes.imitation import Stacked, flat, parts
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Cells, Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
@@ -125,6 +126,24 @@ class QSGD(Scheme):
         width = layout.unflatten((norms / self.levels).repeat_interleave(self.bucket)[: layout.size])
         return {name: [Cells(decoded[name][None], width[name][None])] for name in decoded}
 
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """The levels of every gradient, rounded at random on their own."""
+        layout = round.layout
+        decoded = flat(own, layout).float()
+        steps = []
+        # Part by part of all gradients, as `quantise` does: a part stays in a core's cache.
+        for part in decoded.split(len(self._parts(decoded[0])[0]), 1):
+            v = _buckets(part, self.bucket)
+            norms = v.norm(dim=2, keepdim=True)
+            level = v.abs().mul_(self.levels / norms.clamp_min(torch.finfo(torch.float32).tiny))
+            level.add_(torch.rand(v.shape, generator=random)).floor_().clamp_(max=self.levels)
+            steps.append((norms / self.levels)[..., 0])
+            part.copy_(torch.copysign(level.mul_(steps[-1][..., None]), v).flatten(1)[:, : part.shape[1]])
+        widths = parts(torch.cat(steps, 1).repeat_interleave(self.bucket, 1)[:, : layout.size], layout)
+        return {name: [Cells(part, widths[name])] for name, part in parts(decoded, layout).items()}
+
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean of the others' decoded updates: nobody learns their levels and norms."""
         n = len(round.clients)
@@ -141,3 +160,8 @@ def _rows(part: Tensor, width: int) -> Tensor:
     """Entries as float32, a bucket a row, the last one filled up with zeros."""
     short = -part.numel() % width
     return (torch.nn.functional.pad(part, (0, short)) if short else part).float().view(-1, width)
+
+
+def _buckets(parts: Tensor, width: int) -> Tensor:
+    """Entries (V, n), a bucket a row, the last one filled up with zeros: (V, buckets, width)."""
+    return torch.nn.functional.pad(parts, (0, -parts.shape[1] % width)).unflatten(1, (-1, width))

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from gradwire.schemes.halves import mean
+from gradwire.schemes.imitation import Stacked, at
 from gradwire.schemes.layout import Update
+from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.scheme import Scheme, exactly
 from gradwire.schemes.sparse import Sparse, SparseMessages
@@ -69,6 +71,16 @@ class RandomK(Sparsifier, SparseMessages):
             draw(layout.sizes[name], k, round.generator(name)) + layout.offsets[name] for name, k in counts.items()
         )
         return torch.cat(list(drawn))
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """The round's positions of every gradient."""
+        layout, positions = round.layout, self.positions(round)
+        firsts = torch.tensor([*layout.offsets.values(), layout.size])
+        counts = torch.searchsorted(positions, firsts).diff().tolist()
+        split = zip(layout.offsets.items(), positions.split(counts), strict=True)
+        return at(own, {name: part - offset for (name, offset), part in split if len(part)})
 
     @staticmethod
     def affordable(bytes: int, size: int) -> int:

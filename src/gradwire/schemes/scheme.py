@@ -148,6 +148,29 @@ class Scheme(ABC):
     def measure(self, observation: Observation) -> Measurement:
         """The map from an update to what was sent, and what was sent: an adaptive adversary fits it."""
 
+    def imitate(
+        self,
+        own: Mapping[str, Tensor],
+        means: Mapping[str, Tensor],
+        public: State,
+        round: Round,
+        random: torch.Generator,
+    ) -> Measurement | None:
+        """What the server would measure of many victims' gradients, each sent in a first round like this one.
+
+        It is `measure` of all of them at once, without a message: see `schemes.imitation`. None, which is the default,
+        where only a round tells. A subclass inherits no rule.
+
+        Args:
+            own: of V victims, parameter name → (V, *parameter).
+            means: of all clients of each victim's round, in the same form.
+            random: the victims' own random numbers.
+
+        Returns:
+            terms that hold V victims each.
+        """
+        return None
+
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean upload of the others, as the fellow client `party` works it out of the reply and its own.
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
+from gradwire.schemes.imitation import Stacked
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement, Signs, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
@@ -86,6 +87,17 @@ class SignSGD(ErrorFeedback):
         if "dense" in observation.uploads["signs"]:
             return dense(decoded)
         return {name: [Signs(tensor[None])] for name, tensor in decoded.items()}
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """The signs of every gradient, with error feedback times each tensor's mean magnitude."""
+        found = {}
+        for name in round.layout.shapes:
+            g = own[name].to(round.layout.dtype)
+            scale = g.abs().flatten(1).mean(1).view(-1, *[1] * (g.ndim - 1)) if self.error_feedback else 1.0
+            found[name] = [Signs(scale * torch.where(g < 0, -1.0, 1.0).to(g))]
+        return found
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """With error feedback, the mean of the others; of a vote, their majority where it follows.

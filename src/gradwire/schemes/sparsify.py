@@ -7,8 +7,12 @@ feedback, with the share that is dropped for a hyper-parameter.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from gradwire.errors import GradwireError
+from gradwire.schemes.imitation import Stacked, largest_of_each
 from gradwire.schemes.layout import Update
+from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.scheme import exactly
 from gradwire.schemes.sparse import Sparse, SparseMessages
@@ -61,3 +65,9 @@ class Sparsify(SparseMessages):
         vector = tensors["dense"]
         exactly(tensors, {"dense": (round.layout.size,)}, vector.dtype)
         return Sparse.pick(vector, vector.nonzero()[:, 0])
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """The largest entries of every gradient's tensors."""
+        return largest_of_each(own, round.layout, self.selection.counts(round.layout), "tensor")

@@ -7,9 +7,12 @@ J.-B. Cordonnier, M. Jaggi, "Sparsified SGD with memory", NeurIPS 2018 (Algorith
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from gradwire.schemes.imitation import Stacked, largest_of_each
 from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Outcome, Round, State
 from gradwire.schemes.selection import choose
 from gradwire.schemes.sparse import Sparse, SparseMessages
@@ -33,6 +36,12 @@ class TopK(Sparsifier, SparseMessages):
     def choose(self, vector: Tensor, layout: Layout) -> Sparse:
         """The entries of a flat update, shape (size,), that are sent."""
         return choose(vector, layout, self.counts(layout), self.per)
+
+    def imitate(
+        self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator
+    ) -> Measurement:
+        """The largest entries of every gradient."""
+        return largest_of_each(own, round.layout, self.counts(round.layout), self.per)
 
     @staticmethod
     def affordable(bytes: int, size: int) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from gradwire.attacks.inversion.analytic import Analytic
 from gradwire.attacks.inversion.annealed import Annealed
 from gradwire.attacks.inversion.bayes import Bayes
+from gradwire.attacks.inversion.class_mean import ClassMean
 from gradwire.attacks.inversion.dlg import DLG
 from gradwire.attacks.inversion.exact import Certificate, Exact, certificates, certify
 from gradwire.attacks.inversion.fedavg import FedAvg
@@ -13,6 +14,7 @@ from gradwire.attacks.inversion.ica import ICA
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.label_rehearsal import label_notes
+from gradwire.attacks.inversion.learned import FromLearned, Learned, learned_starts, start_from_learned
 from gradwire.attacks.inversion.problem import (
     ATTACKING,
     KNOWLEDGE,
@@ -81,11 +83,14 @@ __all__ = [
     "Annealed",
     "Bayes",
     "Certificate",
+    "ClassMean",
     "Exact",
     "FedAvg",
+    "FromLearned",
     "Guess",
     "InversionAttack",
     "Knowledge",
+    "Learned",
     "Problem",
     "PublicExamples",
     "Rounds",
@@ -96,5 +101,7 @@ __all__ = [
     "invert",
     "joint",
     "label_notes",
+    "learned_starts",
     "pose",
+    "start_from_learned",
 ]

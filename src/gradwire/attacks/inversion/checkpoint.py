@@ -55,6 +55,7 @@ def fingerprint(problems: Sequence[Problem]) -> str:
     for problem in (each for first in problems for each in (first, *first.later)):
         digest.update(repr((problem.salt, problem.view.shape, problem.view.mode)).encode())
         terms = [term for several in problem.measurement.values() for term in several]
+        tensors += [] if problem.begin is None else [problem.begin]
         tensors += [problem.targets, *(tensor for term in terms for tensor in vars(term).values())]
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

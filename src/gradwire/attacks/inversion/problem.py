@@ -49,9 +49,10 @@ class Problem:
         clients: whose images are sought, the victim first: the mean over all of them is observed, and the view's shape,
             the labels and the answer are of all their batches.
         later: the same victim's problems of the rounds that follow, for `rounds`.
-        public_examples: for attacks that use them (`bayes`).
+        public_examples: for attacks that use them (`annealed`, `bayes`, `learned`).
         inferred: what the view says of the targets, and whether it proves it; None where they are known or made of the
             inputs.
+        begin: where a search's first restart begins in place of noise, (B, *shape).
     """
 
     view: View
@@ -65,6 +66,7 @@ class Problem:
     later: tuple["Problem", ...] = ()
     public_examples: PublicExamples | None = None
     inferred: Inferred | None = None
+    begin: Tensor | None = None
 
     def shares_model(self, other: "Problem") -> bool:
         """Whether both can be attacked as one batch: their views share a model in every round."""

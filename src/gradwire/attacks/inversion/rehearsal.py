@@ -4,6 +4,7 @@ Everybody knows the model and the scheme, so that an adversary who has images ca
 choose the weight of a prior by them.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from gradwire.attacks.inversion.problem import Problem, PublicExamples, pose
 from gradwire.engine import engine
 from gradwire.errors import GradwireError
 from gradwire.rounds import run_round
-from gradwire.schemes import Contribution, Layout, Round, initial_states, observation, parameters
+from gradwire.schemes import Contribution, Layout, Round, Update, initial_states, observation, parameters
 from gradwire.seeds import number
 from gradwire.wire import InProcess, Own, Transcript
 
@@ -31,7 +32,6 @@ def rehearse(
         as many problems as `times`, and their true images (times, B, C, H, W).
     """
     view = problem.view
-    scheme, _ = observation(view)
     batch, parties = view.shape[0] // len(problem.clients), len(view.clients)
     shape = (batch, *view.shape[1:])
     needed = times * parties * batch
@@ -41,28 +41,42 @@ def rehearse(
     labels = public_examples.targets[:needed].unflatten(0, (times * parties, batch)).to(device)
     found = engine(view.model, view.mode, view.task, batch, device).gradients(images, labels)
     updates = {name: gradient.full().detach().cpu() for name, gradient in found.items()}
-    layout = Layout.of_model(view.model)
-    round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
     problems = []
     for turn in range(times):
         rows = range(turn * parties, (turn + 1) * parties)
-        private = initial_states(scheme, layout, view.clients, number("rehearsal", turn))
         mine = {party: {n: u[row] for n, u in updates.items()} for party, row in zip(view.clients, rows, strict=True)}
-        contributions = {party: Contribution(mine[party], private[party]) for party in view.clients}
-        transcript = Transcript()
-        run_round(scheme, contributions, view.public, round, InProcess(transcript))
-        posed = replace(
-            view,
-            messages=transcript.seen_by(view.adversary),
-            shape=shape,
-            targets=None if view.targets is None else labels[rows[0]].cpu(),
-            fellow_targets=None if view.fellow_targets is None else labels[rows[1:]].cpu(),
-            own=Own(mine[view.adversary], private[view.adversary]) if view.adversary in mine else None,
-            work=None,
-        )
-        problems.append(pose(posed, problem.knowledge, SALT + turn))
+        problems.append(played(problem, mine, labels[rows[0] : rows[-1] + 1].cpu(), turn))
     sought = [view.clients.index(party) for party in problem.clients]
     return problems, images.unflatten(0, (times, parties))[:, sought].flatten(1, 2).cpu()
+
+
+def played(problem: Problem, updates: Mapping[str, Update], targets: Tensor, turn: int) -> Problem:
+    """The problem that one round poses in which clients hold the adversary's examples and begin without residuals.
+
+    Args:
+        updates: of each client, party → gradient on the CPU.
+        targets: of each client's batch, (|C|, B, …), in the order of the round's clients.
+        turn: its number, which seeds the clients' own random numbers.
+    """
+    view, layout = problem.view, Layout.of_model(problem.view.model)
+    scheme, _ = observation(view)
+    round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
+    private = initial_states(scheme, layout, view.clients, number("rehearsal", turn))
+    contributions = {party: Contribution(updates[party], private[party]) for party in view.clients}
+    transcript = Transcript()
+    run_round(scheme, contributions, view.public, round, InProcess(transcript))
+    victim = view.clients.index(view.victim)
+    fellows = [row for row in range(len(targets)) if row != victim]
+    posed = replace(
+        view,
+        messages=transcript.seen_by(view.adversary),
+        shape=(targets.shape[1], *view.shape[1:]),
+        targets=None if view.targets is None else targets[victim],
+        fellow_targets=None if view.fellow_targets is None else targets[fellows],
+        own=Own(updates[view.adversary], private[view.adversary]) if view.adversary in updates else None,
+        work=None,
+    )
+    return pose(posed, problem.knowledge, SALT + turn)
 
 
 def imitable(problem: Problem) -> bool:

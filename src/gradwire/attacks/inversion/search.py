@@ -214,7 +214,9 @@ class Search(Specified, ABC):
         return self._best(snapped.cpu(), values.cpu(), targets.cpu(), self.notes(match))
 
     def _start(self, problem: Problem, restart: int, seed: int) -> Tensor:
-        """Noise within the domain."""
+        """Noise within the domain, or where the problem says that the first restart begins."""
+        if problem.begin is not None and not restart:
+            return problem.begin
         draws = generator("start", seed, problem.salt, restart)
         return problem.view.task.domain.start(problem.view.shape[0], random=draws)
 
