@@ -60,7 +60,7 @@ def test_the_path_that_recovers_most_of_its_own_images_is_taken(model, digits, m
     ruinous = {"falling": (100.0,) * 4, "low": (100.0,) * 4, "falling-adam": PATHS["falling"]}
     monkeypatch.setattr(known, "PATHS", ruinous)
     posed = problems(model, digits, ("none", "topk:ratio=0.1"))
-    cases = halved(posed, lambda problem: suited(problem, 60), 0, "cpu", silent)
+    cases = halved(posed, lambda problem: suited(problem, 60), list, 0, "cpu", silent)
     assert {key[0]: found.paths[0].called for key, found in cases.items()} == {
         "none": "falling-adam",
         "topk:ratio=0.1": "falling-adam",

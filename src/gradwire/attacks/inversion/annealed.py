@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.halving import REHEARSALS, Case, Rehearsed, case, halved
+from gradwire.attacks.inversion.halving import REHEARSALS, Case, CaseRehearsals, case, halved
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.paths import PATHS, Path, path_of, suited
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
@@ -60,7 +60,8 @@ class Annealed(Specified):
         Args:
             checkpoint: as of `Search`; rehearsals are run again before the search goes on.
         """
-        cases = halved(problems, self.suited, seed, device, progress)
+        problems = self.begun(problems)
+        cases = halved(problems, self.suited, self.begun, seed, device, progress)
         taken = [(cases[case(p)].paths if case(p) in cases else self.suited(p))[0] for p in problems]
         batches: list[Batch] = []
         for number, path in enumerate(dict.fromkeys(taken)):
@@ -82,10 +83,14 @@ class Annealed(Specified):
             value(inputs),
             self.iterations,
             int((~inputs.isfinite()).flatten(1).any(1).sum()),
-            tuple(dict.fromkeys((*batches[0].match.engine.notes, *_notes(problems, batches)))),
+            tuple(dict.fromkeys((*batches[0].match.engine.notes, *_notes(self.name, problems, batches)))),
             expected=tuple(expected.get(case(problem)) for problem in problems),
             value=value,
         )
+
+    def begun(self, problems: Sequence[Problem]) -> Sequence[Problem]:
+        """The problems, with what is known of where to begin: nothing."""
+        return problems
 
     def suited(self, problem: Problem) -> tuple[Path, ...]:
         """The paths to choose among, the usual one first."""
@@ -127,7 +132,7 @@ def _follow(
     path: Path,
     rows: tuple[int, ...],
     problems: Sequence[Problem],
-    own: Mapping[Case, Rehearsed],
+    own: Mapping[Case, CaseRehearsals],
     seed: int,
     device: str,
     progress: Progress,
@@ -150,12 +155,12 @@ def _follow(
     return Batch(path.called, rows, snapped, tuple(stages[stop] for stop in stopped), match, stops, expected)
 
 
-def _notes(problems: Sequence[Problem], batches: Sequence[Batch]) -> list[str]:
+def _notes(name: str, problems: Sequence[Problem], batches: Sequence[Batch]) -> list[str]:
     """Lines for the report: which path was taken under which scheme, how far, and by what it was chosen."""
-    own, notes = problems[0].public_examples, [f"annealed {note}" for note in problems[0].left_aside()]
+    own, notes = problems[0].public_examples, [f"{name} {note}" for note in problems[0].left_aside()]
     taken = {case(problems[row]): batch for batch in batches for row in batch.rows}
     for key, batch in taken.items():
-        way = f"annealed, {key[0]}, {key[1]}: path {batch.path!r}"
+        way = f"{name}, {key[0]}, {key[1]}: path {batch.path!r}"
         if own is None:
             notes.append(f"{way} to its end; there were no images of its own to rehearse with")
         elif key not in batch.stops:

@@ -1,4 +1,4 @@
-"""Which path to take, rehearsed on the adversary's own images, for each scheme and kind of knowledge apart.
+"""What promises most, rehearsed on the adversary's own images, for each scheme and kind of knowledge apart.
 
 K. Jamieson, A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016:
 successive halving. A rung is a whole path, shortened, and a path counts by its best stage, so that one with a weak
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.paths import Path
-from gradwire.attacks.inversion.problem import Problem
+from gradwire.attacks.inversion.problem import InversionAttack, Problem
 from gradwire.attacks.inversion.rehearsal import imitable, rehearse
 from gradwire.progress import Progress
 
@@ -32,7 +32,7 @@ def case(problem: Problem) -> Case:
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class CaseRehearsals:
     """One case's rehearsals: problems of known images (R, B, *shape), and the paths that are left for them."""
 
     problems: tuple[Problem, ...]
@@ -47,28 +47,44 @@ class Rehearsed:
         return mean if domain.higher else -mean
 
 
+def promised(attack: InversionAttack, problems: Sequence[Problem], seed: int, device: str) -> list[float | None]:
+    """What an attack reaches on the rehearsals of each problem's case; None where there are none."""
+    own, scores = problems[0].public_examples, dict[Case, float]()
+    if own is None:
+        return [None] * len(problems)
+    for problem in problems:
+        if case(problem) not in scores and imitable(problem):
+            posed, truth = rehearse(problem, own, REHEARSALS, device)
+            scores[case(problem)] = CaseRehearsals(tuple(posed), truth, ()).score(
+                attack.run(posed, seed, device).inputs
+            )
+    return [scores.get(case(problem)) for problem in problems]
+
+
 def halved(
     problems: Sequence[Problem],
     suited: Callable[[Problem], tuple[Path, ...]],
+    begun: Callable[[Sequence[Problem]], Sequence[Problem]],
     seed: int,
     device: str,
     progress: Progress,
-) -> dict[Case, Rehearsed]:
+) -> dict[Case, CaseRehearsals]:
     """The case of each problem that can be imitated, with the one path that was best for it.
 
     Args:
         suited: the paths to choose among for a problem.
+        begun: rehearsals, to begin where the victims' searches will.
 
     Raises:
         GradwireError: fewer own images than the rehearsals of a case take.
     """
-    own, cases = problems[0].public_examples, dict[Case, Rehearsed]()
+    own, cases = problems[0].public_examples, dict[Case, CaseRehearsals]()
     if own is None:
         return cases
     for problem in problems:
         if case(problem) not in cases and imitable(problem):
             posed, truth = rehearse(problem, own, REHEARSALS, device)
-            cases[case(problem)] = Rehearsed(tuple(posed), truth, suited(problem))
+            cases[case(problem)] = CaseRehearsals(tuple(begun(posed)), truth, suited(problem))
     for rung, share in enumerate(RUNGS):
         paths = dict.fromkeys(path for each in cases.values() if len(each.paths) > 1 for path in each.paths)
         scores: dict[Case, dict[Path, float]] = {key: {} for key in cases}

@@ -154,7 +154,7 @@ class Search(Specified, ABC):
         progress: Progress = silent,
         checkpoint: Path | None = None,
         every: int = EVERY,
-    ) -> tuple["Search", "Descent"]:
+    ) -> tuple["Search", "SearchTrail"]:
         """The attack as it was prepared for these problems, and where each of its stages ended; see `run`."""
         domain = problems[0].view.task.domain
         self.suits(domain)
@@ -193,7 +193,7 @@ class Search(Specified, ABC):
                 file.save(iteration + 1, optimizer.state | {f"end {n}": end for n, end in enumerate(ends)})
             progress(ATTACKING, (iteration + 1) * len(problems), last[-1] * len(problems))
         found = [unknowns.split(end) for end in ends]
-        return ready, Descent(match, [[domain.relaxed(inputs), *extras] for inputs, *extras in found])
+        return ready, SearchTrail(match, [[domain.relaxed(inputs), *extras] for inputs, *extras in found])
 
     def stages(self) -> Sequence["Search"]:
         """The searches that follow one another, each for its iterations from the last one's answer: by default one."""
@@ -234,7 +234,7 @@ class Search(Specified, ABC):
 
 
 @dataclass(frozen=True)
-class Descent:
+class SearchTrail:
     """How far a search came.
 
     Attributes:

@@ -12,8 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.halving import REHEARSALS
-from gradwire.attacks.inversion.problem import Guess, InversionAttack, Problem, Specified
+from gradwire.attacks.inversion.halving import REHEARSALS, promised
+from gradwire.attacks.inversion.learned import Learned
+from gradwire.attacks.inversion.learned.annealed import AnnealedFromLearned
+from gradwire.attacks.inversion.problem import Guess, InversionAttack, Problem, PublicExamples, Specified
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
@@ -35,18 +37,6 @@ class Strongest(Specified):
 
     iterations: int = 300
 
-    def parts(self, problems: Sequence[Problem]) -> dict[str, InversionAttack]:
-        """The attacks to run by name: first the one that is made for such views, whose answer counts by default."""
-        first, steps = problems[0], f":iterations={self.iterations}"
-        found = [f"annealed{steps}", "exact"]
-        if first.view.work is not None and first.view.work.steps > 1:
-            found.insert(0, f"fedavg{steps}")
-        if first.later:
-            found.insert(0, f"rounds{steps}")
-        if first.public_examples is not None and len(first.public_examples.inputs) >= TAUGHT:
-            found.append("learned")
-        return {spec.partition(":")[0]: ATTACKS.parse(spec) for spec in found}
-
     def run(
         self,
         problems: Sequence[Problem],
@@ -67,33 +57,74 @@ class Strongest(Specified):
         refused: dict[str, GradwireError] = {}
         for name, attack in self.parts(problems).items():
             file = checkpoint and checkpoint.with_name(f"{checkpoint.name}.{name}")
-            watch = silent if parts else progress
             try:
-                parts[name] = attack.run(problems, seed, device, watch, file)
+                parts[name] = attack.run(problems, seed, device, silent if parts else progress, file)
             except GradwireError as error:
                 refused[name] = error
         if not parts:
             raise next(iter(refused.values()))
+        own = problems[0].public_examples
+        if own is not None and len(own.inputs) >= TAUGHT:
+            try:
+                parts |= self.taught(problems, own, seed, device, progress)
+            except GradwireError as error:
+                refused[Learned.name] = error
         takes = [_strongest(parts, row) for row in range(len(problems))]
+        return _joined(parts, takes, _notes(problems, takes, refused))
 
-        def value(inputs: Tensor) -> Tensor:
-            each = {name: part.value(inputs) for name, part in parts.items() if part.value is not None}
-            return torch.stack([each[n][row] if n in each else torch.tensor(torch.nan) for row, n in enumerate(takes)])
+    def parts(self, problems: Sequence[Problem]) -> dict[str, InversionAttack]:
+        """The attacks to run by name: first the one that is made for such views, whose answer counts by default."""
+        first, found = problems[0], ["annealed", "exact"]
+        if first.view.work is not None and first.view.work.steps > 1:
+            found.insert(0, "fedavg")
+        if first.later:
+            found.insert(0, "rounds")
+        options = {name: {} if name == "exact" else {"iterations": self.iterations} for name in found}
+        return {name: ATTACKS.parse(name, **given) for name, given in options.items()}
 
-        taken = [parts[name] for name in takes]
-        first = next(iter(parts.values()))
-        return replace(
-            first,
-            inputs=torch.stack([part.inputs[row] for row, part in enumerate(taken)]),
-            targets=torch.stack([part.targets[row] for row, part in enumerate(taken)]),
-            objective=torch.stack([part.objective[row] for row, part in enumerate(taken)]),
-            lost=sum(part.lost for part in parts.values()),
-            notes=(*_notes(problems, takes, refused), *(note for part in parts.values() for note in part.notes)),
-            expected=tuple(part.expected[row] if part.expected else None for row, part in enumerate(taken)),
-            solved=tuple(bool(part.solved) and part.solved[row] for row, part in enumerate(taken)),
-            value=value,
-            parts=parts,
-        )
+    def taught(
+        self, problems: Sequence[Problem], own: PublicExamples, seed: int, device: str, progress: Progress
+    ) -> dict[str, Guess]:
+        """The answers of a network that is trained on its own images, and of a search that begins there.
+
+        Those that are rehearsed on take no part in the training.
+        """
+        view = problems[0].view
+        kept = REHEARSALS * len(view.clients) * (view.shape[0] // len(problems[0].clients))
+        rest = replace(own, inputs=own.inputs[kept:], targets=own.targets[kept:])
+        learned = Learned().trained([replace(each, public_examples=rest) for each in problems], seed, device, progress)
+        answer = learned.run(problems, seed, device)
+        search = AnnealedFromLearned(iterations=self.iterations, learned=learned)
+        return {
+            Learned.name: replace(answer, expected=tuple(promised(learned, problems, seed, device))),
+            search.name: search.run(problems, seed, device),
+        }
+
+
+def _joined(parts: Mapping[str, Guess], takes: Sequence[str], notes: Sequence[str]) -> Guess:
+    """The answers of the parts that count, one a problem."""
+
+    def value(inputs: Tensor) -> Tensor:
+        each = {name: part.value(inputs) for name, part in parts.items() if part.value is not None}
+        return torch.stack([each[n][row] if n in each else torch.tensor(torch.nan) for row, n in enumerate(takes)])
+
+    taken = [parts[name] for name in takes]
+    inputs, targets, objective = (
+        torch.stack([getattr(part, name)[row] for row, part in enumerate(taken)])
+        for name in ("inputs", "targets", "objective")
+    )
+    return Guess(
+        inputs,
+        targets,
+        objective,
+        sum(part.iterations for part in parts.values()),
+        sum(part.lost for part in parts.values()),
+        tuple(dict.fromkeys((*notes, *(note for part in parts.values() for note in part.notes)))),
+        expected=tuple(part.expected[row] if part.expected else None for row, part in enumerate(taken)),
+        solved=tuple(bool(part.solved) and part.solved[row] for row, part in enumerate(taken)),
+        parts=parts,
+        value=value,
+    )
 
 
 def _strongest(parts: Mapping[str, Guess], row: int) -> str:
