@@ -28,7 +28,7 @@ def problems(model, digits, schemes=("topk:ratio=0.1",), knowledge="adaptive", o
 @pytest.mark.parametrize("name", PATHS)
 def test_a_path_takes_its_iterations_in_stages_of_its_weights(name):
     stages = path_of(name, 300).stages()
-    assert [stage.tv for stage in stages] == list(PATHS[name])
+    assert [stage.tv for stage in stages] == list(PATHS[name].weights)
     assert [stage.iterations for stage in stages] == [round(300 * share) for share in SHARES]
     assert sum(stage.iterations for stage in path_of(name, 37).stages()) == 37
 
@@ -57,18 +57,18 @@ def test_only_signs_and_cells_take_paths_that_end_in_their_likelihood(model, dig
 
 
 def test_the_path_that_recovers_most_of_its_own_images_is_taken(model, digits, monkeypatch):
-    ruinous = {"falling": (100.0,) * 4, "low": (100.0,) * 4, "falling-adam": PATHS["falling"]}
-    monkeypatch.setattr(known, "PATHS", ruinous)
+    ruinous = {name: replace(PATHS[name], weights=(100.0,) * 4) for name in ("falling", "lower")}
+    monkeypatch.setattr(known, "PATHS", ruinous | {"adam": PATHS["adam"]})
     posed = problems(model, digits, ("none", "topk:ratio=0.1"))
     cases = halved(posed, lambda problem: suited(problem, 60), list, 0, "cpu", silent)
     assert {key[0]: found.paths[0].called for key, found in cases.items()} == {
-        "none": "falling-adam",
-        "topk:ratio=0.1": "falling-adam",
+        "none": "adam",
+        "topk:ratio=0.1": "adam",
     }
 
 
 def test_it_stops_where_its_own_images_came_out_best(model, digits, monkeypatch):
-    monkeypatch.setitem(PATHS, "falling", (0.3, 0.01, 0.01, 100.0))
+    monkeypatch.setitem(PATHS, "falling", replace(PATHS["falling"], weights=(0.3, 0.01, 0.01, 100.0)))
     posed = problems(model, digits, ("none",))
     guess = Annealed(iterations=96, path="falling").run(posed)
     assert any("stage 3 of 4, as for 4 of digits 100 to 107" in note for note in guess.notes)
@@ -126,7 +126,7 @@ def test_they_pass_the_checks_of_attacks(name, model, digits):
     ("options", "message"),
     [
         ({"iterations": 23}, "annealed: iterations is 23; it must be at least 24"),
-        ({"path": "up"}, "unknown path 'up'; known: falling, low, falling-adam, low-adam, cells, signs"),
+        ({"path": "up"}, "unknown path 'up'; known: falling, lower, low, adam, signed, cells, signs"),
     ],
 )
 def test_bad_options_are_refused(options, message):

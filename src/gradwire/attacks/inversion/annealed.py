@@ -166,7 +166,7 @@ def _notes(name: str, problems: Sequence[Problem], batches: Sequence[Batch]) -> 
         elif key not in batch.stops:
             notes.append(f"{way} to its end; what a client sends under this scheme cannot be rehearsed")
         else:
-            stages = len(PATHS[batch.path])
+            stages = len(PATHS[batch.path].weights)
             notes.append(f"{way} to stage {batch.stops[key] + 1} of {stages}, as for {REHEARSALS} of {own.source}")
     return notes
 

@@ -6,8 +6,8 @@ reconstruction", 1987, chapter 7) of the objective of Geiping et al. 2020, eq. 4
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -83,27 +83,28 @@ class Path(Search):
         return searches
 
 
-PATHS: Mapping[str, tuple[float, ...]] = {
-    "falling": (0.3, 0.1, 0.03, 0.01),
-    "low": (1e-3, 1e-3, 1e-3, 1e-3),
-    "falling-adam": (0.3, 0.1, 0.03, 0.01),
-    "low-adam": (1e-4, 1e-4, 1e-4, 1e-4),
-    "cells": (1.0, 0.3, 0.03, 0.01),
-    "signs": (1.0, 0.3, 0.003, 0.001),
+PATHS: Mapping[str, Path] = {
+    path.called: path
+    for path in (
+        Path(called="falling", optimizer="lbfgs"),
+        Path(called="lower", optimizer="lbfgs", weights=(0.1, 0.03, 0.01, 0.003)),
+        Path(called="low", optimizer="lbfgs", weights=(0.03, 0.01, 0.003, 0.001)),
+        Path(called="adam", signed=False, decay="cosine", weights=(0.1, 0.03, 0.01, 0.003)),
+        Path(called="signed", weights=(1e-4, 1e-4, 1e-4, 1e-4)),
+        Path(called="cells", optimizer="lbfgs", weights=(1.0, 0.3, 0.03, 0.01), sigma=0.3),
+        Path(called="signs", optimizer="lbfgs", weights=(1.0, 0.3, 0.003, 0.001), sigma=0.01),
+    )
 }
-"""Name → the weights of total variation. Steps are L-BFGS's, or signed ones of Adam's; the last two, for signs and
-quantisation cells alone, end in their likelihood."""
-SIGMA: Mapping[str, float] = {"cells": 0.3, "signs": 0.01}
+"""Those to choose among, by name; the last two, for signs and quantisation cells alone, end in their likelihood."""
 
 
 def path_of(name: str, iterations: int, bn: float = 0.0) -> Path:
     """A path by its name."""
-    steps: Literal["adam", "lbfgs"] = "adam" if name.endswith("adam") else "lbfgs"
-    return Path(iterations, optimizer=steps, called=name, weights=PATHS[name], sigma=SIGMA.get(name, 0.0), bn=bn)
+    return replace(PATHS[name], iterations=iterations, bn=bn)
 
 
 def suited(problem: Problem, iterations: int, bn: float = 0.0) -> tuple[Path, ...]:
     """The paths that suit what was sent, the usual one first."""
     terms = [term for each in problem.measurement.values() for term in each]
     coarse = any(type(term).violation is not Term.violation for term in terms)
-    return tuple(path_of(name, iterations, bn) for name in PATHS if coarse or name not in SIGMA)
+    return tuple(path_of(name, iterations, bn) for name, path in PATHS.items() if coarse or not path.sigma)
