@@ -11,6 +11,7 @@ from gradwire import data
 from gradwire.attacks.inversion import Knowledge, Problem, PublicExamples, joint
 from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
+from gradwire.data.dataset import fingerprints
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress
 from gradwire.schemes import State, parse
@@ -75,31 +76,21 @@ def load_public_examples(settings: AuditSettings, victims: Dataset, parties: int
     what, there = dataset.task.domain.what, max(0, len(dataset) - first)
     if there < settings.public:
         raise GradwireError(f"public is {settings.public}; {settings.data} has {there} training {what} to spare")
-    held = {fingerprint(each) for each in victims.batch(range(min(seats, len(victims))))[0]}
-    own: list[int] = []
-    passed = 0
-    for row in range(first, len(dataset)):
-        if len(own) == wanted:
-            break
-        if fingerprint(dataset.batch([row])[0]) not in held:
-            own.append(row)
-        elif settings.public:
-            held_too = f"training example {row} of {settings.data} is one that a party of this audit holds"
-            raise GradwireError(
-                f"public is {settings.public}, and {held_too}; the adversary's own must be none of them"
-            )
-        else:
-            passed += 1
+    held = set(fingerprints(victims.part(torch.arange(min(seats, len(victims))))))
+    spare = torch.arange(first, min(len(dataset), first + wanted + len(held)))
+    taken = [digest in held for digest in fingerprints(dataset.part(spare))]
+    if settings.public and any(taken[:wanted]):
+        held_too = f"training example {first + taken.index(True)} of {settings.data} is one that a party of this audit"
+        raise GradwireError(
+            f"public is {settings.public}, and {held_too} holds; the adversary's own must be none of them"
+        )
+    own = spare[~torch.tensor(taken)][:wanted]
     if len(own) < wanted:
         return None
+    passed = int(own[-1]) - first + 1 - wanted
     beside = f", {passed} passed over" if passed else ""
-    source = f"{settings.data}'s training split ({what} {own[0]} to {own[-1]}{beside})"
+    source = f"{settings.data}'s training split ({what} {int(own[0])} to {int(own[-1])}{beside})"
     return PublicExamples(*dataset.batch(own), source)
-
-
-def fingerprint(example: Tensor) -> bytes:
-    """What two examples share if and only if they are equal."""
-    return example.contiguous().numpy().tobytes()
 
 
 def chunk_size(settings: AuditSettings, model: nn.Module, task: Task) -> int:
