@@ -55,7 +55,7 @@ class Path(Search):
         bn: as of `IGA`.
     """
 
-    name: ClassVar[str] = "path"
+    name: ClassVar[str] = "annealed"
 
     called: str = "falling"
     weights: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
