@@ -215,7 +215,7 @@ _SCHEMES = """
     noise:Noise sparsify:Sparsify dpsgd:DPSGD autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
 """
 _ATTACKS = """
-    strongest:Strongest exact=exact.attack:Exact annealed:Annealed learned=learned.attack:Learned
+    strongest:Strongest exact=exact.attack:Exact annealed=annealed.attack:Annealed learned=learned.attack:Learned
     from-learned=learned.start:FromLearned class_mean:ClassMean
     iga:IGA dlg:DLG idlg:IDLG bayes:Bayes analytic:Analytic ica:ICA fedavg:FedAvg rounds:Rounds tableak:TabLeak
     tokens=text.tokens:TokenSet sentences=text.orders:Sentences dager=text.dager:Dager

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradwire import capture, data, models
-from gradwire.attacks.inversion.labels import labels_from_indices
+from gradwire.attacks.inversion.labels.infer import labels_from_indices
 from gradwire.errors import GradwireError
 from gradwire.metrics.intervals import wilson
 from gradwire.studies.index_leakage import index_leakage

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from gradwire.attacks.inversion.labels import labels_from_indices
+from gradwire.attacks.inversion.labels.infer import labels_from_indices
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.metrics import label_accuracy

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from gradwire import data
-from gradwire.attacks.inversion.labels import rows_known
+from gradwire.attacks.inversion.labels.infer import rows_known
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.runs import Row

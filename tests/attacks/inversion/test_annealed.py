@@ -6,10 +6,10 @@ import torch
 import gradwire
 from gradwire import metrics
 from gradwire.attacks.inversion import Annealed, PublicExamples, Strongest, pose
-from gradwire.attacks.inversion import paths as known
-from gradwire.attacks.inversion.halving import halved
+from gradwire.attacks.inversion.annealed import paths as known
+from gradwire.attacks.inversion.annealed.halving import halved
+from gradwire.attacks.inversion.annealed.paths import PATHS, SHARES, Likelihood, path_of, suited
 from gradwire.attacks.inversion.match import Match, total_variation
-from gradwire.attacks.inversion.paths import PATHS, SHARES, Likelihood, path_of, suited
 from gradwire.errors import GradwireError
 from gradwire.progress import silent
 from gradwire.testing import check_attack

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize, relu
 
 from gradwire import capture
 from gradwire.attacks.inversion import pose
-from gradwire.attacks.inversion.head import outputs, trace
+from gradwire.attacks.inversion.labels.head import outputs, trace
 from gradwire.errors import GradwireError
 from gradwire.metrics import label_accuracy
 from tests.tasks import of

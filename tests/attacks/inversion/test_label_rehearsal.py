@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from gradwire import capture, invert
-from gradwire.attacks.inversion import PublicExamples, label_notes, label_rehearsal, pose
-from gradwire.attacks.inversion.label_rehearsal import expected_share
+from gradwire.attacks.inversion import PublicExamples, label_notes, pose
+from gradwire.attacks.inversion.labels import rehearsal as label_rehearsal
+from gradwire.attacks.inversion.labels.rehearsal import expected_share
 from gradwire.metrics import label_accuracy
 from gradwire.studies import AuditSettings, audit
 from gradwire.tasks import BinaryCrossEntropy, Numbers, Task

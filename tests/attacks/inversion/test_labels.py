@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, nll_loss
 
 from gradwire import capture, invert, models
 from gradwire.attacks.inversion import pose
-from gradwire.attacks.inversion.labels import counts
+from gradwire.attacks.inversion.labels.infer import counts
 from gradwire.errors import GradwireError
 from gradwire.metrics import label_accuracy
 from gradwire.studies import AuditSettings, audit

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradwire.attacks.inversion.analytic import Analytic
-from gradwire.attacks.inversion.annealed import Annealed
+from gradwire.attacks.inversion.annealed.attack import Annealed
 from gradwire.attacks.inversion.bayes import Bayes
 from gradwire.attacks.inversion.class_mean import ClassMean
 from gradwire.attacks.inversion.dlg import DLG
@@ -13,7 +13,7 @@ from gradwire.attacks.inversion.fedavg import FedAvg
 from gradwire.attacks.inversion.ica import ICA
 from gradwire.attacks.inversion.idlg import IDLG
 from gradwire.attacks.inversion.iga import IGA
-from gradwire.attacks.inversion.label_rehearsal import label_notes
+from gradwire.attacks.inversion.labels.rehearsal import label_notes
 from gradwire.attacks.inversion.learned import FromLearned, Learned, learned_starts, start_from_learned
 from gradwire.attacks.inversion.problem import (
     ATTACKING,

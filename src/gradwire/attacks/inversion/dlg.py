@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.head import outputs
+from gradwire.attacks.inversion.labels.head import outputs
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.problem import Problem
 from gradwire.attacks.inversion.search import Search

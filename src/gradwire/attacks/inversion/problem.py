@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.labels import Inferred, infer
+from gradwire.attacks.inversion.labels.infer import Inferred, infer
 from gradwire.errors import unknown
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.halving import REHEARSALS, promised
+from gradwire.attacks.inversion.annealed.halving import REHEARSALS, promised
 from gradwire.attacks.inversion.learned import Learned
 from gradwire.attacks.inversion.learned.annealed import AnnealedFromLearned
 from gradwire.attacks.inversion.problem import Guess, InversionAttack, Problem, PublicExamples, Specified

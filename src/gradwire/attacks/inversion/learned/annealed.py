@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from gradwire.attacks.inversion.annealed import Annealed
+from gradwire.attacks.inversion.annealed.attack import Annealed
 from gradwire.attacks.inversion.learned.attack import Learned
 from gradwire.attacks.inversion.problem import Problem
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.paths import Path
+from gradwire.attacks.inversion.annealed.paths import Path
 from gradwire.attacks.inversion.problem import InversionAttack, Problem
 from gradwire.attacks.inversion.rehearsal import imitable, rehearse
 from gradwire.progress import Progress

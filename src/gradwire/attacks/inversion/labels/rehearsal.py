@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from gradwire.attacks.inversion.head import outputs
+from gradwire.attacks.inversion.labels.head import outputs
 from gradwire.attacks.inversion.problem import Problem, PublicExamples
 from gradwire.attacks.inversion.rehearsal import imitable, rehearse
 from gradwire.errors import GradwireError

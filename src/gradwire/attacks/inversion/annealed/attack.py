@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.halving import REHEARSALS, Case, CaseRehearsals, case, halved
+from gradwire.attacks.inversion.annealed.halving import REHEARSALS, Case, CaseRehearsals, case, halved
+from gradwire.attacks.inversion.annealed.paths import PATHS, Path, path_of, suited
 from gradwire.attacks.inversion.match import Match
-from gradwire.attacks.inversion.paths import PATHS, Path, path_of, suited
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.search import Search
 from gradwire.errors import GradwireError, unknown

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.head import Head
+from gradwire.attacks.inversion.labels.head import Head
 from gradwire.schemes import Layout, Measurement, observation, pooled
 from gradwire.schemes.measurement import Cells, Dense, Signs, Support, Term
 from gradwire.wire import View

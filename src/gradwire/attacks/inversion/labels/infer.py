@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradwire.attacks.inversion.head import PROBES, Head, trace
-from gradwire.attacks.inversion.label_proof import all_signs_sent, proven
-from gradwire.attacks.inversion.loss_slopes import solved
+from gradwire.attacks.inversion.labels.head import PROBES, Head, trace
+from gradwire.attacks.inversion.labels.proof import all_signs_sent, proven
+from gradwire.attacks.inversion.labels.slopes import solved
 from gradwire.errors import GradwireError
 from gradwire.schemes import Measurement, Update, observation
 from gradwire.schemes.measurement import Support
@@ -49,7 +49,7 @@ def infer(view: View, update: Update, sent: Measurement) -> Inferred:
     - For several, every class with a negative slope occurs, and Σ p_c is B times the network's mean prediction, which
       is estimated on noise. The counts are the whole numbers that come nearest.
 
-    A user's function of logits and class numbers has slopes of its own: `loss_slopes.solved`.
+    A user's function of logits and class numbers has slopes of its own: `slopes.solved`.
     """
     loss, batch = view.task.loss, view.shape[0]
     nothing = torch.empty(batch, 0, dtype=torch.int64)

@@ -17,8 +17,8 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from gradwire.attacks.inversion.loss_slopes import is_cross_entropy
-from gradwire.attacks.inversion.traced import Traced, features_of, scale_of
+from gradwire.attacks.inversion.labels.slopes import is_cross_entropy
+from gradwire.attacks.inversion.labels.traced import Traced, features_of, scale_of
 from gradwire.errors import GradwireError
 from gradwire.models.mode import NARROW, copied, failure, floating, set_mode
 from gradwire.schemes import Update

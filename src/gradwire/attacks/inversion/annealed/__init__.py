@@ -1,0 +1,1 @@
+"""The annealed search: paths, which of them is taken, and the attack."""
