@@ -1,7 +1,7 @@
 """APRIL: all patches of an image that enters a vision transformer, in closed form.
 
 J. Lu, X. S. Zhang, T. Zhao, X. He, J. Cheng, "APRIL: Finding the Achilles' heel on privacy for vision transformers",
-CVPR 2022, section 3. A patch embedding z_p = W·u_p + b is followed by a learned position embedding that is added to it,
+CVPR 2022. A patch embedding z_p = W·u_p + b is followed by a learned position embedding that is added to it,
 so that the latter's gradient is the slope δ_p at z_p. For one image ∂W = Σ δ_p·u_pᵀ is then a linear system for the
 patches u_p. What it determines of them depends on the rank of the slopes and, through a compressed wire, on what was
 sent of ∂W.

@@ -196,7 +196,7 @@ def independent(directions: Tensor) -> list[int]:
 def swapped(found: Tensor, pool: Tensor, agree: Callable[[Tensor], Tensor]) -> Tensor:
     """The directions (k, k), of which those that do not agree are replaced by others while more agree in the mean.
 
-    The second stage of the paper's greedy choice (section 4.3), by what it calls the sparsity matching coefficient.
+    The second stage of the paper's greedy choice, by what it calls the sparsity matching coefficient.
     """
     now, before = agree(found).nan_to_num(0), -1.0
     while float(now.mean()) > before:
