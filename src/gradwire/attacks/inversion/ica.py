@@ -2,7 +2,7 @@
 
 S. Kariyappa et al., "Cocktail party attack: Breaking aggregation-based privacy in federated learning using independent
 component analysis", ICML 2023. A layer y = W·x + b has ∂W = Σ δ·xᵀ: every row is a mixture of the N inputs, as every
-microphone of a party hears a mixture of voices. The rows are centred and whitened (section 4.2), and an unmixing matrix
+microphone of a party hears a mixture of voices. The rows are centred and whitened, and an unmixing matrix
 is sought whose images are far from Gaussian (negentropy by log cosh, A. Hyvärinen, "Fast and robust fixed-point
 algorithms for independent component analysis", 1999), smooth (total variation), and no two of them alike.
 

@@ -1,6 +1,6 @@
 """Directions q in which L·q has many zeros, for a matrix L (n, k) of which only the columns' span matters.
 
-By sampling, as SPEAR (Dimitrov et al., NeurIPS 2024, section 4) does: k − 1 rows of L that vanish together leave one q.
+By sampling, as SPEAR (Dimitrov et al., NeurIPS 2024) does: k − 1 rows of L that vanish together leave one q.
 By the ℓ₁ norm, as SPEAR++ (Bakarsky et al., 2025) does: on the sphere ‖L·q‖₁ has local minima where L·q is sparse. They
 are reached by Riemannian gradient descent (Y. Bai, Q. Jiang, J. Sun, "Subgradient descent learns orthogonal
 dictionaries", ICLR 2019), here on a smooth ℓ₁ norm that becomes sharper.
