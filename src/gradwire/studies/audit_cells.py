@@ -94,9 +94,15 @@ def load_public_examples(settings: AuditSettings, victims: Dataset, parties: int
 
 
 def chunk_size(settings: AuditSettings, model: nn.Module, task: Task) -> int:
-    """Victims that fit into memory at once, with restarts, fellows under one sum, and rounds or steps unrolled."""
+    """Victims that fit into memory at once, with restarts, fellows under one sum, and rounds or steps unrolled.
+
+    Rehearsals are attacked beside the victims of their scheme and knowledge.
+    """
     rows = rows_that_fit(model, task, settings.batch, settings.device)
-    restarts = max(getattr(attack, "restarts", 1) for attack in settings.inversions.values())
+    attacks = settings.inversions.values()
+    restarts = max(getattr(attack, "restarts", 1) for attack in attacks)
+    rehearsals = max(getattr(attack, "rehearsals", 0) for attack in attacks)
+    rows = rows * settings.samples // (settings.samples + rehearsals)
     return max(1, rows // (restarts * settings.parties * settings.rounds * max(1, settings.local_steps)))
 
 
