@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from gradwire.attacks.inversion import Guess
+from gradwire.report import summarise
+from gradwire.report.audit.verdict import parts_table
 from gradwire.studies import AuditSettings, audit
 from gradwire.studies.verdicts import EXACT, PRIOR, REACHED, TOO_SHORT, ordered, verdicts
 
@@ -70,8 +72,13 @@ def test_an_audit_says_how_far_each_attack_came(rows):
     assert all(-1 <= float(row["expected"]) <= 1 for row in counted)
 
 
+def test_the_parts_of_an_attack_are_no_rows_of_the_reports(rows):
+    assert [summary.setting.attack for summary in summarise(rows)] == ["strongest:iterations=24"] * 2
+    assert [column.title for column in parts_table(summarise(rows, parts=True)).columns][-1] == "annealed"
+
+
 def test_the_row_that_counts_is_that_of_one_of_its_parts(rows):
     for row in (row for row in rows if "/" not in row["attack"]):
         parts = [other for other in rows if other["scheme"] == row["scheme"] and other is not row]
-        assert {other["attack"].rpartition("/")[0] for other in parts} == {"strongest:iterations=24"}
+        assert {other["attack"] for other in parts} == {"strongest/annealed:iterations=24"}
         assert row["ssim"] in {other["ssim"] for other in parts}

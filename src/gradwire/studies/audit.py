@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradwire import data, metrics
-from gradwire.attacks.inversion import ATTACKING, Guess, Problem, certificates, label_notes
+from gradwire.attacks.inversion import ATTACKING, Guess, Problem, certificates, label_notes, part_of
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
@@ -88,7 +88,7 @@ def audit(
             run.append(_rows(settings, domain, name, chunk, guess, found, truth, each, dense))
             for part_name, own in guess.parts.items():
                 answer = domain.matched(own.inputs, truth[0])
-                run.append(_rows(settings, domain, f"{name}/{part_name}", chunk, own, answer, truth, each, dense))
+                run.append(_rows(settings, domain, part_of(name, part_name), chunk, own, answer, truth, each, dense))
             for cell, answer in zip(chunk, found, strict=True):
                 key = f"{cell.scheme}|{name}|{cell.knowledge}"
                 answers.setdefault(key, torch.zeros_like(originals))[cell.victim] = answer[: settings.batch]

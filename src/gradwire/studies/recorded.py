@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradwire import data
-from gradwire.attacks.inversion import ATTACKING, certificates, label_notes, pose
+from gradwire.attacks.inversion import ATTACKING, certificates, label_notes, part_of, pose
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report.audit.pictures import contact_sheet
@@ -76,7 +76,7 @@ def audit_recording(
         guess = attack.run(list(problems.values()), settings.seed, settings.device, watch)
         done += steps[name]
         for i, knowledge in enumerate(problems):
-            for each, found in {name: guess, **{f"{name}/{own}": its for own, its in guess.parts.items()}}.items():
+            for each, found in {name: guess, **{part_of(name, own): its for own, its in guess.parts.items()}}.items():
                 answers[f"{recording.scheme}|{each}|{knowledge}"] = found.inputs[i : i + 1]
                 row = facts(settings, each, problems[knowledge], found, i, 4 * Layout.of_model(view.model).size)
                 told = found.targets[i].tolist() if task.loss.classes else []

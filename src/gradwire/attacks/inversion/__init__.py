@@ -23,6 +23,7 @@ from gradwire.attacks.inversion.problem import (
     Knowledge,
     Problem,
     PublicExamples,
+    part_of,
     pose,
 )
 from gradwire.attacks.inversion.rounds import Rounds, joint
@@ -102,6 +103,7 @@ __all__ = [
     "joint",
     "label_notes",
     "learned_starts",
+    "part_of",
     "pose",
     "start_from_learned",
 ]

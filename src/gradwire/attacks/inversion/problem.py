@@ -160,6 +160,12 @@ class Guess:
     value: Callable[[Tensor], Tensor] | None = field(default=None, repr=False, compare=False)
 
 
+def part_of(spec: str, part: str) -> str:
+    """How the row of a part is filed, such as strongest/annealed:iterations=600."""
+    name, colon, options = spec.partition(":")
+    return f"{name}/{part}{colon}{options}"
+
+
 class Specified:
     """What an attack is that has a spec."""
 

@@ -55,11 +55,12 @@ def parts_table(summaries: Sequence[Summary]) -> Table:
     cases: dict[tuple[str, str], dict[str, Summary]] = {}
     for summary in summaries:
         cases.setdefault((summary.scheme, summary.knowledge), {})[summary.setting.attack] = summary
+    titles = {attack: attack.partition(":")[0].partition("/")[2] for attack in attacks}
     lines = [
         {
             "scheme": scheme,
             "knowledge": knowledge,
-            **{a.rpartition("/")[2]: found[a].domain.says(found[a].score) if a in found else NOTHING for a in attacks},
+            **{t: found[a].domain.says(found[a].score) if a in found else NOTHING for a, t in titles.items()},
         }
         for (scheme, knowledge), found in cases.items()
     ]
