@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,8 @@ from gradwire.attacks.inversion.annealed import paths as known
 from gradwire.attacks.inversion.annealed.halving import halved
 from gradwire.attacks.inversion.annealed.paths import PATHS, SHARES, Likelihood, path_of, suited
 from gradwire.attacks.inversion.match import Match, total_variation
+from gradwire.attacks.inversion.rehearsal import rehearse
+from gradwire.attacks.inversion.statistics import sent
 from gradwire.errors import GradwireError
 from gradwire.progress import silent
 from gradwire.testing import check_attack
@@ -139,3 +142,35 @@ def test_too_few_images_of_its_own_are_refused(model, digits):
     posed = [replace(problem, public_examples=few) for problem in problems(model, digits, own=False)]
     with pytest.raises(GradwireError, match="three digits has 3 images; 4 rehearsals take 4"):
         Annealed().run(posed)
+
+
+def test_the_last_rung_is_between_the_best_of_each_optimiser(model, digits, monkeypatch):
+    tried, descend = [], known.Path.descend
+
+    def recorded(self, *given):
+        tried.append((self.called, self.optimizer, self.iterations))
+        return descend(self, *given)
+
+    monkeypatch.setattr(known.Path, "descend", recorded)
+    halved(problems(model, digits, ("none",)), lambda problem: suited(problem, 60), list, 0, "cpu", silent)
+    assert {name for name, _, iterations in tried if iterations == 10} == {"falling", "lower", "low", "adam", "signed"}
+    assert sorted(optimizer for _, optimizer, iterations in tried if iterations == 40) == ["adam", "lbfgs"]
+
+
+def test_a_rehearsal_sends_the_statistics_of_its_own_batch(digits):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10)
+    )
+    view = gradwire.capture(network, *digits.batch(range(4)), "topk:ratio=0.5", mode="train")
+    own = PublicExamples(*digits.batch(range(100, 108)), "digits")
+    posed, truth = rehearse(pose(view, "adaptive"), own, 2)
+    for problem, images in zip(posed, truth, strict=True):
+        trained = copy.deepcopy(network).train()
+        trained(images)
+        for name, buffer in problem.view.buffers.items():
+            torch.testing.assert_close(buffer, trained.get_buffer(name).to(buffer))
+    assert sent([view, posed[0].view]) is not None
+    assert not torch.equal(posed[0].view.buffers["1.running_mean"], view.buffers["1.running_mean"])
+    still = gradwire.capture(network, *digits.batch(range(4)), "none", mode="eval")
+    assert rehearse(pose(still, "adaptive"), own, 1)[0][0].view.buffers is None

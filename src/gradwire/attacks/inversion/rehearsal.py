@@ -6,16 +6,19 @@ choose the weight of a prior by them.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
 from gradwire.attacks.inversion.problem import Problem, PublicExamples, pose
 from gradwire.engine import engine
 from gradwire.errors import GradwireError
+from gradwire.models.mode import in_mode
 from gradwire.rounds import run_round
 from gradwire.schemes import Contribution, Layout, Round, Update, initial_states, observation, parameters
-from gradwire.seeds import number
-from gradwire.wire import InProcess, Own, Transcript
+from gradwire.seeds import drawing, number
+from gradwire.wire import InProcess, Own, Tensors, Transcript, View
 
 SALT = 1_000_000
 """Rehearsals start from other noise than victims."""
@@ -43,26 +46,47 @@ def rehearse(
     updates = {name: gradient.full().detach().cpu() for name, gradient in found.items()}
     problems = []
     for turn in range(times):
-        rows = range(turn * parties, (turn + 1) * parties)
-        mine = {party: {n: u[row] for n, u in updates.items()} for party, row in zip(view.clients, rows, strict=True)}
-        problems.append(played(problem, mine, labels[rows[0] : rows[-1] + 1].cpu(), turn))
+        seats = list(zip(view.clients, range(turn * parties, (turn + 1) * parties), strict=True))
+        mine = {party: {n: u[row] for n, u in updates.items()} for party, row in seats}
+        statistics = {party: left_behind(view, images[row], labels[row]) for party, row in seats}
+        problems.append(played(problem, mine, labels[turn * parties : (turn + 1) * parties].cpu(), turn, statistics))
     sought = [view.clients.index(party) for party in problem.clients]
     return problems, images.unflatten(0, (times, parties))[:, sought].flatten(1, 2).cpu()
 
 
-def played(problem: Problem, updates: Mapping[str, Update], targets: Tensor, turn: int) -> Problem:
+def left_behind(view: View, inputs: Tensor, targets: Tensor) -> Tensors:
+    """The running statistics that a client's batch leaves, where the view's victim sent its own; else none."""
+    if view.buffers is None:
+        return {}
+    model = view.model
+    found = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    with in_mode(model, view.mode), torch.no_grad(), drawing(0, str(inputs.device)):
+        view.task.output(model, inputs, {**parameters(model), **found}, targets)
+    return {name: found[name].cpu() for name in view.buffers}
+
+
+def played(
+    problem: Problem,
+    updates: Mapping[str, Update],
+    targets: Tensor,
+    turn: int,
+    statistics: Mapping[str, Tensors] = MappingProxyType({}),
+) -> Problem:
     """The problem that one round poses in which clients hold the adversary's examples and begin without residuals.
 
     Args:
         updates: of each client, party → gradient on the CPU.
         targets: of each client's batch, (|C|, B, …), in the order of the round's clients.
         turn: its number, which seeds the clients' own random numbers.
+        statistics: party → the running statistics that it sends beside its update.
     """
     view, layout = problem.view, Layout.of_model(problem.view.model)
     scheme, _ = observation(view)
     round = Round(view.round, view.clients, view.seed, layout, start=parameters(view.model))
     private = initial_states(scheme, layout, view.clients, number("rehearsal", turn))
-    contributions = {party: Contribution(updates[party], private[party]) for party in view.clients}
+    contributions = {
+        party: Contribution(updates[party], private[party], statistics.get(party, {})) for party in view.clients
+    }
     transcript = Transcript()
     run_round(scheme, contributions, view.public, round, InProcess(transcript))
     victim = view.clients.index(view.victim)

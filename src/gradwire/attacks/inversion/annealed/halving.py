@@ -2,7 +2,8 @@
 
 K. Jamieson, A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016:
 successive halving. A rung is a whole path, shortened, and a path counts by its best stage, so that one with a weak
-prior in the end is not judged before it gets there.
+prior in the end is not judged before it gets there. Adam needs more iterations than L-BFGS to get anywhere: the first
+rung chooses among the paths of each, and the last between the two.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +19,8 @@ from gradwire.progress import Progress
 
 REHEARSALS = 4
 """Rounds with images of the adversary's own, a case."""
-RUNGS = (1 / 6, 1 / 3)
-"""Of the iterations: after each the better half of the paths goes on, and after the last the best one."""
+RUNGS = (1 / 6, 2 / 3)
+"""Of the iterations: after the first the best path of each optimiser goes on, and after the last the best of all."""
 ON_A_RUNG = 2
 """Of the rehearsals; all of them run along the path that is taken in the end, to find where to stop."""
 Case = tuple[str, str]
@@ -100,6 +101,6 @@ def halved(
         for key, found in scores.items():
             if found:
                 ranked = sorted(found, key=found.__getitem__, reverse=True)
-                left = 1 if rung + 1 == len(RUNGS) else -(-len(ranked) // 2)
-                cases[key] = replace(cases[key], paths=tuple(ranked[:left]))
+                best = {path.optimizer: path for path in reversed(ranked)}.values()
+                cases[key] = replace(cases[key], paths=tuple(best) if rung + 1 < len(RUNGS) else (ranked[0],))
     return cases
