@@ -3,7 +3,7 @@
 K. Jamieson, A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016:
 successive halving. A rung is a whole path, shortened, and a path counts by its best stage, so that one with a weak
 prior in the end is not judged before it gets there. Adam needs more iterations than L-BFGS to get anywhere: the first
-rung chooses among the paths of each, and the last between the two.
+rung leaves the better half of the paths of each, and only the last one compares the two.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,13 @@ from torch import Tensor
 from gradwire.attacks.inversion.annealed.paths import Path
 from gradwire.attacks.inversion.problem import InversionAttack, Problem
 from gradwire.attacks.inversion.rehearsal import imitable, rehearse
+from gradwire.attacks.inversion.search import OPTIMIZERS
 from gradwire.progress import Progress
 
 REHEARSALS = 4
 """Rounds with images of the adversary's own, a case."""
-RUNGS = (1 / 6, 2 / 3)
-"""Of the iterations: after the first the best path of each optimiser goes on, and after the last the best of all."""
+RUNGS = (1 / 6, 1 / 2)
+"""Of the iterations: after the first the better half of each optimiser's paths goes on, and after the last the best."""
 ON_A_RUNG = 2
 """Of the rehearsals; all of them run along the path that is taken in the end, to find where to stop."""
 Case = tuple[str, str]
@@ -101,6 +102,7 @@ def halved(
         for key, found in scores.items():
             if found:
                 ranked = sorted(found, key=found.__getitem__, reverse=True)
-                best = {path.optimizer: path for path in reversed(ranked)}.values()
-                cases[key] = replace(cases[key], paths=tuple(best) if rung + 1 < len(RUNGS) else (ranked[0],))
+                paths_of = [[p for p in ranked if p.optimizer == each] for each in OPTIMIZERS]
+                better = [path for several in paths_of for path in several[: -(-len(several) // 2)]]
+                cases[key] = replace(cases[key], paths=tuple(better if rung + 1 < len(RUNGS) else ranked[:1]))
     return cases
