@@ -13,7 +13,6 @@ from torch import Tensor
 from gradwire.attacks.inversion import Guess
 
 EXACT, REACHED, TOO_SHORT, PRIOR = "exact", "reached", "too short", "the prior decides"
-VERDICTS = (EXACT, REACHED, TOO_SHORT, PRIOR)
 """Solved and proved; a success; worse than the truth by the attack's own objective; no worse, and far away."""
 ROUNDING = 1e-3
 """Relative: two objectives this close count as equal."""

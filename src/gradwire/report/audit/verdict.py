@@ -1,7 +1,7 @@
 """What an audit's figures allow anybody to say of a scheme: what it gives away, or that it cannot be told.
 
 That attacks failed is no finding unless they could have succeeded: the same attack breaks the plain update, no victim's
-search was too short, and the adversary's own images come out no better than the victims'.
+search was too short, and the adversary's own images, too, come out below what counts as a success.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ WORDS = (*Setting._fields, "scheme", "knowledge")
 NOTE = (
     "Its own: the mean that the attack reached on the adversary's own {what} under the same scheme, which is what it "
     "expects. No attack succeeded: none of these, while the same attack breaks none, every search went as far as its "
-    "objective leads, and its own came out no better. Cannot tell: one of these conditions does not hold."
+    "objective leads, and its own came out as no successes either. Cannot tell: one of these conditions does not hold."
 )
 BREAKS = 0.5
 """The share of victims of the plain update that an attack must give away for its failures to count."""
