@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RESULTS, CLAIMS, CLIENTS = "results.csv", "claims.csv", "clients.csv"
 CONFIG = "config.json"
+PERMUTED, RECORDS = "permuted.csv", "records.csv"
 RECONSTRUCTIONS, CURVES = "reconstructions.safetensors", "curves.safetensors"
 EXAMPLES = "examples.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -89,9 +90,9 @@ class RunFolder:
         with (self.path / RESULTS).open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerows(map(self._cells, rows))
 
-    def rewrite(self, rows: Iterable[Row]) -> None:
-        """Replace what results.csv holds by these rows."""
-        write_table(self.path / RESULTS, self.columns, map(self._cells, rows))
+    def rewrite(self, rows: Iterable[Row], name: str = RESULTS) -> None:
+        """Replace what results.csv, or another table with its columns, holds by these rows."""
+        write_table(self.path / name, self.columns, map(self._cells, rows))
 
     def check(self, command: str, settings: Mapping[str, object]) -> None:
         """Refuse to continue a run whose config.json has another command or other settings, naming what differs."""

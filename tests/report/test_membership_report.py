@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 from gradwire.errors import GradwireError
 from gradwire.metrics import roc
 from gradwire.report import MEMBERSHIP_COLUMNS, findings, membership_table, table, write
+from gradwire.report.membership.page import headline
+from gradwire.runs import write_table
 
 
 def row(attack: str = "loss", threshold: str = "shadow", tpr: float = 0.002, **others: object) -> dict[str, object]:
@@ -16,6 +18,7 @@ def row(attack: str = "loss", threshold: str = "shadow", tpr: float = 0.002, **o
     values |= {"balanced_accuracy": 0.551, "low": 0.542, "high": 0.56, "members": 5000, "nonmembers": 5100}
     for name, value in (("auc", 0.571), ("tpr_at_1e-2", 0.02), ("tpr_at_1e-3", tpr)):
         values |= {name: value, f"{name}_low": value / 2, f"{name}_high": value * 2}
+    values |= {"finds": "tpr_at_1e-3" if threshold == "shadow" and tpr >= 0.03 else "", "p": 0.01}
     return values | {"epsilon": 0.25 if threshold == "shadow" else ""} | others
 
 
@@ -34,11 +37,12 @@ def test_a_finding_has_its_figures_and_their_intervals() -> None:
 def test_the_table() -> None:
     found = membership_table(findings(ROWS))
     intervals = ("55.1 (54.2–56.0)", "0.571 (0.285–1.142)", "2.00 (1.00–4.00)")
-    assert found.rows[0] == ("none", "loss", "shadow", *intervals, "0.20 (0.10–0.40)", "0.25")
+    assert found.rows[0] == ("none", "loss", "shadow", *intervals, "0.20 (0.10–0.40)", "–", "0.25")
+    assert [line[-2] for line in found.rows] == ["–", "–", "at 0.1 %", "at 0.1 %"]
     assert found.rows[1][-1] == "–"
     assert found.rows[3][1] == "cosine, adaptive"
     assert "Over 5,000 members and 5,100 other candidates" in found.note
-    assert membership_table(findings(ROWS), brief=True).rows[0][3:] == ("55.1", "0.571", "0.20")
+    assert membership_table(findings(ROWS), brief=True).rows[0][3:] == ("55.1", "0.571", "0.20", "–")
 
 
 def test_several_seeds_are_one_finding_with_their_spread() -> None:
@@ -77,7 +81,7 @@ def test_the_page(folder) -> None:
     assert "Of plain training, the loss attack finds 0.2 %, at a balanced accuracy of 55.1 %." in page
     assert page.count("data:image/svg+xml") == 2
     assert {"curves.svg", "curves.png", "summary.md", "summary.tex"} < {path.name for path in folder.iterdir()}
-    assert table(folder).row_count == len(ROWS)
+    assert table(folder).row_count == len(ROWS) - 1  # without the one of a threshold chosen on the answers
 
 
 def test_the_same_folder_gives_the_same_files(folder) -> None:
@@ -111,12 +115,52 @@ def test_missing_columns_are_named(write_run) -> None:
         write(write_run(rows, pictures=False, command="membership"))
 
 
+def page_of(write_run, *rows) -> str:
+    return write(write_run(list(rows), pictures=False, command="membership")).read_text()
+
+
 def test_what_chance_can_do_is_no_finding(write_run) -> None:
-    page = write(
-        write_run([row(tpr=0.0015), row("lira", tpr=0.0018)], pictures=False, command="membership")
-    ).read_text()
-    assert "no attack finds clearly more members than guessing" in page
-    assert "The loss attack finds" not in page
+    page = page_of(write_run, row(tpr=0.0015), row("lira", tpr=0.0018))
+    assert "No attack in this table tells members from others better than chance would" in page
+    assert "lira attack finds" not in page
+
+
+def test_the_headline_takes_the_lowest_rate_at_which_anything_is_found() -> None:
+    """Not the highest figure: a row that is beyond chance at 1 in 100 only says so."""
+    weak = row("rmia", finds="tpr_at_1e-2") | {"tpr_at_1e-2": 0.04, "tpr_at_1e-3": ""}
+    said = headline(findings([weak, row(finds="auc")]))
+    assert said == (
+        "At one false alarm in 100, the rmia attack finds 4.0 % of the members of plain training; guessing finds 1 %"
+    )
+    said = headline(findings([weak, row("lira", tpr=0.031)]))
+    assert said.startswith("At one false alarm in 1,000, the lira attack finds 3.1 %")
+
+
+def test_an_area_beyond_chance_names_nobody(write_run) -> None:
+    page = page_of(write_run, row("lira", finds="auc"), row())
+    assert "The lira attack tells members of plain training from others (AUC 0.571)" in page
+    assert "does it name more than guessing" in page
+    assert "finds 0.2 % of the members" not in page
+
+
+def test_a_threshold_chosen_on_the_answers_is_no_headline_and_stands_apart(write_run) -> None:
+    page = page_of(write_run, row(threshold="target", tpr=0.5), row(tpr=0.05))
+    assert "finds 5.0 % of the members" in page
+    assert page.index("Thresholds chosen on the answers: optimistic") > page.index("What the models&#39; answers tell")
+
+
+def test_several_seeds_find_what_each_of_them_finds() -> None:
+    (both,) = findings([row(finds="tpr_at_1e-3"), row(finds="auc", seed=1)])
+    assert both.finds == "auc"
+    with pytest.raises(GradwireError, match="column finds holds 'much'"):
+        findings([row(finds="much")])
+
+
+def test_a_permuted_truth_stands_at_the_end(write_run) -> None:
+    made = write_run(ROWS, pictures=False, command="membership")
+    write_table(made / "permuted.csv", MEMBERSHIP_COLUMNS, [row(balanced_accuracy=0.4987, finds="")])
+    page = write(made).read_text()
+    assert page.index("Self-test: the same tables of a permuted truth") < page.index("49.9")
 
 
 def test_members_are_called_what_they_are(write_run) -> None:

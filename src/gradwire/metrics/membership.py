@@ -1,15 +1,14 @@
-"""How well scores tell members from non-members, with intervals."""
+"""How well scores tell members from non-members, with intervals that hold for other examples and other models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from gradwire.errors import GradwireError
-from gradwire.metrics.epsilon import epsilon_bound
-from gradwire.metrics.intervals import Figure, auc, mean_of_rates, rate
-from gradwire.metrics.roc import Roc, roc
+from gradwire.metrics.clusters import variance
+from gradwire.metrics.intervals import Figure, share
+from gradwire.metrics.low_rate import LowRate, low_rate
+from gradwire.metrics.scored import Scored
 
 RATES = (1e-2, 1e-3)
 """The false-positive rates at which TPR is reported."""
@@ -17,69 +16,65 @@ RATES = (1e-2, 1e-3)
 
 @dataclass(frozen=True)
 class Membership:
-    """One attack's figures on one set of candidates.
+    """One attack's figures.
 
     Attributes:
-        balanced_accuracy: (TPR + TNR) / 2 at the threshold.
-        auc: area under the curve; a tie counts half.
-        tpr_at: false-positive rate → TPR. Its interval does not cover how far other non-members move the threshold.
-        tpr, fpr: at the threshold.
-        epsilon: `epsilon_bound` at the threshold; None where that was chosen on these very candidates.
-        members, nonmembers: how many candidates there are of each.
-        curve: the whole trade-off.
+        balanced_accuracy: (TPR + TNR) / 2 at the thresholds.
+        auc: area under the curve of all pairs; a tie counts half.
+        tpr_at: false-positive rate → TPR, or why it cannot be told.
+        members, nonmembers: how many judged pairs there are of each.
     """
 
     balanced_accuracy: Figure
     auc: Figure
-    tpr_at: Mapping[float, Figure]
-    tpr: Figure
-    fpr: Figure
-    epsilon: float | None
+    tpr_at: Mapping[float, LowRate]
     members: int
     nonmembers: int
-    curve: Roc
 
 
-def membership(
-    scores: Tensor,
-    members: Tensor,
-    threshold: float | Tensor,
-    fixed: bool,
-    relative: bool = False,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Membership:
+def membership(scored: Scored, confidence: float = 0.95) -> Membership:
     """All figures of an attack's scores.
 
-    Args:
-        scores, members: as of `roc`.
-        threshold: a candidate is called a member if it scores no lower. One for all, or one each, shape (n,).
-        fixed: whether the threshold was chosen before these candidates' scores were seen.
-        relative: whether the curve is that of scores minus their thresholds, as for thresholds by class.
-        confidence: of all intervals and of the bound on ε.
-        resamples: of the bootstrap.
-
-    Raises:
-        GradwireError: as `roc`, or a threshold that is not a number.
+    Intervals of the balanced accuracy and the area are score intervals with the variance of clusters both of examples
+    and of models, or of examples alone where there are fewer than `clusters.FEW` models.
     """
-    limits = torch.as_tensor(threshold, dtype=torch.float64).expand(scores.shape)
-    if limits.isnan().any():
-        raise GradwireError(f"{int(limits.isnan().sum())} of {len(limits)} candidates have no threshold")
-    scores = scores.double()
-    called = scores >= limits
-    curve = roc(scores - limits if relative else scores, members)
-    inside, outside = curve.members, curve.nonmembers
-    true, false = int((called & members).sum()), int((called & ~members).sum())
-    tpr, tnr = rate(true, inside, confidence), rate(outside - false, outside, confidence)
+    curve = scored.curve
     return Membership(
-        balanced_accuracy=mean_of_rates(tpr, tnr),
-        auc=auc(curve, confidence, resamples, seed),
-        tpr_at={allowed: rate(curve.found_at(allowed), inside, confidence) for allowed in RATES},
-        tpr=tpr,
-        fpr=rate(false, outside, confidence),
-        epsilon=float(epsilon_bound(true, inside, false, outside, confidence)) if fixed else None,
-        members=inside,
-        nonmembers=outside,
-        curve=curve,
+        _mean(scored, *_decisions(scored), confidence),
+        _mean(scored, *_placements(scored), confidence),
+        {rate: low_rate(scored, rate, confidence) for rate in RATES},
+        curve.members,
+        curve.nonmembers,
     )
+
+
+def _mean(scored: Scored, value: float, influence: np.ndarray, confidence: float) -> Figure:
+    examples = int(scored.asked.any(0).sum())
+    return share(value, variance(influence, scored.models.numpy()), examples, confidence)
+
+
+def _decisions(scored: Scored) -> tuple[float, np.ndarray]:
+    """The balanced accuracy, and each pair's influence on it."""
+    asked, members, called = (mask.numpy() for mask in (scored.asked, scored.members, scored.called))
+    right, influence, value = called == members, np.zeros(members.shape), 0.0
+    for side in (asked & members, asked & ~members):
+        rate = float(right[side].mean())
+        influence[side] = (right[side] - rate) / (2 * side.sum())
+        value += rate / 2
+    return value, influence
+
+
+def _placements(scored: Scored) -> tuple[float, np.ndarray]:
+    """The area under the curve, and each pair's influence: how its score lies among those of the other side.
+
+    E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, "Comparing the areas under two or more correlated receiver
+    operating characteristic curves: a nonparametric approach", Biometrics 44(3), 1988.
+    """
+    scores, asked, members = (tensor.numpy() for tensor in (scored.scores, scored.asked, scored.members))
+    area, influence = scored.curve.auc, np.zeros(members.shape)
+    for side, other, towards in ((asked & members, asked & ~members, 1), (asked & ~members, asked & members, -1)):
+        ordered = np.sort(scores[other])
+        below = np.searchsorted(ordered, scores[side], "left") + np.searchsorted(ordered, scores[side], "right")
+        placed = below / (2 * len(ordered))
+        influence[side] = ((placed if towards > 0 else 1 - placed) - area) / side.sum()
+    return area, influence

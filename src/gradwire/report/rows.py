@@ -34,9 +34,10 @@ MEMBERSHIP_COLUMNS = (
     *_COMMON,
     *("attack", "threshold", "knowledge", "balanced_accuracy", "auc", "tpr_at_1e-2", "tpr_at_1e-3", "low", "high"),
     *("members", "nonmembers", "auc_low", "auc_high", "tpr_at_1e-2_low", "tpr_at_1e-2_high"),
-    *("tpr_at_1e-3_low", "tpr_at_1e-3_high", "epsilon"),
+    *("tpr_at_1e-3_low", "tpr_at_1e-3_high", "epsilon", "finds", "p"),
 )
-"""`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers."""
+"""`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers;
+`finds` names the figure at the lowest rate that is beyond chance over the whole table, and `p` is its p-value there."""
 Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "study": ("command", "label"),

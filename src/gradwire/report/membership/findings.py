@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import Any, NamedTuple
 
+from gradwire.errors import GradwireError
 from gradwire.report.formats import NOTHING
 from gradwire.report.rows import BASELINE, MEMBERSHIP_COLUMNS, Row, by_scheme, mean, number
 from gradwire.report.tables import Table
@@ -38,6 +39,7 @@ class Finding:
         epsilon: a lower bound on ε, the mean over seeds; NaN where there is none.
         claimed: the ε that the scheme claims; NaN where rows have no column `epsilon_claimed`.
         members, nonmembers: how many of each there are, over all targets; the mean over seeds.
+        finds: the figure at the lowest rate that is beyond chance over its whole table, in every seed; "" for none.
         bytes_up: mean bytes that a client sent in a round. ratio: dense float32 bytes ÷ bytes up.
     """
 
@@ -56,6 +58,21 @@ class Finding:
     nonmembers: float
     bytes_up: float
     ratio: float
+    finds: str
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether the threshold was chosen on the answers that it is judged by."""
+        return self.threshold == "target"
+
+    @property
+    def audit(self) -> bool:
+        """Whether the row is a bound on ε and no attack with a curve."""
+        return self.epsilon == self.epsilon and self.auc.value != self.auc.value
+
+    def at(self, figure: str) -> Interval:
+        """The figure with this name in a row: auc, tpr_at_1e-2 or tpr_at_1e-3."""
+        return {"auc": self.auc, "tpr_at_1e-2": self.tpr_at_1e2, "tpr_at_1e-3": self.tpr_at_1e3}[figure]
 
     @property
     def plain(self) -> bool:
@@ -77,20 +94,28 @@ def findings(rows: Iterable[Row]) -> list[Finding]:
 def membership_table(found: Sequence[Finding], brief: bool = False, what: str = "") -> Table:
     """Scheme, attack, threshold; balanced accuracy, AUC and the two TPRs with intervals; ε. The note says of how many.
 
-    `brief` leaves out intervals, TPR at 1 % and ε, so that the table fits 80 characters. `what`: what members are
-    called, such as images or rows; "" where nobody says.
+    `brief` leaves out intervals, TPR at 1 %, ε and rows whose threshold was chosen on the answers, so that the table
+    fits 80 characters. `what`: what members are called, such as images or rows; "" where nobody says.
     """
-    lines = [{"scheme": f.name, "attack": f.by, "threshold": f.threshold, **_figures(f, brief)} for f in found]
-    return Table.of(lines, ("scheme", "attack", "threshold"), "" if brief else _note(found, what))
+    shown = [f for f in found if not (brief and f.optimistic)] or found
+    rare = any(not math.isnan(f.tpr_at_1e3.value) for f in shown)
+    lines = [{"scheme": f.name, "attack": f.by, "threshold": f.threshold, **_figures(f, brief, rare)} for f in shown]
+    without = () if any(not math.isnan(f.epsilon) for f in shown) else ("ε ≥",)
+    return Table.of(lines, ("scheme", "attack", "threshold", "finds"), "" if brief else _note(found, what), without)
 
 
-def _figures(finding: Finding, brief: bool) -> dict[str, str]:
-    """Heading → figure. One member in a thousand needs a second digit."""
+def _figures(finding: Finding, brief: bool, rare: bool) -> dict[str, str]:
+    """Heading → figure; `rare`: whether any row tells the TPR at 0.1 %, one member in a thousand."""
     if brief:
         return {
             "bal. acc.": finding.balanced_accuracy.text(brief=True),
             "AUC": finding.auc.text(3, factor=1, brief=True),
-            "TPR at 0.1 %": finding.tpr_at_1e3.text(2, brief=True),
+            **(
+                {"at 0.1 %": finding.tpr_at_1e3.text(2, brief=True)}
+                if rare
+                else {"at 1 %": finding.tpr_at_1e2.text(2, brief=True)}
+            ),
+            "finds": _finds(finding),
         }
     claimed = "" if math.isnan(finding.claimed) else f" of {finding.claimed:g}"
     return {
@@ -98,8 +123,14 @@ def _figures(finding: Finding, brief: bool) -> dict[str, str]:
         "AUC": finding.auc.text(3, factor=1),
         "TPR % at 1 %": finding.tpr_at_1e2.text(2),
         "at 0.1 %": finding.tpr_at_1e3.text(2),
+        "finds": _finds(finding),
         "ε ≥": NOTHING if math.isnan(finding.epsilon) else f"{finding.epsilon:.2f}{claimed}",
     }
+
+
+def _finds(finding: Finding) -> str:
+    """Where a row is beyond chance: at which rate, or in the AUC alone."""
+    return {"": NOTHING, "auc": "in AUC", "tpr_at_1e-2": "at 1 %", "tpr_at_1e-3": "at 0.1 %"}[finding.finds]
 
 
 def _note(found: Sequence[Finding], what: str) -> str:
@@ -108,7 +139,9 @@ def _note(found: Sequence[Finding], what: str) -> str:
     over = f"Over {counted[0]} members and {counted[1]} other candidates of a row's targets{each}."
     if any(finding.auc.seeds > 1 for finding in found):
         return f"{over} Means over seeds ± sample standard deviation."
-    return f"{over} In brackets: intervals, Clopper–Pearson for rates, the bootstrap over examples for AUC."
+    return (
+        f"{over} In brackets: intervals that allow for other examples and models, and for the threshold's own chance."
+    )
 
 
 def _span(values: Sequence[float]) -> str:
@@ -125,9 +158,19 @@ def _finding(name: str, rows: Sequence[Row]) -> Finding:
         auc=_interval(rows, "auc", "auc_"),
         tpr_at_1e2=_interval(rows, "tpr_at_1e-2", "tpr_at_1e-2_"),
         tpr_at_1e3=_interval(rows, "tpr_at_1e-3", "tpr_at_1e-3_"),
+        finds=_weakest([str(row["finds"]) for row in rows]),
         claimed=mean(rows, "epsilon_claimed") if "epsilon_claimed" in rows[0] else math.nan,
         **others,
     )
+
+
+def _weakest(finds: Sequence[str]) -> str:
+    """What holds in every seed."""
+    order = ("", "auc", "tpr_at_1e-2", "tpr_at_1e-3")
+    for each in finds:
+        if each not in order:
+            raise GradwireError(f"column finds holds {each!r}; it should be one of {', '.join(order[1:])}, or empty")
+    return min(finds, key=order.index)
 
 
 def _interval(rows: Sequence[Row], figure: str, prefix: str) -> Interval:

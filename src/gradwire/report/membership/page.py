@@ -7,57 +7,82 @@ from gradwire.report.figures import LIGHT, Axes, Figure, Theme, legend, panels, 
 from gradwire.report.membership.findings import Finding, findings, membership_table
 from gradwire.report.page import Page, Section
 from gradwire.report.run import Run
+from gradwire.report.tables import Table
+from gradwire.runs import PERMUTED, read_table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "Who was in the training set?"
-GUESSING = 1e-3
-"""The share of members that guessing finds at one false alarm in 1,000."""
+RATES = {"tpr_at_1e-3": ("one false alarm in 1,000", "0.1 %"), "tpr_at_1e-2": ("one false alarm in 100", "1 %")}
+"""Figure → the rate in words, and the share of members that guessing finds at it."""
+BLOCKS = (
+    ("summary", "What the models' answers tell", lambda f: not (f.knowledge or f.optimistic or f.audit)),
+    ("wire", "What the wire tells", lambda f: bool(f.knowledge) and not f.optimistic),
+    ("canaries", "What canaries prove", lambda f: f.audit),
+    ("optimistic", "Thresholds chosen on the answers: optimistic", lambda f: f.optimistic),
+)
+"""Tables of a page: the rows of each are about the same pairs of model and candidate."""
 
 
 def membership_page(run: Run) -> Page:
     """Every attack on every scheme, and the curves behind the figures where the run has them."""
-    found = findings(run.rows)
-    sections = [Section("summary", TITLE, membership_table(found, what="" if run.domain.pictures else run.domain.what))]
+    found, what = findings(run.rows), "" if run.domain.pictures else run.domain.what
+    blocks = [(name, title, [f for f in found if belongs(f)]) for name, title, belongs in BLOCKS]
+    groups = {name: rows for name, _, rows in blocks if rows}
+    sections = [Section(name, title, membership_table(rows, what=what)) for name, title, rows in blocks if rows]
     if run.curves:
         curves = Section(
             "curves",
             "Members found, for each share of false alarms",
             draw=lambda theme: tradeoff_figure(run.curves, found, theme),
             says="Share of members found against share of non-members suspected, one panel per scheme and one line per "
-            "attack; the table above holds the figures at 1 and 0.1 per cent.",
+            "attack; the tables above hold the figures at 1 and 0.1 per cent.",
             note="The dotted line is guessing. The left edge of a panel stands for no false alarm at all.",
         )
         sections.append(curves)
-    return Page(TITLE, tuple(sections), headline(found), beside(found), "membership.html.j2", {"found": found})
+    if drawn := self_test(run):
+        told = "Each target's members were drawn anew among its candidates: nothing here is a leak."
+        sections.append(Section("self-test", "Self-test: the same tables of a permuted truth", drawn, note=told))
+    return Page(TITLE, tuple(sections), headline(found), beside(found), "membership.html.j2", {"groups": groups})
+
+
+def self_test(run: Run) -> Table | None:
+    """The table of the run's permuted truth, where it kept one."""
+    path = run.folder / PERMUTED
+    rows = read_table(path) if path.is_file() else []
+    return membership_table(findings(rows)) if rows else None
 
 
 def headline(found: Sequence[Finding]) -> str | None:
-    """The attack that names most members at one false alarm in 1,000, if more than chance; None if no row says."""
-    best = _best(found)
+    """The attack that names most members at the lowest rate where one is beyond chance; None if no row says."""
+    told = [f for f in found if not (f.optimistic or f.audit)]
+    best = _best(told)
     if best is None:
-        return None
-    if not best.tpr_at_1e3.low > GUESSING:
-        return "At one false alarm in 1,000, no attack finds clearly more members than guessing, which finds 0.1 %"
+        where = "in this table" if any(f.auc.value == f.auc.value for f in told) else ""
+        return f"No attack {where} tells members from others better than chance would" if where else None
     named = " ".join(word for word in ("the", best.knowledge, best.attack, "attack") if word)
-    return (
-        f"At one false alarm in 1,000, {named} finds {_share(best)} of the members of {_training(best)}; "
-        "guessing finds 0.1 %"
-    )
+    if best.finds not in RATES:
+        surer = "at no rate of false alarms that could be judged does it name more than guessing"
+        area = best.auc.text(3, factor=1, brief=True)
+        return f"{named[0].upper()}{named[1:]} tells members of {_training(best)} from others (AUC {area}); {surer}"
+    rate, guessing = RATES[best.finds]
+    return f"At {rate}, {named} finds {_share(best)} of the members of {_training(best)}; guessing finds {guessing}"
 
 
 def beside(found: Sequence[Finding]) -> str | None:
     """What the same attack finds in plain training, and what the loss attack finds where the headline has another."""
-    best = _best(found)
-    if best is None or not best.tpr_at_1e3.low > GUESSING:
+    best = _best([f for f in found if not (f.optimistic or f.audit)])
+    if best is None or best.finds not in RATES:
         return None
-    plain = [f for f in found if f.plain and not best.plain and f.by == best.by]
-    loss = [f for f in found if f.attack == "loss" != best.attack and f.name == best.name]
-    said = [f"Of the members of plain training, it finds {_share(f)}." for f in plain[:1]]
+    same = [f for f in found if not f.optimistic and f.at(best.finds).value == f.at(best.finds).value]
+    plain = [f for f in same if f.plain and not best.plain and f.by == best.by]
+    loss = [f for f in same if f.attack == "loss" != best.attack and f.name == best.name]
+    said = [f"Of the members of plain training, it finds {_share(f, best.finds)}." for f in plain[:1]]
     for f in loss[:1]:
         accuracy = f"{100 * f.balanced_accuracy.value:.1f} %"
-        said.append(f"Of {_training(best)}, the loss attack finds {_share(f)}, at a balanced accuracy of {accuracy}.")
+        finds = f"the loss attack finds {_share(f, best.finds)}, at a balanced accuracy of {accuracy}"
+        said.append(f"Of {_training(best)}, {finds}.")
     return " ".join(said) or None
 
 
@@ -116,14 +141,17 @@ def _dress(ax: Axes, edge: float, theme: Theme) -> None:
 
 
 def _best(found: Sequence[Finding]) -> Finding | None:
-    # A figure that is not known is not equal to itself.
-    known = [f for f in found if f.tpr_at_1e3.value == f.tpr_at_1e3.value]
-    return max(known, key=lambda f: (f.tpr_at_1e3.low > GUESSING, f.tpr_at_1e3.value), default=None)
+    """The finding beyond chance at the lowest rate, and of several the one with the highest figure there."""
+    order = ("tpr_at_1e-3", "tpr_at_1e-2", "auc")
+    for figure in order:
+        if several := [f for f in found if f.finds == figure]:
+            return max(several, key=lambda f: f.at(figure).value)
+    return None
 
 
 def _training(finding: Finding) -> str:
     return "plain training" if finding.plain else f"training with {finding.name}"
 
 
-def _share(finding: Finding) -> str:
-    return f"{100 * finding.tpr_at_1e3.value:.1f} %"
+def _share(finding: Finding, figure: str = "") -> str:
+    return f"{100 * finding.at(figure or finding.finds).value:.1f} %"

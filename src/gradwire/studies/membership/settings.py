@@ -22,9 +22,15 @@ THRESHOLDS = ("mean-loss", "shadow", "target")
 USUAL_ATTACKS = ("prediction", "loss", "cross-entropy", "mentr", "lira", "rmia")
 ANY_LOSS = ("loss", "lira", "rmia")
 """The usual attacks that need an example's loss alone."""
-ENOUGH = 3
-"""Shadows with a candidate, and shadows without, that attacks on shadows get: two, which have a variance, and one more,
-on which a threshold is found."""
+ENOUGH = 2
+"""Shadows with a candidate, and shadows without, that an attack on both sorts gets: two have a variance."""
+
+
+def needs(attack: MembershipAttack, rehearsed: bool) -> tuple[int, int]:
+    """Other models with a candidate, and without it, that judge it; one more if a threshold is found on a shadow."""
+    more = int(rehearsed and attack.sorts > 0)
+    with_it, without = ((0, 0), (0, attack.least), (max(ENOUGH, attack.least),) * 2)[attack.sorts]
+    return (with_it + more if with_it else 0), without + more
 
 
 @dataclass(frozen=True)
@@ -118,10 +124,11 @@ class MembershipSettings:
         self._check_shadows()
 
     def _check_shadows(self) -> None:
-        needs = {spec: 2 * ENOUGH + 1 for spec, found in self.query_attacks.items() if found.shadows}
-        if "shadow" in self.thresholds and self.attacks:
-            needs.setdefault("threshold shadow", 2)
-        for what, needed in needs.items():
+        rehearsed = "shadow" in self.thresholds
+        wanted = {spec: 1 + sum(needs(found, rehearsed)) for spec, found in self.query_attacks.items()}
+        if rehearsed and self.attacks:
+            wanted["threshold shadow"] = 2
+        for what, needed in wanted.items():
             if self.shadows < needed:
                 least = f"{what} needs at least {needed}, of which each is the target once"
                 raise GradwireError(f"shadows is {self.shadows}; {least}")

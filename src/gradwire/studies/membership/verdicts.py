@@ -1,93 +1,100 @@
-"""What an attack finds with a threshold: every model is the target in turn, and figures are those of all targets.
+"""An attack's scores against every model in turn, each with the others for its shadows, and its thresholds."""
 
-Answers of different models on one candidate are taken as independent, which they are not quite, so that intervals are a
-little too narrow.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from gradwire.attacks.membership import Answers, MembershipAttack, QueryAccess, WireAttack, WireStatistics
-from gradwire.metrics import thresholds
-from gradwire.metrics.membership import Membership, membership
-from gradwire.studies.membership.settings import ENOUGH, MembershipSettings
+from gradwire.metrics import Scored, thresholds
+from gradwire.studies.membership.settings import needs
 from gradwire.studies.membership.shadow_batches import ShadowRecord
 
-Verdict = tuple[Tensor, Tensor, Tensor]
-"""On one target's candidates: scores, float64 (n,); who is a member, bool (n,); the threshold of each, float64 (n,)."""
 
+def judged(answers: Answers, attacks: Sequence[MembershipAttack], rehearsed: bool) -> Tensor:
+    """The pairs that every one of these attacks can judge, bool (M, N): those with enough other models in and out.
 
-def on_answers(
-    settings: MembershipSettings, answers: Answers, attack: MembershipAttack, threshold: str
-) -> Membership | None:
-    """An attack on the answers of each model; None where the attack has no such threshold.
-
-    For an attack that needs shadows, candidates with fewer than `ENOUGH` of them, in or out, are left out: the target
-    itself has no influence on that choice.
+    Args:
+        rehearsed: whether thresholds are found on a shadow, which takes one more.
     """
-    found = []
-    for target, own in enumerate(answers.members):
-        suited = answers
-        if attack.shadows:
-            inside = answers.members.sum(0) - own.long()
-            suited = answers.of((inside >= ENOUGH) & (len(answers.members) - 1 - inside >= ENOUGH))
-        access, truth = suited.against(target)
-        scores = attack.scores(access)
-        if (limits := _limits(attack, access, scores, truth, threshold)) is None:
-            return None
-        found.append((scores, truth, limits))
-    return _figures(settings, found, threshold, attack.by_class)
+    inside = answers.members.sum(0) - answers.members.long()
+    outside = len(answers.members) - 1 - inside
+    wanted = [needs(attack, rehearsed) for attack in attacks]
+    enough = [(inside >= with_it) & (outside >= without) for with_it, without in wanted]
+    return reduce(torch.logical_and, enough, torch.ones_like(answers.members))
+
+
+def on_answers(answers: Answers, attack: MembershipAttack, kinds: Sequence[str], asked: Tensor) -> Mapping[str, Scored]:
+    """An attack on the answers of each model: kind of threshold → its scores, where it has such thresholds."""
+    scores = torch.full(answers.members.shape, torch.nan, dtype=torch.float64)
+    limits = {kind: scores.clone() for kind in kinds}
+    # An attack without shadows judges every candidate: its thresholds are found on all of them.
+    for target, own in enumerate(asked if attack.sorts else torch.ones_like(asked)):
+        access, truth = answers.of(own).against(target)
+        scores[target, own] = attack.scores(access)
+        for kind in list(limits):
+            chosen = _limits(attack, access, scores[target, own], truth, kind)
+            if chosen is None:
+                del limits[kind]
+            else:
+                limits[kind][target, own] = chosen
+    found = {}
+    for kind, chosen in limits.items():
+        # Where each class has its threshold, candidates are ranked by how far they are above it.
+        ranked = (scores - chosen, 0.0) if attack.by_class else (scores, chosen)
+        found[kind] = Scored.of(ranked[0], answers.members, asked, ranked[1])
+    return found
 
 
 def on_wire(
-    settings: MembershipSettings, records: Sequence[ShadowRecord], knowledge: str, attack: WireAttack, threshold: str
-) -> Membership | None:
-    """An attack on the wire of each model's training.
+    records: Sequence[ShadowRecord], knowledge: str, attack: WireAttack, kinds: Sequence[str], candidates: int
+) -> Mapping[str, Scored]:
+    """An attack on the wire of each model's training: kind of threshold → its scores, a row a victim.
 
-    The threshold is that of the next model's training ("shadow") or is chosen on the target itself ("target"). None
-    for "mean-loss", and for an attack on several clients' messages where a scheme shows their sum alone.
+    The threshold is that of the next model's training ("shadow") or is chosen on the target itself ("target"). There is
+    none at the mean loss, nor for an attack on several clients' messages where a scheme shows their sum alone.
+
+    Args:
+        candidates: how many examples the models' candidates are numbered in.
     """
-    if threshold == "mean-loss" or any(len(record["held"]) < attack.clients for record in records):
-        return None
-    each = [_wire_scores(record, knowledge, attack) for record in records]
-    found = []
-    for target, (scores, truth) in enumerate(each):
-        chosen_on = each[(target + 1) % len(each)] if threshold == "shadow" else (scores, truth)
-        found.append((scores, truth, torch.full_like(scores, thresholds.best(*chosen_on))))
-    return _figures(settings, found, threshold)
-
-
-def _figures(
-    settings: MembershipSettings, targets: Sequence[Verdict], threshold: str, by_class: bool = False
-) -> Membership:
-    scores, truth, limits = (torch.cat(column) for column in zip(*targets, strict=True))
-    fixed = threshold != "target"
-    return membership(scores, truth, limits, fixed, by_class, settings.confidence, seed=settings.seed)
+    if any(len(record["held"]) < attack.clients for record in records):
+        return {}
+    each = [_wire_scores(record, knowledge, attack, candidates) for record in records]
+    scores, members, asked = (torch.cat(column) for column in zip(*each, strict=True))
+    best = torch.tensor([thresholds.best(s[a], m[a]) for s, m, a in each])
+    victims = torch.tensor([len(s) for s, _, _ in each])
+    found = {}
+    for kind in kinds:
+        if kind != "mean-loss":
+            limits = (best.roll(-1) if kind == "shadow" else best).repeat_interleave(victims)[:, None]
+            models = torch.arange(len(each)).repeat_interleave(victims)
+            found[kind] = Scored.of(scores, members, asked, limits, models)
+    return found
 
 
 def _limits(
-    attack: MembershipAttack, access: QueryAccess, scores: Tensor, truth: Tensor, threshold: str
-) -> Tensor | None:
-    """Each candidate's threshold, float64 (n,)."""
-    if threshold == "mean-loss":
-        limit = None if access.train_loss is None else attack.at_loss(access.train_loss)
-        return None if limit is None else torch.full_like(scores, limit)
-    if threshold == "shadow":
+    attack: MembershipAttack, access: QueryAccess, scores: Tensor, truth: Tensor, kind: str
+) -> Tensor | float | None:
+    """The threshold, or each candidate's, float64 (n,); None where the attack has no such threshold."""
+    if kind == "mean-loss":
+        return None if access.train_loss is None else attack.at_loss(access.train_loss)
+    if kind == "shadow":
         rehearsed, truth = access.rehearsal()
         scores = attack.scores(rehearsed)
     if attack.by_class:
         return thresholds.best_by_class(scores, truth, access.labels)[access.labels]
-    return torch.full((len(access.labels),), thresholds.best(scores, truth), dtype=torch.float64)
+    return thresholds.best(scores, truth)
 
 
-def _wire_scores(record: ShadowRecord, knowledge: str, attack: WireAttack) -> tuple[Tensor, Tensor]:
-    """The attack's scores against each victim, and the truth; another victim's examples are left out."""
+def _wire_scores(
+    record: ShadowRecord, knowledge: str, attack: WireAttack, candidates: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The attack's scores against each victim, the truth, and the pairs judged: no other victim's examples; (V, N)."""
     statistics = WireStatistics(*(record[f"{knowledge}/{name}"] for name in ("inner", "square", "energy")))
-    unused, scores, truth = ~record["held"].any(0), [], []
-    for victim, held in enumerate(record["held"]):
-        asked = held | unused
-        scores.append(attack.scores(statistics, victim)[asked])
-        truth.append(held[asked])
-    return torch.cat(scores), torch.cat(truth)
+    held, where = record["held"].bool(), record["candidates"]
+    scores = torch.full((len(held), candidates), torch.nan, dtype=torch.float64)
+    members, asked = (torch.zeros(scores.shape, dtype=torch.bool) for _ in range(2))
+    scores[:, where] = torch.stack([attack.scores(statistics, victim) for victim in range(len(held))])
+    members[:, where], asked[:, where] = held, held | ~held.any(0)
+    return scores, members, asked
