@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from gradwire.attacks.inversion import Guess, invert
     from gradwire.errors import GradwireError, WireError
     from gradwire.integrations import ddp_hook
+    from gradwire.studies.membership.judging import judge
     from gradwire.tasks import Score, score
     from gradwire.training.capture import capture
     from gradwire.wire import View
 
-__all__ = ["GradwireError", "Guess", "Score", "View", "WireError", "capture", "ddp_hook", "invert", "score"]
+__all__ = ["GradwireError", "Guess", "Score", "View", "WireError", "capture", "ddp_hook", "invert", "judge", "score"]
 
 _ROOMS = {
     **dict.fromkeys(("GradwireError", "WireError"), "errors"),
@@ -27,6 +28,7 @@ _ROOMS = {
     "View": "wire",
     "capture": "training",
     "ddp_hook": "integrations",
+    "judge": "studies.membership",
 }
 
 

@@ -222,6 +222,7 @@ _ATTACKS = """
 """
 _MEMBERSHIP = """
     prediction=confidence:Prediction loss=confidence:Loss cross-entropy=confidence:LossByClass mentr=confidence:Mentr
+    label-only=label_only:LabelOnly
     lira:Lira lira-offline=lira:LiraOffline rmia:RMIA rmia-offline=rmia:RMIAOffline
     inner-product=gradients:InnerProduct cosine=gradients:Cosine norm-difference=gradients:NormDifference fedmia:FedMIA
 """

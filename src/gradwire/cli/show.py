@@ -102,6 +102,22 @@ def _option(name: str, default: object, hint: str, words: str) -> Callable[[F], 
     )
 
 
+def given(context: click.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def only(context: click.Context, option: str, allowed: Sequence[str]) -> None:
+    """Refuse options that do not go with another one.
+
+    Raises:
+        GradwireError: naming the first that was given and is not allowed.
+    """
+    for parameter in context.command.params:
+        if given(context, parameter.name or "") and parameter.name not in allowed:
+            raise GradwireError(f"{parameter.opts[-1]} does not go with {option}; leave it out")
+
+
 @contextmanager
 def progress_bar() -> Iterator[progress.Progress]:
     """A bar a stage, with the time left; yields the function that moves it: (stage, done, total)."""

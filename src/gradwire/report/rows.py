@@ -52,6 +52,8 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 
 BASELINE = "none"
 """The scheme that others are compared with: plain SGD."""
+AS_GIVEN = "as given"
+"""In the scheme's place, where a model was trained by somebody else, nobody says how."""
 _YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
 
 

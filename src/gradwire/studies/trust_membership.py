@@ -119,9 +119,9 @@ def _beyond(found: TrustResult) -> Iterator[Claim]:
     for data in PAPER:
         for scheme in ("none", "powersgd:rank=1", "topk:match_rank=1"):
             label = f"{data} {scheme}"
-            loss = found(label, "loss", "tpr_at_1e-3")
-            best, attack = max((found(label, attack, "tpr_at_1e-3"), attack) for attack in BEYOND)
-            says = f"{label}: at one false alarm in 1,000, shadow models name more members than the loss does"
+            loss = found(label, "loss", "tpr_at_1e-2")
+            best, attack = max((found(label, attack, "tpr_at_1e-2"), attack) for attack in BEYOND)
+            says = f"{label}: at one false alarm in 100, shadow models name more members than the loss does"
             yield Claim(says, "not in the paper", "", f"{attack} {best:.2f} %, loss {loss:.2f} %", best > loss)
 
 

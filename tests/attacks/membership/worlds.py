@@ -7,8 +7,8 @@ from gradwire.attacks.membership import Answers, Signals
 
 
 def of(label: Tensor) -> Signals:
-    """Signals that say one thing."""
-    return Signals(label.double(), label.double(), label.double())
+    """Signals that say one thing; the label is the likeliest class where it is likelier than not."""
+    return Signals(label.double(), label.double().abs(), label.double())
 
 
 def world(

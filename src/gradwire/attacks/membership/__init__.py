@@ -9,6 +9,7 @@ from gradwire.attacks.membership.attack import MembershipAttack
 from gradwire.attacks.membership.confidence import Loss, LossByClass, Mentr, Prediction
 from gradwire.attacks.membership.fedmia import FedMIA
 from gradwire.attacks.membership.gradients import Cosine, InnerProduct, NormDifference, WireAttack
+from gradwire.attacks.membership.label_only import LabelOnly
 from gradwire.attacks.membership.lira import Lira, LiraOffline
 from gradwire.attacks.membership.query_access import Answers, Population, QueryAccess
 from gradwire.attacks.membership.rmia import RMIA, RMIAOffline
@@ -28,6 +29,7 @@ __all__ = [
     "Cosine",
     "FedMIA",
     "InnerProduct",
+    "LabelOnly",
     "Lira",
     "LiraOffline",
     "Loss",

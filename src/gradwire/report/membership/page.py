@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from gradwire.report.figures import LIGHT, Axes, Figure, Theme, legend, panels, plain, ticks, tiles
 from gradwire.report.membership.findings import Finding, findings, membership_table
 from gradwire.report.page import Page, Section
+from gradwire.report.rows import AS_GIVEN
 from gradwire.report.run import Run
 from gradwire.report.tables import Table
 from gradwire.runs import PERMUTED, read_table
@@ -150,6 +151,8 @@ def _best(found: Sequence[Finding]) -> Finding | None:
 
 
 def _training(finding: Finding) -> str:
+    if finding.scheme == AS_GIVEN:
+        return "the models that were given"
     return "plain training" if finding.plain else f"training with {finding.name}"
 
 

@@ -9,11 +9,11 @@ from gradwire.metrics import Scored, claims, membership
 from gradwire.metrics.claims import AREA, LEVEL, SELF_TESTS, Claims, tpr_at
 from gradwire.metrics.clusters import FEW
 from gradwire.metrics.intervals import Figure
-from gradwire.metrics.membership import RATES
 from gradwire.runs import Row
 from gradwire.seeds import number
 
-FIGURES = ("balanced_accuracy", AREA, *map(tpr_at, RATES))
+BACKWARDS = 0.45
+"""An area below which lower scores are likely those of members."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ def figures(entry: Entry, confidence: float) -> tuple[dict[str, object], list[st
     found = membership(entry.scored, confidence)
     columns: dict[str, object] = {"members": found.members, "nonmembers": found.nonmembers}
     accuracy, missing = found.balanced_accuracy, []
-    columns |= {"balanced_accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
+    judged = accuracy if entry.row["threshold"] != "none" else ("", "", "")
+    columns |= dict(zip(("balanced_accuracy", "low", "high"), judged, strict=True))
     told: dict[str, Figure | None] = {AREA: found.auc}
     for rate, low_rate in found.tpr_at.items():
         told[tpr_at(rate)] = low_rate.figure
@@ -85,6 +86,10 @@ def notes(entries: Sequence[Entry], made: Claims, missing: Sequence[str]) -> Ite
         over = f"examples; with {min(models)} models, how much another one would differ cannot be told"
     yield f"Intervals are over {over}."
     yield from dict.fromkeys(f"{text[0].upper()}{text[1:]}." for text in missing)
+    for entry in entries:
+        area = entry.scored.curve.auc
+        if entry.row["attack"] == "score" and area < BACKWARDS:
+            yield f"Members score lower than others (AUC {area:.2f}): say what the scores are, such as --score-is loss."
     if made.permutations:
         family = f"the most extreme of all its figures under {made.permutations} permuted truths"
         yield f"What a row finds holds at {100 * LEVEL:.0f} % over the whole table: it is beyond {family}."

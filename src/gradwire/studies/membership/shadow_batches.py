@@ -57,15 +57,18 @@ def load_shadows(settings: MembershipSettings, out: Path, scheme: int) -> list[S
     """
     found: list[ShadowRecord] = []
     for batch in _batches(settings, scheme):
-        path = _path(out, scheme, batch)
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise GradwireError(f"{path} cannot be read: {error}; without it, its models are trained again") from None
-        for model in batch:
-            start = f"{model}/"
-            found.append({name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)})
+        found += _records(_path(out, scheme, batch), batch)
     return found
+
+
+def _records(path: Path, batch: Sequence[int]) -> list[ShadowRecord]:
+    """The records of a batch's file."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise GradwireError(f"{path} cannot be read: {error}; without it, its models are trained again") from None
+    starts = [f"{model}/" for model in batch]
+    return [{n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)} for start in starts]
 
 
 def _batches(settings: MembershipSettings, scheme: int) -> list[range]:
@@ -78,14 +81,30 @@ def _path(out: Path, scheme: int, batch: range) -> Path:
 
 
 def _train(settings: MembershipSettings, out: Path, scheme: int, batch: range) -> range:
-    """Train a batch and write its file, which gets its name when it is complete."""
-    records = train_batch(shadow_experiment(settings), settings.schemes[scheme], batch)
+    """Train a batch and write its file."""
+    _write(_path(out, scheme, batch), batch, train_batch(shadow_experiment(settings), settings.schemes[scheme], batch))
+    return batch
+
+
+def one_file_each(experiment: ShadowExperiment, scheme: str, out: Path, progress: Progress) -> list[ShadowRecord]:
+    """The records of an experiment that no settings tell whole; each model has its file as soon as it is trained."""
+    (out / FOLDER).mkdir(exist_ok=True)
+    found = []
+    for model in range(len(experiment.members)):
+        batch = range(model, model + 1)
+        if not (path := _path(out, 0, batch)).exists():
+            _write(path, batch, train_batch(experiment, scheme, batch))
+        found += _records(path, batch)
+        progress("shadows", model + 1, len(experiment.members))
+    return found
+
+
+def _write(path: Path, batch: Sequence[int], records: Sequence[ShadowRecord]) -> None:
+    """Write a batch's file, which gets its name when it is complete."""
     tensors = {f"{m}/{name}": t.contiguous() for m, r in zip(batch, records, strict=True) for name, t in r.items()}
-    path = _path(out, scheme, batch)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary)
     os.replace(temporary, path)
-    return batch
 
 
 def train_batch(experiment: ShadowExperiment, scheme: str, numbers: Sequence[int]) -> list[ShadowRecord]:

@@ -25,12 +25,22 @@ def judged(answers: Answers, attacks: Sequence[MembershipAttack], rehearsed: boo
     return reduce(torch.logical_and, enough, torch.ones_like(answers.members))
 
 
-def on_answers(answers: Answers, attack: MembershipAttack, kinds: Sequence[str], asked: Tensor) -> Mapping[str, Scored]:
-    """An attack on the answers of each model: kind of threshold → its scores, where it has such thresholds."""
+def on_answers(
+    answers: Answers, attack: MembershipAttack, kinds: Sequence[str], asked: Tensor, there: Tensor | None = None
+) -> Mapping[str, Scored]:
+    """An attack on the answers of each model: kind of threshold → its scores, where it has such thresholds.
+
+    Args:
+        asked: the pairs that are judged, bool (M, N); models of which none is are shadows alone.
+        there: the pairs that have answers; all of them if None.
+    """
+    there = torch.ones_like(asked) if there is None else there
+    targets = asked.any(1).nonzero().squeeze(1)
     scores = torch.full(answers.members.shape, torch.nan, dtype=torch.float64)
     limits = {kind: scores.clone() for kind in kinds}
     # An attack without shadows judges every candidate: its thresholds are found on all of them.
-    for target, own in enumerate(asked if attack.sorts else torch.ones_like(asked)):
+    for target in targets.tolist():
+        own = (asked if attack.sorts else there)[target]
         access, truth = answers.of(own).against(target)
         scores[target, own] = attack.scores(access)
         for kind in list(limits):
@@ -43,7 +53,8 @@ def on_answers(answers: Answers, attack: MembershipAttack, kinds: Sequence[str],
     for kind, chosen in limits.items():
         # Where each class has its threshold, candidates are ranked by how far they are above it.
         ranked = (scores - chosen, 0.0) if attack.by_class else (scores, chosen)
-        found[kind] = Scored.of(ranked[0], answers.members, asked, ranked[1])
+        limit = torch.as_tensor(ranked[1]).expand(scores.shape)[targets]
+        found[kind] = Scored.of(ranked[0][targets], answers.members[targets], asked[targets], limit)
     return found
 
 
@@ -79,6 +90,8 @@ def _limits(
     """The threshold, or each candidate's, float64 (n,); None where the attack has no such threshold."""
     if kind == "mean-loss":
         return None if access.train_loss is None else attack.at_loss(access.train_loss)
+    if kind == "none":
+        return None if attack.by_class else torch.inf
     if kind == "shadow":
         rehearsed, truth = access.rehearsal()
         scores = attack.scores(rehearsed)
