@@ -91,7 +91,7 @@ def test_several_models_are_compared_with_each_other(tmp_path):
     assert (loss["members"], loss["nonmembers"]) == (lira["members"], lira["nonmembers"])
     assert "could not be judged by every attack" in notes(folder)
     against = [each["against"] for each in rows(folder, "records.csv")]
-    assert against.count("models without it") > 0.95 * len(against)
+    assert against.count("models without it") > 0.85 * len(against)
     # The same examples under a permuted truth give nothing away.
     other = next(row for row in rows(folder, "permuted.csv") if row["attack"] == "lira:variance=global")
     assert float(other["auc_low"]) < 0.5 < float(other["auc_high"])

@@ -55,7 +55,7 @@ class Given:
         """
         if score_is not in KINDS:
             raise unknown("score-is", score_is, KINDS)
-        values = torch.as_tensor(np.asarray(scores, dtype=np.float64))
+        values = torch.as_tensor(np.array(scores, dtype=np.float64))
         several = 3 if score_is == "probabilities" else 2
         values = values[None] if values.ndim == several - 1 else values
         truth = np.atleast_2d(np.asarray(members))
@@ -66,7 +66,7 @@ class Given:
             )
         if wrong := sorted(set(np.unique(truth).tolist()) - {0, 1}):
             raise GradwireError(f"members holds {wrong[0]!r}; it must be 0 or 1, or False or True")
-        told = None if labels is None else torch.as_tensor(np.asarray(labels))
+        told = None if labels is None else torch.as_tensor(np.array(labels))
         if told is not None and (told.shape != values.shape[1:2] or told.is_floating_point()):
             raise GradwireError(f"labels have shape {tuple(told.shape)}; they must be whole numbers, {values.shape[1]}")
         if told is None and score_is in ("probabilities", "class"):
