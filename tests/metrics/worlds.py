@@ -1,11 +1,16 @@
 """Worlds in which the truth about a membership attack is known."""
 
+import os
+
 import numpy as np
 import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
 from gradwire.metrics import Scored
+
+RUNS = float(os.environ.get("GRADWIRE_RUNS", "1"))
+"""How many times as many runs as usual the simulations have."""
 
 
 class World:
