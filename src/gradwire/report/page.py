@@ -77,7 +77,9 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
     origin = ("gradwire", "torch", "python", "machine", "started")
     text = environment.get_template(page.template).render(
         command=run.config.get("command", run.kind),
-        subjects=list(dict.fromkeys(f"{row['data']} · {row['model']}" for row in run.rows if "data" in row)),
+        subjects=list(
+            dict.fromkeys(" · ".join(filter(None, (row["data"], row["model"]))) for row in run.rows if "data" in row)
+        ),
         origin={key: run.config[key] for key in origin if key in run.config},
         settings={key: _setting(value) for key, value in run.settings.items() if key != OPTION},
         notes=run.notes,

@@ -212,6 +212,13 @@ def test_shadows_are_trained_if_asked_for_and_a_model_unlike_them_is_noticed(own
     assert len({(row["members"], row["nonmembers"]) for row in rows(folder)}) == 1
     kept = {path: path.read_bytes() for path in (folder / "shadows").iterdir()}
     assert len(kept) == 6
+    before = rows(folder)
+    (folder / "shadows" / "00-0003.safetensors").unlink()
+    judge_model(owned / "model.pt", *lists, SETTINGS, shadows=6, resume=folder)
+    assert rows(folder) == before
+    other = MembershipSettings(data="digits", model="mlp", epochs=21, clients=1)
+    with pytest.raises(GradwireError, match="has epochs=20; this run has epochs=21"):
+        judge_model(owned / "model.pt", *lists, other, shadows=6, resume=folder)
     lazy = MembershipSettings(data="digits", model="mlp", epochs=1, lr=1e-6, clients=1)
     other = judge_model(owned / "model.pt", *lists, lazy, shadows=6, out=tmp_path / "lazy")
     assert "so it was trained otherwise" in notes(other)

@@ -32,6 +32,10 @@ from gradwire.studies.membership.verdicts import judged, on_answers
 COPIES = 0.01
 """The share of non-members that may be copies of members, as data sets have them; they are left out."""
 
+DECISIVE = ("data", "model", "loss", "seed", "augment", "confidence")
+TRAINING = ("epochs", "clients", "partition", "batch_size", "lr", "momentum", "weight_decay", "optimizer", "schedule")
+"""Settings that decide what is judged, and what shadows are."""
+
 
 def judge_model(
     checkpoint: str | Path,
@@ -68,8 +72,10 @@ def judge_model(
     if shadows and shadows < 2 * (ENOUGH + 1):
         raise GradwireError(f"shadows is {shadows}; attacks that compare a model with them need {2 * (ENOUGH + 1)}")
     options = {"checkpoint": str(checkpoint), "members": members, "nonmembers": nonmembers, "shadows": shadows}
-    options |= {name: getattr(settings, name) for name in ("data", "model", "loss", "seed", "augment", "confidence")}
+    options |= {name: getattr(settings, name) for name in (*DECISIVE, *(TRAINING if shadows else ()))}
     run = RunFolder.begin(out, resume, "membership", COLUMNS, options)
+    if not resume:
+        run.configure("membership", options)
     own = query(network.to(settings.device), pool, settings.augment, settings.device)
     shared: Row = dict.fromkeys(COLUMNS, "") | {
         **{name: getattr(settings, name) for name in ("data", "model", "seed", "device")},
