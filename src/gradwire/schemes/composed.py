@@ -12,12 +12,13 @@ from typing import ClassVar
 import torch
 
 from gradwire.errors import GradwireError, WireError
+from gradwire.schemes.accounting import Guarantee
 from gradwire.schemes.halves import advanced, joined, under
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme, guarantee
+from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme, guarantees
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
@@ -106,9 +107,9 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         assert self.first.accounting is not None
         return self.first.accounting.notes({party: under(state, INNER) for party, state in private.items()})
 
-    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+    def guarantees(self, private: Mapping[str, State]) -> tuple[Guarantee, ...]:
         """As the first scheme has it."""
-        return guarantee(self.first, {party: under(state, INNER) for party, state in private.items()})
+        return guarantees(self.first, {party: under(state, INNER) for party, state in private.items()})
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Run the first scheme's half, with a secure mean in the place of each exchange."""

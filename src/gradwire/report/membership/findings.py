@@ -37,6 +37,7 @@ class Finding:
         scheme, attack, threshold, knowledge: as the rows have them.
         epsilon: a lower bound on ε, the mean over seeds; NaN where there is none.
         claimed: the ε that the scheme claims; NaN where rows have no column `epsilon_claimed`.
+        adjacency: the neighbours that both are about; "" where rows do not say.
         members, nonmembers: how many of each there are, over all targets; the mean over seeds.
         bytes_up: mean bytes that a client sent in a round. ratio: dense float32 bytes ÷ bytes up.
     """
@@ -52,6 +53,7 @@ class Finding:
     tpr_at_1e3: Interval
     epsilon: float
     claimed: float
+    adjacency: str
     members: float
     nonmembers: float
     bytes_up: float
@@ -93,6 +95,7 @@ def _figures(finding: Finding, brief: bool) -> dict[str, str]:
             "TPR at 0.1 %": finding.tpr_at_1e3.text(2, brief=True),
         }
     claimed = "" if math.isnan(finding.claimed) else f" of {finding.claimed:g}"
+    claimed += f" ({finding.adjacency})" if finding.adjacency else ""
     return {
         "bal. acc. %": finding.balanced_accuracy.text(),
         "AUC": finding.auc.text(3, factor=1),
@@ -126,6 +129,7 @@ def _finding(name: str, rows: Sequence[Row]) -> Finding:
         tpr_at_1e2=_interval(rows, "tpr_at_1e-2", "tpr_at_1e-2_"),
         tpr_at_1e3=_interval(rows, "tpr_at_1e-3", "tpr_at_1e-3_"),
         claimed=mean(rows, "epsilon_claimed") if "epsilon_claimed" in rows[0] else math.nan,
+        adjacency=str(rows[0].get("adjacency", "")),
         **others,
     )
 

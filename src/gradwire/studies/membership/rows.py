@@ -14,11 +14,12 @@ from gradwire.metrics.membership import Membership
 from gradwire.metrics.roc import Roc
 from gradwire.report import MEMBERSHIP_COLUMNS
 from gradwire.runs import Row
+from gradwire.studies.membership.canaries import adjacency
 from gradwire.studies.membership.shadow_batches import POPULATION, ShadowRecord
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment
 from gradwire.studies.membership.verdicts import on_answers, on_wire
 
-COLUMNS = (*MEMBERSHIP_COLUMNS, "targets", "train_accuracy", "test_accuracy", "epsilon_claimed")
+COLUMNS = (*MEMBERSHIP_COLUMNS, "targets", "train_accuracy", "test_accuracy", "epsilon_claimed", "adjacency")
 
 
 def rows(
@@ -85,6 +86,7 @@ def _audit(experiment: ShadowExperiment, record: ShadowRecord) -> dict[str, obje
     fixed before the run, so that the bound holds at its confidence. Balanced accuracy is the share of right guesses.
 
     Where the scheme guarantees an ε, that is `epsilon_claimed` and the bound is at its δ; else the bound is at δ = 0.
+    Both are about the neighbours of which canaries tell (`canaries.adjacency`).
     """
     settings, canaries = experiment.settings, experiment.canaries
     included = experiment.members[0, canaries]
@@ -100,4 +102,5 @@ def _audit(experiment: ShadowExperiment, record: ShadowRecord) -> dict[str, obje
         "nonmembers": int((~included).sum()),
         "epsilon": one_run_bound(len(canaries), 2 * each, right, settings.confidence, float(record.get("delta", 0.0))),
         "epsilon_claimed": float(record["epsilon"]) if "epsilon" in record else "",
+        "adjacency": adjacency(settings.sampling),
     }
