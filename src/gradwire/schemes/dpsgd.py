@@ -15,6 +15,7 @@ from math import inf, sqrt
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.accounting import Guarantee, Spent, of_poisson, of_steps
@@ -108,9 +109,14 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
 
 def clipped_sum(gradient: Update, clip: float) -> Update:
     """Σ_i g_i·min(1, clip/‖g_i‖) over the examples' gradients, shape (b, *parameter) each."""
-    norms = torch.stack([g.flatten(1).square().sum(1) for g in gradient.values()]).sum(0).sqrt()
-    kept = (clip / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1)
+    kept = share_kept(gradient, clip)
     return {name: torch.einsum("b,b...->...", kept.to(g), g) for name, g in gradient.items()}
+
+
+def share_kept(gradient: Update, clip: float) -> Tensor:
+    """min(1, clip/‖g_i‖) of each example, shape (b,)."""
+    norms = torch.stack([g.flatten(1).square().sum(1) for g in gradient.values()]).sum(0).sqrt()
+    return (clip / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1)
 
 
 def normal(layout: Layout, random: torch.Generator) -> Update:

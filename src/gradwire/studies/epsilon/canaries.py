@@ -1,0 +1,191 @@
+"""Canaries that a client's data hold in every round, or not, by a coin each; and the guesses at the coins.
+
+M. Nasr et al., "Tight auditing of differentially private machine learning", USENIX Security 2023: the adversary sees
+every message, chooses the canaries, and knows the model, the scheme and all examples: everything but the coins.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gradwire.data import Dataset
+from gradwire.errors import GradwireError
+from gradwire.schemes import Layout, LocalStep, LocalStepHook, Scheme, State, Update
+from gradwire.schemes.dpsgd import DPSGD, clipped_sum, share_kept
+from gradwire.schemes.imitation import flat, parts
+from gradwire.schemes.none import PlainSGD
+from gradwire.seeds import generator
+from gradwire.tasks import Task
+from gradwire.training.gradient import example_gradients
+
+
+class Canaries(ABC):
+    """The canaries of one client.
+
+    Attributes:
+        disjoint: whether no two canaries' gradients share an entry.
+    """
+
+    disjoint: ClassVar[bool] = False
+
+    @abstractmethod
+    def gradients(self, model: nn.Module, opposite: bool) -> Update:
+        """Those of a step, shape (m, *parameter): of the canaries, or of what stands in their places."""
+
+    def both(self, model: nn.Module, zeroed: bool) -> tuple[Update, Update]:
+        """The canaries' gradients, and those of what stands in their places: nothing where they are `zeroed`."""
+        ins = self.gradients(model, opposite=False)
+        outs = {n: torch.zeros_like(g) for n, g in ins.items()} if zeroed else self.gradients(model, opposite=True)
+        return ins, outs
+
+
+@dataclass(frozen=True)
+class Dirac(Canaries):
+    """Gradients of one entry, norm·e_j or −norm·e_j: no clipped gradients differ by more, and no two share an entry."""
+
+    disjoint = True
+
+    where: Tensor
+    norm: float
+
+    @classmethod
+    def drawn(cls, count: int, model: nn.Module, norm: float, *words: int | str) -> "Dirac":
+        """At entries chosen at random.
+
+        Raises:
+            GradwireError: more canaries than entries.
+        """
+        size = Layout.of_model(model).size
+        if count > size:
+            raise GradwireError(f"dirac:{count} needs as many entries; the network has {size}")
+        return cls(torch.randperm(size, generator=generator("dirac", *words))[:count], norm)
+
+    def gradients(self, model: nn.Module, opposite: bool) -> Update:
+        """One row each."""
+        layout, device = Layout.of_model(model), next(model.parameters()).device
+        rows = torch.zeros(len(self.where), layout.size, dtype=layout.dtype, device=device)
+        rows[torch.arange(len(rows)), self.where] = -self.norm if opposite else self.norm
+        return parts(rows, layout)
+
+
+@dataclass(frozen=True)
+class Inputs(Canaries):
+    """Inputs at random with a label each, or with another: their gradients are far apart, and above most clips."""
+
+    inputs: Tensor
+    targets: Tensor
+    others: Tensor
+    task: Task
+
+    @classmethod
+    def drawn(cls, count: int, dataset: Dataset, device: str, *words: int | str) -> "Inputs":
+        """Drawn as the domain draws.
+
+        Raises:
+            GradwireError: no classes, or one alone, which leave no other label.
+        """
+        if len(dataset.classes or ()) < 2:
+            raise GradwireError(f"input:{count} needs classes, for the other label; take dirac canaries")
+        random, domain = generator("inputs", *words), dataset.task.domain
+        inputs = domain.read(domain.snapped(domain.sample(count, random=random)))
+        one = torch.randint(dataset.outputs, (count,), generator=random)
+        other = (one + torch.randint(1, dataset.outputs, (count,), generator=random)) % dataset.outputs
+        return cls(inputs.to(device), one.to(device), other.to(device), dataset.task)
+
+    def gradients(self, model: nn.Module, opposite: bool) -> Update:
+        """Those of the examples at this model."""
+        return example_gradients(model, self.inputs, self.others if opposite else self.targets, task=self.task)
+
+
+@dataclass(frozen=True)
+class Planted(PlainSGD, LocalStepHook):
+    """The step of a client whose batch holds canaries as well: what a scheme's own step makes of all examples."""
+
+    name: ClassVar[str] = "planted"
+    per_example = True
+
+    scheme: Scheme
+    rows: Update = field(repr=False)
+
+    def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
+        """The scheme's own step, or the mean where it has none, of the batch with the canaries behind."""
+        together = {name: torch.cat([g, self.rows[name].to(g)]) for name, g in gradient.items()}
+        step = replace(step, batch=len(next(iter(together.values()))))
+        hook = self.scheme.step_hook
+        if hook is not None and hook.per_example:
+            return hook.before_step(together, private, step)
+        mean = {name: g.mean(0) for name, g in together.items()}
+        return (mean, private) if hook is None else hook.before_step(mean, private, step)
+
+
+@dataclass
+class Listener:
+    """The adversary, with one client's messages: it finds the coins b for which Σ_j b_j·d_j is what was heard.
+
+    d_j is what the clipped gradients of canary j and of its stand-in differ by, at the round's model. All rounds count
+    together, by the posterior mean of b under Gaussian noise, which for gradients that share no entry is what each
+    one's own entry says.
+
+    Attributes:
+        products: Σ_rounds dᵀd/variance, or where these are zero but for its diagonal, this; `heard`, Σ_rounds dᵀ·(what
+            was heard, less all that is known)/variance.
+    """
+
+    scheme: Scheme
+    disjoint: bool
+    products: Tensor | float = 0.0
+    heard: Tensor | float = 0.0
+
+    def hear(
+        self, sent: Update, layout: Layout, batch: int, known: Update, canaries: tuple[Update, Update], noise: float
+    ) -> None:
+        """Take a round's message in.
+
+        Args:
+            sent: the mean of the client's batch of so many examples, as it is decoded.
+            known: the gradients of all its examples but the canaries, at the round's model, shape (b, *parameter);
+                `canaries`, those of the canaries and of what stands in their places.
+            noise: the deviation of each entry of `sent`.
+        """
+        clip = self.scheme.clip if isinstance(self.scheme, DPSGD) else inf
+        ins, outs = canaries
+        d = _clipped(ins, clip, layout) - (other := _clipped(outs, clip, layout))
+        rest = layout.flatten(clipped_sum(known, clip)) + other.sum(0)
+        off = batch * layout.flatten({name: g.to(d.device) for name, g in sent.items()}) - rest
+        # Without noise, what rounding leaves.
+        variance = max(batch * noise, 1e-6 * float(d.norm(dim=1).max())) ** 2
+        own = d.square().sum(1) if self.disjoint else d @ d.T
+        self.products = self.products + own.double().cpu() / variance
+        self.heard = self.heard + (d @ off).double().cpu() / variance
+
+    def guesses(self) -> Tensor:
+        """Which canaries are in, bool (m,)."""
+        assert isinstance(self.products, Tensor)
+        assert isinstance(self.heard, Tensor)
+        if self.disjoint:
+            return self.heard > self.products / 2
+        # A coin has variance 1/4 around 1/2.
+        system = self.products + 4 * torch.eye(len(self.products), dtype=torch.float64)
+        return torch.linalg.solve(system, self.heard - self.products.sum(1) / 2) > 0
+
+
+def mixed(coins: Tensor, ins: Update, outs: Update) -> Update:
+    """The gradients of canaries where coins say so, of their stand-ins elsewhere."""
+    return {
+        name: torch.where(coins.to(g.device).view(-1, *[1] * (g.ndim - 1)), g, outs[name]) for name, g in ins.items()
+    }
+
+
+def right(guessed: Sequence[Tensor], coins: Sequence[Tensor]) -> int:
+    """How many guesses are right, over all clients."""
+    return sum(int((guess == coin).sum()) for guess, coin in zip(guessed, coins, strict=True))
+
+
+def _clipped(rows: Update, clip: float, layout: Layout) -> Tensor:
+    """Rows as a scheme's step counts them, flat, shape (m, entries)."""
+    return flat(rows, layout) * share_kept(rows, clip)[:, None]
