@@ -57,6 +57,8 @@ LOCAL = {
     "noise": "noise:std=0.001",
     "sparsify": "sparsify:drop=0.5",
     "dpsgd": "dpsgd:clip=5,noise=0.01",
+    "dpftrl": "dpftrl:clip=5,noise=0.01",
+    "dpfedavg": "dpfedavg:clip=5,noise=0.001",
     "autoencoder": AUTOENCODER,
     "precode": "precode",
     "sga": "sga",

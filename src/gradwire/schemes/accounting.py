@@ -21,7 +21,7 @@ A client's number of examples, and with it q, the number of steps and their divi
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from math import sqrt
+from math import inf, sqrt
 from typing import Any, Literal
 
 import torch
@@ -164,6 +164,16 @@ def multiplier(epsilon: float, delta: float, adjacency: Adjacency, uses: int) ->
 def gaussian_epsilon(distance: float, delta: float) -> float:
     """ε of a Gaussian mechanism whose two outcomes' means are so many standard deviations apart (μ-GDP)."""
     return float(_accounting().get_epsilon_gaussian(1 / distance, delta)) if distance > 0 else 0.0
+
+
+def check_private(scheme: str, clip: float, noise: float, delta: float) -> None:
+    """Refuse hyper-parameters with which nothing can be private."""
+    if not 0 < clip < inf:
+        raise GradwireError(f"{scheme}: clip is {clip}; it must be positive and finite")
+    if not 0 <= noise < inf:
+        raise GradwireError(f"{scheme}: noise is {noise}; it must be finite and not negative")
+    if not 0 < delta < 1:
+        raise GradwireError(f"{scheme}: delta is {delta}; it must be between 0 and 1")
 
 
 @lru_cache(maxsize=64)

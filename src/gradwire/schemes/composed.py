@@ -59,6 +59,11 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         return self.first.network
 
     @property
+    def protects(self) -> bool:
+        """As the first scheme does."""
+        return self.first.protects
+
+    @property
     def step_hook(self) -> LocalStepHook | None:
         """That of the first scheme, on its part of the state."""
         return self if self.first.step_hook else None
@@ -215,6 +220,8 @@ def compose(first: Scheme, outer: Scheme) -> Scheme:
         raise GradwireError(f"{first.name}+{outer.name}: only sga can stand behind a plus")
     if isinstance(first, SGA | Composed):
         raise GradwireError(f"{first.name}+sga: {first.name} is a secure sum already")
+    if Need.WHOLE in first.needs and outer.threshold:
+        raise GradwireError(f"{first.name}+sga: with a threshold clients may be gone, and with them their noise")
     if isinstance(first, TopK):
         if first.ratio is None:
             raise GradwireError("topk+sga: the union needs a ratio, not match_rank: topk:ratio=0.01+sga")

@@ -11,14 +11,14 @@ significant bits for differential privacy", CCS 2012).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import sqrt
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.schemes.accounting import Guarantee, Spent, of_poisson, of_steps
+from gradwire.schemes.accounting import Guarantee, Spent, check_private, of_poisson, of_steps
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.none import PlainSGD
@@ -41,6 +41,7 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
     name: ClassVar[str] = "dpsgd"
     needs = frozenset({Need.LOCAL_STEPS})
     per_example = True
+    protects = True
     amplified: ClassVar[bool] = True
     """Whether Poisson batches amplify the privacy of its steps."""
 
@@ -128,13 +129,3 @@ def most_spent(private: Mapping[str, State]) -> Spent:
     """What no client has spent more of: the largest of each figure."""
     spent = [vars(Spent.of(state)) for state in private.values()]
     return Spent(**{name: max(each[name] for each in spent) for name in vars(Spent())})
-
-
-def check_private(scheme: str, clip: float, noise: float, delta: float) -> None:
-    """Refuse hyper-parameters with which nothing can be private."""
-    if not 0 < clip < inf:
-        raise GradwireError(f"{scheme}: clip is {clip}; it must be positive and finite")
-    if not 0 <= noise < inf:
-        raise GradwireError(f"{scheme}: noise is {noise}; it must be finite and not negative")
-    if not 0 < delta < 1:
-        raise GradwireError(f"{scheme}: delta is {delta}; it must be between 0 and 1")

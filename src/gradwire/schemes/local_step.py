@@ -48,8 +48,7 @@ class LocalStepHook(ABC):  # noqa: B024 (each method has a default: to do nothin
     per_example: bool = False
     """Whether `before_step` gets every example's gradient, shape (b, *parameter), or that of their mean.
 
-    A Poisson batch has any number b of examples, none among them. A client under such a hook sends no buffers that
-    its examples have changed, for the hook has no say in these.
+    A Poisson batch has any number b of examples, none among them.
     """
 
     def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:

@@ -109,6 +109,11 @@ class Scheme(ABC):
         return 0.0
 
     @property
+    def protects(self) -> bool:
+        """Whether it promises privacy: a client then sends no buffers that its examples have changed."""
+        return False
+
+    @property
     def sums_only(self) -> bool:
         """Whether the server sees nothing but the sum of all clients' updates."""
         return False

@@ -108,7 +108,7 @@ def contribution(
         raise GradwireError(f"round {round.index}, {party}: {error}") from error
     carried = carried_buffers(model) if how.mode == "train" else []
     sent = {name: buffers[name].cpu() for name in carried}
-    if scheme.step_hook is not None and scheme.step_hook.per_example:
+    if scheme.protects:
         for name, left in sent.items():
             if not torch.equal(left, model.get_buffer(name).cpu()):
                 why = f"buffer {name!r} holds statistics of the examples, to which {scheme.name} adds no noise"

@@ -44,6 +44,8 @@ def offers(settings: TrainSettings, carrier: Transport) -> frozenset[Need]:
     lacks = {Need.SINGLE_GRADIENT} if settings.local else {Need.LOCAL_UPDATE}
     if settings.average == "weighted":
         lacks.add(Need.EQUAL_WEIGHTS)
+    if settings.drop_clients:
+        lacks.add(Need.WHOLE)
     return frozenset(carrier.offers - lacks)
 
 
