@@ -37,7 +37,7 @@ DRAWN = {
     "noise:std=0.1": "noise",
     "qsgd": "rounding",
     "qsgd:bits=2,bucket=16": "rounding",
-    "dpfedavg:clip=0.5": "dpfedavg",
+    "dpfedavg:clip=100,noise=0.001": "dpfedavg",
 }
 """Schemes that draw random numbers, and the words by which a client draws its own."""
 WITH_A_RULE = {parse(spec).name for spec in (*EXACT, *DRAWN)}
