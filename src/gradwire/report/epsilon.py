@@ -35,8 +35,9 @@ def epsilon_table(rows: Sequence[Row], brief: bool = False) -> Table:
     lines = [_line(row, brief) for row in rows]
     confidences = sorted({f"{100 * number(row, 'confidence'):g} %" for row in rows})
     note = (
-        f"ε ≥: lower bounds, each at {' or '.join(confidences)} confidence and the δ of its line, from how many coins "
-        "were guessed right: for a mechanism of Gaussian noise, and for any. Claims are for the same neighbours."
+        "ε ≥: lower bounds, each at the δ of its line, from how many coins were guessed right: for a mechanism of "
+        f"Gaussian noise, all together at {' or '.join(confidences)} confidence; and for any mechanism, each at 95 %. "
+        "Claims are for the same neighbours."
     )
     return Table.of(lines, ("scheme", "canary", "neighbours"), "" if brief else note)
 

@@ -10,9 +10,9 @@ RUNS = 200
 
 
 def audited(folder, data, seed):
-    """(claimed, proved) of each run: 16 clients with all their data in each of two steps, 1,000 canaries each."""
+    """(claimed, proved) of each run: 24 clients with all their data in each of two steps, 1,000 canaries each."""
     settings = EpsilonSettings(
-        data=data, model=DATA[data], schemes=(), canary=("dirac:1000",), clients=16, rounds=2, seed=seed
+        data=data, model=DATA[data], schemes=(), canary=("dirac:1000",), clients=24, rounds=2, seed=seed
     )
     rows = read_table(run_epsilon(settings, folder / f"{seed}") / "results.csv")
     return [(float(row["epsilon_claimed"]), float(row["epsilon"])) for row in rows]

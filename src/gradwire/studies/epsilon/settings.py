@@ -37,7 +37,7 @@ class EpsilonSettings:
         partition: how the data are divided among them: iid, shards:2 or dirichlet:0.5.
         rounds: steps of each run, every one of which is heard.
         lr: step size of training.
-        confidence: of the bounds, each by itself.
+        confidence: that the bounds of all rows hold together.
     """
 
     data: str = "digits"
@@ -53,7 +53,7 @@ class EpsilonSettings:
     partition: str = "iid"
     rounds: int = 2
     lr: float = 0.05
-    confidence: float = 0.999
+    confidence: float = 0.9999
     seed: int = 0
     device: str = "cpu"
 
