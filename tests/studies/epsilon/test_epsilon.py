@@ -12,6 +12,7 @@ from gradwire.report.epsilon import headline
 from gradwire.runs import read_table
 from gradwire.schemes.dpsgd import DPSGD
 from gradwire.studies.epsilon import EpsilonSettings, run_epsilon
+from gradwire.studies.epsilon.canaries import Listener
 
 pytest.importorskip("dp_accounting")
 HERE = "tests.studies.epsilon.test_epsilon"
@@ -139,3 +140,27 @@ def test_the_bound_on_a_distance():
 def test_what_cannot_be_audited_is_refused_by_name(tmp_path, options, why):
     with pytest.raises(GradwireError, match=why.replace("+", r"\+")):
         audited(tmp_path, **{"schemes": ("none",), **options})
+
+
+def test_inputs_prove_something_of_private_runs_too(tmp_path):
+    (row,) = audited(tmp_path, epsilons=(8.0,), canary=("input:150",), model="mlp:hidden=32")
+    assert 1 < float(row["epsilon"]) < float(row["epsilon_claimed"])
+
+
+def test_coins_are_guessed_from_noises_of_their_own():
+    """Of canaries that nearly share their gradients, no guess profits from another coin beyond its own noise."""
+    torch.manual_seed(0)
+    d = torch.randn(6, 40) + 3 * torch.randn(40)
+    products = (d @ d.T).double()
+    limit = torch.special.ndtr(d.norm(dim=1).double() / 2 / 12)
+    right = torch.zeros(6)
+    for _ in range(2000):
+        coins = torch.rand(6) < 0.5
+        heard = d @ (coins.float() @ d + 12 * torch.randn(40))
+        listener = Listener(DPSGD(), disjoint=False, products=products / 144, heard=heard.double() / 144)
+        right += listener.guesses() == coins
+    shares = right / 2000
+    assert (shares < limit + 0.035).all()
+    assert float(shares.max()) > 0.6
+    certain = Listener(DPSGD(), disjoint=False, products=products * 1e6, heard=products[:, 2] * 1e6)
+    assert certain.guesses().tolist() == [False, False, True, False, False, False]

@@ -20,7 +20,7 @@ from gradwire.schemes.dpsgd import DPSGD, clipped_sum, share_kept
 from gradwire.schemes.imitation import flat, parts
 from gradwire.schemes.none import PlainSGD
 from gradwire.seeds import generator
-from gradwire.tasks import Task
+from gradwire.tasks import Pixels, Task
 from gradwire.training.gradient import example_gradients
 
 
@@ -84,7 +84,7 @@ class Inputs(Canaries):
 
     @classmethod
     def drawn(cls, count: int, dataset: Dataset, device: str, *words: int | str) -> "Inputs":
-        """Drawn as the domain draws.
+        """Drawn as the domain draws; of images every pixel is black or white, which makes for larger gradients.
 
         Raises:
             GradwireError: no classes, or one alone, which leave no other label.
@@ -93,6 +93,7 @@ class Inputs(Canaries):
             raise GradwireError(f"input:{count} needs classes, for the other label; take dirac canaries")
         random, domain = generator("inputs", *words), dataset.task.domain
         inputs = domain.read(domain.snapped(domain.sample(count, random=random)))
+        inputs = inputs.round() if isinstance(domain, Pixels) else inputs
         one = torch.randint(dataset.outputs, (count,), generator=random)
         other = (one + torch.randint(1, dataset.outputs, (count,), generator=random)) % dataset.outputs
         return cls(inputs.to(device), one.to(device), other.to(device), dataset.task)
@@ -128,8 +129,9 @@ class Listener:
     """The adversary, with one client's messages: it finds the coins b for which Σ_j b_j·d_j is what was heard.
 
     d_j is what the clipped gradients of canary j and of its stand-in differ by, at the round's model. All rounds count
-    together, by the posterior mean of b under Gaussian noise, which for gradients that share no entry is what each
-    one's own entry says.
+    together, as z = Lᵀb + noise of variance 1 with the Cholesky factor L of the products: coins are guessed from the
+    last to the first, each from a noise of its own and with those guessed before taken out, so that no more of them are
+    right than of as many single canaries. Where no canaries share an entry, each is guessed from its own.
 
     Attributes:
         products: Σ_rounds dᵀd/variance, or where these are zero but for its diagonal, this; `heard`, Σ_rounds dᵀ·(what
@@ -159,8 +161,8 @@ class Listener:
         off = batch * layout.flatten({name: g.to(d.device) for name, g in sent.items()}) - rest
         # Without noise, what rounding leaves.
         variance = max(batch * noise, 1e-6 * float(d.norm(dim=1).max())) ** 2
-        own = d.square().sum(1) if self.disjoint else d @ d.T
-        self.products = self.products + own.double().cpu() / variance
+        own = d.square().sum(1).double() if self.disjoint else d.double() @ d.double().T
+        self.products = self.products + own.cpu() / variance
         self.heard = self.heard + (d @ off).double().cpu() / variance
 
     def guesses(self) -> Tensor:
@@ -169,9 +171,16 @@ class Listener:
         assert isinstance(self.heard, Tensor)
         if self.disjoint:
             return self.heard > self.products / 2
-        # A coin has variance 1/4 around 1/2.
-        system = self.products + 4 * torch.eye(len(self.products), dtype=torch.float64)
-        return torch.linalg.solve(system, self.heard - self.products.sum(1) / 2) > 0
+        size = len(self.products)
+        # Canaries that others make up are not told apart from these.
+        ridge = 1e-9 * float(self.products.trace()) / size * torch.eye(size, dtype=torch.float64)
+        lower = torch.linalg.cholesky(self.products + ridge)
+        left = torch.linalg.solve_triangular(lower, self.heard[:, None], upper=False)[:, 0]
+        found = torch.zeros(size, dtype=torch.bool)
+        for j in reversed(range(size)):
+            found[j] = left[j] > lower[j, j] / 2
+            left = left - lower[j] * found[j]
+        return found
 
 
 def mixed(coins: Tensor, ins: Update, outs: Update) -> Update:

@@ -31,7 +31,7 @@ class EpsilonSettings:
         adjacency: what a canary's coin decides: replace, between it and its opposite, or zero-out, between it and
             nothing. The guarantee beside it is that for such neighbours.
         canary: kinds with the number in each client's data: dirac:2000, gradients of one entry each that a dishonest
-            client may send; or input:16, random inputs with a label, or another one.
+            client may send; or input:200, random inputs with a label, or another one.
         norm: of dirac gradients; it must be above a scheme's clip for them to prove most.
         clients: who train together, each with all its data in every batch.
         partition: how the data are divided among them: iid, shards:2 or dirichlet:0.5.
@@ -47,7 +47,7 @@ class EpsilonSettings:
     epsilons: tuple[float, ...] = (1.0, 4.0, 8.0)
     delta: float = 1e-5
     adjacency: Literal["replace", "zero-out"] = "replace"
-    canary: tuple[str, ...] = ("dirac:2000", "input:16")
+    canary: tuple[str, ...] = ("dirac:2000", "input:200")
     norm: float = 10.0
     clients: int = 8
     partition: str = "iid"
