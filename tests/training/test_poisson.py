@@ -96,9 +96,38 @@ def test_a_run_is_accounted_for_by_its_steps_and_its_largest_rate(digits):
     smallest = min(len(s) for s in data.partition.split("iid", digits.targets, 3, 0))
     assert told == of_poisson(Spent(20, rate=20 / smallest), 1.0, 1e-5)
     assert told.adjacency == "add/remove"
+    assert 0 < told.epsilon < 8
     notes = parse(settings.scheme).notes(state.private)
     assert "add/remove" in notes[0]
     assert not any("replace" in note for note in notes)
+
+
+def test_opacus_says_the_same_of_the_run(digits):
+    accountants = pytest.importorskip("opacus.accountants")
+    settings = TrainSettings(
+        scheme="dpsgd:clip=1,noise=0.9", clients=2, rounds=10, local_steps=4, batch_size=20, sampling="poisson:0.1"
+    )
+    state = begin(settings, network(digits))
+    train(state, settings, digits)
+    theirs = accountants.PRVAccountant()
+    for _ in range(40):
+        theirs.step(noise_multiplier=0.9, sample_rate=0.1)
+    (told,) = guarantees(parse(settings.scheme), state.private)
+    assert told.epsilon == pytest.approx(theirs.get_epsilon(1e-5), rel=0.01)
+
+
+def test_a_resumed_run_draws_the_same_coins(digits, tmp_path):
+    def settings(rounds):
+        return TrainSettings(scheme="dpsgd", clients=2, rounds=rounds, local_steps=2, batch_size=4, sampling="poisson")
+
+    whole, first, second = (begin(settings(4), network(digits)) for _ in range(3))
+    train(whole, settings(4), digits)
+    train(first, settings(3), digits)
+    first.save(tmp_path / "checkpoint.safetensors", settings(3))
+    second.restore(tmp_path / "checkpoint.safetensors", settings(4))
+    train(second, settings(4), digits)
+    for p, q in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(p, q)
 
 
 def test_it_learns_as_shuffled_batches_do(digits):

@@ -124,9 +124,9 @@ def planned(
         GradwireError: a batch of one example for a network with batch norm, naming the client; or Poisson batches.
     """
     here = len(transport.local(tuple(client(i) for i in sampled(settings, state.round))))
-    steps, poisson = [step_sizes(settings, len(shard)) for shard in shards], settings.rate(1) is not None
+    steps = [step_sizes(settings, len(shard)) for shard in shards]
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in state.model.modules()):
-        if poisson:
+        if settings.poisson:
             raise GradwireError("a Poisson batch may hold one example or none, which batch norm cannot train on")
         for number, sizes in enumerate(steps):
             if min(sizes) == 1:
@@ -136,10 +136,14 @@ def planned(
                 )
     how, scheme = computation(settings, dataset.task), parse(settings.scheme)
     plan = cohort_plan(
-        scheme, state.model, dataset.task, steps, here, settings.local and not poisson, how, settings.device
+        scheme, state.model, dataset.task, steps, here, settings.local and not settings.poisson, how, settings.device
     )
     # Batches of any size, or none, are no stack.
-    told = ("clients train one after another: Poisson batches differ in size",) if poisson and settings.local else ()
+    told = (
+        ("clients train one after another: Poisson batches differ in size",)
+        if settings.poisson and settings.local
+        else ()
+    )
     return replace(plan, notes=(*told, *plan.notes))
 
 

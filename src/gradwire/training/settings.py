@@ -31,9 +31,9 @@ class TrainSettings:
         clients: how many there are, each with its part of the data set as `partition` deals it.
         sample: how many of them take part in a round, drawn anew each time; None: all.
         rounds: how many; one step along the mean each.
-        batch_size: examples a step of a client; `sampling`, how it takes them: "shuffle", as many from shuffled data,
-            or "poisson", each of its examples by a coin of its own, so many in expectation, by which the step divides;
-            "poisson:0.05" says how likely each is.
+        batch_size: examples a step of a client.
+        sampling: how a step takes them: shuffle, as many from shuffled data; or poisson, each of the client's examples
+            by a coin of its own, so many in expectation, by which the step divides. poisson:0.05 says how likely each.
         local_steps: steps of SGD that a client takes in a round, or `local_epochs`, its passes over its data. With
             neither, it sends one gradient.
         average: of the clients' updates: "plain", or "weighted" by how many examples each has.
@@ -145,6 +145,11 @@ class TrainSettings:
     def cohort(self) -> int:
         """Clients a round."""
         return self.clients if self.sample is None else self.sample
+
+    @property
+    def poisson(self) -> bool:
+        """Whether batches are Poisson samples."""
+        return self.rate(1) is not None
 
     def rate(self, examples: int) -> float | None:
         """The chance with which an example of a client of so many is in a Poisson batch; None for shuffled batches.

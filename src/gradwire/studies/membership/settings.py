@@ -44,7 +44,8 @@ class MembershipSettings:
         epochs: passes of every model over its half.
         clients: who train each model together through the scheme.
         partition: how a model's half is divided among them: iid, shards:2 or dirichlet:0.5.
-        batch_size: examples a client and round; `sampling`, how it takes them: shuffle, or poisson, a coin for each.
+        batch_size: examples a client and round.
+        sampling: how they are taken: shuffle, as many from shuffled data, or poisson, each by a coin of its own.
         lr: step size of training.
         optimizer: of training: sgd or adam.
         schedule: of lr: constant or cosine.

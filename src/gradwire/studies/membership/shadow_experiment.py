@@ -91,7 +91,7 @@ class ShadowExperiment:
         out = ~members[own]
         # Whether a canary is in decides neither who has its place nor how likely any example is in a batch.
         shards = partition.split(run.partition, self.pool.targets[own], run.clients, run.seed)
-        if run.rate(1) is None:
+        if not run.poisson:
             own = torch.where(out, len(self.pool) + torch.searchsorted(self.canaries, own), own)
         else:
             rate = min(1.0, run.clients * run.batch_size / self.places)
