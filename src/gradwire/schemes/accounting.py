@@ -188,7 +188,7 @@ def _poisson(rate: float, steps: int, noise: float, delta: float) -> float:
     return float(accountant.compose(dp.SelfComposedDpEvent(step, steps)).get_epsilon(delta))
 
 
-def _accounting():  # type: ignore[no-untyped-def]
+def _accounting() -> Any:
     try:
         import dp_accounting
     except ImportError:

@@ -9,7 +9,7 @@ its noise even to a client who takes its own share out.
 What is private is the mean: to fellow clients, and to whoever gets the model. The server reads each client's update
 with that client's share alone, unless a secure sum hides it (`dpfedavg+sga`). Noise is of floating-point numbers, whose
 last bits an exact analysis does not cover (I. Mironov, CCS 2012). Every client of a round must stay to its end, for its
-share is missing otherwise. How a round's clients are drawn amplifies nothing here.
+share is missing otherwise. That only some clients are in a round amplifies nothing, for who they are is public here.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import torch
 
-from gradwire.errors import TooFewError
+from gradwire.errors import GradwireError, TooFewError
 from gradwire.schemes.accounting import Guarantee, check_private, gaussian
 from gradwire.schemes.halves import mean
 from gradwire.schemes.imitation import Stacked, flat, parts
@@ -110,6 +110,9 @@ class DPFedAvg(PlainSGD, Accounting):
         """The guarantees, and to whom they are given."""
         if not self.noise:
             return (f"{self.name}: without noise nothing is guaranteed: ε is infinite",)
-        told = [f"{self.name}: {each}" for each in self.guarantees(private)]
+        try:
+            told = [f"{self.name}: {each}" for each in self.guarantees(private)]
+        except GradwireError as error:
+            return (f"{self.name}: {error}",)
         whom = "ε is of the mean, to fellow clients and to whoever gets the model; the server needs a secure sum (+sga)"
         return (*told, f"{self.name}: {whom}") if told else ()

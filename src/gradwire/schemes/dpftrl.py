@@ -47,7 +47,7 @@ class DPFTRL(DPSGD):
         level = (t & -t).bit_length() - 1
 
         def node(depth: int, index: int) -> Update:
-            return normal(layout, own_random(private, "dpftrl", step.epoch, depth, index))
+            return normal(layout, own_random(private, "dpftrl", spent.passes, depth, index))
 
         total = dict(node(level, (t >> level) - 1))
         for below in range(level):

@@ -4,9 +4,9 @@ M. Abadi et al., "Deep learning with differential privacy", CCS 2016, algorithm 
 the noise, which protects each of its examples from everybody, the server included (in federated terms: local training
 with example-level privacy). What it sends is decoded as that of plain SGD is.
 
-The guarantee is about what is sent. The mean training loss of a run's tables is not part of it, and the noise is of
+The guarantee is about what is sent. The mean training loss of a run's tables is not part of it. The noise is of
 floating-point numbers, whose last bits an exact analysis does not cover (I. Mironov, "On significance of the least
-significant bits for differential privacy", CCS 2012).
+significant bits for differential privacy", CCS 2012), and of a generator that is made for simulation.
 """
 
 from collections.abc import Mapping
