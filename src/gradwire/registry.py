@@ -212,7 +212,8 @@ def _table(package: str, words: str) -> dict[str, str]:
 
 _SCHEMES = """
     none:PlainSGD topk:TopK randomk:RandomK powersgd:PowerSGD dgc:DGC qsgd:QSGD signsgd:SignSGD
-    noise:Noise sparsify:Sparsify dpsgd:DPSGD autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
+    noise:Noise sparsify:Sparsify dpsgd:DPSGD dpftrl:DPFTRL dpfedavg:DPFedAvg
+    autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
 """
 _ATTACKS = """
     strongest:Strongest exact=exact.attack:Exact annealed=annealed.attack:Annealed learned=learned.attack:Learned

@@ -1,5 +1,8 @@
+import math
 from dataclasses import replace
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -8,13 +11,14 @@ from hypothesis import strategies as st
 from gradwire import capture, data, models
 from gradwire.attacks.inversion import pose
 from gradwire.errors import GradwireError
-from gradwire.schemes import Layout, LocalStep, Round, observation, parse
-from gradwire.schemes.accounting import Spent, epsilons
+from gradwire.schemes import Layout, LocalStep, Round, guarantees, observation, parse
+from gradwire.schemes.accounting import Spent, gaussian, multiplier, of_passes, of_poisson, of_steps
 from gradwire.training import TrainSettings, begin, train
 from gradwire.training.batches import descents
 from gradwire.training.gradient import example_gradients
 from tests.schemes.rounds import flat, random_update
 
+NORMAL = NormalDist()
 SHAPES = {"weight": (40, 50), "bias": (40,)}
 
 
@@ -22,6 +26,10 @@ def directed(spec, gradients, index=0, secret=3, examples=64):
     scheme, layout = parse(spec), Layout({name: tuple(g.shape[1:]) for name, g in gradients.items()})
     step = LocalStep(Round(index, ("client:0",), 0, layout), 0, 1, len(next(iter(gradients.values()))), examples, index)
     return scheme.step_hook.before_step(gradients, scheme.private_state(layout, secret), step)
+
+
+def stepped(epoch, batch, examples, rate=None):
+    return LocalStep(Round(0, ("client:0",), 0, Layout({})), 0, 1, batch, examples, epoch, rate)
 
 
 def examples(norms):
@@ -83,9 +91,13 @@ def test_the_deviation_of_several_steps_is_what_their_noise_comes_to():
 def test_passes_and_steps_are_counted():
     spent = Spent()
     for epoch in (0, 0, 0, 1, 1, 4):
-        spent = spent.after(epoch, 8, 40)
-    assert (spent.steps, spent.passes, spent.rate) == (6, 3, 0.2)
+        spent = spent.after(stepped(epoch, 8, 40))
+    assert (spent.steps, spent.passes, spent.longest, spent.rate) == (6, 3, 3, 0.2)
     assert Spent.of(spent.tensors()) == spent
+    sampled = Spent().after(stepped(0, 8, 40, rate=0.25))
+    assert (sampled.steps, sampled.sampled, sampled.passes, sampled.rate) == (1, 1, 0, 0.25)
+    # Steps of both kinds: neither guarantee holds of them.
+    assert of_steps(spent.after(stepped(4, 8, 40, rate=0.25)), 1.0, 1e-5) == ()
 
 
 def test_a_run_tells_its_epsilon():
@@ -93,11 +105,16 @@ def test_a_run_tells_its_epsilon():
     settings = TrainSettings(scheme="dpsgd:clip=1,noise=1", clients=2, rounds=2, local_steps=3, batch_size=50)
     state = begin(settings, models.build("mlp", digits.shape, 10, seed=0))
     train(state, settings, digits)
-    sure, usual = parse(settings.scheme).notes(state.private)
+    replaced, zeroed, usual, loss = parse(settings.scheme).notes(state.private)
     rate = 50 / min(len(shard) for shard in data.partition.split("iid", digits.targets, 2, 0))
-    assert sure.startswith("dpsgd: ε = ")
-    assert sure.endswith("at δ = 1e-05 as batches are used here, in 1 passes over a client's data")
-    assert f"were its 6 batches Poisson samples at rate {rate:.3g}, which they are not" in usual
+    assert "under replace of one example (shuffled batches, 1 passes over a client's data" in replaced
+    assert "under zero-out of one example" in zeroed
+    assert f"under add/remove of one example (6 Poisson batches at rate {rate:.3g}; PLD)" in usual
+    assert "it would be" in usual
+    assert "the training loss in a run's table is not private" in loss
+    first = guarantees(parse(settings.scheme), state.private)[0]
+    assert str(first) in replaced
+    assert first.epsilon == pytest.approx(gaussian_epsilon(2.0))
     assert "infinite" in parse("dpsgd:noise=0").notes(state.private)[0]
     assert parse("dpsgd").notes({"client:0": parse("dpsgd").private_state(Layout({}))}) == ()
 
@@ -116,7 +133,7 @@ def test_passes_are_what_the_most_used_example_was_used(batch, examples, work, r
         task = descents(settings, "client:0", examples, round)
         for where, epoch in zip(task.plan, task.epochs, strict=True):
             uses[where] += 1
-            spent = spent.after(epoch, len(where), examples)
+            spent = spent.after(stepped(epoch, len(where), examples))
             begun.add(epoch)
     assert int(uses.max()) <= spent.passes == len(begun)
     if "local_epochs" in work:
@@ -134,16 +151,92 @@ def test_a_smaller_last_batch_is_no_pass_of_its_own():
     assert {Spent.of(each).steps for each in state.private.values()} == {32}
 
 
+def gaussian_epsilon(distance, delta=1e-5):
+    """Balle and Wang 2018, theorem 5, solved for ε: of two normal distributions whose means are so far apart."""
+
+    def excess(epsilon):
+        upper, lower = (NORMAL.cdf(sign * distance / 2 - epsilon / distance) for sign in (1, -1))
+        return upper - math.exp(epsilon) * lower - delta
+
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return low
+
+
+@pytest.mark.parametrize(("adjacency", "clips"), [("replace", 2), ("zero-out", 1)])
+def test_the_claim_is_what_a_pair_of_neighbours_comes_to(adjacency, clips):
+    """A full batch of gradients −1, in which one example is +1 instead, or nothing: how far apart are the sums?"""
+    scheme, count, layout = parse("dpsgd:noise=4,clip=1"), 4, Layout({"w": (20_000,)})
+
+    def sums(first):
+        # Every coordinate is a trial of its own; no example's norm is above the clip.
+        gradient = torch.full((count, 20_000), -1 / 20_000**0.5)
+        gradient[0] *= -first
+        step = LocalStep(Round(0, ("client:0",), 0, layout), 0, 1, count, count, 0)
+        found, private = scheme.before_step({"w": gradient}, scheme.private_state(layout, 3), step)
+        return count * found["w"], private
+
+    (one, private), (other, _) = sums(1.0), sums(-1.0 if adjacency == "replace" else 0.0)
+    # The noise is the same, for the key is; clipped gradients differ by clips·clip along one direction.
+    distance = float((one - other).norm()) / float((other + (count - 1) * torch.ones(20_000) / 20_000**0.5).std())
+    assert distance == pytest.approx(clips / 4, rel=0.05)
+    claimed = {each.adjacency: each.epsilon for each in scheme.guarantees({"client:0": private})}
+    assert claimed[adjacency] == pytest.approx(gaussian_epsilon(clips / 4), rel=1e-3)
+
+
 def test_epsilon_of_known_mechanisms():
-    (_, sure), (_, usual) = epsilons(Spent(1, 1, 0, 1.0), noise=1.0, delta=1e-5)
+    replaced, zeroed = of_passes(1, noise=1.0, delta=1e-5)
     # Balle and Wang 2018: the analytic Gaussian mechanism, σ = 1, δ = 1e-5.
-    assert sure == pytest.approx(4.377, abs=1e-3)
-    assert sure <= usual < 1.2 * sure
+    assert zeroed.epsilon == pytest.approx(4.377, abs=1e-3)
+    assert replaced.epsilon == pytest.approx(gaussian_epsilon(2.0), rel=1e-4)
+    assert gaussian("replace", 4, 4.0, 1e-5, "").epsilon == pytest.approx(zeroed.epsilon, rel=1e-4)
+    assert multiplier(zeroed.epsilon, 1e-5, "replace", 4) == pytest.approx(4.0, rel=1e-3)
     # Abadi et al. 2016: q = 0.01, σ = 4, 10,000 steps, δ = 1e-5: their moments accountant gives 1.26.
-    (_, _), (_, abadi) = epsilons(Spent(10_000, 100, 0, 0.01), noise=4.0, delta=1e-5)
-    assert 0.9 < abadi < 1.27
-    more = [epsilons(Spent(k, k, 0, 0.1), 1.0, 1e-5) for k in (1, 10)]
-    assert all(a[1] < b[1] for a, b in zip(*more, strict=True))
+    abadi = of_poisson(Spent(10_000, rate=0.01), noise=4.0, delta=1e-5)
+    assert (abadi.adjacency, abadi.accountant) == ("add/remove", "PLD")
+    assert 0.9 < abadi.epsilon < 1.26
+    assert of_poisson(Spent(1, rate=1.0), 1.0, 1e-5).epsilon == pytest.approx(zeroed.epsilon, rel=1e-3)
+    assert of_poisson(Spent(3, rate=0.1), 0.2, 1e-5).accountant == "RDP"
+
+
+@pytest.mark.parametrize(("rate", "steps", "noise"), [(0.05, 60, 0.8), (0.2, 20, 1.5)])
+def test_the_accountant_agrees_with_a_composition_of_its_own_and_with_opacus(rate, steps, noise):
+    ours = of_poisson(Spent(steps, rate=rate), noise, 1e-5).epsilon
+    assert ours == pytest.approx(composed_epsilon(rate, steps, noise, 1e-5), rel=2e-3)
+    accountants = pytest.importorskip("opacus.accountants")
+    theirs = accountants.PRVAccountant()
+    theirs.history = [(noise, rate, steps)]
+    assert ours == pytest.approx(theirs.get_epsilon(1e-5), rel=0.01)
+
+
+def composed_epsilon(rate, steps, noise, delta, width=1e-3, reach=40.0):
+    """ε of the worse direction, from the privacy loss's density on a grid, composed by a Fourier transform.
+
+    P = (1 − q)·N(0, σ²) + q·N(1, σ²) and Q = N(0, σ²), and the other way round: Koskela et al. 2020, "Computing tight
+    differential privacy guarantees using FFT".
+    """
+    found = []
+    x = np.linspace(-12 * noise, 1 + 12 * noise, 2_000_001)
+    plain = np.exp(-((x / noise) ** 2) / 2)
+    mixed = (1 - rate) * plain + rate * np.exp(-(((x - 1) / noise) ** 2) / 2)
+    plain, mixed = plain / plain.sum(), mixed / mixed.sum()
+    for p, q in ((mixed, plain), (plain, mixed)):
+        loss = np.log(p) - np.log(q)
+        size = int(2 * reach / width)
+        cells = np.clip(np.round(loss / width).astype(int) + size // 2, 0, size - 1)
+        mass = np.fft.ifftshift(np.bincount(cells, weights=p, minlength=size))
+        total = np.fft.fftshift(np.fft.ifft(np.fft.fft(mass) ** steps).real)
+        losses = (np.arange(size) - size // 2) * width
+        low, high = 0.0, reach
+        for _ in range(50):
+            middle = (low + high) / 2
+            above = losses > middle
+            excess = (total[above] * -np.expm1(middle - losses[above])).sum()
+            low, high = (middle, high) if excess > delta else (low, middle)
+        found.append(low)
+    return max(found)
 
 
 def test_bad_parameters():

@@ -31,8 +31,14 @@ EXACT = (
     "signsgd:error_feedback=true",
     "dgc:ratio=0.01",
     "dgc:ratio=0.01,clip=0.05,warmup_epochs=2",
+    "dpfedavg:clip=0.5,noise=0",
 )
-DRAWN = {"noise:std=0.1": "noise", "qsgd": "rounding", "qsgd:bits=2,bucket=16": "rounding"}
+DRAWN = {
+    "noise:std=0.1": "noise",
+    "qsgd": "rounding",
+    "qsgd:bits=2,bucket=16": "rounding",
+    "dpfedavg:clip=100,noise=0.001": "dpfedavg",
+}
 """Schemes that draw random numbers, and the words by which a client draws its own."""
 WITH_A_RULE = {parse(spec).name for spec in (*EXACT, *DRAWN)}
 VICTIMS = 3

@@ -57,6 +57,8 @@ LOCAL = {
     "noise": "noise:std=0.001",
     "sparsify": "sparsify:drop=0.5",
     "dpsgd": "dpsgd:clip=5,noise=0.01",
+    "dpftrl": "dpftrl:clip=5,noise=0.01",
+    "dpfedavg": "dpfedavg:clip=5,noise=0.001",
     "autoencoder": AUTOENCODER,
     "precode": "precode",
     "sga": "sga",
@@ -105,7 +107,7 @@ def test_what_clients_do_goes_into_a_secure_sum_as_well(digits, scheme):
         train(state, settings, digits)
         reached.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
     torch.testing.assert_close(reached[1], reached[0], atol=1e-5, rtol=1e-4)
-    assert scheme.startswith("precode") or "as batches are used here" in parse(spec).notes(state.private)[0]
+    assert scheme.startswith("precode") or "under replace of one example" in parse(spec).notes(state.private)[0]
 
 
 def test_a_ddp_hook_refuses_what_it_cannot_do(digits):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from gradwire.cli.audit import audit, membership
+from gradwire.cli.audit import audit, epsilon, membership
 from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
 from gradwire.cli.study import report, study
@@ -22,7 +22,7 @@ def gradwire() -> None:
     """Train models together over a wire, and see what that wire gives away."""
 
 
-for command in (audit, train, membership, study, report, bench, catalogue):
+for command in (audit, train, membership, epsilon, study, report, bench, catalogue):
     gradwire.add_command(command)
 
 

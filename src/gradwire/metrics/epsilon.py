@@ -65,6 +65,24 @@ def one_run_bound(canaries: int, guesses: int, right: int, confidence: float = 0
     return 0.0 if excess(0.0) >= 0 else float(brentq(excess, 0.0, above, xtol=1e-9))
 
 
+def distance_bound(guesses: int, right: int, confidence: float = 0.95) -> float:
+    """The largest distance μ of two Gaussian outcomes that the right guesses rule out; 0 where they prove nothing.
+
+    M. Nasr et al., "Tight auditing of differentially private machine learning", USENIX Security 2023, section 5: where
+    in and out are told no better than N(0, 1) and N(μ, 1) are (μ-GDP), a guess at a fair coin is right with probability
+    at most Φ(μ/2). Each coin has noise of its own, so that the right guesses are no more than binomial.
+
+    Raises:
+        GradwireError: more right guesses than guesses, none at all, or a confidence outside (0, 1).
+    """
+    from scipy.stats import beta, norm  # type: ignore[import-untyped]
+
+    if not 0 <= right <= guesses or guesses < 1 or not 0 < confidence < 1:
+        raise GradwireError(f"{right} of {guesses} guesses are right at confidence {confidence}; that cannot be")
+    low = beta.ppf(1 - confidence, right, guesses - right + 1) if right else 0.0
+    return max(0.0, 2 * float(norm.ppf(low)))
+
+
 def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: float = 0.0) -> float:
     """The highest probability with which an (ε, δ)-private training leads to at least so many right guesses.
 
@@ -76,7 +94,7 @@ def p_value(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
     Raises:
         GradwireError: counts of which one is larger than the next.
     """
-    from scipy.stats import binom  # type: ignore[import-untyped]
+    from scipy.stats import binom
 
     if not 0 <= right <= guesses <= canaries:
         counts = f"{right} of {guesses} guesses about {canaries} canaries are right"

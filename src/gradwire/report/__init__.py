@@ -6,6 +6,7 @@ from gradwire.report.membership.findings import Finding, findings, membership_ta
 from gradwire.report.rows import (
     AUDIT_COLUMNS,
     COST_COLUMNS,
+    EPSILON_COLUMNS,
     MEMBERSHIP_COLUMNS,
     NETWORK_COLUMNS,
     SPEED_COLUMNS,
@@ -18,6 +19,7 @@ from gradwire.report.writer import table, write
 __all__ = [
     "AUDIT_COLUMNS",
     "COST_COLUMNS",
+    "EPSILON_COLUMNS",
     "MEMBERSHIP_COLUMNS",
     "NETWORK_COLUMNS",
     "SPEED_COLUMNS",

@@ -38,8 +38,15 @@ MEMBERSHIP_COLUMNS = (
 )
 """`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers;
 `finds` names the figure at the lowest rate that is beyond chance over the whole table, and `p` is its p-value there."""
-Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit"]
+EPSILON_COLUMNS = (
+    *_COMMON,
+    *("rounds", "canary", "adjacency", "canaries", "right", "confidence", "delta"),
+    *("epsilon", "epsilon_any", "epsilon_claimed"),
+)
+"""`epsilon` is a lower bound for mechanisms of Gaussian noise, `epsilon_any` for all."""
+Kind = Literal["epsilon", "study", "network", "speed", "cost", "membership", "train", "audit"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "epsilon": EPSILON_COLUMNS,
     "study": ("command", "label"),
     "network": NETWORK_COLUMNS,
     "speed": SPEED_COLUMNS,

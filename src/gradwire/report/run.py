@@ -24,7 +24,8 @@ class Run:
     """What a command left behind.
 
     Attributes:
-        kind: what the rows measure: "train", "audit" (inversion) or "membership"; "study": cells of several of these;
+        kind: what the rows measure: "train", "audit" (inversion) or "membership"; "epsilon": what canaries prove of ε;
+            "study": cells of several of these;
             benchmarks are "network" (steps on links), "speed" (inversion) and "cost" (secure sums).
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
@@ -91,7 +92,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
-    unique: tuple[Kind, ...] = ("study", "network", "speed", "cost")
+    unique: tuple[Kind, ...] = ("epsilon", "study", "network", "speed", "cost")
     for kind in unique:
         if set(COLUMNS[kind]) <= set(columns):
             return kind

@@ -12,6 +12,7 @@ from gradwire.report.audit.summary import summarise
 from gradwire.report.benches.costs import cost_table, costs_page
 from gradwire.report.benches.network import network_page, network_table, paces
 from gradwire.report.benches.speeds import points, speed_table, speeds_page
+from gradwire.report.epsilon import epsilon_page, epsilon_table
 from gradwire.report.figures import LIGHT, THEMES, render
 from gradwire.report.membership.findings import findings, membership_table
 from gradwire.report.membership.page import membership_page
@@ -25,6 +26,7 @@ REPORTERS: Mapping[Kind, tuple[Callable[[Run], Page], Callable[[Run], Table]]] =
     "audit": (audit_page, lambda run: leakage_table(summarise(run.rows, run.domain), brief=True)),
     "train": (training_page, lambda run: training_table(follow(run.rows), brief=True)),
     "membership": (membership_page, lambda run: membership_table(findings(run.rows), brief=True)),
+    "epsilon": (epsilon_page, lambda run: epsilon_table(run.rows, brief=True)),
     "study": (study_page, lambda run: next(section.table for section in sections(run) if section.table)),
     "network": (network_page, lambda run: network_table(paces(run.rows), brief=True)),
     "speed": (speeds_page, lambda run: speed_table(points(run.rows))),

@@ -6,7 +6,7 @@ from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.observation import observation, others, pooled
 from gradwire.schemes.round import Contribution, Observation, Outcome, Round, State, Weights
-from gradwire.schemes.scheme import Scheme, adapted, exchange_keys, guarantee, initial_states
+from gradwire.schemes.scheme import Scheme, adapted, exchange_keys, guarantees, initial_states
 from gradwire.schemes.spec import parse, spec_of
 from gradwire.schemes.stacked import StackedMeasurement
 
@@ -28,7 +28,7 @@ __all__ = [
     "adapted",
     "dense",
     "exchange_keys",
-    "guarantee",
+    "guarantees",
     "initial_states",
     "observation",
     "others",

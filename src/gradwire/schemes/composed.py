@@ -12,12 +12,13 @@ from typing import ClassVar
 import torch
 
 from gradwire.errors import GradwireError, WireError
+from gradwire.schemes.accounting import Guarantee
 from gradwire.schemes.halves import advanced, joined, under
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme, guarantee
+from gradwire.schemes.scheme import Accounting, KeyExchange, OwnNetwork, Scheme, guarantees
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.ssga import SSGA
 from gradwire.schemes.topk import TopK
@@ -56,6 +57,11 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
     def network(self) -> OwnNetwork | None:
         """That of the first scheme."""
         return self.first.network
+
+    @property
+    def protects(self) -> bool:
+        """As the first scheme does."""
+        return self.first.protects
 
     @property
     def step_hook(self) -> LocalStepHook | None:
@@ -106,9 +112,9 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         assert self.first.accounting is not None
         return self.first.accounting.notes({party: under(state, INNER) for party, state in private.items()})
 
-    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+    def guarantees(self, private: Mapping[str, State]) -> tuple[Guarantee, ...]:
         """As the first scheme has it."""
-        return guarantee(self.first, {party: under(state, INNER) for party, state in private.items()})
+        return guarantees(self.first, {party: under(state, INNER) for party, state in private.items()})
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Run the first scheme's half, with a secure mean in the place of each exchange."""
@@ -214,6 +220,8 @@ def compose(first: Scheme, outer: Scheme) -> Scheme:
         raise GradwireError(f"{first.name}+{outer.name}: only sga can stand behind a plus")
     if isinstance(first, SGA | Composed):
         raise GradwireError(f"{first.name}+sga: {first.name} is a secure sum already")
+    if Need.WHOLE in first.needs and outer.threshold:
+        raise GradwireError(f"{first.name}+sga: with a threshold clients may be gone, and with them their noise")
     if isinstance(first, TopK):
         if first.ratio is None:
             raise GradwireError("topk+sga: the union needs a ratio, not match_rank: topk:ratio=0.01+sga")

@@ -3,17 +3,22 @@
 M. Abadi et al., "Deep learning with differential privacy", CCS 2016, algorithm 1. The client draws
 the noise, which protects each of its examples from everybody, the server included (in federated terms: local training
 with example-level privacy). What it sends is decoded as that of plain SGD is.
+
+The guarantee is about what is sent. The mean training loss of a run's tables is not part of it. The noise is of
+floating-point numbers, whose last bits an exact analysis does not cover (I. Mironov, "On significance of the least
+significant bits for differential privacy", CCS 2012), and of a generator that is made for simulation.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import sqrt
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from gradwire.errors import GradwireError
-from gradwire.schemes.accounting import Spent, epsilons
+from gradwire.schemes.accounting import Guarantee, Spent, check_private, of_poisson, of_steps
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.none import PlainSGD
@@ -36,18 +41,16 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
     name: ClassVar[str] = "dpsgd"
     needs = frozenset({Need.LOCAL_STEPS})
     per_example = True
+    protects = True
+    amplified: ClassVar[bool] = True
+    """Whether Poisson batches amplify the privacy of its steps."""
 
     clip: float = 1.0
     noise: float = 1.0
     delta: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not 0 < self.clip < inf:
-            raise GradwireError(f"dpsgd: clip is {self.clip}; it must be positive and finite")
-        if not 0 <= self.noise < inf:
-            raise GradwireError(f"dpsgd: noise is {self.noise}; it must be finite and not negative")
-        if not 0 < self.delta < 1:
-            raise GradwireError(f"dpsgd: delta is {self.delta}; it must be between 0 and 1")
+        check_private(self.name, self.clip, self.noise, self.delta)
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The key of the client's own noise, and what it has spent."""
@@ -57,18 +60,21 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
         """Algorithm 1, lines 6 to 8: what the step follows, and what has been spent with it.
 
         Args:
-            gradient: of each example, shape (B, *parameter).
+            gradient: of each example, shape (b, *parameter).
         """
-        norms = torch.stack([g.flatten(1).square().sum(1) for g in gradient.values()]).sum(0).sqrt()
-        kept = (self.clip / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1)
-        random = own_random(private, "dpsgd", step.round.index, step.index)
-        followed = {}
-        for name, g in gradient.items():
-            noise = torch.randn(g.shape[1:], generator=random).to(g)
-            clipped = torch.einsum("b,b...->...", kept.to(g), g)
-            followed[name] = (clipped + self.noise * self.clip * noise) / step.batch
-        spent = Spent.of(private).after(step.epoch, step.batch, step.examples)
+        spent, total = Spent.of(private).after(step), clipped_sum(gradient, self.clip)
+        noise = self.noise_of(private, step, spent, Layout.of(total))
+        scale = self.noise * self.clip
+        followed = {name: (t + scale * noise[name].to(t)) / step.batch for name, t in total.items()}
         return followed, {**private, **spent.tensors()}
+
+    def noise_of(self, private: State, step: LocalStep, spent: Spent, layout: Layout) -> Update:
+        """n/(noise·clip) of a step: independent of all others'.
+
+        Args:
+            spent: with this step.
+        """
+        return normal(layout, own_random(private, "dpsgd", step.round.index, step.index))
 
     def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
         """The standard deviation of the noise in the sum of the client's steps, whose noises are independent."""
@@ -76,29 +82,50 @@ class DPSGD(PlainSGD, LocalStepHook, Accounting):
             return self.noise * self.clip / batch
         return work.lr * sqrt(work.steps) * self.noise * self.clip / work.batch
 
-    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
-        """(ε, δ) of the client that has spent most, as batches are used here; None without noise or any step.
+    def guarantees(self, private: Mapping[str, State]) -> tuple[Guarantee, ...]:
+        """Of the client that has spent most, as its batches were made; () without noise or any step.
 
         Raises:
             GradwireError: `dp-accounting` is not installed.
         """
-        most = _most(private)
-        return (epsilons(most, self.noise, self.delta)[0][1], self.delta) if most.steps and self.noise else None
+        return of_steps(most_spent(private), self.noise, self.delta) if self.noise else ()
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
-        """ε of the client that has spent most: as batches are used here, and as it is usually given."""
-        most = _most(private)
+        """The guarantees; and, of shuffled batches, what Poisson ones would have had, which is what is usually told."""
+        most = most_spent(private)
         if not most.steps:
             return ()
         if self.noise == 0:
-            return ("dpsgd: without noise nothing is guaranteed: ε is infinite",)
+            return (f"{self.name}: without noise nothing is guaranteed: ε is infinite",)
         try:
-            found = epsilons(most, self.noise, self.delta)
+            found = self.guarantees(private)
+            told = [f"{self.name}: {each}" for each in found]
+            if found and found[0].adjacency == "replace" and self.amplified:
+                usual = of_poisson(most, self.noise, self.delta)
+                told.append(f"{self.name}: with sampling poisson it would be {usual}; batches were shuffled")
         except GradwireError as error:
-            return (f"dpsgd: {error}",)
-        return tuple(f"dpsgd: ε = {value:.3g} at δ = {self.delta:g} {where}" for where, value in found)
+            return (f"{self.name}: {error}",)
+        return (*told, f"{self.name}: ε is of what clients send; the training loss in a run's table is not private")
 
 
-def _most(private: Mapping[str, State]) -> Spent:
-    """What the client that has spent most has spent."""
-    return max((Spent.of(state) for state in private.values()), key=lambda each: (each.passes, each.steps))
+def clipped_sum(gradient: Update, clip: float) -> Update:
+    """Σ_i g_i·min(1, clip/‖g_i‖) over the examples' gradients, shape (b, *parameter) each."""
+    kept = share_kept(gradient, clip)
+    return {name: torch.einsum("b,b...->...", kept.to(g), g) for name, g in gradient.items()}
+
+
+def share_kept(gradient: Update, clip: float) -> Tensor:
+    """min(1, clip/‖g_i‖) of each example, shape (b,)."""
+    norms = torch.stack([g.flatten(1).square().sum(1) for g in gradient.values()]).sum(0).sqrt()
+    return (clip / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1)
+
+
+def normal(layout: Layout, random: torch.Generator) -> Update:
+    """Standard normal numbers in the layout's shapes."""
+    return {name: torch.randn(shape, generator=random) for name, shape in layout.shapes.items()}
+
+
+def most_spent(private: Mapping[str, State]) -> Spent:
+    """What no client has spent more of: the largest of each figure."""
+    spent = [vars(Spent.of(state)) for state in private.values()]
+    return Spent(**{name: max(each[name] for each in spent) for name in vars(Spent())})

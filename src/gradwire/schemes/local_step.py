@@ -22,9 +22,10 @@ class LocalStep:
     Attributes:
         index: of the step in this round, from 0.
         steps: of this round; 1 where the client sends the gradient of one batch.
-        batch: examples that the step uses.
+        batch: examples that the step uses, and is divided by; of a Poisson batch, those expected.
         examples: of the client in all.
-        epoch: the client's pass over them to which the batch belongs. No example is in two batches of a pass.
+        epoch: the client's pass over them to which the batch belongs. No example is in two shuffled batches of a pass.
+        rate: of a Poisson batch, the chance with which each example is in it; None: it is of shuffled data.
     """
 
     round: Round
@@ -33,6 +34,7 @@ class LocalStep:
     batch: int
     examples: int
     epoch: int
+    rate: float | None = None
 
     @property
     def last(self) -> bool:
@@ -44,7 +46,10 @@ class LocalStepHook(ABC):  # noqa: B024 (each method has a default: to do nothin
     """What a client does to each of its steps. Both functions are pure: state goes in and comes out."""
 
     per_example: bool = False
-    """Whether `before_step` gets every example's gradient, shape (batch, *parameter), or that of their mean."""
+    """Whether `before_step` gets every example's gradient, shape (b, *parameter), or that of their mean.
+
+    A Poisson batch has any number b of examples, none among them.
+    """
 
     def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
         """What the step follows, of the parameters' shapes: by default the gradient."""

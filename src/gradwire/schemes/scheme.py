@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gradwire import seeds
 from gradwire.errors import GradwireError, WireError
 from gradwire.registry import SCHEMES
+from gradwire.schemes.accounting import Guarantee
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStepHook
 from gradwire.schemes.measurement import Measurement
@@ -59,9 +60,9 @@ class Accounting(ABC):
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
         """Sentences of the report."""
 
-    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
-        """(ε, δ) with which clients' examples are differentially private; None where there is none."""
-        return None
+    def guarantees(self, private: Mapping[str, State]) -> tuple[Guarantee, ...]:
+        """What is differentially private, one guarantee for each kind of neighbours; () where nothing is."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Scheme(ABC):
     def local_momentum(self) -> float:
         """The momentum that clients apply. The optimiser must add none where it is not 0."""
         return 0.0
+
+    @property
+    def protects(self) -> bool:
+        """Whether it promises privacy: a client then sends no buffers that its examples have changed."""
+        return False
 
     @property
     def sums_only(self) -> bool:
@@ -251,9 +257,9 @@ def adapted(scheme: Scheme, model: nn.Module, seed: int) -> nn.Module:
     return model if scheme.network is None else scheme.network.adapt(model, seed)
 
 
-def guarantee(scheme: Scheme, private: Mapping[str, State]) -> tuple[float, float] | None:
-    """(ε, δ) that a scheme guarantees after a run, from its clients' states; None where it guarantees none."""
-    return None if scheme.accounting is None else scheme.accounting.guarantee(private)
+def guarantees(scheme: Scheme, private: Mapping[str, State]) -> tuple[Guarantee, ...]:
+    """What a scheme guarantees after a run, from its clients' states: one guarantee for each kind of neighbours."""
+    return () if scheme.accounting is None else scheme.accounting.guarantees(private)
 
 
 def exactly(

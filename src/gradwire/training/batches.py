@@ -25,8 +25,20 @@ def descents(settings: TrainSettings, client: str, examples: int, round: int) ->
 
     A number of steps goes on through the data where the round before left off, as if there had been no rounds that
     the client was not in. Epochs are whole ones, each in a new order; their last batch may be smaller, or is left out.
+    Of Poisson batches there are as many, and a pass counts as one in expectation.
     """
     every = torch.arange(examples)
+    own = 1.0, 0.0, 0.0
+    if settings.local:
+        own = learning_rate(settings, round), settings.momentum, settings.weight_decay
+    if (rate := settings.rate(examples)) is not None:
+        steps = len(step_sizes(settings, examples))
+        numbers = range(round * steps, (round + 1) * steps)
+        batches = [poisson_batch(examples, client, number, rate, settings.seed) for number in numbers]
+        # A rate that is given says nothing of how many examples there are, and neither may the divisor.
+        expected = settings.batch_size if ":" in settings.sampling else min(settings.batch_size, examples)
+        passes = [int(number * rate) for number in numbers]
+        return Descent(batches, passes, *own, local=settings.local, rate=rate, expected=expected)
     if settings.local_epochs is None:
         steps = settings.local_steps or 1
         numbers = range(round * steps, (round + 1) * steps)
@@ -38,10 +50,7 @@ def descents(settings: TrainSettings, client: str, examples: int, round: int) ->
         used = sum(sizes)
         batches = [batch for e in whole for batch in _epoch(every, client, e, settings.seed)[:used].split(sizes)]
         epochs = [epoch for epoch in whole for _ in sizes]
-    rate = learning_rate(settings, round)
-    if not settings.local:
-        return Descent(batches, epochs, local=False)
-    return Descent(batches, epochs, rate, settings.momentum, settings.weight_decay)
+    return Descent(batches, epochs, *own, local=settings.local)
 
 
 def step_sizes(settings: TrainSettings, examples: int) -> list[int]:
@@ -67,6 +76,15 @@ def batch_indices(shard: Tensor, client: str, round: int, batch_size: int, seed:
     size = min(batch_size, len(shard))
     epoch, step = divmod(round, len(shard) // size)
     return _epoch(shard, client, epoch, seed)[step * size : (step + 1) * size]
+
+
+def poisson_batch(examples: int, client: str, number: int, rate: float, seed: int) -> Tensor:
+    """Positions of the examples that a client's step has, each with probability `rate`; there may be none.
+
+    Their coins are the client's own, as its noise is: a seed decides both here, so that a run can be repeated.
+    """
+    coins = torch.rand(examples, generator=generator("poisson", seed, client, number))
+    return (coins < rate).nonzero().squeeze(1)
 
 
 def schedule(shards: Sequence[Tensor], rounds: int, batch_size: int, seed: int) -> Tensor:

@@ -6,6 +6,7 @@ algorithm 1, ClientUpdate. Training and captures both come by here: what is atta
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Descent:
         epochs: the client's pass over its data that each step belongs to.
         lr: the step size; `weight_decay`·parameter is added to what each step follows; `momentum` begins at zero.
         local: whether the client sends what the steps change; else it sends what one step of size 1 would follow.
+        rate: of Poisson batches, the chance of each example, and `expected`, their number in expectation, by which each
+            step divides; None: each step divides by those it has.
     """
 
     plan: Sequence[Tensor]
@@ -38,6 +41,8 @@ class Descent:
     momentum: float = 0.0
     weight_decay: float = 0.0
     local: bool = True
+    rate: float | None = None
+    expected: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ def contribution(
         examples: how many the client has in all; by default those given.
 
     Raises:
-        GradwireError: as `gradient`, naming the client and the round.
+        GradwireError: as `gradient`, naming the client and the round; or buffers that a scheme which protects every
+            example would leave unprotected.
     """
     size = len(inputs) if examples is None else examples
     device = inputs.device.type
@@ -102,6 +108,14 @@ def contribution(
         raise GradwireError(f"round {round.index}, {party}: {error}") from error
     carried = carried_buffers(model) if how.mode == "train" else []
     sent = {name: buffers[name].cpu() for name in carried}
+    if scheme.protects:
+        for name, left in sent.items():
+            if not torch.equal(left, model.get_buffer(name).cpu()):
+                why = f"buffer {name!r} holds statistics of the examples, to which {scheme.name} adds no noise"
+                raise GradwireError(
+                    f"round {round.index}, {party}: {why}; take a network without, such as group norm, or "
+                    "track_running_stats=False"
+                )
     return Contribution({name: g.cpu() for name, g in update.items()}, private, sent, loss=value)
 
 
@@ -137,14 +151,16 @@ def _descend(
     momenta: dict[str, Tensor] = {}
     total, seen = 0.0, 0
     for index, (chosen, epoch) in enumerate(zip(descent.plan, descent.epochs, strict=True)):
-        step = LocalStep(round, index, len(descent.plan), len(chosen), examples, epoch)
+        counted = len(chosen) if descent.rate is None else descent.expected
+        step = LocalStep(round, index, len(descent.plan), counted, examples, epoch, descent.rate)
         x, y = inputs[chosen], targets[chosen]
         value, slope, buffers, private = _followed(network, x, y, how, hook, private, step)
         if descent.weight_decay:
             slope = {n: g + descent.weight_decay * network.get_parameter(n).detach() for n, g in slope.items()}
         if not descent.local:
             return value, slope, buffers, private
-        total, seen = total + value * len(chosen), seen + len(chosen)
+        if len(chosen):
+            total, seen = total + value * len(chosen), seen + len(chosen)
         if descent.momentum:
             slope = momenta = {n: descent.momentum * momenta[n] + g if momenta else g for n, g in slope.items()}
         stepped: Update = {
@@ -159,7 +175,7 @@ def _descend(
                 network.get_buffer(name).copy_(b)
     before = dict(model.named_parameters())
     update = {n: (before[n] - p).detach() for n, p in network.named_parameters() if p.requires_grad}
-    return total / seen, update, buffers, private
+    return total / seen if seen else nan, update, buffers, private
 
 
 def _followed(
@@ -171,10 +187,23 @@ def _followed(
     private: State,
     step: LocalStep,
 ) -> _Taken:
-    """What one step follows: the gradient of a batch's mean loss, or what the hook makes of it."""
-    value, slope, buffers = gradient(model, inputs, targets, how.mode, how.task, how.finite)
+    """What one step follows: the gradient of a batch's mean loss, or what the hook makes of it.
+
+    A Poisson batch: the sum over its examples, divided by their expected number; nothing where there are none.
+    """
+    if len(inputs):
+        value, slope, buffers = gradient(model, inputs, targets, how.mode, how.task, how.finite)
+    else:
+        value, buffers = nan, {name: b.detach() for name, b in model.named_buffers()}
+        slope = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
+    if step.batch != len(inputs):
+        slope = {name: g * (len(inputs) / step.batch) for name, g in slope.items()}
     if hook is None:
         return value, slope, buffers, private
-    seen = example_gradients(model, inputs, targets, how.mode, how.task) if hook.per_example else slope
+    seen: Update = slope
+    if hook.per_example and len(inputs):
+        seen = example_gradients(model, inputs, targets, how.mode, how.task)
+    elif hook.per_example:
+        seen = {name: g.new_empty(0, *g.shape) for name, g in slope.items()}
     followed, private = hook.before_step(seen, private, step)
     return value, dict(followed), buffers, private

@@ -64,6 +64,9 @@ def example_gradients(
 ) -> dict[str, Tensor]:
     """Every example's own gradient: parameter name → shape (B, *parameter). The model is not changed.
 
+    All at once where `vmap` can take the network, else one by one: it cannot take recurrent layers, nor buffers that
+    the forward pass writes into.
+
     Raises:
         GradwireError: as `gradient`, and batch norm in training mode, under which examples have no gradient of their
             own.
@@ -76,10 +79,29 @@ def example_gradients(
     def value(varied: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return task.value(model, x[None], y[None], {**varied, **fixed})
 
+    def one_by_one() -> dict[str, Tensor]:
+        each = []
+        for x, y in zip(inputs, targets, strict=True):
+            own = {name: p.clone().requires_grad_() for name, p in parameters.items()}
+            written = {name: b.clone() for name, b in model.named_buffers()}
+            with torch.enable_grad():
+                each.append(slopes(task.value(model, x[None], y[None], {**fixed, **written, **own}), own))
+        return {name: torch.stack([found[name] for found in each]) for name in parameters}
+
     with in_mode(model, mode):
         for name, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
                 raise GradwireError(
                     f"examples have no gradients of their own: {name!r} is batch norm, which mixes a batch"
                 )
-        return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, targets)
+        try:
+            return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, targets)
+        except (RuntimeError, NotImplementedError, ValueError):
+            pass
+        try:
+            return one_by_one()
+        except GradwireError:
+            raise
+        except Exception as error:
+            what = f"{task.domain.what} of shape {tuple(inputs[:1].shape)}"
+            raise GradwireError(f"model fails on {what}, one example at a time: {failure(error)}") from error

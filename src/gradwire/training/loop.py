@@ -44,6 +44,8 @@ def offers(settings: TrainSettings, carrier: Transport) -> frozenset[Need]:
     lacks = {Need.SINGLE_GRADIENT} if settings.local else {Need.LOCAL_UPDATE}
     if settings.average == "weighted":
         lacks.add(Need.EQUAL_WEIGHTS)
+    if settings.drop_clients:
+        lacks.add(Need.WHOLE)
     return frozenset(carrier.offers - lacks)
 
 
@@ -83,6 +85,7 @@ def train(
     transport: Transport | None = None,
     after_round: Callable[[TrainingState, float], None] | None = None,
     recorder: Recorder | None = None,
+    shards: Sequence[Tensor] | None = None,
 ) -> None:
     """Run `state` on to `settings.rounds`.
 
@@ -93,8 +96,10 @@ def train(
             are kept. A process trains the clients that live in it, and has their part of the private state.
         after_round: called with the state and the round's mean training loss.
         recorder: keeps the latest rounds for an audit; the transport must keep each round's messages.
+        shards: positions of each client's examples, in place of those that `settings.partition` deals.
     """
-    shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
+    if shards is None:
+        shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     transport = transport or InProcess(Transcript(keep=1))
     plan = planned(state, settings, dataset, shards, transport)
     state.notes = plan.notes + notes(settings, parse(settings.scheme))
@@ -116,11 +121,13 @@ def planned(
     """How this process's clients train.
 
     Raises:
-        GradwireError: a batch of one example for a network with batch norm, naming the client.
+        GradwireError: a batch of one example for a network with batch norm, naming the client; or Poisson batches.
     """
     here = len(transport.local(tuple(client(i) for i in sampled(settings, state.round))))
     steps = [step_sizes(settings, len(shard)) for shard in shards]
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in state.model.modules()):
+        if settings.poisson:
+            raise GradwireError("a Poisson batch may hold one example or none, which batch norm cannot train on")
         for number, sizes in enumerate(steps):
             if min(sizes) == 1:
                 wrong = f"{client(number)} has {len(shards[number])} examples, and a batch of one among its steps"
@@ -128,7 +135,13 @@ def planned(
                     f"{wrong}, which batch norm cannot train on; set drop_last, or a least partition size"
                 )
     how, scheme = computation(settings, dataset.task), parse(settings.scheme)
-    return cohort_plan(scheme, state.model, dataset.task, steps, here, settings.local, how, settings.device)
+    plan = cohort_plan(
+        scheme, state.model, dataset.task, steps, here, settings.local and not settings.poisson, how, settings.device
+    )
+    if not (settings.poisson and settings.local):
+        return plan
+    # Batches of any size, or none, are no stack.
+    return replace(plan, notes=("clients train one after another: Poisson batches differ in size", *plan.notes))
 
 
 def computation(settings: TrainSettings, task: Task) -> Computation:

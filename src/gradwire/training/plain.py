@@ -77,6 +77,7 @@ def fits(settings: TrainSettings, model: nn.Module, shards: Sequence[Tensor] = (
     mean = task is None or task.loss.each is not None
     alone = settings.clients == 1 or (mean and not running_statistics(model))
     whole = settings.cohort == settings.clients and not settings.local and settings.average == "plain"
+    whole &= not settings.poisson
     filled = all(len(shard) >= settings.batch_size for shard in shards)
     # Equality, for a scheme may inherit plain SGD's protocol and do something to updates all the same.
     exact = settings.precision == "fp32"

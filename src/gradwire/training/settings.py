@@ -32,6 +32,8 @@ class TrainSettings:
         sample: how many of them take part in a round, drawn anew each time; None: all.
         rounds: how many; one step along the mean each.
         batch_size: examples a step of a client.
+        sampling: how a step takes them: shuffle, as many from shuffled data; or poisson, each of the client's examples
+            by a coin of its own, so many in expectation, by which the step divides. poisson:0.05 says how likely each.
         local_steps: steps of SGD that a client takes in a round, or `local_epochs`, its passes over its data. With
             neither, it sends one gradient.
         average: of the clients' updates: "plain", or "weighted" by how many examples each has.
@@ -59,6 +61,7 @@ class TrainSettings:
     partition: str = "iid"
     rounds: int = 200
     batch_size: int = 32
+    sampling: str = "shuffle"
     local_steps: int | None = None
     local_epochs: int | None = None
     average: str = "plain"
@@ -117,6 +120,7 @@ class TrainSettings:
         ):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
+        self.rate(1)
         if self.precision not in PRECISIONS:
             raise GradwireError(f"precision is {self.precision!r}; it must be {' or '.join(PRECISIONS)}")
         if not 0 <= self.drop_clients < 1:
@@ -141,6 +145,28 @@ class TrainSettings:
     def cohort(self) -> int:
         """Clients a round."""
         return self.clients if self.sample is None else self.sample
+
+    @property
+    def poisson(self) -> bool:
+        """Whether batches are Poisson samples."""
+        return self.rate(1) is not None
+
+    def rate(self, examples: int) -> float | None:
+        """The chance with which an example of a client of so many is in a Poisson batch; None for shuffled batches.
+
+        Raises:
+            GradwireError: another sampling, or a chance outside (0, 1].
+        """
+        kind, _, given = self.sampling.partition(":")
+        if self.sampling == "shuffle":
+            return None
+        try:
+            rate = float(given) if given else min(1.0, self.batch_size / examples)
+        except ValueError:
+            rate = 0.0
+        if kind != "poisson" or not 0 < rate <= 1:
+            raise GradwireError(f"sampling is {self.sampling!r}; it must be shuffle, poisson or poisson:RATE in (0, 1]")
+        return rate
 
     def passes(self, rounds: int, examples: int) -> Fraction:
         """How often so many rounds go through a data set of so many examples."""

@@ -15,6 +15,7 @@ class Need(Enum):
     LOCAL_UPDATE = "what local steps make of the parameters, not a gradient"
     SINGLE_GRADIENT = "single gradients: it corrects their momentum, and local steps have their own"
     OWN_NETWORK = "a network of its own, which it makes of the one that is given"
+    WHOLE = "whole updates, of clients that all stay to a round's end"
     EQUAL_WEIGHTS = "updates that count alike: average plain"
 
 

@@ -31,6 +31,8 @@ CARRIED = {
 REFUSED = {
     "dgc": ("dgc:ratio=0.1", "single gradients"),
     "dpsgd": ("dpsgd:noise=1", "a hand in each step"),
+    "dpftrl": ("dpftrl", "a hand in each step"),
+    "dpfedavg": ("dpfedavg", "whole updates|count alike"),
     "autoencoder": ("autoencoder", "a hand in each step|equal|count alike"),
     "precode": ("precode", "a network of its own"),
     "sga": ("sga", "keys exchanged"),

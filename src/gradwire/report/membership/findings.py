@@ -38,6 +38,7 @@ class Finding:
         scheme, attack, threshold, knowledge: as the rows have them.
         epsilon: a lower bound on ε, the mean over seeds; NaN where there is none.
         claimed: the ε that the scheme claims; NaN where rows have no column `epsilon_claimed`.
+        adjacency: the neighbours that both are about; "" where rows do not say.
         members, nonmembers: how many of each there are, over all targets; the mean over seeds.
         finds: the figure at the lowest rate that is beyond chance over its whole table, in every seed; "" for none.
         bytes_up: mean bytes that a client sent in a round. ratio: dense float32 bytes ÷ bytes up.
@@ -54,6 +55,7 @@ class Finding:
     tpr_at_1e3: Interval
     epsilon: float
     claimed: float
+    adjacency: str
     members: float
     nonmembers: float
     bytes_up: float
@@ -118,6 +120,7 @@ def _figures(finding: Finding, brief: bool, rare: bool) -> dict[str, str]:
             "finds": _finds(finding),
         }
     claimed = "" if math.isnan(finding.claimed) else f" of {finding.claimed:g}"
+    claimed += f" ({finding.adjacency})" if finding.adjacency else ""
     return {
         "bal. acc. %": finding.balanced_accuracy.text(),
         "AUC": finding.auc.text(3, factor=1),
@@ -160,6 +163,7 @@ def _finding(name: str, rows: Sequence[Row]) -> Finding:
         tpr_at_1e3=_interval(rows, "tpr_at_1e-3", "tpr_at_1e-3_"),
         finds=_weakest([str(row["finds"]) for row in rows]),
         claimed=mean(rows, "epsilon_claimed") if "epsilon_claimed" in rows[0] else math.nan,
+        adjacency=str(rows[0].get("adjacency", "")),
         **others,
     )
 

@@ -1,4 +1,9 @@
-"""Canaries: examples that a model knows only if it has seen them; a coin decides which are in a training set."""
+"""Canaries: examples that a model knows only if it has seen them; a coin decides which are in a training set.
+
+What stands in the place of one that is out follows from how batches are made, so that an audit is about the neighbours
+that a guarantee is about: with shuffled batches the example that was there before it was planted (replace), with
+Poisson batches nothing (add/remove). Everything else, sizes and partition among them, is alike either way.
+"""
 
 from dataclasses import replace
 
@@ -8,10 +13,16 @@ from torch import Tensor
 from gradwire.data import Dataset
 from gradwire.data.dataset import copy_within, fingerprints
 from gradwire.errors import GradwireError
+from gradwire.schemes.accounting import Adjacency
 from gradwire.seeds import generator
 from gradwire.tasks import Pixels
 
 KINDS = ("mislabelled", "random")
+
+
+def adjacency(sampling: str) -> Adjacency:
+    """The neighbours of which canaries tell, under batches that are made so."""
+    return "replace" if sampling == "shuffle" else "add/remove"
 
 
 def parse(spec: str) -> tuple[str, int]:

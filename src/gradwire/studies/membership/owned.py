@@ -113,7 +113,7 @@ def _compared(
     nobody = torch.zeros(0, dtype=torch.int64)
     drawn = halves(shadows, len(pool), nobody, settings.seed)
     trained = replace(settings, shadows=shadows, schemes=("none",), attacks=("loss",), canaries="")
-    experiment = ShadowExperiment(trained, pool, pool.part(torch.arange(1)), nobody, drawn, 0)
+    experiment = ShadowExperiment(trained, pool, pool, pool.part(torch.arange(1)), nobody, drawn, 0)
     records = one_file_each(experiment, "none", run.path, progress)
     others = Signals(**{name: torch.stack([record[name] for record in records]) for name in own.known})
     both = Signals.joined([own.each(lambda t: t[None]), others], torch.cat)

@@ -13,13 +13,14 @@ from gradwire.metrics import Scored
 from gradwire.metrics.epsilon import one_run_bound
 from gradwire.report import MEMBERSHIP_COLUMNS
 from gradwire.runs import Row
+from gradwire.studies.membership.canaries import adjacency
 from gradwire.studies.membership.evidence import Entry
 from gradwire.studies.membership.shadow_batches import POPULATION, ShadowRecord
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment
 from gradwire.studies.membership.verdicts import judged, on_answers, on_wire
 
 HEALTH = tuple(f"{half}_accuracy{end}" for half in ("train", "test") for end in ("", "_low", "_high"))
-COLUMNS = (*MEMBERSHIP_COLUMNS, "targets", *HEALTH, "epsilon_claimed")
+COLUMNS = (*MEMBERSHIP_COLUMNS, "targets", *HEALTH, "epsilon_claimed", "adjacency")
 
 
 def facts(experiment: ShadowExperiment, scheme: str, records: Sequence[ShadowRecord]) -> Row:
@@ -93,6 +94,7 @@ def audit(experiment: ShadowExperiment, shared: Row, record: ShadowRecord) -> Ro
     fixed before the run, so that the bound holds at its confidence. Balanced accuracy is the share of right guesses.
 
     Where the scheme guarantees an ε, that is `epsilon_claimed` and the bound is at its δ; else the bound is at δ = 0.
+    Both are about the neighbours of which canaries tell (`canaries.adjacency`).
     """
     settings, canaries = experiment.settings, experiment.canaries
     included = experiment.members[0, canaries]
@@ -109,6 +111,7 @@ def audit(experiment: ShadowExperiment, shared: Row, record: ShadowRecord) -> Ro
         "nonmembers": int((~included).sum()),
         "epsilon": one_run_bound(len(canaries), 2 * each, right, settings.confidence, float(record.get("delta", 0.0))),
         "epsilon_claimed": float(record["epsilon"]) if "epsilon" in record else "",
+        "adjacency": adjacency(settings.sampling),
     }
 
 

@@ -51,6 +51,7 @@ class MembershipSettings:
         clients: who train each model together through the scheme.
         partition: how a model's half is divided among them: iid, shards:2 or dirichlet:0.5.
         batch_size: examples a client and round.
+        sampling: how they are taken: shuffle, as many from shuffled data, or poisson, each by a coin of its own.
         lr: step size of training.
         optimizer: of training: sgd or adam.
         schedule: of lr: constant or cosine.
@@ -59,7 +60,8 @@ class MembershipSettings:
         watched: rounds that an adversary on the wire sees, the last ones.
         knowledge: what that adversary knows of the scheme: naive, adaptive or both.
         canaries: examples, mislabelled:100 or random:100, by which one model's run is audited for a lower bound on
-            ε; a coin decides for each whether it is in the training set.
+            ε; a coin decides for each whether it is in the training set, or the example whose place it has (nothing,
+            with sampling poisson).
         confidence: of intervals and bounds.
         together: models that train as one batch (0: by the device).
         precision: of plain steps: fp32 or bf16.
@@ -78,6 +80,7 @@ class MembershipSettings:
     clients: int = 4
     partition: str = "iid"
     batch_size: int = 16
+    sampling: str = "shuffle"
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -108,7 +111,10 @@ class MembershipSettings:
             raise GradwireError(f"confidence is {self.confidence}; it must be in (0, 1)")
         if not self.schemes or (self.attacks == () and not self.canaries):
             raise GradwireError("a membership run needs at least one scheme, and an attack or canaries")
-        check_words(self, knowledge=(*KNOWLEDGE, "both"))
+        check_words(self, knowledge=(*KNOWLEDGE, "both"), sampling=("shuffle", "poisson"))
+        if self.sampling == "poisson" and self.wire_attacks:
+            first = next(iter(self.wire_attacks))
+            raise GradwireError(f"{first} hears batches of one size on the wire; with sampling poisson leave it out")
         for name in self.thresholds:
             if name not in THRESHOLDS:
                 raise unknown("threshold", name, THRESHOLDS)
@@ -188,6 +194,16 @@ class MembershipSettings:
 
     def training(self, scheme: str, model: int, rounds: int) -> TrainSettings:
         """The settings of one model's training, which has a seed of its own."""
-        names = ("clients", "partition", "batch_size", "lr", "momentum", "weight_decay", "optimizer", "schedule")
+        names = (
+            "clients",
+            "partition",
+            "batch_size",
+            "sampling",
+            "lr",
+            "momentum",
+            "weight_decay",
+            "optimizer",
+            "schedule",
+        )
         own = {name: getattr(self, name) for name in (*names, "device")}
         return TrainSettings(scheme=scheme, rounds=rounds, seed=number("shadow", self.seed, model), **own)

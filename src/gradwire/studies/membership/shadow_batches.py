@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress
-from gradwire.schemes import Layout, guarantee, parse
+from gradwire.schemes import Layout, guarantees, parse
+from gradwire.studies.membership.canaries import adjacency
 from gradwire.studies.membership.queries import query
 from gradwire.studies.membership.settings import MembershipSettings
 from gradwire.studies.membership.shadow_experiment import ShadowExperiment, ShadowTraining, shadow_experiment
@@ -30,8 +31,8 @@ FOLDER, POPULATION = "shadows", "population/"
 ShadowRecord = dict[str, Tensor]
 """What is kept of one model: its signals on candidates and, under "population/", on examples that no model was
 trained on; "seconds" of training; bytes that a client sent and got in a round, and dense bytes ÷ bytes up; with
-canaries, the "epsilon" and "delta" that its scheme guarantees; and, under "naive/" and "adaptive/", its wire
-statistics."""
+canaries, the "epsilon" and "delta" that its scheme guarantees for their adjacency; and, under "naive/" and "adaptive/",
+its wire statistics."""
 
 
 def train_shadows(settings: MembershipSettings, out: Path, scheme: int, jobs: int, progress: Progress) -> None:
@@ -120,7 +121,7 @@ def train_batch(experiment: ShadowExperiment, scheme: str, numbers: Sequence[int
     if all(fits(each.run, each.state.model, each.shards, task) for each in batch):
         until = experiment.rounds - max(1, settings.watched if settings.wire_attacks else 0)
         chosen = [each.own[schedule(each.shards, until, each.run.batch_size, each.run.seed)] for each in batch]
-        stored = resident(experiment.pool, settings.device)
+        stored = resident(experiment.stored, settings.device)
         fit([each.state for each in batch], batch[0].run, task, stored, chosen, settings.speed)
     records = [_run(training, tap, bool(settings.canaries)) for training, tap in zip(batch, taps, strict=True)]
     seconds = (time.perf_counter() - started) / len(batch)
@@ -137,9 +138,11 @@ def _run(training: ShadowTraining, tap: Wiretap, audited: bool) -> ShadowRecord:
     state, run = training.state, training.run
     sent = run.clients * (run.rounds - state.round)
     tap.hear(state)
-    train(state, run, training.part, InProcess(Transcript(keep=0)), tap.hear)
-    promised = guarantee(parse(run.scheme), state.private) if audited else None
+    train(state, run, training.part, InProcess(Transcript(keep=0)), tap.hear, shards=training.shards)
+    promised = guarantees(parse(run.scheme), state.private) if audited else ()
     figures = {"bytes_up": state.bytes_up / sent, "bytes_down": state.bytes_down / sent}
     figures["ratio"] = 4 * Layout.of_model(state.model).size * sent / state.bytes_up
-    figures |= {} if promised is None else {"epsilon": promised[0], "delta": promised[1]}
+    for each in promised:
+        if (each.unit, each.adjacency) == ("example", adjacency(run.sampling)):
+            figures |= {"epsilon": each.epsilon, "delta": each.delta}
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()} | tap.record()

@@ -1,6 +1,6 @@
 """The shadow experiment: the candidates of a membership run, and which of them each model is trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -11,7 +11,7 @@ from gradwire import data
 from gradwire.data import Dataset, partition
 from gradwire.data.dataset import fingerprints
 from gradwire.errors import GradwireError
-from gradwire.schemes import guarantee, parse
+from gradwire.schemes import guarantees, parse
 from gradwire.seeds import generator
 from gradwire.studies.membership.canaries import plant
 from gradwire.studies.membership.queries import query
@@ -28,7 +28,7 @@ class ShadowTraining:
     """One model before its training.
 
     Attributes:
-        own: positions in the pool of the model's half, int64; `part`: the half itself.
+        own: positions among all that is stored of the model's half, int64; `part`: the half itself.
         shards: positions in `part`, one tensor a client.
     """
 
@@ -51,6 +51,7 @@ class ShadowExperiment:
     Attributes:
         settings: with what is usual for the task where nothing was said.
         pool: the candidates, canaries among them; `population`: examples that no model is trained on.
+        stored: the pool and, behind it, the examples in whose places canaries are.
         canaries: their positions in the pool, int64.
         members: bool (models, candidates): which candidates each model is trained on.
         repeated: how many examples were left out of the pool, for they repeat earlier ones.
@@ -58,6 +59,7 @@ class ShadowExperiment:
 
     settings: MembershipSettings
     pool: Dataset
+    stored: Dataset
     population: Dataset
     canaries: Tensor
     members: Tensor
@@ -70,13 +72,13 @@ class ShadowExperiment:
 
     @cached_property
     def rounds(self) -> int:
-        """Rounds that each model is trained for: as many passes as asked for, over the smallest half."""
-        return self.settings.epochs * (self.fewest // (self.settings.clients * self.settings.batch_size))
+        """Rounds that each model is trained for: as many passes as asked for."""
+        return self.settings.epochs * (self.places // (self.settings.clients * self.settings.batch_size))
 
     @cached_property
-    def fewest(self) -> int:
-        """The size of the smallest half."""
-        return int(self.members.sum(1).min())
+    def places(self) -> int:
+        """Examples of a training: half of the candidates, and every canary or what stands in for it."""
+        return (len(self.pool) - len(self.canaries)) // 2 + len(self.canaries)
 
     def network(self, seed: int) -> nn.Module:
         """A network before training."""
@@ -84,10 +86,17 @@ class ShadowExperiment:
 
     def begin(self, scheme: str, model: int) -> ShadowTraining:
         """One of the models before its training with a scheme."""
-        run, own = self.settings.training(scheme, model, self.rounds), self.members[model].nonzero().squeeze(1)
-        part = self.pool.part(own)
-        shards = partition.split(run.partition, part.targets, run.clients, run.seed)
-        return ShadowTraining(run, begin(run, self.network(run.seed)), own, part, shards)
+        run, members = self.settings.training(scheme, model, self.rounds), self.members[model]
+        own = members.index_fill(0, self.canaries, True).nonzero().squeeze(1)
+        out = ~members[own]
+        # Whether a canary is in decides neither who has its place nor how likely any example is in a batch.
+        shards = partition.split(run.partition, self.pool.targets[own], run.clients, run.seed)
+        if not run.poisson:
+            own = torch.where(out, len(self.pool) + torch.searchsorted(self.canaries, own), own)
+        else:
+            rate = min(1.0, run.clients * run.batch_size / self.places)
+            run, shards = replace(run, sampling=f"poisson:{rate!r}"), [shard[~out[shard]] for shard in shards]
+        return ShadowTraining(run, begin(run, self.network(run.seed)), own, self.stored.part(own), shards)
 
     def together(self, scheme: str) -> int:
         """The size of a shadow batch: how many models are trained together, and finished together."""
@@ -115,10 +124,15 @@ def _shadow_experiment(settings: MembershipSettings) -> ShadowExperiment:
     settings.of(loaded.task)
     different = _different(loaded)
     pool, canaries = plant(different, settings.canaries, settings.seed)
+    inputs, targets = (
+        torch.cat([now, before[canaries]])
+        for now, before in ((pool.inputs, different.inputs), (pool.targets, different.targets))
+    )
+    stored = replace(pool, inputs=inputs, targets=targets)
     population = _outsiders(pool, data.load(settings.data, "test", settings.population).under(settings.loss))
     members = halves(settings.shadows, len(pool), canaries, settings.seed)
     repeated = len(loaded) - len(different)
-    experiment = ShadowExperiment(settings, pool, population, canaries, members, repeated)
+    experiment = ShadowExperiment(settings, pool, stored, population, canaries, members, repeated)
     _check(experiment)
     return experiment
 
@@ -168,9 +182,9 @@ def _check(experiment: ShadowExperiment) -> None:
         trial = torch.stack([pool.targets.argmin(), pool.targets.argmax()])
     if any(attack.by_class for attack in settings.query_attacks.values()):
         _check_classes(experiment)
-    if settings.clients * settings.batch_size > experiment.fewest:
+    if settings.clients * settings.batch_size > experiment.places:
         asked = f"{settings.clients} clients with batches of {settings.batch_size} need as many members"
-        raise GradwireError(f"{asked}; half of the {len(pool)} candidates are {experiment.fewest}")
+        raise GradwireError(f"{asked}; half of the {len(pool)} candidates are {experiment.places}")
     # A model that cannot be trained on these examples, or lacks a class, is refused here; so are augmentations of what
     # is no image, and a loss that has no signals.
     network = experiment.network(0)
@@ -185,7 +199,7 @@ def _check(experiment: ShadowExperiment) -> None:
         training = first.state, first.run, first.part, first.shards, transport
         train_round(*training, planned(*training))
         if settings.canaries:
-            guarantee(parse(spec), first.state.private)
+            guarantees(parse(spec), first.state.private)
 
 
 def _check_classes(experiment: ShadowExperiment) -> None:

@@ -33,12 +33,12 @@ class Wiretap:
         """A wiretap on this training; it has no candidates where no attack is on the wire."""
         settings, run, plain = experiment.settings, training.run, experiment.plain
         first = experiment.rounds - (settings.watched if settings.wire_attacks else 0)
-        used = torch.zeros(run.clients, len(experiment.pool), dtype=torch.bool)
+        used = torch.zeros(run.clients, len(experiment.stored), dtype=torch.bool)
         for round in range(first, experiment.rounds):
             for index, chosen in enumerate(training.batches(round)):
                 used[index, training.own[chosen]] = True
-        used &= plain
-        unseen = plain.index_fill(0, training.own, False)
+        used = used[:, : len(plain)] & plain
+        unseen = plain.index_fill(0, training.own[training.own < len(plain)], False)
         seen, others = used.any(0).nonzero().squeeze(1), unseen.nonzero().squeeze(1)
         drawn = torch.randperm(len(others), generator=generator("unseen", run.seed))[: len(seen)]
         candidates = torch.cat([seen, others[drawn].sort().values])
