@@ -5,7 +5,7 @@ entries, or integers in units of its own, their sum over Z_R means nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -117,9 +117,9 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         half = self.first.client(update, under(private, INNER), under(public, INNER), round)
         send, outcome = advanced(half, None)
         while send is not None:
-            shapes = Layout.of(send.tensors)
-            beside = yield from protocol.beside(member, self._gathering(round, send.phase))
-            mean = yield from self.outer.summed(shapes.flatten(send.tensors), beside, round, None)
+            shapes, gathering = Layout.of(send.tensors), replace(member.gathering, prefix=f"{send.phase} ")
+            member = yield from protocol.beside(member, gathering)
+            mean, member = yield from self.outer.summed(shapes.flatten(send.tensors), member, round)
             send, outcome = advanced(half, shapes.unflatten(mean))
         return self._outcome(outcome, member.state, round)
 
@@ -127,15 +127,19 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         """Run the first scheme's half as if there were one client, whose uploads are the means."""
         uploads = yield None
         protocol = self.outer.protocol
-        uploads = yield from protocol.server(self.outer.gathering(round), under(public, OUTER)).open(uploads)
+        server = protocol.server(self.outer.gathering(round), under(public, OUTER))
+        server, uploads = yield from server.open(uploads)
         half = self.first.server(under(public, INNER), round)
         next(half)
+        refused: dict[str, str] = {}
         for phase, shapes in self._phases(round.layout).items():
-            server = protocol.server(self._gathering(round, phase))
-            mean, closing = yield from self.outer.summing(uploads, server, shapes, round)
+            server = protocol.server(replace(server.gathering, prefix=f"{phase} "))
+            server, uploads = yield from server.open(uploads)
+            mean, closing, server = yield from self.outer.summing(uploads, server, shapes, round)
+            refused |= closing.left_out
             half.send({"everybody": shapes.unflatten(mean)})
             uploads = yield closing
-        return self._outcome(advanced(half, {})[1], {}, round)
+        return replace(self._outcome(advanced(half, {})[1], {}, round), refused=refused)
 
     def _outcome(self, inner: Outcome | None, private: State, round: Round) -> Outcome:
         if inner is None:
