@@ -30,6 +30,10 @@ COST_COLUMNS = (
     *("what", "by", "clients", "entries", "bits"),
     *("seconds_client", "seconds_server", "bytes_up", "how"),
 )
+LIES_COLUMNS = (
+    *("data", "model", "seed", "batch", "scheme", "clients", "colluders"),
+    *("lie", "what", "correlation", "succeeds", "outcome"),
+)
 MEMBERSHIP_COLUMNS = (
     *_COMMON,
     *("attack", "threshold", "knowledge", "balanced_accuracy", "auc", "tpr_at_1e-2", "tpr_at_1e-3", "low", "high"),
@@ -37,12 +41,13 @@ MEMBERSHIP_COLUMNS = (
     *("tpr_at_1e-3_low", "tpr_at_1e-3_high", "epsilon"),
 )
 """`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers."""
-Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit"]
+Kind = Literal["study", "network", "speed", "cost", "lies", "membership", "train", "audit"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "study": ("command", "label"),
     "network": NETWORK_COLUMNS,
     "speed": SPEED_COLUMNS,
     "cost": COST_COLUMNS,
+    "lies": LIES_COLUMNS,
     "membership": MEMBERSHIP_COLUMNS,
     "train": TRAIN_FACTS,
     "audit": AUDIT_FACTS,
