@@ -15,7 +15,7 @@ from gradwire.studies.active import lies
 from gradwire.studies.active.imprint import imprint, loki
 from gradwire.studies.active.lies import Gain, Lie
 from gradwire.studies.active.scene import Scene
-from gradwire.studies.audit_settings import AuditSettings
+from gradwire.studies.audit_settings import DEFAULT_SCHEMES, AuditSettings
 
 SUCCESS = 0.9
 """Correlation with the victim's own values from which a lie has succeeded."""
@@ -37,8 +37,8 @@ USUAL = ("sga", "sga:threshold=T", "ssga:compression=20", "ssga:compression=20,t
 def active_audit(settings: AuditSettings, out: str | Path | None = None, progress: Progress = silent) -> Path:
     """Run every lie against every scheme and return the folder that it wrote: results.csv, config.json.
 
-    The schemes are those of the settings that are secure sums, or the usual ones; each runs as it is and, under the
-    name with `binding=false`, by the papers' protocol. A "T" in a spec is the least threshold that it admits.
+    The schemes are those of the settings, or the usual ones; each runs as it is and, under the name with
+    `binding=false`, by the papers' protocol.
 
     Raises:
         GradwireError: a scheme that is no secure sum, or settings that cannot be met.
@@ -88,14 +88,13 @@ def _outcome(gain: Gain, succeeds: bool) -> str:
 
 
 def _schemes(settings: AuditSettings, clients: int, colluders: int) -> Iterator[SGA]:
-    """The papers' protocol and ours, for each of the schemes."""
-    bound, bare = (clients + colluders) // 2 + 1, clients // 2 + 1
-    asked = settings.schemes if settings.schemes != AuditSettings.schemes else USUAL
-    for spec in asked:
-        for least, binding in ((bare, False), (bound, True)):
-            scheme = parse(spec.replace("threshold=T", f"threshold={least}"))
-            if not isinstance(scheme, SGA):
-                raise GradwireError(f"adversary 'active' lies in secure sums; {spec} is none: sga, ssga, ssga-dgc")
-            if not scheme.binding and binding:
-                continue
-            yield replace(scheme, binding=binding)
+    """The papers' protocol, with the least threshold that it admits, and ours, for each of the schemes."""
+    least = (clients + colluders) // 2 + 1
+    usual = tuple(spec.replace("T", str(least)) for spec in USUAL)
+    for spec in settings.schemes if settings.schemes != DEFAULT_SCHEMES else usual:
+        scheme = parse(spec)
+        if not isinstance(scheme, SGA):
+            raise GradwireError(f"adversary 'active' lies in secure sums; {spec} is none: sga, ssga, ssga-dgc")
+        yield replace(scheme, binding=False, threshold=scheme.threshold and clients // 2 + 1)
+        if scheme.binding:
+            yield scheme
