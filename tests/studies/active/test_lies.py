@@ -64,9 +64,8 @@ def test_an_imprint_that_all_get_alike_is_not_stopped_by_binding():
 
 
 def test_the_audit_shows_both_protocols(tmp_path):
-    folder = active_audit(
-        AuditSettings(model="mlp", adversary="active", schemes=("sga:threshold=T",)), tmp_path / "run"
-    )
+    settings = AuditSettings(model="mlp", adversary="active", schemes=("sga:threshold=5",))
+    folder = active_audit(settings, tmp_path / "run")
     rows = list(csv.DictReader((folder / "results.csv").open()))
     won = {(row["lie"], "binding=false" in row["scheme"]) for row in rows if row["succeeds"] == "1"}
     before = {"split R_max", "split survivors", "other models", "LOKI", "imprint"}

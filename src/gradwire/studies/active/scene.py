@@ -115,7 +115,8 @@ def play(
                     played.ended[party] = stop.value
                 except WireError as refusal:
                     played.refusals.append(str(refusal))
-        server.send({})
+        if played.ended:
+            server.send({})
     except StopIteration as stop:
         n = int(played.replies[phase]["contributors"])
         played.sum = layout.flatten(stop.value.aggregate) * n
