@@ -62,11 +62,6 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         """That of the first scheme, on its part of the state."""
         return self if self.first.step_hook else None
 
-    @property
-    def accounting(self) -> Accounting | None:
-        """That of the first scheme, whose guarantee a secure sum can only improve."""
-        return self if self.first.accounting else None
-
     def public_state(self, layout: Layout) -> State:
         """Those of both."""
         return joined({INNER: self.first.public_state(layout), OUTER: self.outer.public_state(layout)})
@@ -102,12 +97,12 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         return left, joined({INNER: inner, OUTER: under(private, OUTER)})
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
-        """As the first scheme has it."""
-        assert self.first.accounting is not None
-        return self.first.accounting.notes({party: under(state, INNER) for party, state in private.items()})
+        """Those of both."""
+        inner, outer = ({p: under(state, part) for p, state in private.items()} for part in (INNER, OUTER))
+        return (*(self.first.accounting.notes(inner) if self.first.accounting else ()), *self.outer.notes(outer))
 
     def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
-        """As the first scheme has it."""
+        """As the first scheme has it: a secure sum can only improve it."""
         return guarantee(self.first, {party: under(state, INNER) for party, state in private.items()})
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:

@@ -290,7 +290,7 @@ class SGA(Scheme, KeyExchange, Accounting):
 
     def mean(self, total: Total, maximum: float, round: Round) -> Tensor:
         """The mean of the real numbers behind a sum of codes, shape (K,)."""
-        return self.ring(round).decode(total.codes, total.contributors, maximum) / total.contributors
+        return self.ring(round).decode(total.codes, total.contributors, maximum).div_(total.contributors)
 
     def seen(self, observation: Observation) -> tuple[Total, float]:
         """The sum and R_max, as everybody sees them, less the part of a fellow client that is the adversary."""

@@ -102,7 +102,7 @@ class Ring:
         return scaled.astype(self.dtype)
 
     def decode(self, total: Codes, contributors: int, maximum: float) -> Tensor:
-        """The real sum behind a sum of codes, float32, shape (K,): 0 ↦ −n·R_max, n·R_U ↦ n·R_max for n contributors.
+        """The real sum behind a sum of codes, float64, shape (K,): 0 ↦ −n·R_max, n·R_U ↦ n·R_max for n contributors.
 
         Raises:
             WireError: more contributors than the ring was divided among, or a sum that they cannot have made.
@@ -112,8 +112,10 @@ class Ring:
         largest = contributors * self.ceiling
         if len(total) and int(total.max()) > largest:
             raise WireError(f"sum holds {int(total.max())}; {contributors} clients can make {largest} at most")
-        centred = total.astype(np.float64) - largest / 2
-        return torch.from_numpy((centred * (2 * maximum / self.ceiling)).astype(np.float32))
+        centred = total.astype(np.float64)
+        centred -= largest / 2
+        centred *= 2 * maximum / self.ceiling
+        return torch.from_numpy(centred)
 
     def check(self, codes: Tensor, count: int, whose: str) -> Codes:
         """The codes that arrived from a party; WireError, naming `whose`, if they are not `count` elements of Z_R."""
