@@ -41,6 +41,9 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
 
     def __post_init__(self) -> None:
         self._phases(Layout({"w": (2, 2)}))
+        if self.outer.dp is not None:
+            several = f"what {self.first.name} sends is several sums"
+            raise GradwireError(f"{self.spec}: dp stands with sga or ssga alone; {several}")
 
     @property
     def spec(self) -> str:
@@ -195,7 +198,7 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
             mine = None if own is None or send is None else (shapes.flatten(send.tensors), under(own.private, OUTER))
             for tensors, part in ((means, ()), (sent, mine or ())):
                 released = self.outer.released(observation, self._gathering(round, phase), *part)
-                tensors[phase] = shapes.unflatten(self.outer.mean(*released, round).to(shapes.dtype))
+                tensors[phase] = shapes.unflatten(self.outer.mean(*released, round, shapes.size).to(shapes.dtype))
             reply = means[phase]
         return Observation(sent, means, public, round, observation.victim)
 

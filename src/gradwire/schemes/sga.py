@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
+from gradwire.schemes.distributed_dp import DistributedNoise, epsilon, spent
 from gradwire.schemes.halves import relayed
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.magnitudes import agreed_maximum, listed, magnitude, read_list, told_maximum
@@ -23,6 +24,7 @@ from gradwire.schemes.scheme import Accounting, KeyExchange, Scheme, exactly
 from gradwire.secure import identity
 from gradwire.secure.byte_tensors import places
 from gradwire.secure.commitments import DIGEST_BYTES
+from gradwire.secure.discrete_noise import Kind
 from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.double_mask_server import SEALED_BYTES
 from gradwire.secure.identity import Gathering
@@ -34,6 +36,7 @@ from gradwire.secure.ring import BITS, Ring
 from gradwire.secure.shares import SECRET_BYTES
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Need, Own, Send, ServerHalf, Tensors
+from gradwire.wire.view import LocalWork
 
 CODES = dict(zip(BITS, (torch.uint8, torch.uint16, torch.uint32), strict=True))
 """Bits of an element of Z_R → its dtype."""
@@ -55,6 +58,11 @@ class SGA(Scheme, KeyExchange, Accounting):
         curve: of the key agreement.
         binding: masks depend on all that the server says, and clients believe nothing that they cannot check;
             without it, the papers' protocol, for servers that keep to it.
+        dp: multiplier of the noise that all clients add together (`distributed_dp`): the sum's standard deviation is
+            dp·clip. `max` and `rounding` do not apply then.
+        clip: with dp, the largest norm of what a client sends.
+        noise: with dp, its distribution.
+        delta: with dp, δ of the (ε, δ) that is reported.
     """
 
     name: ClassVar[str] = "sga"
@@ -68,8 +76,15 @@ class SGA(Scheme, KeyExchange, Accounting):
     neighbours: Literal["all", "few"] = "all"
     curve: Curve = "x25519"
     binding: bool = True
+    dp: float | None = None
+    clip: float = 1.0
+    noise: Kind = "gaussian"
+    delta: float = 1e-5
 
     def __post_init__(self) -> None:
+        for name, most in (("dp", inf), ("clip", inf), ("delta", 1.0)):
+            if (value := getattr(self, name)) is not None and not 0 < value < most:
+                raise GradwireError(f"{self.name}: {name} is {value}; it must be positive and less than {most}")
         if self.bits not in BITS:
             raise GradwireError(f"{self.name}: bits is {self.bits}; it must be one of {', '.join(map(str, BITS))}")
         if not isinstance(self.max, str) and not 0 < self.max < inf:
@@ -123,12 +138,14 @@ class SGA(Scheme, KeyExchange, Accounting):
             WireError: values that are not finite, before anything is masked.
         """
         largest = self.finite(values, member.gathering, member.seat)
-        reply = (yield Send(member.gathering.phase("offer"), {"maximum": largest})) if self.asks_maximum else {}
+        reply: Tensors = {}
+        if self.asks_maximum:
+            reply = yield Send(member.gathering.phase("offer"), {"maximum": largest})
         maximum = self.maximum(reply, member.gathering, largest, member.seat)
         member = self.counted(member.heard("offer", reply), values, largest, maximum)
         total = yield from self.add(values, maximum, member, round, member.state if settles else None)
-        closing = self.protocol.closing("masked")
-        return self.mean(total, maximum, round).to(values.dtype), member.heard(closing, total.tensors())
+        member = self.spending(member, total, values, round).heard(self.protocol.closing("masked"), total.tensors())
+        return self.mean(total, maximum, round, len(values)).to(values.dtype), member
 
     def summing(
         self, uploads: Uploads, server: SumServer, layout: Layout, round: Round
@@ -143,10 +160,11 @@ class SGA(Scheme, KeyExchange, Accounting):
             reply = self.maxima(uploads, gathering)
             uploads = yield Send(gathering.phase("offer"), reply)
         maximum, server = self.maximum(reply, gathering), server.heard("offer", reply)
-        total = yield from server.total(uploads, self.ring(round), layout.size, "masked")
+        total = yield from server.total(uploads, self.ring(round), self.width(layout.size, round), "masked")
         phase = self.protocol.closing("masked")
         closing = Send(gathering.phase(phase), total.tensors(), left_out=total.liars)
-        return self.mean(total, maximum, round).to(layout.dtype), closing, server.heard(phase, closing.tensors)
+        mean = self.mean(total, maximum, round, layout.size).to(layout.dtype)
+        return mean, closing, server.heard(phase, closing.tensors)
 
     def add(
         self, values: Tensor, maximum: float, member: Member, round: Round, after: State | None
@@ -156,15 +174,44 @@ class SGA(Scheme, KeyExchange, Accounting):
         Args:
             after: its private state as soon as its masked codes have arrived; None where more sums follow.
         """
-        ring = self.ring(round)
-        codes = ring.encode(values, maximum, member.seat, self.randomness(round, member.seat))
-        half = member.add(codes, ring, "masked")
+        if noise := self.noises(round, len(values)):
+            codes = noise.encode(values, round)
+        else:
+            codes = self.ring(round).encode(values, maximum, member.seat, self.randomness(round, member.seat))
+        half = member.add(codes, self.ring(round), "masked")
         return (yield from relayed(half, lambda send: replace(send, settled=after)))
 
     @property
     def asks_maximum(self) -> bool:
         """Whether clients tell their largest magnitudes."""
-        return isinstance(self.max, str)
+        return isinstance(self.max, str) and self.dp is None
+
+    def noises(self, round: Round, size: int) -> DistributedNoise | None:
+        """The noise of a sum of vectors of this size; None without."""
+        if self.dp is None:
+            return None
+        return DistributedNoise(self.noise, self.dp, self.clip, self.bits, len(round.clients), size)
+
+    def width(self, size: int, round: Round) -> int:
+        """How many codes a vector of this size is sent as."""
+        noise = self.noises(round, size)
+        return noise.width if noise else size
+
+    def spending(self, member: Member, total: Total, values: Tensor, round: Round) -> Member:
+        """The member whose state counts what a sum has told of it."""
+        if not (noise := self.noises(round, len(values))):
+            return member
+        after = spent(member.state, noise, total.contributors, self.liars(len(round.clients)))
+        return replace(member, state={**member.state, **after})
+
+    def guarantee(self, private: Mapping[str, State]) -> tuple[float, float] | None:
+        """With dp: (ε, δ) of the client that has spent most, against the server and its colluders."""
+        found = epsilon(private, self.delta) if self.dp is not None else None
+        return None if found is None else (found, self.delta)
+
+    def deviation(self, round: Round, batch: int = 1, work: LocalWork | None = None) -> float:
+        """With dp: the standard deviation of the noise in every entry of the mean."""
+        return 0.0 if self.dp is None else self.dp * self.clip / len(round.clients)
 
     def finite(self, values: Tensor, gathering: Gathering, seat: int) -> Tensor:
         """The largest magnitude of what a client is to send; WireError if a value is not finite."""
@@ -186,6 +233,8 @@ class SGA(Scheme, KeyExchange, Accounting):
     def maximum(self, reply: Tensors, gathering: Gathering, own: Tensor | None = None, seat: int = 0) -> float:
         """R_max, from the server's reply; WireError if what this client has told is not in it."""
         where = gathering.where("offer", "server")
+        if self.dp is not None:
+            return self.clip
         if not isinstance(self.max, str):
             return self.max
         if self.max == "largest":
@@ -201,12 +250,14 @@ class SGA(Scheme, KeyExchange, Accounting):
 
     def counted(self, member: Member, values: Tensor, largest: Tensor, maximum: float) -> Member:
         """The member whose state counts how many values have been clipped, and of how many."""
-        clipped = int((values.abs() > maximum).sum()) if float(largest) > maximum else 0
+        clipped = int((values.abs() > maximum).sum()) if float(largest) > maximum and self.dp is None else 0
         before = member.state.get("clipped", torch.zeros(2, dtype=torch.int64))
         return replace(member, state={**member.state, "clipped": before + torch.tensor([clipped, len(values)])})
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
         """What so many clients at so many bits really have, what is told in the clear, whose values were clipped."""
+        if self.dp is not None:
+            return self._notes_of_noise(private)
         ring, told = Ring.fitting(self.bits, max(2, len(private))), []
         more = "" if ring.bits == self.bits else f" (bits={self.bits} would leave too few levels)"
         levels = f"{len(private)} clients have {ring.ceiling + 1:,} levels each of {ring.bits} bits{more}"
@@ -220,6 +271,21 @@ class SGA(Scheme, KeyExchange, Accounting):
                 told.append(f"{self.spec}: {party} had {clipped:,} of {of:,} values clipped ({clipped / of:.2%})")
         return tuple(told)
 
+    def _notes_of_noise(self, private: Mapping[str, State]) -> tuple[str, ...]:
+        sums = [state["dp/sums"].tolist() for state in private.values() if "dp/sums" in state]
+        if not sums:
+            return ()
+        try:
+            found = self.guarantee(private)
+        except GradwireError as error:
+            return (f"{self.spec}: {error}",)
+        assert found is not None
+        n, fewest, c = len(private), min(least for _, least in sums), self.liars(len(private))
+        left = max(0, fewest - c) / n
+        who = f"each client, over {max(count for count, _ in sums)} sums, if {c} clients tell the server their noise"
+        fewer = f"at the fewest {fewest} of {n} clients stayed: the noise was {left**0.5:.0%} of what dp says, at least"
+        return (f"{self.spec}: ε = {found[0]:.3g} at δ = {self.delta:g} for {who}", f"{self.spec}: {fewer}")
+
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
         """A magnitude, or as many elements of Z_R as the model has entries."""
         self.check_sum(phase, tensors, round, round.layout)
@@ -230,7 +296,7 @@ class SGA(Scheme, KeyExchange, Accounting):
             exactly(tensors, {"maximum": ()}, layout.dtype)
             told_maximum(tensors, phase)
         elif phase == "masked":
-            exactly(tensors, {"masked": (layout.size,)}, CODES[self.ring(round).bits])
+            exactly(tensors, {"masked": (self.width(layout.size, round),)}, CODES[self.ring(round).bits])
         else:
             self._check_protocol(phase, tensors)
 
@@ -256,7 +322,8 @@ class SGA(Scheme, KeyExchange, Accounting):
     def decode(self, observation: Observation) -> Update:
         """The mean of all clients, which a naive adversary takes for the victim's update."""
         layout = observation.round.layout
-        return layout.unflatten(self.mean(*self.seen(observation), observation.round).to(layout.dtype))
+        mean = self.mean(*self.seen(observation), observation.round, layout.size)
+        return layout.unflatten(mean.to(layout.dtype))
 
     def measure(self, observation: Observation) -> Measurement:
         """The mean of all clients, in every entry."""
@@ -280,7 +347,9 @@ class SGA(Scheme, KeyExchange, Accounting):
         return Gathering(round.clients, round.index, round.seed, self.curve, prefix, said)
 
     def ring(self, round: Round) -> Ring:
-        """Z_R, divided among the round's clients."""
+        """Z_R, divided among the round's clients; with dp, all of it for their sum."""
+        if self.dp is not None:
+            return Ring(self.bits, 1)
         return Ring.fitting(self.bits, len(round.clients))
 
     def randomness(self, round: Round, seat: int) -> torch.Generator | None:
@@ -288,8 +357,10 @@ class SGA(Scheme, KeyExchange, Accounting):
         nearest = self.rounding == "nearest" or (self.rounding == "auto" and self.ring(round).fine)
         return None if nearest else generator("rounding", round.seed, round.index, seat)
 
-    def mean(self, total: Total, maximum: float, round: Round) -> Tensor:
-        """The mean of the real numbers behind a sum of codes, shape (K,)."""
+    def mean(self, total: Total, maximum: float, round: Round, size: int) -> Tensor:
+        """The mean of the real vectors (size,) behind a sum of codes, float64."""
+        if noise := self.noises(round, size):
+            return noise.decode(total.codes, total.contributors, round)
         return self.ring(round).decode(total.codes, total.contributors, maximum).div_(total.contributors)
 
     def seen(self, observation: Observation) -> tuple[Total, float]:
@@ -307,8 +378,12 @@ class SGA(Scheme, KeyExchange, Accounting):
         total = Total.of(replies[gathering.phase(self.protocol.closing("masked"))], ring)
         maximum = self.maximum(replies.get(gathering.phase("offer"), {}), gathering)
         if own is not None and private is not None:
-            seat = gathering.seat(private)
-            total = total.without(ring.encode(own, maximum, seat, self.randomness(observation.round, seat)))
+            seat, noise = gathering.seat(private), self.noises(observation.round, len(own))
+            if noise:  # its own noise, which it did not keep, stays in the sum
+                codes = noise.encode(own, observation.round)
+            else:
+                codes = ring.encode(own, maximum, seat, self.randomness(observation.round, seat))
+            total = total.without(codes)
         return total, maximum
 
     def brought(self, own: Own, observation: Observation) -> Tensor:

@@ -61,6 +61,9 @@ class SSGA(SGA):
         check_positive(self.name, "anonymity", self.anonymity)
         if self.anonymity > 1 and not self.votes:
             raise GradwireError(f"{self.name}: anonymity is {self.anonymity}; it needs union=anonymous and mask=topk")
+        if self.dp is not None and self.mask == "topk":
+            wrong = "the entries that clients choose tell of them; it needs mask=random"
+            raise GradwireError(f"{self.name}: dp is {self.dp}; {wrong}")
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """A signing key, and R ← 0, flat."""
@@ -77,7 +80,8 @@ class SSGA(SGA):
         member = yield from self.protocol.join(self.gathering(round), private, public)  # 2, and 11: fresh seeds
         summed, accumulated = self.accumulate(update, private, round.layout)  # 6 to 8
         self.finite(summed, member.gathering, member.seat)
-        chosen, reply = self.choice(summed, round), dict[str, Tensor]()  # 9
+        chosen = self.choice(summed, round)  # 9
+        reply: Tensors = {}
         if self.votes:
             reply, member = yield from self.vote(chosen, member, round)
         offer = self.offer(summed, chosen, reply, round)
@@ -92,7 +96,8 @@ class SSGA(SGA):
         left = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
         state = {**member.state, **accumulated, **left}
         total = yield from self.add(values, maximum, member, round, state)  # 12 and 13
-        aggregate = self.sparse(union, self.mean(total, maximum, round), round)
+        state = self.spending(replace(member, state=state), total, values, round).state
+        aggregate = self.sparse(union, self.mean(total, maximum, round, len(union)), round)
         return Outcome(aggregate.update(round.layout), self.protocol.public(member.gathering), state)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
@@ -109,9 +114,9 @@ class SSGA(SGA):
             uploads = yield Send("offer", answer)
             server, reply = server.heard("offer", answer), {**reply, **answer}
         union, maximum = self.entries(reply, round), self.maximum(reply, server.gathering)
-        total = yield from server.total(uploads, self.ring(round), len(union), "masked")
+        total = yield from server.total(uploads, self.ring(round), self.width(len(union), round), "masked")
         yield Send(self.protocol.closing("masked"), total.tensors(), left_out=total.liars)
-        aggregate = self.sparse(union, self.mean(total, maximum, round), round)
+        aggregate = self.sparse(union, self.mean(total, maximum, round, len(union)), round)
         return Outcome(aggregate.update(round.layout), self.protocol.public(server.gathering), {}, total.liars)
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
@@ -137,6 +142,7 @@ class SSGA(SGA):
             count = size if phase != own else part(tensors, own, phase).numel()
             least = 0 if self.votes else self.share(round)
             most = self.share(round) * len(round.clients)
+            least, most = (self.width(each, round) if phase == own else each for each in (least, most))
             if phase == own and not (most if self.mask == "random" else least) <= count <= most:
                 raise WireError(f"'masked' holds {count} codes; {least} to {most} were due")
             exactly(tensors, {"masked": (count,)}, CODES[8 if phase != own else self.ring(round).bits])
@@ -268,8 +274,9 @@ class SSGA(SGA):
 
     def observed(self, observation: Observation) -> Sparse:
         """The mean that is seen, on the union."""
-        mean = self.mean(*self.seen(observation), observation.round)
-        return self.sparse(self.chosen(observation), mean, observation.round)
+        chosen = self.chosen(observation)
+        mean = self.mean(*self.seen(observation), observation.round, len(chosen))
+        return self.sparse(chosen, mean, observation.round)
 
     def sparse(self, union: Tensor, mean: Tensor, round: Round) -> Sparse:
         """A mean on the union as a sparse vector."""
