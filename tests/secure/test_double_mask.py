@@ -181,7 +181,7 @@ def test_shares_that_do_not_give_the_secret_end_the_round_and_name_their_dealer(
             reply = yield send
             with monkeypatch.context() as patch:
                 if send.phase == "keys":
-                    patch.setattr(shares, "split", lambda secret, t, holders: [bytes(16)] * holders)
+                    patch.setattr(shares, "split", lambda secret, t, holders: [bytes(32)] * holders)
                 try:
                     send = half.send(reply)
                 except StopIteration as stop:

@@ -94,7 +94,7 @@ class SSGA(SGA):
         values = summed[union]
         member = self.counted(member, values, self.finite(values, member.gathering, member.seat), maximum)
         left = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
-        state = {**member.state, **accumulated, **left}
+        state: State = {**member.state, **accumulated, **left}
         total = yield from self.add(values, maximum, member, round, state)  # 12 and 13
         state = self.spending(replace(member, state=state), total, values, round).state
         aggregate = self.sparse(union, self.mean(total, maximum, round, len(union)), round)

@@ -48,6 +48,11 @@ class Rules:
         return cls(clients, colluders, threshold, degree.neighbours, degree.threshold)
 
     @property
+    def holders(self) -> int:
+        """Of one client's shares: those it has chosen, and itself."""
+        return self.chosen + 1
+
+    @property
     def complete(self) -> bool:
         """Whether everybody shares with everybody."""
         return self.chosen == self.clients - 1

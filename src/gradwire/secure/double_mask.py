@@ -159,8 +159,7 @@ class DoubleMask(SecureSum):
         _enough(mine, rules, gathering.where("keys", seat), wrong)
 
         holders = sorted((seat, *chosen))
-        halves = (shares.split(each, rules.needed, len(holders)) for each in (seed, key_seed))
-        dealt = {holder: of_seed + of_key for holder, of_seed, of_key in zip(holders, *halves, strict=True)}
+        dealt = dict(zip(holders, shares.split(seed + key_seed, rules.needed, rules.holders), strict=True))
         sealed = {i: seal_share(gathering, secrets[i], dealt[i], seat, i) for i in mine}
         digests = [share_digests(gathering, dealt[i], seat, i) for i in (*mine, seat)]
         sent = {**by_place("sealed", sealed, SEALED_BYTES), "digests": table(digests, 2 * DIGEST_BYTES)}

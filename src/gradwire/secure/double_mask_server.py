@@ -111,8 +111,9 @@ class DoubleMaskServer(SumServer):
             uploads = yield Deal(gathering.phase("survivors"), replies, bad)
         found, liars = self._revealed(uploads, set(stayed))
         masks: list[tuple[bytes, int]] = []
+        secrets = self._restored(found)
         for place, published in sorted(self.published.items()):
-            secret = self._restored(place, found[place])
+            secret = secrets[place]
             if place in stayed:
                 self._check(place, seed_digest(gathering, secret, place) == published.digest)
                 masks.append((own_mask(gathering, secret, place), -1))
@@ -205,12 +206,14 @@ class DoubleMaskServer(SumServer):
                     liars[self.gathering.parties[j]] = f"{self.gathering.where('unmask', j)}: {wrong}"
         return found, liars
 
-    def _restored(self, place: int, parts: Mapping[int, bytes]) -> bytes:
-        """The one secret of a client that was revealed."""
-        if len(parts) < self.rules.needed:
-            wrong = f"{len(parts)} of its {self.rules.needed} shares needed are left; the round ends without a sum"
-            raise TooFewError(f"{self.gathering.where('unmask', place)}: {wrong}")
-        return shares.combine(parts, self.rules.needed)
+    def _restored(self, found: Mapping[int, Mapping[int, bytes]]) -> dict[int, bytes]:
+        """The one secret of each client that was revealed, by place."""
+        for place, parts in found.items():
+            if len(parts) < self.rules.needed:
+                wrong = f"{len(parts)} of its {self.rules.needed} shares needed are left; the round ends without a sum"
+                raise TooFewError(f"{self.gathering.where('unmask', place)}: {wrong}")
+        restored = shares.combine_all(list(found.values()), self.rules.needed, self.rules.holders)
+        return dict(zip(found, restored, strict=True))
 
     def _check(self, place: int, restored: bool) -> None:
         if not restored:

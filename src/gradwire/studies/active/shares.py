@@ -38,7 +38,7 @@ def unmasked(
             revealed = read_by_place(played.uploads["unmask"][party], "shares", SECRET_BYTES, party)
             parts[int(party in misled)][i] = revealed[0]
     try:
-        seed, key_seed = (shares.combine(parts[kind], rules.needed) for kind in (0, 1))
+        seed, key_seed = (shares.combine(parts[kind], rules.needed, rules.holders) for kind in (0, 1))
     except WireError:
         return None
     published = {
