@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
-from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +60,8 @@ def run_secure(
     entries: Sequence[int],
     flower: str | None,
     whole: int,
+    served: int,
     out: str | Path | None = None,
-    served: int = 1000,
 ) -> Path:
     """Measures everything, and returns the folder that it wrote: results.csv, config.json.
 
@@ -253,7 +252,7 @@ def server_of(clients: int, entries: int) -> Row:
     drive(transport, halves, watch.around(SERVER, serve()), 0)
     how, up = "the server measured, one vector for all clients' codes; a tenth vanish", 4 * entries
     up += transport.transcript.bytes_up(parties[1])
-    return row(f"server of {scheme.spec}", clients, entries, nan, watch.seconds[SERVER], up, how)
+    return row(f"server of {scheme.spec}", clients, entries, None, watch.seconds[SERVER], up, how)
 
 
 def secagg(python: str, clients: int) -> Iterator[Row]:
@@ -266,7 +265,7 @@ def secagg(python: str, clients: int) -> Iterator[Row]:
 
 
 def row(
-    what: str, clients: int, entries: int, one: float, server: float | None, up: int, how: str = "measured"
+    what: str, clients: int, entries: int, one: float | None, server: float | None, up: int, how: str = "measured"
 ) -> dict[str, object]:
     """One line of the table, for codes of 32 bits: seconds of a client and of the server, bytes of a client."""
     return dict(zip(COST_COLUMNS, (what, "gradwire", clients, entries, 32, one, server, up, how), strict=True))
