@@ -82,6 +82,11 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         """The keys of the secure sum."""
         return joined({INNER: under(private, INNER), OUTER: self.outer.with_keys(under(private, OUTER), party, keys)})
 
+    def with_identity(self, private: State, identity: bytes) -> State:
+        """The signing key of the secure sum."""
+        outer = self.outer.with_identity(under(private, OUTER), identity)
+        return joined({INNER: under(private, INNER), OUTER: outer})
+
     @property
     def per_example(self) -> bool:  # type: ignore[override]
         """As the first scheme has it."""

@@ -22,7 +22,7 @@ from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Accounting, KeyExchange, Scheme, exactly
 from gradwire.secure import identity
-from gradwire.secure.byte_tensors import places
+from gradwire.secure.byte_tensors import places, to_tensor
 from gradwire.secure.commitments import DIGEST_BYTES
 from gradwire.secure.discrete_noise import Kind
 from gradwire.secure.double_mask import DoubleMask
@@ -110,6 +110,10 @@ class SGA(Scheme, KeyExchange, Accounting):
     def with_keys(self, private: State, party: str, keys: Mapping[str, State]) -> State:
         """Everybody's verification key."""
         return identity.with_known_keys(private, party, keys)
+
+    def with_identity(self, private: State, identity: bytes) -> State:
+        """The signing key."""
+        return {**private, "identity": to_tensor(identity)}
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Tell the largest magnitude, send the update as masked integers, read the sum back."""

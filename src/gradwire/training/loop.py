@@ -26,6 +26,7 @@ from gradwire.schemes import (
     parameters,
     parse,
 )
+from gradwire.secure.identity_files import Identities
 from gradwire.seeds import generator
 from gradwire.tasks import Task
 from gradwire.training import optimizer
@@ -58,12 +59,19 @@ def check(settings: TrainSettings, carrier: Transport) -> Scheme:
     return scheme
 
 
-def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None = None) -> TrainingState:
+def begin(
+    settings: TrainSettings,
+    model: nn.Module,
+    transport: Transport | None = None,
+    identities: Identities | None = None,
+) -> TrainingState:
     """The state before the first round. `model` is trained in place, unless the scheme trains a network of its own.
 
     Args:
         transport: tells clients of other processes the public keys of those of this one, whose private states alone
             it then holds. By default all clients live here.
+        identities: the signing key of this process's client, and the list of who may join; by default fresh keys, which
+            are believed as they come.
     """
     transport = transport or InProcess()
     scheme = check(settings, transport)
@@ -72,7 +80,7 @@ def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None
     weighting(settings, scheme, model)
     chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])
     parties = transport.local(tuple(client(i) for i in range(settings.clients)))
-    private = initial_states(scheme, layout, parties, settings.seed, transport.share)
+    private = initial_states(scheme, layout, parties, settings.seed, transport.share, identities)
     return TrainingState(model, chosen, scheme.public_state(layout), private)
 
 
