@@ -133,6 +133,16 @@ def test_few_bits_bias_no_mean_of_any_number_of_clients(clients):
     assert 4 * noise < 3e-3
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_small_values_among_few_levels_are_in_the_sum(bits):
+    """To the nearest level all but the first entry would be nothing, or half a level, in every client's message."""
+    updates = [{"w": torch.cat([torch.ones(1), torch.full((20_000,), 0.01)])} for _ in range(10)]
+    sent = flat(played(f"sga:bits={bits}", updates)[0].result.aggregate)
+    assert float(sent[1:].mean()) == pytest.approx(0.01, rel=0.05)
+    nearest = flat(played("sga:bits=8,rounding=nearest", updates)[0].result.aggregate)
+    assert abs(float(nearest[1:].mean()) - 0.01) > 5e-3
+
+
 def test_the_report_says_what_is_on_the_wire():
     states = {client(i): {} for i in range(100)}
     (levels, clear) = parse("sga:bits=8").notes(states)

@@ -62,16 +62,19 @@ class Field:
         carries = (words >> np.uint64(self.bits - 1)) & ones
         return ((words & ~(ones << np.uint64(self.bits - 1))) << np.uint64(1)) ^ (carries * np.uint64(self.polynomial))
 
-    def interpolation(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The Lagrange coefficients at 0 of polynomials that are known at places (m, t), each row different ones."""
+    def interpolation(self, places: NDArray[np.int64], holders: int) -> NDArray[np.int64]:
+        """The Lagrange coefficients at 0 of polynomials that are known at places (m, t), each row different ones.
+
+        The coefficient of place i is the product of x_j / (x_j − x_i) over the other places j: that over all holders'
+        places, which is the same for every row, without those of the absent, which are fewer.
+        """
         powers, logarithms = self.tables
-        of_places = logarithms[places]
-        exponents = np.zeros_like(places)
-        for j in range(places.shape[1]):
-            difference = logarithms[places ^ places[:, j : j + 1]]
-            term = of_places[:, j : j + 1] - difference
-            term[:, j] = 0
-            exponents += term
+        exponents = _of_all(self, holders)[places - 1]
+        there = np.zeros((len(places), holders), dtype=bool)
+        np.put_along_axis(there, places - 1, True, axis=1)
+        absent = np.nonzero(~there)[1].reshape(len(places), -1) + 1
+        for column in absent.T[:, :, None]:
+            exponents -= logarithms[column] - logarithms[column ^ places]
         return powers[exponents % ((1 << self.bits) - 1)]
 
 
@@ -94,6 +97,16 @@ def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
     stacked = np.stack(multiples, 1).reshape(threshold * field.bits, -1).astype(np.float32)
     made = (_evaluation(field, threshold, holders) @ stacked).astype(np.int64) & 1
     return [row.tobytes() for row in np.packbits(made.astype(np.uint8), axis=1)]
+
+
+@lru_cache(maxsize=8)
+def _of_all(field: Field, holders: int) -> NDArray[np.int64]:
+    """For each of the places 1 to `holders`, the logarithm of its coefficient if all of them are known."""
+    _, logarithms = field.tables
+    numbers = np.arange(1, holders + 1)
+    apart = logarithms[numbers] - logarithms[numbers[:, None] ^ numbers]
+    np.fill_diagonal(apart, 0)
+    return apart.sum(1)
 
 
 @lru_cache(maxsize=8)
@@ -122,15 +135,15 @@ def combine_all(several: Sequence[Mapping[int, bytes]], threshold: int, holders:
     words = np.frombuffer(joined, dtype="<u8").reshape(*places.shape, -1)
     rows = max(1, AT_ONCE // threshold)
     parts = [
-        _restored(Field.of(holders), places[begin : begin + rows], words[begin : begin + rows])
+        _restored(Field.of(holders), holders, places[begin : begin + rows], words[begin : begin + rows])
         for begin in range(0, len(places), rows)
     ]
     return [row.tobytes() for row in np.concatenate(parts)]
 
 
-def _restored(field: Field, places: NDArray[np.int64], words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _restored(field: Field, holders: int, places: NDArray[np.int64], words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The secrets (m, w) behind shares (m, t, w) of the holders at places (m, t), in 64-bit words."""
-    coefficients = field.interpolation(places)
+    coefficients = field.interpolation(places, holders)
     total = np.zeros_like(words)
     for bit in range(field.bits):
         chosen = (-((coefficients >> bit) & 1)).astype(np.uint64)[:, :, None]
