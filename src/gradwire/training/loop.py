@@ -105,7 +105,7 @@ def train(
     shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     transport = transport or InProcess(Transcript(keep=1))
     plan = planned(state, settings, dataset, shards, transport)
-    state.notes = plan.notes + notes(settings, parse(settings.scheme))
+    state.notes = plan.notes + notes(settings, parse(settings.scheme), state.model)
     while state.round < settings.rounds:
         started = time.perf_counter()
         loss = train_round(state, settings, dataset, shards, transport, plan, recorder)
@@ -215,11 +215,16 @@ def weighting(settings: TrainSettings, scheme: Scheme, model: nn.Module) -> Weig
     return "told" if partial_rounds else "scaled"
 
 
-def notes(settings: TrainSettings, scheme: Scheme) -> tuple[str, ...]:
-    """What a report has to say where weights are called for, but not told."""
-    if settings.average == "plain" or settings.cohort == settings.clients or not scheme.sums_only:
+def notes(settings: TrainSettings, scheme: Scheme, model: nn.Module) -> tuple[str, ...]:
+    """What a report has to say of sums: what is sent beside them in the clear, and weights that are not told."""
+    if not scheme.sums_only:
         return ()
+    clear = f"{scheme.spec}: batch norm's running statistics of each client are sent beside the sum, in the clear"
+    told = (clear,) if carried_buffers(model) else ()
+    if settings.average == "plain" or settings.cohort == settings.clients:
+        return told
     return (
+        *told,
         f"{scheme.name}: the server sees sums only and is not told how many examples a round's clients have; updates "
         "are weighted by each client's share of all examples, the weighted mean in expectation over samples",
     )
