@@ -29,7 +29,7 @@ SPECS = {
     "sparsify": ("sparsify:drop=0.5",),
     "dpsgd": ("dpsgd", "dpsgd:clip=0.5,noise=2"),
     "autoencoder": tuple(f"{AUTOENCODER},warmup_rounds={rounds}" for rounds in (0, 1)),
-    "sga": ("sga", "powersgd:rank=2+sga", "sga:threshold=2"),
+    "sga": ("sga", "powersgd:rank=2+sga", "sga:threshold=2,colluders=0"),
     "ssga": ("ssga:compression=5", "ssga:compression=5,mask=random", "ssga:compression=5,union=anonymous"),
     "ssga-dgc": ("ssga-dgc:compression=5",),
 }

@@ -31,6 +31,15 @@ def test_sums_go_around_the_ring_twice_in_parts_and_all_else_once_whole():
     assert traffic([Send("p", tensors), Send("p", tensors, mean=True)], 2) == (2 * size, 3)
 
 
+def test_secure_sums_go_by_a_server_whose_link_all_messages_pass():
+    plain, dense, sparse, left = measure(
+        ("none", "sga", "ssga:compression=200", "sga:threshold=2"), model="convnet", batch=2, repeats=1
+    )
+    assert dense.bytes == pytest.approx(2 * plain.bytes, rel=0.02)  # both workers' there and back, at once
+    assert sparse.bytes < dense.bytes / 50
+    assert (dense.messages, sparse.messages, left.messages) == (4, 4, 14)
+
+
 @pytest.fixture
 def refused(monkeypatch):
     """A machine on which root may not make namespaces."""

@@ -28,7 +28,7 @@ PARAMETERS = {
 SPECS = (
     *(f"{name}{PARAMETERS.get(name, '')}" for name in SCHEMES),
     "signsgd:error_feedback=true",
-    "sga:threshold=2",
+    "sga:threshold=2,colluders=0",
     "ssga:compression=20,union=anonymous",
     "powersgd:rank=2+sga",
 )

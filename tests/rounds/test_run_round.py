@@ -34,7 +34,7 @@ def without(party, phase):
 
 def test_a_client_gone_after_its_masked_message_does_not_send_it_again():
     """Conservation: what is applied and what is held back add up to what was computed, whoever vanished when."""
-    scheme = parse("ssga:compression=4,threshold=3")
+    scheme = parse("ssga:compression=4,threshold=3,colluders=0")
     came = brought(scheme)
 
     result = run_round(scheme, came, {}, around(), InProcess(), without("client:1", "unmask"))
@@ -109,7 +109,9 @@ def test_weights_and_buffers_count_alike():
         assert int(result.buffers["count"]) == 20
 
 
-@pytest.mark.parametrize("spec", ["topk:ratio=0.1", "powersgd:rank=2", "noise:std=0.1", "sga", "sga:threshold=3"])
+@pytest.mark.parametrize(
+    "spec", ["topk:ratio=0.1", "powersgd:rank=2", "noise:std=0.1", "sga", "sga:threshold=3,colluders=0"]
+)
 def test_a_session_that_is_saved_between_any_two_messages_goes_on_with_the_same_answers(spec):
     scheme = parse(spec)
     with warnings.catch_warnings():

@@ -9,12 +9,13 @@ from gradwire.schemes.composed import Composed
 from gradwire.schemes.sga import SGA
 from gradwire.schemes.topk import TopK
 from tests.schemes.rounds import Cluster, flat, random_update
+from tests.secure.sums import least
 
 
 @given(st.integers(2, 4), st.sampled_from(["none", "powersgd:rank=2"]), st.sampled_from(["sga", "sga:threshold=T"]))
 @settings(max_examples=20)
 def test_composed_with_a_secure_sum_a_scheme_gives_what_it_gives_alone(clients, first, outer):
-    outer = outer.replace("T", str(clients // 2 + 1))
+    outer = outer.replace("T", str(least(clients)))
     updates = [random_update(i) for i in range(clients)]
     alone, composed = Cluster.of(first, updates), Cluster.of(f"{first}+{outer}", updates)
     for turn in range(3):

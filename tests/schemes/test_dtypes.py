@@ -24,10 +24,10 @@ SPECS = (
     *(f"{name}{PARAMETERS.get(name, '')}" for name in SCHEMES),
     "signsgd:error_feedback=true",
     "powersgd:rank=2",
-    "sga:threshold=2",
-    "ssga:compression=10,threshold=2",
+    "sga:threshold=2,colluders=0",
+    "ssga:compression=10,threshold=2,colluders=0",
     "ssga:compression=10,union=anonymous",
-    "ssga:compression=10,union=anonymous,anonymity=2,threshold=2",
+    "ssga:compression=10,union=anonymous,anonymity=2,threshold=2,colluders=0",
     "powersgd:rank=2+sga",
     "dpsgd+sga",
 )

@@ -15,6 +15,11 @@ from gradwire.wire import InProcess, Send, client, drop_out
 from gradwire.wire.transport import drive
 
 
+def least(clients: int) -> int:
+    """The smallest threshold that is allowed if a third of so many clients may side with the server."""
+    return (clients + clients // 3) // 2 + 1
+
+
 def states(clients: int) -> dict[str, dict]:
     """Private states of clients that have exchanged keys."""
     fresh = {client(i): identity.fresh() for i in range(clients)}
@@ -31,9 +36,9 @@ def contributing(protocol, gathering, private, public, codes, ring):
 def server_half(protocol, gathering, public, ring, count):
     server = protocol.server(gathering, public)
     uploads = yield None
-    uploads = yield from server.open(uploads)
+    server, uploads = yield from server.open(uploads)
     total = yield from server.total(uploads, ring, count, "masked")
-    yield Send(gathering.phase(protocol.closing("masked")), total.tensors())
+    yield Send(gathering.phase(protocol.closing("masked")), total.tensors(), left_out=total.liars)
     return total
 
 
@@ -49,9 +54,10 @@ def run_round(
     curve: str = "x25519",
     transport: InProcess | None = None,
     tamper: Callable | None = None,
+    digest: bytes | None = b"said",
 ) -> tuple[Total, dict[str, dict], InProcess]:
     """One round: the sum, the states of those who stayed, and the transport with its transcript."""
-    gathering = Gathering(tuple(private), round, 0, curve)
+    gathering = Gathering(tuple(private), round, 0, curve, digest=digest)
     halves = {
         party: contributing(protocol, gathering, state, public or {}, codes, ring)
         for (party, state), codes in zip(private.items(), vectors, strict=True)

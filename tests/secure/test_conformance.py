@@ -54,6 +54,8 @@ class Ours(Subject):
         for _ in ("keys", "shares"):
             deal = server.send({party: send.tensors for party, send in sends.items()})
             sends = {party: each.send(deal.tensors[party]) for party, each in halves.items()}
+        going = server.send({party: send.tensors for party, send in sends.items()})
+        sends = {party: each.send(going.tensors) for party, each in halves.items()}
         return halves["client:0"], list(sends.values())
 
 

@@ -1,26 +1,31 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradwire.errors import GradwireError, TooFewError, WireError
+from gradwire.errors import GradwireError, TooFewError
+from gradwire.secure import shares
 from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.graph import Assumptions
 from gradwire.secure.identity import Gathering
 from gradwire.secure.ring import BITS, Ring
-from gradwire.wire import Deal, InProcess, Send
+from gradwire.wire import ClientSession, Deal, InProcess, Send, ServerSession
 from gradwire.wire.transport import drive
-from tests.secure.sums import contributing, in_phase, random_codes, refused, run_round, server_half, states
+from tests.secure.sums import contributing, in_phase, least, random_codes, refused, run_round, server_half, states
 
-PHASES = ("keys", "shares", "masked", "unmask")
+PHASES = ("keys", "shares", "ready", "masked", "survivors", "unmask")
+IN = ("survivors", "unmask")
+"""Who vanishes before these is in the sum."""
 
 
 @st.composite
 def schedules(draw):
     """Clients, a threshold, and who drops out before which phase."""
     clients = draw(st.integers(2, 7))
-    threshold = draw(st.integers(clients // 2 + 1, clients))
+    threshold = draw(st.integers(least(clients), clients))
     gone = draw(st.dictionaries(st.integers(0, clients - 1), st.sampled_from(PHASES), max_size=clients - 1))
     return clients, threshold, {f"client:{i}": phase for i, phase in gone.items()}
 
@@ -37,7 +42,7 @@ def test_enough_survivors_give_exactly_their_sum_and_fewer_give_none(schedule, b
         refused(match, DoubleMask(threshold), states(clients), vectors, ring, drops=drops)
         return
     # Codes that arrived are in the sum, even if their sender was gone before the unmasking.
-    summed = [v for i, v in enumerate(vectors) if drops.get(f"client:{i}", "unmask") == "unmask"]
+    summed = [v for i, v in enumerate(vectors) if drops.get(f"client:{i}", IN[0]) in IN]
     total, _, _ = run_round(DoubleMask(threshold), states(clients), vectors, ring, drops=drops)
     assert (total.codes == np.sum([v.astype(object) for v in summed], axis=0)).all()
     assert total.contributors == len(summed)
@@ -47,10 +52,10 @@ def test_enough_survivors_give_exactly_their_sum_and_fewer_give_none(schedule, b
 @pytest.mark.parametrize("curve", ["x25519", "brainpoolP256r1"])
 def test_a_sparse_graph_of_many_clients_gives_the_same_sum(curve):
     n = 60
-    ring, assumed = Ring(32, n), Assumptions(corrupted=0.0, dropping=0.1, secrecy=20, completion=10)
-    protocol = DoubleMask(40, sparse=True, assumed=assumed)
+    ring, assumed = Ring(32, n), Assumptions(dropping=0.1, secrecy=20, completion=10)
+    protocol = DoubleMask(40, sparse=True, assumed=assumed, colluders=2)
     vectors = random_codes(ring, 20, 0)
-    drops = {"client:3": "masked", "client:20": "shares", "client:50": "unmask", "client:51": "keys"}
+    drops = {"client:3": "masked", "client:20": "shares", "client:50": "unmask", "client:51": "choose"}
     total, _, transport = run_round(protocol, states(n), vectors, ring, drops=drops, curve=curve)
     summed = [v.astype(object) for i, v in enumerate(vectors) if i not in (3, 20, 51)]
     assert (total.codes == np.sum(summed, axis=0)).all()
@@ -63,12 +68,12 @@ def test_a_sparse_graph_of_many_clients_gives_the_same_sum(curve):
 @settings(max_examples=8)
 def test_a_sparse_graph_of_any_size_gives_the_sum_or_says_why_not(clients, bits, data):
     clients = min(clients, 2 ** (bits - 1))
-    ring, assumed = Ring(bits, clients), Assumptions(corrupted=0.0, dropping=0.1, secrecy=4, completion=4)
+    ring, assumed = Ring(bits, clients), Assumptions(dropping=0.1, secrecy=4, completion=4)
     most = data.draw(st.integers(0, (clients - 1) // 5))
     gone = data.draw(st.dictionaries(st.integers(0, clients - 1), st.sampled_from(PHASES), max_size=most))
     drops = {f"client:{i}": phase for i, phase in gone.items()}
     vectors, transport = random_codes(ring, 20, clients), InProcess()
-    protocol = DoubleMask(clients // 2 + 1, sparse=True, assumed=assumed)
+    protocol = DoubleMask(clients // 2 + 1, sparse=True, assumed=assumed, colluders=0)
     try:
         total, _, _ = run_round(protocol, states(clients), vectors, ring, drops=drops, transport=transport)
     except TooFewError:
@@ -76,7 +81,7 @@ def test_a_sparse_graph_of_any_size_gives_the_sum_or_says_why_not(clients, bits,
             raise
         assert not any("sum" in message.tensors for message in transport.transcript.messages())
         return
-    summed = [v.astype(object) for i, v in enumerate(vectors) if gone.get(i, "unmask") == "unmask"]
+    summed = [v.astype(object) for i, v in enumerate(vectors) if gone.get(i, IN[0]) in IN]
     assert (total.codes == np.sum(summed, axis=0)).all()
 
 
@@ -91,10 +96,10 @@ def test_shares_of_another_round_are_refused():
         kept.update(reply.tensors)
         return reply
 
-    run_round(DoubleMask(2), private, zeros(3), Ring(8, 3), tamper=in_phase("shares", keep))
+    run_round(DoubleMask(2, colluders=0), private, zeros(3), Ring(8, 3), tamper=in_phase("shares", keep))
     replay = in_phase("shares", lambda _: Deal("shares", kept))
-    match = "phase 'shares', client:1: its share cannot be opened: sealed in another round"
-    refused(match, DoubleMask(2), private, zeros(3), Ring(8, 3), round=1, tamper=replay)
+    match = r"phase 'ready', client:1: 2 of 3 holders find its keys or its shares wrong"
+    refused(match, DoubleMask(2, colluders=0), private, zeros(3), Ring(8, 3), round=1, tamper=replay)
 
 
 def test_shares_for_somebody_else_are_refused():
@@ -106,41 +111,101 @@ def test_shares_for_somebody_else_are_refused():
         )
         return Deal("shares", hands)
 
-    refused("cannot be opened", DoubleMask(2), states(3), zeros(3), Ring(8, 3), tamper=in_phase("shares", crossed))
+    match = "client:2: 2 of 3 holders find its keys or its shares wrong"
+    refused(match, DoubleMask(2, colluders=0), states(3), zeros(3), Ring(8, 3), tamper=in_phase("shares", crossed))
 
 
 def test_no_share_is_revealed_to_a_server_that_says_too_few_are_left():
     alone = in_phase("masked", lambda reply: Send("masked", {"places": torch.tensor([0], dtype=torch.int32)}))
     match = "client:0: 1 clients are left, threshold is 2; it reveals no share"
-    refused(match, DoubleMask(2), states(3), zeros(3), Ring(8, 3), tamper=alone)
+    refused(match, DoubleMask(2, colluders=0), states(3), zeros(3), Ring(8, 3), tamper=alone)
     others = in_phase("masked", lambda reply: Send("masked", {"places": torch.tensor([1, 2], dtype=torch.int32)}))
     match = "client:0: the server says that its codes did not arrive; it reveals no share"
-    refused(match, DoubleMask(2), states(3), zeros(3), Ring(8, 3), tamper=others)
+    refused(match, DoubleMask(2, colluders=0), states(3), zeros(3), Ring(8, 3), tamper=others)
 
 
-def test_a_wrong_share_is_found_out():
-    def wrong(half):
+def lying(phase, change):
+    """A client's half whose message in one phase goes through `change`."""
+
+    def through(half):
         send = next(half)
         while True:
-            if send.phase == "unmask":
-                send.tensors["shares"][1] ^= 1
+            if send.phase == phase:
+                change(send.tensors)
             try:
                 send = half.send((yield send))
             except StopIteration as stop:
                 return stop.value
 
-    private, ring = states(3), Ring(8, 3)
-    gathering = Gathering(tuple(private), 0, 0)
-    halves = {p: contributing(DoubleMask(2), gathering, s, {}, np.zeros(4, np.uint8), ring) for p, s in private.items()}
-    halves["client:0"] = wrong(halves["client:0"])
-    with pytest.raises(WireError, match="phase 'unmask', client:1: a share of its secret is wrong; the round ends"):
-        drive(InProcess(), halves, server_half(DoubleMask(2), gathering, {}, ring, 4), 0)
+    return through
 
 
-@pytest.mark.parametrize("threshold", [2, 6])
-def test_thresholds_that_cannot_be(threshold):
-    with pytest.raises(GradwireError, match=rf"threshold is {threshold}; of 5 clients it must be 3 to 5"):
-        run_round(DoubleMask(threshold), states(5), zeros(5), Ring(8, 5))
+def garbage(name):
+    return lambda tensors: tensors[name].random_(0, 256)
+
+
+@pytest.mark.parametrize(
+    ("phase", "change", "why"),
+    [
+        ("keys", garbage("signature"), "phase 'ready', client:1: 4 of 5 holders find its keys or its shares wrong"),
+        ("shares", garbage("sealed"), "phase 'ready', client:1: 4 of 5 holders find its keys or its shares wrong"),
+        ("shares", garbage("digests"), "phase 'ready', client:1: 4 of 5 holders find its keys or its shares wrong"),
+        ("masked", lambda t: t["masked"].resize_(3), "masked vector of round 0, phase 'masked', client:1 is uint8"),
+        ("unmask", garbage("shares"), r"the share of client:\d that it reveals is not the one it was dealt"),
+        ("unmask", lambda t: t["shares"].resize_(2, 16), "unmask', client:1: shares have shape"),
+    ],
+)
+def test_a_client_that_lies_is_left_out_by_name_and_the_sum_is_that_of_the_others(phase, change, why):
+    private, ring, n, protocol = states(5), Ring(8, 5), 5, DoubleMask(4)
+    gathering = Gathering(tuple(private), 0, 0, digest=b"said")
+    vectors = random_codes(ring, 20, 0)
+    halves = {
+        party: contributing(protocol, gathering, state, {}, codes, ring)
+        for (party, state), codes in zip(private.items(), vectors, strict=True)
+    }
+    halves["client:1"] = lying(phase, change)(halves["client:1"])
+    sessions = {party: ClientSession(half, party, 0) for party, half in halves.items()}
+    server = ServerSession(server_half(protocol, gathering, {}, ring, 20), private, 0)
+    InProcess().exchange(sessions, server)
+    assert list(server.refused) == ["client:1"]
+    assert re.search(why, server.refused["client:1"])
+    inside = [v for i, v in enumerate(vectors) if i != 1 or phase == "unmask"]
+    assert server.result.contributors == len(inside) == n - (phase != "unmask")
+    assert (server.result.codes == np.sum([v.astype(object) for v in inside], axis=0)).all()
+
+
+def test_shares_that_do_not_give_the_secret_end_the_round_and_name_their_dealer(monkeypatch):
+    def dealing_others(half):
+        send = next(half)
+        while True:
+            reply = yield send
+            with monkeypatch.context() as patch:
+                if send.phase == "keys":
+                    patch.setattr(shares, "split", lambda secret, t, holders: [bytes(32)] * holders)
+                try:
+                    send = half.send(reply)
+                except StopIteration as stop:
+                    return stop.value
+
+    private, ring, protocol = states(5), Ring(8, 5), DoubleMask(4)
+    gathering = Gathering(tuple(private), 0, 0, digest=b"said")
+    halves = {p: contributing(protocol, gathering, s, {}, np.zeros(4, np.uint8), ring) for p, s in private.items()}
+    halves["client:0"] = dealing_others(halves["client:0"])
+    match = "phase 'unmask', client:0: the shares that it dealt do not give its secret"
+    with pytest.raises(TooFewError, match=match):
+        drive(InProcess(), halves, server_half(protocol, gathering, {}, ring, 4), 0)
+
+
+@pytest.mark.parametrize(("clients", "colluders", "least"), [(5, 0, 3), (5, 1, 4), (4, 1, 3), (9, 3, 7), (100, 33, 67)])
+def test_thresholds_that_cannot_be(clients, colluders, least):
+    """2t > n + c: so many of n clients cannot be shown two lists of survivors, though c of them sign both."""
+    gathering = Gathering(tuple(map(str, range(clients))), 0, 0)
+    for sparse in (False, True):
+        assert DoubleMask(least, sparse, colluders=colluders).server(gathering).rules.survivors == least
+        for threshold in (least - 1, clients + 1):
+            match = rf"threshold is {threshold}; of {clients} clients it must be {least} to {clients}"
+            with pytest.raises(GradwireError, match=match):
+                DoubleMask(threshold, sparse, colluders=colluders).server(gathering)
 
 
 def test_masks_serve_one_sum():
@@ -148,7 +213,7 @@ def test_masks_serve_one_sum():
     gathering = Gathering(tuple(private), 0, 0)
 
     def twice(state):
-        member = yield from DoubleMask(2).join(gathering, state, {})
+        member = yield from DoubleMask(2, colluders=0).join(gathering, state, {})
         yield from member.add(np.zeros(4, np.uint8), ring, "masked")
         yield from member.add(np.zeros(4, np.uint8), ring, "again")
 
@@ -156,4 +221,4 @@ def test_masks_serve_one_sum():
     with pytest.raises(
         GradwireError, match="masks of this round have served 'masked'; they must not serve 'again' too"
     ):
-        drive(InProcess(), halves, server_half(DoubleMask(2), gathering, {}, ring, 4), 0)
+        drive(InProcess(), halves, server_half(DoubleMask(2, colluders=0), gathering, {}, ring, 4), 0)

@@ -41,7 +41,7 @@ def test_the_sum_is_exact_for_many_clients(clients, bits):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2)])
+@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2, colluders=0)])
 def test_a_masked_message_is_uniform_whatever_it_hides(bits, protocol):
     ring = Ring(bits, 2)
     sent = []
@@ -52,7 +52,7 @@ def test_a_masked_message_is_uniform_whatever_it_hides(bits, protocol):
     assert p_uniform(sent[0] - sent[1]) > 1e-3
 
 
-@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2)])
+@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2, colluders=0)])
 def test_no_two_runs_share_a_mask(protocol):
     ring = Ring(16, 2)
     first, second = masked(protocol, ring, 0), masked(protocol, ring, 0)
@@ -131,7 +131,7 @@ def test_without_all_clients_there_is_no_sum(phase):
     refused(match, Pairwise(), states(3), vectors, ring8, drops={"client:1": phase})
 
 
-@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2)])
+@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(3)])
 def test_a_server_in_the_middle_is_found_out(protocol):
     def other_key(reply):
         hands = reply.tensors if isinstance(reply, Deal) else {"everybody": reply.tensors}
@@ -139,7 +139,7 @@ def test_a_server_in_the_middle_is_found_out(protocol):
             tensors["keys"][tensors["places"] == 1] ^= 1
         return reply
 
-    match = "round 0, phase 'keys', client:1: its signature does not hold"
+    match = "round 0, phase '(keys|ready)', client:1: (its signature does not hold|2 of 3 holders find its keys)"
     refused(match, protocol, states(3), [np.zeros(4, np.uint8)] * 3, ring8, tamper=in_phase("keys", other_key))
 
 
@@ -169,7 +169,7 @@ def test_a_client_whose_key_is_withheld_is_named():
     refused(match, Pairwise(), states(3), [np.zeros(4, np.uint8)] * 3, ring8, tamper=withheld)
 
 
-@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(2)])
+@pytest.mark.parametrize("protocol", [Pairwise(), DoubleMask(3)])
 def test_a_vector_that_does_not_fit_the_mask_is_refused(protocol):
     vectors = [np.zeros(4, np.uint8), np.zeros(4, np.uint8), np.zeros(5, np.uint8)]
     match = r"masked vector of round 0, phase 'masked', client:2 is uint8 of shape \(5,\); it must be uint8 of"

@@ -21,7 +21,7 @@ def verdicts(study, reached=None):
 
 def test_every_cell_is_a_scheme_with_a_rate():
     cells = SecureAccuracy(seeds=1).cells()
-    assert len({cell.label for cell in cells}) == len(cells) == 20
+    assert len({cell.label for cell in cells}) == len(cells) == 21
     for cell in cells:
         parse(cell.settings["scheme"])
     rates = {cell.label: cell.settings["lr"] for cell in cells}

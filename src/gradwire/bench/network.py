@@ -24,14 +24,28 @@ from gradwire.runs import Row, RunFolder
 from gradwire.schemes import Layout, Outcome, Round, Scheme, Update, initial_states, parse
 from gradwire.schemes.halves import mean
 from gradwire.training import gradient
-from gradwire.wire import EVERYONE, SERVER, ClientHalf, Collective, Message, Send, ServerHalf, check_carrier, client
+from gradwire.wire import (
+    EVERYONE,
+    SERVER,
+    ClientHalf,
+    Collective,
+    Deal,
+    Message,
+    Need,
+    ParameterServer,
+    Send,
+    ServerHalf,
+    check_carrier,
+    client,
+)
 
 RATES = (1e8, 1e9, 1e10)
 """Bits a second."""
 LINKS = (
     f"Real links: {WORKERS} workers of DDP in two network namespaces of one machine, joined by a veth pair that tc "
     "limits (tbf). There, none is DDP without a hook, which sends while it still computes. Medians of "
-    "{steps} steps; bytes in results.csv are those that the device sent, all headers included."
+    "{steps} steps; bytes in results.csv are those that the device sent, all headers included. Schemes that need a "
+    "server are modelled alone: DDP has none."
 )
 
 
@@ -54,7 +68,7 @@ def run_network(settings: NetworkSettings, out: str | Path | None = None, progre
 
 
 def _real(settings: NetworkSettings, steps: Sequence[Step], progress: Progress) -> list[Row]:
-    made_of = {step.scheme: step for step in steps}
+    made_of = {step.scheme: step for step in steps if not _starred(parse(step.scheme))}
     found = shaped(replace(settings, schemes=tuple(made_of)), RATES, progress)
     return [_row(settings, made_of[m.scheme], m.rate, m.seconds, m.bytes) for m in found]
 
@@ -78,7 +92,8 @@ def measure(
     """
     chosen = [parse(spec) for spec in schemes]
     for scheme in chosen:
-        check_carrier(scheme.spec, scheme.needs, "a collective", Collective.offers)
+        name, carrier = ("a server", ParameterServer) if _starred(scheme) else ("a collective", Collective)
+        check_carrier(scheme.spec, scheme.needs, name, carrier.offers)
     network, source = models.build(model, SHAPE, CLASSES, seed=0), torch.Generator().manual_seed(0)
     with threads(workers):
         batches = [examples(batch, source) for _ in range(workers)]
@@ -96,6 +111,16 @@ def traffic(sends: Sequence[Send], workers: int) -> tuple[float, int]:
     return count, messages
 
 
+def traffic_of_star(sends: Sequence[Send], replies: Sequence[Message], workers: int) -> tuple[float, int]:
+    """The same where a server has a link as fast as a worker's, which all their messages pass, one way or the other."""
+    up, down = sum(_message(send).size for send in sends), sum(reply.size for reply in replies)
+    return workers * max(up, down), 2 * len(sends)
+
+
+def _starred(scheme: Scheme) -> bool:
+    return Need.SERVER in scheme.needs
+
+
 def _message(send: Send) -> Message:
     return Message(client(0), SERVER, 0, send.phase, send.tensors)
 
@@ -107,31 +132,40 @@ def _step(scheme: Scheme, updates: Mapping[str, Update], compute: float, repeats
     for index in range(1 + repeats):
         round, watch = Round(index, parties, 0, layout), Stopwatch()
         halves = {p: watch.around(p, scheme.client(updates[p], private[p], public, round)) for p in parties}
-        outcomes, sends = _run_round(halves, watch.around(SERVER, scheme.server(public, round)))
+        served = watch.around(SERVER, scheme.server(public, round))
+        outcomes, sends, replies = _run_round(halves, served, _starred(scheme))
         seconds.append(watch.seconds[first] + watch.seconds[SERVER] + _serialising(sends, len(parties)))
         private = {p: dict(outcome.private) for p, outcome in outcomes.items()}
         public = outcomes[first].public
-    return Step(scheme.spec, compute, statistics.median(seconds[1:]), *traffic(sends, len(parties)))
+    n = len(parties)
+    sent = traffic_of_star(sends, replies, n) if _starred(scheme) else traffic(sends, n)
+    return Step(scheme.spec, compute, statistics.median(seconds[1:]), *sent)
 
 
 def _run_round(
-    halves: Mapping[str, ClientHalf[Outcome]], server: ServerHalf[Outcome]
-) -> tuple[dict[str, Outcome], list[Send]]:
-    """A round as `Collective` runs it, where sums are not the server's work; and what the first client sent."""
+    halves: Mapping[str, ClientHalf[Outcome]], server: ServerHalf[Outcome], starred: bool
+) -> tuple[dict[str, Outcome], list[Send], list[Message]]:
+    """A round as `Collective` runs it, where sums are not the server's work, or as a server does.
+
+    Returns:
+        also what the first client sent and was told.
+    """
     next(server)
-    sends, noted = {party: next(half) for party, half in halves.items()}, []
+    sends, noted, told = {party: next(half) for party, half in halves.items()}, list[Send](), list[Message]()
     outcomes: dict[str, Outcome] = {}
     while not outcomes:
         noted.append(next(iter(sends.values())))
         uploads = {party: send.tensors for party, send in sends.items()}
-        reply = server.send({EVERYONE: mean(uploads)} if noted[-1].mean else uploads)
-        assert isinstance(reply, Send)  # `check_collective` lets no other scheme through
+        reply = server.send({EVERYONE: mean(uploads)} if noted[-1].mean and not starred else uploads)
+        assert reply is not None
+        hands = reply.tensors if isinstance(reply, Deal) else dict.fromkeys(halves, reply.tensors)
+        told.append(Message(SERVER, client(0), 0, reply.phase, hands[client(0)]))
         for party, half in halves.items():
             try:
-                sends[party] = half.send(reply.tensors)
+                sends[party] = half.send(hands[party])
             except StopIteration as stop:
                 outcomes[party] = stop.value
-    return outcomes, noted
+    return outcomes, noted, told
 
 
 def _serialising(sends: Sequence[Send], workers: int) -> float:

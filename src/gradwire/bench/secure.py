@@ -25,10 +25,23 @@ from gradwire.schemes.ssga import SSGA
 from gradwire.secure import keys, shares
 from gradwire.secure.byte_tensors import table, to_tensor
 from gradwire.secure.graph import STATED, sufficient
-from gradwire.secure.kdf import KEY_BYTES
+from gradwire.secure.kdf import KEY_BYTES, derive
 from gradwire.secure.masks import blend
+from gradwire.secure.protocol import Total
 from gradwire.secure.ring import BITS, Ring
-from gradwire.wire import SERVER, InProcess, Message, Send, Tensors, Transcript, client, indices
+from gradwire.wire import (
+    SERVER,
+    ClientHalf,
+    InProcess,
+    Message,
+    Send,
+    ServerHalf,
+    Tensors,
+    Transcript,
+    client,
+    drop_out,
+    indices,
+)
 from gradwire.wire.transport import drive
 
 MILLION = 1_000_000
@@ -36,12 +49,19 @@ COMPLETE = 100
 """Clients up to which a round with a complete graph of shares is run: its cost goes with their square."""
 MANY = (10, 30, 100, 300)
 """Clients among which SSGA is compared with SGA."""
+RESTORED = 1000
+"""Secrets that are put together at a time, where that is measured."""
 REPEATS = 3
 """Of rounds; shorter work is repeated more often."""
 
 
 def run_secure(
-    clients: Sequence[int], entries: Sequence[int], flower: str | None, whole: int, out: str | Path | None = None
+    clients: Sequence[int],
+    entries: Sequence[int],
+    flower: str | None,
+    whole: int,
+    served: int,
+    out: str | Path | None = None,
 ) -> Path:
     """Measures everything, and returns the folder that it wrote: results.csv, config.json.
 
@@ -49,16 +69,17 @@ def run_secure(
         clients, entries: of two curves, each at the smallest of the other.
         flower: a Python that has flwr; by default this one, if it has.
         whole: clients of the round that is compared with Flower's, at a million entries.
+        served: clients of the round whose server is measured, at a million entries.
     """
     run = RunFolder.create(out, "bench-secure", COST_COLUMNS)
-    settings = {"clients": list(clients), "entries": list(entries), "flower": bool(flower), "whole": whole}
-    run.configure("bench secure", settings)
-    for measured in _rows(clients, entries, flower, whole):
+    settings = {"clients": list(clients), "entries": list(entries), "flower": bool(flower)}
+    run.configure("bench secure", {**settings, "whole": whole, "served": served})
+    for measured in _rows(clients, entries, flower, whole, served):
         run.append([measured])
     return run.path
 
 
-def _rows(clients: Sequence[int], entries: Sequence[int], flower: str | None, whole: int) -> Iterator[Row]:
+def _rows(clients: Sequence[int], entries: Sequence[int], flower: str | None, whole: int, served: int) -> Iterator[Row]:
     few, small = min(clients), min(entries)
     yield from masks()
     for n in sorted({small, *entries}):
@@ -66,6 +87,7 @@ def _rows(clients: Sequence[int], entries: Sequence[int], flower: str | None, wh
     for n in sorted(set(clients) - {few}):
         yield from (whole_round(scheme, n, small) for scheme in schemes(n, small))
     yield from (calculated(MILLION, size) for size in (small, MILLION))
+    yield server_of(served, MILLION)
     for size in (MILLION, 10 * MILLION):
         for n in MANY:
             yield from (floor(n, size), *masking(n, size), later("sga", n, size), later("ssga", n, size))
@@ -143,7 +165,7 @@ def later(spec: str, clients: int, entries: int) -> Row:
             while True:
                 up += Message(parties[0], SERVER, 1, send.phase, send.tensors).size
                 masked = {name: torch.zeros_like(code) for name, code in send.tensors.items() if name == "masked"}
-                reply = server.send(dict.fromkeys(parties, masked) if masked else clear)
+                reply = server.send(dict.fromkeys(parties, masked) if masked else {**clear, parties[0]: send.tensors})
                 assert isinstance(reply, Send)
                 send = half.send(reply.tensors)
         except StopIteration:
@@ -179,22 +201,58 @@ def calculated(clients: int, entries: int) -> Row:
     )
     public = keys.public_key("x25519", secret)
     signature, verification = keys.sign(identity, b"x"), keys.verification_key(identity)
-    dealt = dict(enumerate(shares.split(bytes(16), t, k + 1)))
+    dealt = [dict(enumerate(shares.split(bytes(16), t, k + 1)))] * RESTORED
     codes = ring.encode(values, 9.0)
     mask = median_seconds(lambda: blend(codes, [(bytes(32), 1)]))
     each = 2 * median_seconds(lambda: keys.agree("x25519", secret, public, "peer")) + mask
     each += median_seconds(lambda: keys.verify(verification, signature, b"x"))
-    split = median_seconds(lambda: shares.split(bytes(16), t, k + 1), REPEATS)
-    one = k * each + mask + 2 * split + median_seconds(lambda: ring.encode(values, 9.0))
+    split = median_seconds(lambda: shares.split(bytes(32), t, k + 1), REPEATS)
+    peers = round(2 * k - k * k / clients)  # those it has drawn, and those that have drawn it
+    one = peers * each + mask + split + median_seconds(lambda: ring.encode(values, 9.0))
     add = median_seconds(lambda: np.add(codes, codes, out=codes))
-    restore = median_seconds(lambda: shares.combine(dealt, t), REPEATS)
+    restore = median_seconds(lambda: shares.combine_all(dealt, t, k + 1), REPEATS) / RESTORED
+    derive_keys = median_seconds(lambda: (derive(bytes(16), "own mask"), derive(bytes(16), "commitment")))
     how = (
-        f"calculated: a client, {k} × {1000 * each:.2g} ms a neighbour and 2 × {1000 * split:.2g} ms to split secrets; "
+        f"calculated: a client, {peers} × {1000 * each:.2g} ms a neighbour and {1000 * split:.2g} ms to split secrets; "
         f"the server, {clients:,} × {1000 * restore:.2g} ms to put {t} of {k + 1} shares together and as often "
-        f"{1000 * (add + mask):.2g} ms to add a vector and take its mask off"
+        f"{1000 * (add + mask + derive_keys):.2g} ms to add a vector and take its mask off"
     )
-    what, up = f"round, sga:threshold={clients * 2 // 3 + 1},neighbours=few", 4 * entries + 160 + k * (48 + 16 + 8)
-    return row(what, clients, entries, one, clients * (add + mask + restore), up, how)
+    up = 4 * entries + 256 + k * (4 + 48 + 32) + k * 4 + k * (4 + 16)  # shares and digests, ready, unmask
+    what = f"round, sga:threshold={clients * 2 // 3 + 1},neighbours=few"
+    return row(what, clients, entries, one, clients * (add + mask + derive_keys + restore), up, how)
+
+
+def server_of(clients: int, entries: int) -> Row:
+    """A server's round with so many clients on a sparse graph, of which a tenth vanish before they send their codes.
+
+    Everything is sent as in any round, but that one vector stands for all clients' codes, which would not fit here.
+    """
+    parties, layout = tuple(map(client, range(clients))), Layout({"w": (1,)})
+    scheme = parse(f"sga:threshold={(clients + clients // 3) // 2 + 1},neighbours=few")
+    assert isinstance(scheme, SGA)
+    around, ring = Round(0, parties, 0, layout), Ring.fitting(32, clients)
+    states = exchange_keys(scheme, {party: scheme.private_state(layout) for party in parties})
+
+    def member(party: str) -> ClientHalf[object]:
+        joined = yield from scheme.protocol.join(scheme.gathering(around), states[party], {})
+        return (yield from joined.contribute(np.zeros(1, dtype=ring.dtype), "masked"))
+
+    def serve() -> ServerHalf[Total]:
+        uploads = yield None
+        server, uploads = yield from scheme.protocol.server(scheme.gathering(around)).open(uploads)
+        codes = {"masked": torch.zeros(entries, dtype=torch.uint32)}
+        stayed = dict.fromkeys([party for i, party in enumerate(uploads) if i % 10], codes)
+        total = yield from server.total(stayed, ring, entries, "masked")
+        yield Send("unmask", {"contributors": torch.tensor(total.contributors)})
+        return total
+
+    watch, transport = Stopwatch(), InProcess(Transcript(keep=0))
+    gone = {party for i, party in enumerate(parties) if i % 10 == 0}
+    halves = {p: drop_out(member(p), "masked") if p in gone else member(p) for p in parties}
+    drive(transport, halves, watch.around(SERVER, serve()), 0)
+    how, up = "the server measured, one vector for all clients' codes; a tenth vanish", 4 * entries
+    up += transport.transcript.bytes_up(parties[1])
+    return row(f"server of {scheme.spec}", clients, entries, None, watch.seconds[SERVER], up, how)
 
 
 def secagg(python: str, clients: int) -> Iterator[Row]:
@@ -207,7 +265,7 @@ def secagg(python: str, clients: int) -> Iterator[Row]:
 
 
 def row(
-    what: str, clients: int, entries: int, one: float, server: float | None, up: int, how: str = "measured"
+    what: str, clients: int, entries: int, one: float | None, server: float | None, up: int, how: str = "measured"
 ) -> dict[str, object]:
     """One line of the table, for codes of 32 bits: seconds of a client and of the server, bytes of a client."""
     return dict(zip(COST_COLUMNS, (what, "gradwire", clients, entries, 32, one, server, up, how), strict=True))

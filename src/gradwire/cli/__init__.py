@@ -11,6 +11,7 @@ import click
 from gradwire.cli.audit import audit, epsilon, membership
 from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
+from gradwire.cli.identity import identity
 from gradwire.cli.study import report, study
 from gradwire.cli.train import train
 from gradwire.errors import GradwireError
@@ -22,7 +23,7 @@ def gradwire() -> None:
     """Train models together over a wire, and see what that wire gives away."""
 
 
-for command in (audit, train, membership, epsilon, study, report, bench, catalogue):
+for command in (audit, train, membership, epsilon, study, report, bench, identity, catalogue):
     gradwire.add_command(command)
 
 

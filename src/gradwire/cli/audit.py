@@ -36,7 +36,11 @@ def audit(
         options["schemes"] = schemes
     settings = AuditSettings(**options)  # type: ignore[arg-type]
     with progress_bar() as progress:
-        if transcript:
+        if settings.adversary == "active":
+            from gradwire.studies.active import active_audit
+
+            folder = active_audit(settings, out, progress)
+        elif transcript:
             folder = audit_recording(transcript, settings, known, out, progress)
         else:
             folder = run_audit(settings, out, progress, resume)

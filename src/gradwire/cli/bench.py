@@ -170,13 +170,16 @@ def _numbers(_: click.Context, option: click.Parameter, text: str) -> tuple[int,
 )
 @click.option("--entries", default="1e4,1e5,1e6", show_default=True, callback=_numbers, help="Of the curve against N.")
 @click.option("--whole", default=100, show_default=True, help="Clients of the round compared with Flower's.")
+@click.option("--served", default=1000, show_default=True, help="Clients of the round whose server is measured.")
 @click.option("--flower", metavar="PYTHON", help="A Python that has flwr. [default: this one, if it has]")
 @click.option("--out", metavar="DIR", help="Folder to write. [default: runs/bench-secure-<time>]")
-def secure(clients: tuple[int, ...], entries: tuple[int, ...], whole: int, flower: str | None, out: str | None) -> None:
+def secure(
+    clients: tuple[int, ...], entries: tuple[int, ...], whole: int, served: int, flower: str | None, out: str | None
+) -> None:
     """Time masks, whole rounds and their parts; seconds are a party's own, bytes those of its messages."""
     from gradwire.bench.secure import run_secure
 
-    outcome(run_secure(clients, entries, flower, whole, out))
+    outcome(run_secure(clients, entries, flower, whole, served, out))
 
 
 @bench.command()

@@ -40,6 +40,8 @@ CLIENTS = defaults(SETTINGS).clients
 @click.option("--eval-every", default=20, show_default=True, help="Rounds between two rows and checkpoints.")
 @click.option("--resume", metavar="DIR", help="Go on with the run in this folder, from its last checkpoint.")
 @click.option("--carrier", metavar="SPEC", help="Of the messages in one process. [default: inprocess]")
+@click.option("--identity", metavar="FILE", help="Key of this process's client (gradwire identity new FILE).")
+@click.option("--members", metavar="FILE", help="With --identity: a line for each client that may join.")
 @click.option("--by-client", is_flag=True, help="Judge the model on each client's own examples too: clients.csv.")
 @click.option("--record", metavar="FILE", help="Write the last round, for gradwire audit --transcript.")
 def train(
@@ -51,6 +53,8 @@ def train(
     carrier: str | None,
     record: str | None,
     by_client: bool,
+    identity: str | None,
+    members: str | None,
     clients: int | None,
     timeout: float,
     **options: object,
@@ -66,6 +70,7 @@ def train(
     """
     from gradwire.registry import CARRIERS
     from gradwire.schemes import parse
+    from gradwire.secure.identity_files import Identities
     from gradwire.studies import run_training
     from gradwire.training import TrainSettings
     from gradwire.wire import Need, Transcript
@@ -79,7 +84,10 @@ def train(
         clients = world_size()
     settings = TrainSettings(clients=CLIENTS if clients is None else clients, **options)  # type: ignore[arg-type]
     run = partial(run_training, data, model, settings, eval_every=eval_every, out=out, resume=resume, record=record)
-    run = partial(run, by_client=by_client)
+    if (identity is None) != (members is None) or (identity and not launched()):
+        raise GradwireError("--identity and --members go together, for a client in a process of its own (torchrun)")
+    identities = Identities.load(identity, members) if identity and members else None
+    run = partial(run, by_client=by_client, identities=identities)
     if not launched():
         transport = CARRIERS.parse(carrier or "inprocess")
         transport.transcript.keep = 1

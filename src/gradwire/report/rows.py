@@ -30,6 +30,10 @@ COST_COLUMNS = (
     *("what", "by", "clients", "entries", "bits"),
     *("seconds_client", "seconds_server", "bytes_up", "how"),
 )
+LIES_COLUMNS = (
+    *("data", "model", "seed", "batch", "scheme", "clients", "colluders"),
+    *("lie", "what", "correlation", "succeeds", "outcome"),
+)
 MEMBERSHIP_COLUMNS = (
     *_COMMON,
     *("attack", "threshold", "knowledge", "balanced_accuracy", "auc", "tpr_at_1e-2", "tpr_at_1e-3", "low", "high"),
@@ -44,13 +48,14 @@ EPSILON_COLUMNS = (
     *("epsilon", "epsilon_any", "epsilon_claimed"),
 )
 """`epsilon` is a lower bound for mechanisms of Gaussian noise, `epsilon_any` for all."""
-Kind = Literal["epsilon", "study", "network", "speed", "cost", "membership", "train", "audit"]
+Kind = Literal["epsilon", "study", "network", "speed", "cost", "lies", "membership", "train", "audit"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "epsilon": EPSILON_COLUMNS,
     "study": ("command", "label"),
     "network": NETWORK_COLUMNS,
     "speed": SPEED_COLUMNS,
     "cost": COST_COLUMNS,
+    "lies": LIES_COLUMNS,
     "membership": MEMBERSHIP_COLUMNS,
     "train": TRAIN_FACTS,
     "audit": AUDIT_FACTS,

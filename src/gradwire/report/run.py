@@ -92,7 +92,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
-    unique: tuple[Kind, ...] = ("epsilon", "study", "network", "speed", "cost")
+    unique: tuple[Kind, ...] = ("epsilon", "study", "network", "speed", "cost", "lies")
     for kind in unique:
         if set(COLUMNS[kind]) <= set(columns):
             return kind

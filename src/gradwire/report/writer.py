@@ -14,6 +14,7 @@ from gradwire.report.benches.network import network_page, network_table, paces
 from gradwire.report.benches.speeds import points, speed_table, speeds_page
 from gradwire.report.epsilon import epsilon_page, epsilon_table
 from gradwire.report.figures import LIGHT, THEMES, render
+from gradwire.report.lies import lies_page, lies_table
 from gradwire.report.membership.findings import findings, membership_table
 from gradwire.report.membership.page import membership_page
 from gradwire.report.page import Page, render_page
@@ -31,6 +32,7 @@ REPORTERS: Mapping[Kind, tuple[Callable[[Run], Page], Callable[[Run], Table]]] =
     "network": (network_page, lambda run: network_table(paces(run.rows), brief=True)),
     "speed": (speeds_page, lambda run: speed_table(points(run.rows))),
     "cost": (costs_page, lambda run: cost_table(run.rows)),
+    "lies": (lies_page, lambda run: lies_table(run.rows)),
 }
 """What is made of each kind of run: its page, and a table that fits a terminal of 80 characters."""
 

@@ -5,7 +5,7 @@ entries, or integers in units of its own, their sum over Z_R means nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -42,6 +42,9 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
 
     def __post_init__(self) -> None:
         self._phases(Layout({"w": (2, 2)}))
+        if self.outer.dp is not None:
+            several = f"what {self.first.name} sends is several sums"
+            raise GradwireError(f"{self.spec}: dp stands with sga or ssga alone; {several}")
 
     @property
     def spec(self) -> str:
@@ -68,11 +71,6 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         """That of the first scheme, on its part of the state."""
         return self if self.first.step_hook else None
 
-    @property
-    def accounting(self) -> Accounting | None:
-        """That of the first scheme, whose guarantee a secure sum can only improve."""
-        return self if self.first.accounting else None
-
     def public_state(self, layout: Layout) -> State:
         """Those of both."""
         return joined({INNER: self.first.public_state(layout), OUTER: self.outer.public_state(layout)})
@@ -89,6 +87,11 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
     def with_keys(self, private: State, party: str, keys: Mapping[str, State]) -> State:
         """The keys of the secure sum."""
         return joined({INNER: under(private, INNER), OUTER: self.outer.with_keys(under(private, OUTER), party, keys)})
+
+    def with_identity(self, private: State, identity: bytes) -> State:
+        """The signing key of the secure sum."""
+        outer = self.outer.with_identity(under(private, OUTER), identity)
+        return joined({INNER: under(private, INNER), OUTER: outer})
 
     @property
     def per_example(self) -> bool:  # type: ignore[override]
@@ -108,9 +111,9 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         return left, joined({INNER: inner, OUTER: under(private, OUTER)})
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
-        """As the first scheme has it."""
-        assert self.first.accounting is not None
-        return self.first.accounting.notes({party: under(state, INNER) for party, state in private.items()})
+        """Those of both."""
+        inner, outer = ({p: under(state, part) for p, state in private.items()} for part in (INNER, OUTER))
+        return (*(self.first.accounting.notes(inner) if self.first.accounting else ()), *self.outer.notes(outer))
 
     def guarantees(self, private: Mapping[str, State]) -> tuple[Guarantee, ...]:
         """As the first scheme has it."""
@@ -123,9 +126,9 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         half = self.first.client(update, under(private, INNER), under(public, INNER), round)
         send, outcome = advanced(half, None)
         while send is not None:
-            shapes = Layout.of(send.tensors)
-            beside = yield from protocol.beside(member, self._gathering(round, send.phase))
-            mean = yield from self.outer.summed(shapes.flatten(send.tensors), beside, round, None)
+            shapes, gathering = Layout.of(send.tensors), replace(member.gathering, prefix=f"{send.phase} ")
+            member = yield from protocol.beside(member, gathering)
+            mean, member = yield from self.outer.summed(shapes.flatten(send.tensors), member, round)
             send, outcome = advanced(half, shapes.unflatten(mean))
         return self._outcome(outcome, member.state, round)
 
@@ -133,15 +136,19 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
         """Run the first scheme's half as if there were one client, whose uploads are the means."""
         uploads = yield None
         protocol = self.outer.protocol
-        uploads = yield from protocol.server(self.outer.gathering(round), under(public, OUTER)).open(uploads)
+        server = protocol.server(self.outer.gathering(round), under(public, OUTER))
+        server, uploads = yield from server.open(uploads)
         half = self.first.server(under(public, INNER), round)
         next(half)
+        refused: dict[str, str] = {}
         for phase, shapes in self._phases(round.layout).items():
-            server = protocol.server(self._gathering(round, phase))
-            mean, closing = yield from self.outer.summing(uploads, server, shapes, round)
+            server = protocol.server(replace(server.gathering, prefix=f"{phase} "))
+            server, uploads = yield from server.open(uploads)
+            mean, closing, server = yield from self.outer.summing(uploads, server, shapes, round)
+            refused |= closing.left_out
             half.send({"everybody": shapes.unflatten(mean)})
             uploads = yield closing
-        return self._outcome(advanced(half, {})[1], {}, round)
+        return replace(self._outcome(advanced(half, {})[1], {}, round), refused=refused)
 
     def _outcome(self, inner: Outcome | None, private: State, round: Round) -> Outcome:
         if inner is None:
@@ -202,7 +209,7 @@ class Composed(Scheme, KeyExchange, LocalStepHook, Accounting):
             mine = None if own is None or send is None else (shapes.flatten(send.tensors), under(own.private, OUTER))
             for tensors, part in ((means, ()), (sent, mine or ())):
                 released = self.outer.released(observation, self._gathering(round, phase), *part)
-                tensors[phase] = shapes.unflatten(self.outer.mean(*released, round).to(shapes.dtype))
+                tensors[phase] = shapes.unflatten(self.outer.mean(*released, round, shapes.size).to(shapes.dtype))
             reply = means[phase]
         return Observation(sent, means, public, round, observation.victim)
 

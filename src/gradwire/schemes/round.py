@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import nan
 
 import torch
 from torch import Tensor
 
 from gradwire.schemes.layout import Layout, Update
+from gradwire.secure import identity
 from gradwire.seeds import generator
 from gradwire.wire import Own, Tensors
 from gradwire.wire.view import Weights
@@ -34,6 +36,12 @@ class Round:
     epoch: int = 0
     start: Update | None = field(default=None, repr=False, compare=False)
     weights: Weights = "equal"
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What everybody must have been told alike before the round: its facts, and the parameters it begins with."""
+        facts = (self.index, self.clients, self.seed, self.epoch, self.weights, self.layout.shapes, self.layout.dtypes)
+        return identity.digest(repr(facts).encode(), identity.fingerprint(self.start or {}))
 
     def generator(self, *words: int | str) -> torch.Generator:
         """Public random numbers: every party draws the same."""

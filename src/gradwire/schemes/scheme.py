@@ -25,6 +25,8 @@ from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStepHook
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
+from gradwire.secure.byte_tensors import to_bytes
+from gradwire.secure.identity_files import Identities
 from gradwire.wire import ClientHalf, Need, ServerHalf, Tensors
 from gradwire.wire.view import LocalWork
 
@@ -51,6 +53,10 @@ class KeyExchange(ABC):
     @abstractmethod
     def with_keys(self, private: State, party: str, keys: Mapping[str, State]) -> State:
         """A client's private state once it knows its own name and everybody's public keys (party → keys)."""
+
+    @abstractmethod
+    def with_identity(self, private: State, identity: bytes) -> State:
+        """A client's private state with a signing key of its owner's, in the place of a fresh one."""
 
 
 class Accounting(ABC):
@@ -225,15 +231,40 @@ def initial_states(
     parties: Sequence[str],
     seed: int,
     tell: Callable[[PublicKeys], PublicKeys] = lambda keys: keys,
+    identities: Identities | None = None,
 ) -> dict[str, State]:
     """The parties' private states before the first round, each with a secret of its own, keys exchanged.
 
     Args:
         parties: those that live in this process.
         tell: public keys of these parties → those of all; see `exchange_keys`.
+        identities: the key of the one party that lives in this process, and the list of who may join.
+
+    Raises:
+        GradwireError: a party that is not on the list, or shows another key.
     """
     states = {p: scheme.private_state(layout, seeds.number("private", seed, p)) for p in parties}
-    return exchange_keys(scheme, states, tell)
+    if identities is None:
+        return exchange_keys(scheme, states, tell)
+    if scheme.key_exchange is None or len(states) != 1:
+        what = f"{scheme.spec} exchanges no keys" if scheme.key_exchange is None else f"{len(states)} clients live here"
+        raise GradwireError(f"an identity is one client's, in a process of its own; {what}")
+    own = scheme.key_exchange
+    return exchange_keys(
+        scheme, {p: own.with_identity(s, identities.own) for p, s in states.items()}, _known(tell, identities)
+    )
+
+
+def _known(tell: Callable[[PublicKeys], PublicKeys], identities: Identities) -> Callable[[PublicKeys], PublicKeys]:
+    """The same, refusing those who are not on the list of members."""
+
+    def told(keys: PublicKeys) -> PublicKeys:
+        found = tell(keys)
+        for party, shown in found.items():
+            identities.check(party, to_bytes(shown["verification"]))
+        return found
+
+    return told
 
 
 def exchange_keys(

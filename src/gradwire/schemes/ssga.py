@@ -6,7 +6,7 @@ not the sum (a factor in the learning rate), and the server's momentum (lines 17
 receives the aggregate.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.magnitudes import magnitude, told_maximum
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import check_positive, exactly
 from gradwire.schemes.selection import largest
-from gradwire.schemes.sga import CODES, SGA, magnitude, told_maximum
+from gradwire.schemes.sga import CODES, SGA
 from gradwire.schemes.sparse import Sparse
 from gradwire.secure.byte_tensors import part
 from gradwire.secure.channels import TAG_BYTES
@@ -60,6 +61,9 @@ class SSGA(SGA):
         check_positive(self.name, "anonymity", self.anonymity)
         if self.anonymity > 1 and not self.votes:
             raise GradwireError(f"{self.name}: anonymity is {self.anonymity}; it needs union=anonymous and mask=topk")
+        if self.dp is not None and self.mask == "topk":
+            wrong = "the entries that clients choose tell of them; it needs mask=random"
+            raise GradwireError(f"{self.name}: dp is {self.dp}; {wrong}")
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """A signing key, and R ← 0, flat."""
@@ -75,35 +79,45 @@ class SSGA(SGA):
         """Lines 5 to 14 of Algorithm 1."""
         member = yield from self.protocol.join(self.gathering(round), private, public)  # 2, and 11: fresh seeds
         summed, accumulated = self.accumulate(update, private, round.layout)  # 6 to 8
-        reply = (yield from self.vote(summed, member, round)) if self.votes else {}  # 9, anonymously
-        offer = self.offer(summed, reply, round)
-        reply = {**reply, **((yield Send("offer", offer)) if offer else {})}  # 9
-        union, maximum = self.agreed(reply, round)  # 10
+        self.finite(summed, member.gathering, member.seat)
+        chosen = self.choice(summed, round)  # 9
+        reply: Tensors = {}
+        if self.votes:
+            reply, member = yield from self.vote(chosen, member, round)
+        offer = self.offer(summed, chosen, reply, round)
+        if offer:
+            answer = yield Send("offer", offer)
+            member, reply = member.heard("offer", answer), {**reply, **answer}
+        union = self.entries(reply, round)  # 10
+        self.refuse(union, chosen, round)
+        maximum = self.maximum(reply, member.gathering, offer.get("maximum"), member.seat)
         values = summed[union]
+        member = self.counted(member, values, self.finite(values, member.gathering, member.seat), maximum)
         left = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
-        state = {**member.state, **accumulated, **left}
+        state: State = {**member.state, **accumulated, **left}
         total = yield from self.add(values, maximum, member, round, state)  # 12 and 13
-        aggregate = self.sparse(union, self.mean(total, maximum, round), round)
+        state = self.spending(replace(member, state=state), total, values, round).state
+        aggregate = self.sparse(union, self.mean(total, maximum, round, len(union)), round)
         return Outcome(aggregate.update(round.layout), self.protocol.public(member.gathering), state)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Lines 9 to 13: the union and R_max, then the sum."""
-        gathering = self.gathering(round)
-        server = self.protocol.server(gathering, public)
+        server = self.protocol.server(self.gathering(round), public)
         uploads = yield None
-        uploads = yield from server.open(uploads)
+        server, uploads = yield from server.open(uploads)
         reply: Tensors = {}
         if self.votes:
-            uploads, reply = yield from self.count_votes(uploads, round)
+            uploads, reply = yield from self.count_votes(uploads, round, server.gathering)
+            server = server.heard("union", reply)
         if self.asks:
-            answer = self.answer(uploads, round, gathering)
+            answer = self.answer(uploads, round, server.gathering)
             uploads = yield Send("offer", answer)
-            reply = {**reply, **answer}
-        union, maximum = self.agreed(reply, round)
-        total = yield from server.total(uploads, self.ring(round), len(union), "masked")
-        yield Send(self.protocol.closing("masked"), total.tensors())
-        aggregate = self.sparse(union, self.mean(total, maximum, round), round)
-        return Outcome(aggregate.update(round.layout), self.protocol.public(gathering), {})
+            server, reply = server.heard("offer", answer), {**reply, **answer}
+        union, maximum = self.entries(reply, round), self.maximum(reply, server.gathering)
+        total = yield from server.total(uploads, self.ring(round), self.width(len(union), round), "masked")
+        yield Send(self.protocol.closing("masked"), total.tensors(), left_out=total.liars)
+        aggregate = self.sparse(union, self.mean(total, maximum, round, len(union)), round)
+        return Outcome(aggregate.update(round.layout), self.protocol.public(server.gathering), {}, total.liars)
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
         """As `SGA`; and offers, votes, and the sealed keys of the secret permutation.
@@ -112,9 +126,9 @@ class SSGA(SGA):
         """
         size, own = round.layout.size, phase.removeprefix(VOTE)
         if own == "offer":
-            if self.max == "adaptive":
+            if self.asks_maximum:
                 told_maximum(tensors, phase)
-            due: dict[str, tuple[int, ...]] = {"maximum": ()} if self.max == "adaptive" else {}
+            due: dict[str, tuple[int, ...]] = {"maximum": ()} if self.asks_maximum else {}
             if self.anonymity > 1:
                 union = heard(tensors, round, phase)
                 due |= {"indices": (indices.code_size(len(union), size),), "count": ()}
@@ -128,9 +142,10 @@ class SSGA(SGA):
             count = size if phase != own else part(tensors, own, phase).numel()
             least = 0 if self.votes else self.share(round)
             most = self.share(round) * len(round.clients)
+            least, most = (self.width(each, round) if phase == own else each for each in (least, most))
             if phase == own and not (most if self.mask == "random" else least) <= count <= most:
                 raise WireError(f"'masked' holds {count} codes; {least} to {most} were due")
-            exactly(tensors, {"masked": (count,)}, CODES[8 if phase != own else self.bits])
+            exactly(tensors, {"masked": (count,)}, CODES[8 if phase != own else self.ring(round).bits])
         else:
             super().check(own, tensors, round)
 
@@ -142,45 +157,66 @@ class SSGA(SGA):
     @property
     def asks(self) -> bool:
         """Whether clients tell anything in the clear."""
-        return self.max == "adaptive" or self.anonymity > 1 or (self.mask == "topk" and not self.votes)
+        return self.asks_maximum or self.anonymity > 1 or (self.mask == "topk" and not self.votes)
 
-    def vote(self, summed: Tensor, member: Member, round: Round) -> ClientHalf[Tensors]:
-        """A client's part in finding the union anonymously."""
-        size, chosen = round.layout.size, largest(summed, self.share(round))
-        voter = yield from self.protocol.beside(member, self.gathering(round, VOTE))
+    def vote(self, chosen: Tensor, member: Member, round: Round) -> ClientHalf[tuple[dict[str, Tensor], Member]]:
+        """A client's part in finding the union anonymously: what the server says of it, and the member who heard it."""
+        size, gathering = round.layout.size, replace(member.gathering, prefix=VOTE)
+        voter = yield from self.protocol.beside(member, gathering)
         if self.anonymity == 1:
-            return (yield from voter.contribute(mark(chosen, size), "masked"))
+            reply = yield from voter.contribute(mark(chosen, size), "masked")
+            return dict(reply), member.heard("union", reply)
         permutation = yield from draw(voter, size)
         reply = yield from voter.contribute(permutation.ballot(chosen), "masked")
-        return told(permutation.entries(heard(reply, round, voter.gathering.where("masked", "server"))), round)
+        places = heard(reply, round, gathering.where("masked", "server"))
+        return told(permutation.entries(places), round), member.heard("union", reply)
 
-    def count_votes(self, uploads: Uploads, round: Round) -> ServerPart[tuple[Uploads, Tensors]]:
-        """The server's part in finding the union anonymously."""
-        gathering = self.gathering(round, VOTE)
+    def count_votes(self, uploads: Uploads, round: Round, opened: Gathering) -> ServerPart[tuple[Uploads, Tensors]]:
+        """The server's part in finding the union anonymously, in the course of the round that it has opened."""
+        gathering = replace(opened, prefix=VOTE)
         server = self.protocol.server(gathering)
-        uploads = yield from server.open(uploads)
+        server, uploads = yield from server.open(uploads)
         if self.anonymity > 1:
             uploads = yield pass_on(gathering, uploads)
         total = yield from server.total(uploads, MARKS, round.layout.size, "masked")
         reply = told(marked(total.codes, self.anonymity), round)
-        uploads = yield Send(gathering.phase(self.protocol.closing("masked")), reply)
+        uploads = yield Send(gathering.phase(self.protocol.closing("masked")), reply, left_out=total.liars)
         return uploads, reply
+
+    def refuse(self, union: Tensor, chosen: Tensor, round: Round) -> None:
+        """Raise WireError of a union that no choices of so many clients can have made, one's own among them.
+
+        Of the marks of an anonymous union some cancel, one in 255 where several clients chose the same; of votes, those
+        are passed over that too few have cast.
+        """
+        if not self.binding or self.mask == "random":
+            return
+        where, most = self.gathering(round).where("offer", "server"), self.share(round) * len(round.clients)
+        if len(union) > most:
+            raise WireError(f"{where}: the union has {len(union)} entries; the choices of all have {most} at most")
+        lacking = len(chosen) - int(torch.isin(chosen, union).sum())
+        allowed = len(chosen) if self.anonymity > 1 else cancelled(len(chosen)) if self.votes else 0
+        if lacking > allowed:
+            raise WireError(f"{where}: the union lacks {lacking} of this client's {len(chosen)} entries")
 
     def accumulate(self, gradient: Update, private: State, layout: Layout) -> tuple[Tensor, State]:
         """R_t = R_{t−1} + ∇_t, of which entries are sent (line 6, eq. 3), and what else changes in the state."""
         return (layout.plus(gradient, private["residual"]) if self.residual else layout.flatten(gradient)), {}
 
-    def offer(self, summed: Tensor, voted: Tensors, round: Round) -> dict[str, Tensor]:
+    def choice(self, summed: Tensor, round: Round) -> Tensor:
+        """The entries that a client chooses, ascending: its ⌊K/|C|⌋ largest; none where all are drawn."""
+        return largest(summed, self.share(round)) if self.mask == "topk" else torch.empty(0, dtype=torch.int64)
+
+    def offer(self, summed: Tensor, chosen: Tensor, voted: Tensors, round: Round) -> dict[str, Tensor]:
         """What a client tells in the clear, where needed: the places of its largest entries, its largest magnitude.
 
         Of entries that were voted for under the secret permutation, all clients tell the server the same.
         """
         offer = dict(voted) if self.anonymity > 1 else {}
         if self.mask == "topk" and not self.votes:
-            chosen = largest(summed, self.share(round))
             offer["indices"] = indices.encode(chosen, round.layout.size)
             summed = summed[chosen]  # the largest of all is one of them
-        if self.max == "adaptive":
+        if self.asks_maximum:
             offer["maximum"] = magnitude(summed)
         return offer
 
@@ -192,9 +228,7 @@ class SSGA(SGA):
             reply = told(torch.cat(chosen).unique(), round)
         if self.anonymity > 1:
             reply = self.unpermuted(uploads, round, gathering)
-        if self.max == "adaptive":
-            reply["maximum"] = torch.tensor(self.largest(uploads, gathering))
-        return reply
+        return reply | (self.maxima(uploads, gathering) if self.asks_maximum else {})
 
     def unpermuted(self, uploads: Uploads, round: Round, gathering: Gathering) -> dict[str, Tensor]:
         """The entries that were voted for under the secret permutation; WireError if clients tell different ones."""
@@ -211,14 +245,15 @@ class SSGA(SGA):
         return decoded(offered, self.share(round), round, where)
 
     def agreed(self, reply: Tensors, round: Round) -> tuple[Tensor, float]:
-        """The entries that all clients send, ascending, and R_max, from the server's reply to the offers."""
-        where = self.gathering(round).where("offer", "server")
-        maximum = told_maximum(reply, where) if self.max == "adaptive" else self.max
-        size = round.layout.size
+        """The entries that all clients send, ascending, and R_max, as everybody reads the server's replies."""
+        return self.entries(reply, round), self.maximum(reply, self.gathering(round))
+
+    def entries(self, reply: Tensors, round: Round) -> Tensor:
+        """The entries that all clients send, ascending, from the server's replies."""
         if self.mask == "topk":
-            return heard(reply, round, where), maximum
+            return heard(reply, round, self.gathering(round).where("offer", "server"))
         count = self.share(round) * len(round.clients)
-        return torch.randperm(size, generator=round.generator())[:count].sort().values, maximum
+        return torch.randperm(round.layout.size, generator=round.generator())[:count].sort().values
 
     def share(self, round: Round) -> int:
         """⌊K/|C|⌋, the entries that each client may choose."""
@@ -239,8 +274,9 @@ class SSGA(SGA):
 
     def observed(self, observation: Observation) -> Sparse:
         """The mean that is seen, on the union."""
-        mean = self.mean(*self.seen(observation), observation.round)
-        return self.sparse(self.chosen(observation), mean, observation.round)
+        chosen = self.chosen(observation)
+        mean = self.mean(*self.seen(observation), observation.round, len(chosen))
+        return self.sparse(chosen, mean, observation.round)
 
     def sparse(self, union: Tensor, mean: Tensor, round: Round) -> Sparse:
         """A mean on the union as a sparse vector."""
@@ -253,7 +289,14 @@ class SSGA(SGA):
     def chosen(self, observation: Observation) -> Tensor:
         """The union, as everybody sees it."""
         voted = observation.replies[VOTE + self.protocol.closing("masked")] if self.votes else {}
-        return self.agreed({**voted, **observation.replies.get("offer", {})}, observation.round)[0]
+        return self.entries({**voted, **observation.replies.get("offer", {})}, observation.round)
+
+
+def cancelled(marks: int, surely: float = 2**-20) -> int:
+    """So many of a client's marks may cancel against others', but for a probability of `surely`: each one in 255."""
+    from scipy.stats import binom  # type: ignore[import-untyped]
+
+    return int(binom.isf(surely, marks, 1 / 255))
 
 
 def told(union: Tensor, round: Round) -> dict[str, Tensor]:

@@ -4,16 +4,24 @@ The server cannot replace keys by its own: a signature holds for one party, one 
 know each other's verification keys from elsewhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
-from gradwire.secure.byte_tensors import by_place, read_by_place, table, to_bytes, to_tensor
+from gradwire.secure.byte_tensors import by_place, part, read_by_place, table, to_bytes, to_tensor
 from gradwire.secure.identity import Gathering, State, certified, certify, name
 from gradwire.secure.keys import SIGNATURE_BYTES
 from gradwire.wire import Tensors
+
+
+class Signed(NamedTuple):
+    """What a client publishes: public keys, and its signature of them."""
+
+    content: bytes
+    signature: bytes
 
 
 def publish(gathering: Gathering, state: State, content: bytes) -> dict[str, Tensor]:
@@ -21,36 +29,40 @@ def publish(gathering: Gathering, state: State, content: bytes) -> dict[str, Ten
     return {"keys": to_tensor(content), "signature": to_tensor(certify(gathering, state, content))}
 
 
-def pass_on(gathering: Gathering, uploads: Mapping[str, Tensors], to: Sequence[int], width: int) -> dict[str, Tensor]:
-    """The server's reply: the keys (`width` bytes) of those parties among places `to` that sent any.
-
-    WireError names a party whose keys or signature have another length.
-    """
-    found: dict[str, dict[int, bytes]] = {"keys": {}, "signature": {}}
-    for place in to:
-        if (tensors := uploads.get(gathering.parties[place])) is None:
-            continue
-        for column, size in (("keys", width), ("signature", SIGNATURE_BYTES)):
-            sent = tensors.get(column)
-            if sent is None or sent.dtype != torch.uint8 or tuple(sent.shape) != (size,):
-                raise WireError(f"{gathering.where('keys', place)}: {column!r} is not {size} bytes")
-            found[column][place] = to_bytes(sent)
-    signatures = table(list(found["signature"].values()), SIGNATURE_BYTES)
-    return {**by_place("keys", found["keys"], width), "signatures": signatures}
+def collect(tensors: Tensors, width: int, where: str) -> Signed:
+    """What a client has published; WireError about `where` if keys or signature have another length."""
+    found = []
+    for column, size in (("keys", width), ("signature", SIGNATURE_BYTES)):
+        sent = part(tensors, column, where)
+        if sent.dtype != torch.uint8 or tuple(sent.shape) != (size,):
+            raise WireError(f"{where}: {column!r} is not {size} bytes")
+        found.append(to_bytes(sent))
+    return Signed(*found)
 
 
-def read(gathering: Gathering, state: State, reply: Tensors, to: Sequence[int], width: int) -> dict[int, bytes]:
-    """A client's reading of the server's reply: place → public keys.
+def pass_on(signed: Mapping[int, Signed], to: Iterable[int], width: int) -> dict[str, Tensor]:
+    """The server's reply: the keys (`width` bytes) of those places that have published any."""
+    passed = {place: signed[place] for place in to if place in signed}
+    signatures = table([each.signature for each in passed.values()], SIGNATURE_BYTES)
+    return {**by_place("keys", {i: each.content for i, each in passed.items()}, width), "signatures": signatures}
 
-    WireError names a party that was not expected, or whose signature does not hold.
+
+def read(
+    gathering: Gathering, state: State, reply: Tensors, to: Sequence[int], width: int
+) -> tuple[dict[int, bytes], dict[int, str]]:
+    """A client's reading of the server's reply: place → public keys, and place → why its keys are not believed.
+
+    WireError: the reply is malformed, or holds keys of a party that was not expected.
     """
     where = gathering.where("keys", name(state))
     contents = read_by_place(reply, "keys", width, where)
     signatures = read_by_place(reply, "signatures", SIGNATURE_BYTES, where)
     if not set(contents) <= set(to):
         raise WireError(f"{where}: got keys of places {list(contents)}; expected some of {list(to)}")
-    for place, content in contents.items():
-        if not certified(gathering, state, gathering.parties[place], content, signatures[place]):
-            wrong = "its signature does not hold: not its keys, or keys of another round"
-            raise WireError(f"{gathering.where('keys', place)}: {wrong}")
-    return contents
+    wrong = "its signature does not hold: not its keys, or keys of another round"
+    unsigned = {
+        place: f"{gathering.where('keys', place)}: {wrong}"
+        for place, content in contents.items()
+        if not certified(gathering, state, gathering.parties[place], content, signatures[place])
+    }
+    return {place: content for place, content in contents.items() if place not in unsigned}, unsigned

@@ -1,12 +1,20 @@
 """Identities: each client's signing key, and the others' verification keys, which it learnt out of band.
 
+A `Gathering` is what everything in a round is bound to. Keys, seals and signatures are bound to its parties and its
+number; masks, where `digest` is set, to all that the server has said as well. Clients who were told different things
+have masks that do not cancel, so that a lie gives noise (D. Pasquini, D. Francati, G. Ateniese, "Eluding secure
+aggregation in federated learning via model inconsistency", CCS 2022, section 6: masks that depend on the model).
+
 The state of a client is a flat mapping of names to tensors: `me` (its name), `identity` (its signing key) and
 `known/<party>` (the verification key of each party).
 """
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError
@@ -50,6 +58,7 @@ class Gathering:
         seed: the run's public seed.
         curve: of the key agreement.
         prefix: of the names of phases, where one round holds two sums of different secrets.
+        digest: of everything that the server has said so far; None where masks are not bound to it.
     """
 
     parties: tuple[str, ...]
@@ -57,6 +66,7 @@ class Gathering:
     seed: int
     curve: keys.Curve = "x25519"
     prefix: str = ""
+    digest: bytes | None = None
 
     def __post_init__(self) -> None:
         if len(self.parties) < 2:
@@ -86,6 +96,32 @@ class Gathering:
         words = (str(self.seed), str(self.round), self.prefix, self.curve, *map(self.party, who))
         return tuple(word.encode() for word in words)
 
+    def bound(self, *who: str | int) -> tuple[bytes, ...]:
+        """What masks of these parties (or places) are bound to: the `context`, and what the server has said."""
+        return (*self.context(*who), *(() if self.digest is None else (self.digest,)))
+
+    def heard(self, phase: str, tensors: State) -> Self:
+        """The same gathering after the server has said this to all."""
+        if self.digest is None:
+            return self
+        return replace(self, digest=digest(self.digest, self.phase(phase).encode(), fingerprint(tensors)))
+
+
+def digest(*parts: bytes) -> bytes:
+    """SHA-256 of the parts, each behind its length."""
+    return hashlib.sha256(framed(b"gradwire said", *parts)).digest()
+
+
+def fingerprint(tensors: State) -> bytes:
+    """SHA-256 of named tensors: of their names in order, dtypes, shapes and bytes."""
+    hashed = hashlib.sha256(b"gradwire tensors")
+    for title in sorted(tensors):
+        tensor = tensors[title].detach().cpu().contiguous()
+        hashed.update(framed(title.encode(), str(tensor.dtype).encode(), repr(tuple(tensor.shape)).encode()))
+        if tensor.numel():
+            hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return hashed.digest()
+
 
 def certify(gathering: Gathering, state: State, content: bytes) -> bytes:
     """A client's signature of what it publishes in this round."""
@@ -94,9 +130,14 @@ def certify(gathering: Gathering, state: State, content: bytes) -> bytes:
 
 def certified(gathering: Gathering, state: State, party: str, content: bytes, signature: bytes) -> bool:
     """Whether `party` itself published this, in this round; GradwireError if this client does not know its key."""
+    return keys.verify(known_key(state, party), signature, _certificate(gathering, party, content))
+
+
+def known_key(state: State, party: str) -> bytes:
+    """The verification key of a party; GradwireError if this client does not know it."""
     if f"known/{party}" not in state:
         raise GradwireError(f"{name(state)} knows no verification key of {party}; exchange keys first")
-    return keys.verify(to_bytes(state[f"known/{party}"]), signature, _certificate(gathering, party, content))
+    return to_bytes(state[f"known/{party}"])
 
 
 def _certificate(gathering: Gathering, party: str, content: bytes) -> bytes:

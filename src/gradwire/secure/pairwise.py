@@ -11,6 +11,7 @@ cancel in the sum (eq. 6).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -35,7 +36,9 @@ class PairwiseMember(Member):
     def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
         """Send masked codes (shape (K,)) in a phase; return the server's reply. No two phases share masks."""
         masked, name = codes.copy(), self.gathering.phase(phase)
-        blend(masked, [(derive(s, "mask", name.encode()), 1 if self.seat < i else -1) for i, s in self.seeds.items()])
+        said = () if self.gathering.digest is None else (self.gathering.digest,)
+        keys = {i: derive(seed, "mask", name.encode(), *said) for i, seed in self.seeds.items()}
+        blend(masked, [(key, 1 if self.seat < i else -1) for i, key in keys.items()])
         return (yield Send(name, {"masked": torch.from_numpy(masked)}))
 
     def shared(self, place: int) -> bytes:
@@ -49,18 +52,22 @@ class PairwiseServer(SumServer):
 
     agreed: bool
 
-    def open(self, uploads: Uploads) -> ServerPart[Uploads]:
-        """Pass public keys on, unless the clients have agreed on keys; return the uploads of the next phase."""
+    def open(self, uploads: Uploads) -> ServerPart[tuple[Self, Uploads]]:
+        """Pass public keys on, unless the clients have agreed on keys."""
         if self.agreed:
-            return uploads
+            return self, uploads
         self._need_all(uploads, "keys")
         everybody, width = range(len(self.gathering.parties)), keys.PUBLIC_BYTES[self.gathering.curve]
-        return (yield Send(self.gathering.phase("keys"), directory.pass_on(self.gathering, uploads, everybody, width)))
+        sent = ((uploads[party], width, self.gathering.where("keys", party)) for party in self.gathering.parties)
+        signed = dict(enumerate(directory.collect(*each) for each in sent))
+        return self, (yield Send(self.gathering.phase("keys"), directory.pass_on(signed, everybody, width)))
 
     def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> ServerPart[Total]:
         """The sum of what the clients uploaded in this phase; no reply comes before it."""
         self._need_all(uploads, phase)
-        codes = self.added(uploads, ring, count, phase)
+        codes, malformed = self.added(uploads, ring, count, phase)
+        if malformed:
+            raise WireError(next(iter(malformed.values())))
         yield from ()
         return Total(codes, len(uploads))
 
@@ -122,7 +129,9 @@ class Pairwise(SecureSum):
         secret = keys.secret_key(curve, random_bytes(KEY_BYTES))
         own = keys.public_key(curve, secret)
         reply = yield Send(gathering.phase("keys"), directory.publish(gathering, private, own))
-        published = directory.read(gathering, private, reply, everybody, len(own))
+        published, unsigned = directory.read(gathering, private, reply, everybody, len(own))
+        if unsigned:
+            raise WireError(next(iter(unsigned.values())))
         missing = [place for place in everybody if place not in published]
         if missing or published[seat] != own:
             where = gathering.where("keys", [*missing, seat][0])

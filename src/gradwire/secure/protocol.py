@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -24,10 +24,15 @@ ServerPart = Generator[Send | Deal, Uploads, T]
 
 @dataclass(frozen=True)
 class Total:
-    """A sum over Z_R: the `codes` (shape (K,)) of so many `contributors`, added up modulo R."""
+    """A sum over Z_R: the `codes` (shape (K,)) of so many `contributors`, added up modulo R.
+
+    Attributes:
+        liars: clients that the server has caught while the sum was unmasked, party → at what.
+    """
 
     codes: Codes
     contributors: int
+    liars: Mapping[str, str] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of a message."""
@@ -59,6 +64,10 @@ class Member(ABC):
     seat: int
     state: State = field(repr=False)
 
+    def heard(self, phase: str, tensors: Tensors) -> Self:
+        """The same member after the server has said this to all: its masks are bound to it from now on."""
+        return replace(self, gathering=self.gathering.heard(phase, tensors))
+
     @abstractmethod
     def contribute(self, codes: Codes, phase: str) -> ClientHalf[Tensors]:
         """Send masked codes (shape (K,)) in a phase; return the server's reply to the sum."""
@@ -79,21 +88,32 @@ class SumServer(ABC):
 
     gathering: Gathering
 
+    def heard(self, phase: str, tensors: Tensors) -> Self:
+        """The same server after it has said this to all."""
+        return replace(self, gathering=self.gathering.heard(phase, tensors))
+
     @abstractmethod
-    def open(self, uploads: Uploads) -> ServerPart[Uploads]:
-        """Answer the phases before the sum, from these uploads on; return the uploads of the phase that follows."""
+    def open(self, uploads: Uploads) -> ServerPart[tuple[Self, Uploads]]:
+        """Answer the phases before the sum, from these uploads on.
+
+        Returns:
+            the server after what it has said in them, and the uploads of the phase that follows.
+        """
 
     @abstractmethod
     def total(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> ServerPart[Total]:
         """The sum of what the clients upload in this phase; the caller replies to its closing phase."""
 
-    def added(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> Codes:
-        """The sum of the masked codes of a phase; WireError names a party whose are not `count` ring elements."""
-        codes = np.zeros(count, dtype=ring.dtype)
+    def added(self, uploads: Uploads, ring: Ring, count: int, phase: str) -> tuple[Codes, dict[str, str]]:
+        """The sum of the masked codes of a phase, and those whose are not `count` ring elements, party → why."""
+        codes, malformed = np.zeros(count, dtype=ring.dtype), dict[str, str]()
         for party, tensors in uploads.items():
             where = self.gathering.where(phase, party)
-            codes += ring.check(part(tensors, "masked", where), count, where)
-        return codes
+            try:
+                codes += ring.check(part(tensors, "masked", where), count, where)
+            except WireError as error:
+                malformed[party] = str(error)
+        return codes, malformed
 
 
 class SecureSum(ABC):

@@ -4,6 +4,7 @@ M. van Rooij et al., "Secure sparse gradient aggregation in distributed architec
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from gradwire.errors import GradwireError, WireError
 from gradwire.secure.masks import Codes
 
 BITS = (8, 16, 32)
+LEAST = 15
+"""R_U from which a grid is fine enough to send: steps of 2 R_max / 15, four bits a client."""
+FINE = 1 << 20
+"""R_U from which rounding to the nearest code is off by no more than float32 is."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,23 @@ class Ring:
         if self.ceiling < 1:
             most = self.modulus // 2
             raise GradwireError(f"bits is {self.bits}: too few for {self.clients} clients, enough for {most} at most")
+
+    @classmethod
+    def fitting(cls, bits: int, clients: int) -> Self:
+        """The ring of at least so many bits whose grid is fine enough for so many clients.
+
+        Raises:
+            GradwireError: none is.
+        """
+        for wider in BITS:
+            if wider >= bits and (1 << wider) // clients - 1 >= LEAST:
+                return cls(wider, clients)
+        return cls(bits, clients)
+
+    @property
+    def fine(self) -> bool:
+        """Whether to round to the nearest code does no harm; on coarser grids it would swallow small values."""
+        return self.ceiling >= FINE
 
     @property
     def modulus(self) -> int:
@@ -80,7 +102,7 @@ class Ring:
         return scaled.astype(self.dtype)
 
     def decode(self, total: Codes, contributors: int, maximum: float) -> Tensor:
-        """The real sum behind a sum of codes, float32, shape (K,): 0 ↦ −n·R_max, n·R_U ↦ n·R_max for n contributors.
+        """The real sum behind a sum of codes, float64, shape (K,): 0 ↦ −n·R_max, n·R_U ↦ n·R_max for n contributors.
 
         Raises:
             WireError: more contributors than the ring was divided among, or a sum that they cannot have made.
@@ -90,8 +112,10 @@ class Ring:
         largest = contributors * self.ceiling
         if len(total) and int(total.max()) > largest:
             raise WireError(f"sum holds {int(total.max())}; {contributors} clients can make {largest} at most")
-        centred = total.astype(np.float64) - largest / 2
-        return torch.from_numpy((centred * (2 * maximum / self.ceiling)).astype(np.float32))
+        centred = total.astype(np.float64)
+        centred -= largest / 2
+        centred *= 2 * maximum / self.ceiling
+        return torch.from_numpy(centred)
 
     def check(self, codes: Tensor, count: int, whose: str) -> Codes:
         """The codes that arrived from a party; WireError, naming `whose`, if they are not `count` elements of Z_R."""

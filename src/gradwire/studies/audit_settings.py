@@ -18,7 +18,7 @@ NOT_NEGATIVE = (
     *("trained_rounds", "trained_epochs", "chunk", "seed", "clients", "public"),
     *("local_steps", "local_batch", "lr", "weight_decay"),
 )
-ADVERSARIES = ("server", "eavesdropper", "client")
+ADVERSARIES = ("server", "eavesdropper", "client", "active")
 USUAL_ATTACKS = {"pixels": ("strongest",), "columns": ("tableak",), "tokens": ("sentences",)}
 """By the domain of the inputs; others are searched without a prior."""
 
@@ -34,7 +34,7 @@ class AuditSettings:
         schemes: specs (see `gradwire list`), or objects in their place.
         attacks: specs, such as iga:tv=1e-4,restarts=4 (see `gradwire list`). [default: by the kind of data]
         knowledge: what the adversary knows of the scheme: naive, adaptive or both.
-        adversary: who attacks: server, eavesdropper or client.
+        adversary: who attacks: server, eavesdropper, client, or active: a server that lies in secure sums.
         samples: victims; each is one client's batch in a round of its own.
         batch: examples a victim.
         clients: parties in the attacked round and in training before it (0: 1, or 2 where the adversary is a client).

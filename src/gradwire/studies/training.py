@@ -18,6 +18,7 @@ from gradwire.report import TRAIN_COLUMNS
 from gradwire.rounds.recording import Recorder, save
 from gradwire.runs import CHECKPOINT, CLIENTS, Row, RunFolder, check_place, read_table, write_table
 from gradwire.schemes import Layout, parse
+from gradwire.secure.identity_files import Identities
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.wire import Collective, InProcess, ParameterServer, Transcript, Transport, client
 from gradwire.wire.rendezvous import agree
@@ -34,6 +35,7 @@ def run_training(
     transport: Transport | None = None,
     record: str | Path | None = None,
     by_client: bool = False,
+    identities: Identities | None = None,
     progress: Progress = silent,
 ) -> Path | None:
     """Train, and return the folder of results.csv, config.json and the checkpoint.
@@ -49,6 +51,7 @@ def run_training(
         transport: between the clients; by default they are all in this process.
         record: the file to write the last round to, as the server saw it.
         by_client: at each row, judge the model on every client's own training examples too, in clients.csv.
+        identities: as for `training.begin`.
 
     Raises:
         GradwireError: settings that cannot be met, a folder that cannot be written or does not hold this run.
@@ -70,7 +73,7 @@ def run_training(
     if isinstance(transport, Collective):
         _check_processes(settings, transport, bool(resume))
         agree(transport, options | {"examples": len(dataset), "resume": bool(resume)})
-    state = begin(settings, model, transport)
+    state = begin(settings, model, transport, identities)
     if resume:
         state.restore(Path(resume) / CHECKPOINT, settings)
     run = None

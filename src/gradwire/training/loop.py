@@ -26,6 +26,7 @@ from gradwire.schemes import (
     parameters,
     parse,
 )
+from gradwire.secure.identity_files import Identities
 from gradwire.seeds import generator
 from gradwire.tasks import Task
 from gradwire.training import optimizer
@@ -60,12 +61,19 @@ def check(settings: TrainSettings, carrier: Transport) -> Scheme:
     return scheme
 
 
-def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None = None) -> TrainingState:
+def begin(
+    settings: TrainSettings,
+    model: nn.Module,
+    transport: Transport | None = None,
+    identities: Identities | None = None,
+) -> TrainingState:
     """The state before the first round. `model` is trained in place, unless the scheme trains a network of its own.
 
     Args:
         transport: tells clients of other processes the public keys of those of this one, whose private states alone
             it then holds. By default all clients live here.
+        identities: the signing key of this process's client, and the list of who may join; by default fresh keys, which
+            are believed as they come.
     """
     transport = transport or InProcess()
     scheme = check(settings, transport)
@@ -74,7 +82,7 @@ def begin(settings: TrainSettings, model: nn.Module, transport: Transport | None
     weighting(settings, scheme, model)
     chosen = optimizer.build(settings, [p for p in model.parameters() if p.requires_grad])
     parties = transport.local(tuple(client(i) for i in range(settings.clients)))
-    private = initial_states(scheme, layout, parties, settings.seed, transport.share)
+    private = initial_states(scheme, layout, parties, settings.seed, transport.share, identities)
     return TrainingState(model, chosen, scheme.public_state(layout), private)
 
 
@@ -102,7 +110,7 @@ def train(
         shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     transport = transport or InProcess(Transcript(keep=1))
     plan = planned(state, settings, dataset, shards, transport)
-    state.notes = plan.notes + notes(settings, parse(settings.scheme))
+    state.notes = plan.notes + notes(settings, parse(settings.scheme), state.model)
     while state.round < settings.rounds:
         started = time.perf_counter()
         loss = train_round(state, settings, dataset, shards, transport, plan, recorder)
@@ -220,11 +228,16 @@ def weighting(settings: TrainSettings, scheme: Scheme, model: nn.Module) -> Weig
     return "told" if partial_rounds else "scaled"
 
 
-def notes(settings: TrainSettings, scheme: Scheme) -> tuple[str, ...]:
-    """What a report has to say where weights are called for, but not told."""
-    if settings.average == "plain" or settings.cohort == settings.clients or not scheme.sums_only:
+def notes(settings: TrainSettings, scheme: Scheme, model: nn.Module) -> tuple[str, ...]:
+    """What a report has to say of sums: what is sent beside them in the clear, and weights that are not told."""
+    if not scheme.sums_only:
         return ()
+    clear = f"{scheme.spec}: batch norm's running statistics of each client are sent beside the sum, in the clear"
+    told = (clear,) if carried_buffers(model) else ()
+    if settings.average == "plain" or settings.cohort == settings.clients:
+        return told
     return (
+        *told,
         f"{scheme.name}: the server sees sums only and is not told how many examples a round's clients have; updates "
         "are weighted by each client's share of all examples, the weighted mean in expectation over samples",
     )

@@ -6,7 +6,7 @@ the same two generators run in this process, over torch.distributed and over Flo
 """
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from torch import Tensor
@@ -25,23 +25,26 @@ class Send:
         settled: the client's private state once this message has arrived, where no reply changes it any more. A carrier
             that brings the new model by another way need not send the reply, and a client that vanishes afterwards goes
             into its next round with this state. None: the state needs the reply.
+        left_out: clients that the server goes on without, party → why. They get no reply.
     """
 
     phase: str
     tensors: Tensors
     mean: bool = False
     settled: Tensors | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Deal:
     """A server's reply that differs from client to client: each gets its own tensors, unseen by the others.
 
-    Every client that has sent in the phase must be dealt something.
+    Every client that has sent in the phase, and is not `left_out` (as `Send` has it), must be dealt something.
     """
 
     phase: str
     tensors: Mapping[str, Tensors]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 class Dropped(Exception):

@@ -51,7 +51,7 @@ def joined(
         reason = str(error).strip().splitlines()[0]
         raise WireError(f"the {world_size()} workers did not come together in {timeout:g} s: {reason}") from error
     try:
-        yield ParameterServer(transcript) if server else Collective(transcript)
+        yield ParameterServer(transcript, patience=timeout) if server else Collective(transcript)
     finally:
         dist.destroy_process_group()
 

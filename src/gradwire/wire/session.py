@@ -202,7 +202,7 @@ class ServerSession(Generic[S]):
             send: whether the replies go over the wire, and so are counted and recorded.
 
         Raises:
-            TooFewError: every client has dropped out.
+            TooFewError: every client has dropped out, or too many; it tells why any was left out.
             WireError: nothing has come, or the half does not reply, or not to just those that sent.
         """
         self._keep_one_phase()
@@ -217,11 +217,16 @@ class ServerSession(Generic[S]):
             reply = self._half.send(uploads)
         except StopIteration:
             reply = None
+        except TooFewError as error:
+            raise TooFewError(f"{error}{self._reasons()}") from None
         if reply is None:
             raise WireError(f"round {self.round}: the server did not reply in phase {phase!r}")
         self._uploads = {}
         self._closed.add(phase)
-        receivers = self.parties if senders == (EVERYONE,) else senders
+        for party, why in reply.left_out.items():
+            self.drop(party, why)
+        receivers = tuple(party for party in senders if party not in reply.left_out)
+        receivers = self.parties if senders == (EVERYONE,) else receivers
         replies = self._addressed(reply, receivers)
         for message, to in replies if send else ():
             self.transcript.record(message, message.size, to)

@@ -65,6 +65,8 @@ class InProcess:
     def exchange(self, clients: Mapping[str, ClientSession[C]], server: ServerSession[S]) -> None:
         """Drive one round's sessions against each other until every client is done or dropped, then end the server's.
 
+        A client that refuses what the server says is left out, as one that has vanished is.
+
         Raises:
             WireError: the halves do not follow one protocol: one stops before the others.
             TooFewError: every client has dropped out, or too many for this protocol.
@@ -84,6 +86,9 @@ class InProcess:
                         answer = clients[party].answer(heard)
                     except Dropped as gone:
                         server.drop(party, f"it vanished before {gone}")
+                        continue
+                    except WireError as why:
+                        server.drop(party, f"it refuses to go on: {why}")
                         continue
                     if answer is None:
                         done.append(party)

@@ -29,7 +29,7 @@ def view_of(scheme, clients, adversary="server", size=1, model="lenet", **option
         ("none", "client", (0, 2)),
         ("sga", "server", (0, 1, 2)),
         ("sga", "client", (0, 2)),
-        ("sga:threshold=2,bits=16", "client", (0, 2)),
+        ("sga:threshold=2,colluders=0,bits=16", "client", (0, 2)),
         ("sga:rounding=stochastic", "client", (0, 2)),
         ("ssga:compression=5", "server", (0, 1, 2)),
         ("ssga:compression=5", "client", (0, 2)),
