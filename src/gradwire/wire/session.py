@@ -230,11 +230,13 @@ class ServerSession(Generic[S]):
     def finish(self) -> S:
         """End the round, with the phases whose messages came early: what the server's half returns.
 
+        Messages of clients that were dropped since are among them: the half knows whom it has counted.
+
         Raises:
             WireError: it waits for a further phase.
         """
         for messages in self._early.values():
-            self._uploads = {party: messages[party] for party in self.parties if party in messages}
+            self._uploads = dict(messages)
             self.close(send=False)
         try:
             self._half.send({})

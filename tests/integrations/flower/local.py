@@ -1,18 +1,42 @@
 """Flower's apps in one process: every message and every client's state goes through Flower's own serialisation."""
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.serde import context_from_proto, context_to_proto, message_from_proto, message_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from gradwire.integrations.flower import SchemeMod
+from gradwire.integrations.flower.records import KEY, PAYLOAD
 
-__all__ = ["ArrayRecord", "ConfigRecord", "LocalGrid", "Message", "MetricRecord", "RecordDict", "app", "ask", "carried"]
+__all__ = [
+    "ArrayRecord",
+    "ConfigRecord",
+    "LocalGrid",
+    "Message",
+    "MetricRecord",
+    "RecordDict",
+    "app",
+    "ask",
+    "carried",
+    "parts",
+    "put",
+]
 
 
 def carried(message):
     return message_from_proto(message_to_proto(message))
+
+
+def parts(message):
+    """gradwire's messages in one of Flower's: name → bytes."""
+    held = {} if message.has_error() else message.content.array_records.get(PAYLOAD, {})
+    return {name: array.data for name, array in held.items()}
+
+
+def put(message, name, data):
+    """Replace one of gradwire's messages."""
+    message.content[PAYLOAD][name] = Array("uint8", (len(data),), KEY, data)
 
 
 def app(spec, node, change, examples=10, secret=None):
