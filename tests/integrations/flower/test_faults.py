@@ -400,3 +400,24 @@ def test_a_reply_of_its_own_reaches_each_client(monkeypatch):
     moved = [change(node, 1, start())["w"] for node in NODES]
     due = sum((2 + i) * each for i, each in enumerate(moved)) / 3
     torch.testing.assert_close(reply.content["arrays"].to_torch_state_dict()["w"], due)
+
+
+def test_a_silent_client_leaves_time_for_the_questions_that_follow():
+    """With a deadline, training gets half of the time; the last question known of gets all that is left."""
+    inner, grid = federation("powersgd:rank=2")
+    waited, send = [], inner.send_and_receive
+
+    def noted(messages, *, timeout=None):
+        waited.append(timeout)
+        return send(messages, timeout=timeout)
+
+    inner.send_and_receive = noted
+    for round in (1, 2):
+        list(grid.send_and_receive([ask(start(), node, round) for node in NODES], timeout=800.0))
+    first, second = waited[:4], waited[4:]
+    assert first == pytest.approx([400, 800 / 7, 800 / 6, 800 / 5], rel=0.1)
+    assert second == pytest.approx([400, 800 / 3, 400], rel=0.1)
+    grid._questions = 3
+    waited.clear()
+    list(grid.send_and_receive([ask(start(), node, 3) for node in NODES], timeout=800.0))
+    assert waited == pytest.approx([400, 400, 800], rel=0.1)

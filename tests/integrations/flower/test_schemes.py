@@ -15,11 +15,10 @@ from torch import nn
 from gradwire.errors import GradwireError
 from gradwire.integrations.flower import SchemeGrid, SchemeMod, local_steps, run, scheme_network
 from gradwire.integrations.flower.records import KEY
-from gradwire.rounds import run_round
-from gradwire.schemes import SCHEMES, Layout, Round, adapted, exchange_keys, parameters, parse
-from gradwire.seeds import generator, number
-from gradwire.training.client import Descent, contribution
-from gradwire.wire import InProcess, Transcript, client
+from gradwire.schemes import SCHEMES, adapted, parse
+from gradwire.seeds import number
+from gradwire.wire import client
+from tests.integrations.flower.in_process import same_rounds
 from tests.integrations.flower.local import ArrayRecord, LocalGrid, Message, MetricRecord, RecordDict, parts
 
 NODES = {70: 6, 11: 4, 42: 5}
@@ -94,36 +93,8 @@ def federation(spec, weighted=True, **how):
 
 def simulated(spec, weighted):
     """The network after the same rounds in one process."""
-    scheme, carrier = parse(spec), InProcess(Transcript(keep=0))
-    network = adapted(scheme, net(), 0)
-    parties = {client(i): node for i, node in enumerate(NODES)}
-    layout, public, passes = Layout.of_model(network), scheme.public_state(Layout.of_model(network)), 0
-    secrets = {party: number("flower", node, 1, node) for party, node in parties.items()}
-    private = exchange_keys(scheme, {party: scheme.private_state(layout, each) for party, each in secrets.items()})
-    for index in range(ROUNDS):
-        weights = "told" if weighted else "equal"
-        round = Round(index, tuple(parties), 0, layout, start=parameters(network), weights=weights)
-        brought = {}
-        for party, node in parties.items():
-            inputs, targets = examples(node)
-            plan, numbers = [], []
-            for each in range(passes, passes + (1 if single(spec) else 2)):
-                order = torch.randperm(
-                    len(inputs), generator=generator("batches", number("order", secrets[party]), each)
-                )
-                plan += order.split(2)[: 1 if single(spec) else None]
-                numbers += [each] * len(order.split(2)[: 1 if single(spec) else None])
-            descent = Descent(plan, numbers, LR, local=not single(spec))
-            made = contribution(network, inputs, targets, scheme, party, private[party], round, descent)
-            weight = NODES[node] / 5 if weighted else 1.0
-            brought[party] = type(made)(made.update, made.private, made.buffers, weight)
-        passes += 1 if single(spec) else 2
-        result = run_round(scheme, brought, public, round, carrier)
-        private, public = result.private, result.public
-        with torch.no_grad():
-            for name, mean in result.aggregate.items():
-                network.get_parameter(name).sub_(mean, alpha=LR if single(spec) else 1.0)
-    return network.state_dict()
+    parties = {client(i): (number("flower", node, 1, node), *examples(node)) for i, node in enumerate(NODES)}
+    return same_rounds(spec, net(), parties, ROUNDS, LR, weighted, 2, 2, single(spec)).state_dict()
 
 
 def test_every_scheme_is_among_them():

@@ -1,4 +1,4 @@
-"""Opened replies are what plain Flower gives strategies that compare clients; mods that clip and add noise, in order."""
+"""Opened replies are what plain Flower gives strategies that compare clients; mods of noise and clipping, in order."""
 
 import random
 

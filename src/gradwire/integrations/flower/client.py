@@ -36,19 +36,29 @@ class SchemeMod:
 
     Args:
         scheme: a scheme or its spec. The server must run the same: nothing is sent to one that does not. Where it has a
-            hand in training or trains a network of its own, the training function needs the lines of `steps`.
+            hand in training or trains a network of its own, the training function needs the lines of `steps`. A
+            function of the context says it later: from the run's config, which whoever starts a run decides, or from
+            the node's, which its owner does.
         parameters: names of the arrays that go through it; nothing is sent to a server that names others. By default
             the server's word is taken.
         secret: for tests and simulations: what the random numbers of this node in this run come from. By default the
             operating system's.
     """
 
-    def __init__(self, scheme: str | Scheme, parameters: Sequence[str] | None = None, secret: int | None = None):
-        self.scheme = records.chosen(scheme, None)
+    def __init__(
+        self,
+        scheme: str | Scheme | Callable[[Context], str],
+        parameters: Sequence[str] | None = None,
+        secret: int | None = None,
+    ):
+        self._said = scheme if callable(scheme) else None
+        self.scheme = records.chosen("none" if callable(scheme) else scheme, None)
         self.parameters, self.secret = parameters, secret
 
     def __call__(self, message: FlowerMessage, context: Context, call_next: NextCall) -> FlowerMessage:
         """Begin a round, go on with one, or let pass what is no training."""
+        if self._said is not None:
+            self.scheme = records.chosen(self._said(context), None)
         record = message.content.config_records.get(KEY)
         if record is None:
             if message.metadata.message_type.split(".")[0] == "train":

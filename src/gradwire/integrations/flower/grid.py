@@ -26,6 +26,8 @@ from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Update, Weig
 from gradwire.schemes.halves import joined
 from gradwire.wire import Need, ServerSession, Transcript, client
 
+MOST = 8
+"""Questions of a round of the longest protocol: enrolment, examples, and six phases of a secure sum."""
 log = logging.getLogger(__name__)
 
 
@@ -90,7 +92,7 @@ class SchemeGrid:
         self.round = self.epoch = 0
         self.public: State | None = None
         self.refused: Mapping[str, str] = {}
-        self._run, self._turn = secrets.token_hex(8), 0
+        self._run, self._turn, self._questions = secrets.token_hex(8), 0, MOST
         self._parties: dict[int, str] = {}
         self._named = 0
         self._met: dict[str, int] = {}
@@ -137,7 +139,7 @@ class SchemeGrid:
         start = records.pick(before, self.arrays.parameters or [])
         buffers = records.pick(before, self.arrays.buffers or [])
         layout = Layout.of(start)
-        questions = Questions(self.inner, asked, self._run, self._turn, self.round, deadline)
+        questions = Questions(self.inner, asked, self._run, self._turn, self.round, deadline, self._questions)
         refused: dict[str, str] = {}
         self._enrol(questions, layout, refused)
         weights: Weights = "equal" if self.weighted_by is None else "told"
@@ -163,6 +165,7 @@ class SchemeGrid:
         handed: dict[str, ArrayRecord] = {}
         if outcome is not None:
             self.public, self.arrays.means = outcome.public, dict(outcome.buffers)
+            self._questions = questions.put
             self._met |= {party: self._met.get(party, 0) + 1 for party in session.parties}
             if opens:
                 each = opened(self.scheme, served, public, round, buffers, self.lr or 1.0)

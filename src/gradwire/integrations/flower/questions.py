@@ -30,6 +30,9 @@ class Questions:
         run: the grid's name for the run, and `turn`, the number of the last question.
         round: its number, for what is logged.
         deadline: on the monotonic clock, after which no answer is waited for.
+        expected: questions that the round will take, as far as is known. A client that does not answer one of them
+            must leave time for the others: training gets half of it, each other question a part.
+        put: questions so far.
     """
 
     inner: Grid
@@ -38,6 +41,8 @@ class Questions:
     turn: int
     round: int
     deadline: float | None
+    expected: int
+    put: int = 0
 
     def ask(self, told: Mapping[str, Parts], begin: bool = False) -> dict[str, FlowerMessage]:
         """Ask clients; the answer of each, in the clients' order. What is late, doubled or unasked is passed over.
@@ -45,7 +50,7 @@ class Questions:
         Args:
             begin: whether the strategy's own content goes with it.
         """
-        self.turn += 1
+        self.turn, self.put = self.turn + 1, self.put + 1
         turn = dict(zip(TURN, (self.run, self.turn), strict=True))
         messages = []
         for party, (facts, payload) in told.items():
@@ -53,9 +58,9 @@ class Questions:
             content = RecordDict({**given, **records.packed({**turn, **facts}, payload)})
             messages.append(FlowerMessage(content, to.dst_node_id, to.message_type, ttl=to.ttl, group_id=to.group_id))
         parties = {message.metadata.dst_node_id: party for party, message in self.asked.items()}
-        left = None if self.deadline is None else max(0.0, self.deadline - monotonic())
+        patience = self._patience(begin)
         got: dict[str, FlowerMessage] = {}
-        for reply in self.inner.send_and_receive(messages, timeout=left):
+        for reply in self.inner.send_and_receive(messages, timeout=patience):
             node, record = reply.metadata.src_node_id, facts_of(reply)
             party, late = parties.get(node, ""), record and {name: record.get(name) for name in TURN} != turn
             if late or party in got or party not in told:
@@ -64,6 +69,13 @@ class Questions:
             else:
                 got[party] = reply
         return {party: got[party] for party in told if party in got}
+
+    def _patience(self, training: bool) -> float | None:
+        """Seconds to wait for the answers to the present question."""
+        if self.deadline is None:
+            return None
+        left, due = max(0.0, self.deadline - monotonic()), self.expected - self.put + 1
+        return left if due <= 1 else left / 2 if training else left / due
 
 
 def taken(
