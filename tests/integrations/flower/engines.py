@@ -161,6 +161,19 @@ def supernode(engine, part):
     )
 
 
+def revive(engine, part, seconds=150):
+    """Kill a SuperNode and start it again until it stays: a SuperLink lets it in once it has missed the dead one."""
+    engine.kill(engine.nodes[part])
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        supernode(engine, part)
+        with suppress(subprocess.TimeoutExpired):
+            engine.nodes[part].wait(10)
+            continue
+        return
+    raise AssertionError(engine.said())
+
+
 def online(engine):
     return sum(node["status"] == "online" for node in engine.flwr("supernode", "list", "here")["nodes"])
 

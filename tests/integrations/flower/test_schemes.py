@@ -138,7 +138,7 @@ LINES = {
 def test_without_its_line_nothing_is_sent_and_the_reason_said(spec):
     inner, grid = federation(spec, weighted=False)
     inner.apps = {node: app(spec, node, line=False) for node in NODES}
-    run(FedAvg(**ALL), grid, ArrayRecord(grid.model.state_dict()), num_rounds=1)
+    FedAvg(**ALL).start(grid, ArrayRecord(grid.model.state_dict()), 1)
     assert all(LINES[spec] in why for why in grid.refused.values())
     assert len(grid.refused) == 3
     assert not any("message" in parts(reply) for reply in inner.replied)
@@ -160,7 +160,7 @@ def test_arrays_that_went_on_after_the_line_are_not_sent():
 
 def test_more_than_one_step_is_no_single_gradient():
     _, grid = federation("dgc:ratio=0.1", lr=0.2)
-    run(FedAvg(**ALL), grid, ArrayRecord(grid.model.state_dict()), num_rounds=1)
+    FedAvg(**ALL).start(grid, ArrayRecord(grid.model.state_dict()), 1)
     assert all("sends one gradient a round, not 1 steps of size 0.1" in why for why in grid.refused.values())
 
 
@@ -227,8 +227,8 @@ def test_a_client_that_vanishes_before_unmasking_is_in_the_sum():
 def test_more_dropouts_than_the_threshold_end_the_round_and_not_the_run():
     inner, grid = federation("sga:threshold=3")
     inner.silent = {70}
-    result = run(FedAvg(**(ALL | {"min_train_nodes": 2})), grid, ArrayRecord(grid.model.state_dict()), num_rounds=1)
-    assert not result.arrays
+    with pytest.raises(GradwireError, match="none of 1 rounds has come to an end; the last: client:"):
+        run(FedAvg(**(ALL | {"min_train_nodes": 2})), grid, ArrayRecord(grid.model.state_dict()), num_rounds=1)
     assert all("threshold is 3" in why or "has not answered" in why for why in grid.refused.values())
     inner.silent = set()
     run(FedAvg(**ALL), grid, ArrayRecord(grid.model.state_dict()), num_rounds=1)
@@ -265,7 +265,7 @@ def test_a_server_that_changes_a_key_gets_nothing():
     start = ArrayRecord(grid.model.state_dict())
     run(FedAvg(**ALL), grid, start, num_rounds=1)
     grid._keys["client:1"] = grid._keys["client:2"]
-    run(FedAvg(**ALL), grid, start, num_rounds=1)
+    FedAvg(**ALL).start(grid, start, 1)
     assert len(grid.refused) == 3
     assert all("another key of client:1 than before" in why for why in grid.refused.values())
 

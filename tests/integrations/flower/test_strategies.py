@@ -13,7 +13,7 @@ from flwr.serverapp import strategy as strategies
 from flwr.serverapp.strategy import FedAvg
 
 from gradwire.errors import GradwireError
-from gradwire.integrations.flower import SchemeGrid, SchemeMod, run
+from gradwire.integrations.flower import SchemeGrid, SchemeMod
 from tests.integrations.flower.local import ArrayRecord, LocalGrid, Message, MetricRecord, RecordDict, app, parts
 
 NODES = (1, 2, 3, 4, 5, 6, 7)
@@ -94,7 +94,7 @@ def clipping_app(mods, by=100.0):
 def federated(mods, strategy, **how):
     inner = LocalGrid({node: clipping_app(mods) for node in NODES})
     grid = SchemeGrid(inner, "none", **how)
-    return run(strategy, grid, ArrayRecord({"w": torch.zeros(4)}), num_rounds=1), grid, inner
+    return strategy.start(grid, ArrayRecord({"w": torch.zeros(4)}), 1), grid, inner
 
 
 def test_clipping_at_the_client_stands_behind_the_mod():

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradwire.rounds.recording import RecordedRound, Recorder, save
 from gradwire.schemes import Round, Scheme, State
-from gradwire.wire import Message, Tensors
+from gradwire.wire import Message, Need, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class FederationRecorder:
             round.clients,
             round.clients[0],
             round.epoch,
+            local=Need.SINGLE_GRADIENT not in scheme.needs,
             weights=round.weights,
             carried=carried,
         )

@@ -43,12 +43,16 @@ def run(strategy: Strategy, grid: "SchemeGrid", initial_arrays: ArrayRecord, num
         how: as for `Strategy.start`.
 
     Raises:
-        GradwireError: a strategy that would silently become a plain mean, or weighs clients by another metric.
+        GradwireError: a strategy that would silently become a plain mean, or weighs clients by another metric; a run
+            none of whose rounds has come to an end, which Flower alone would end as if all were well.
     """
     check(strategy, grid)
     if evaluate := how.get("evaluate_fn"):
         how["evaluate_fn"] = lambda round, arrays: evaluate(round, grid.restored(arrays))
     result = strategy.start(grid, initial_arrays, num_rounds, **how)
+    if num_rounds and not result.arrays:
+        why = "; ".join(f"{party}: {reason}" for party, reason in grid.refused.items())
+        raise GradwireError(f"none of {num_rounds} rounds has come to an end; the last: {why or 'no client was asked'}")
     return replace(result, arrays=grid.restored(result.arrays))
 
 
