@@ -79,7 +79,7 @@ class LocalGrid(Grid):
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
         self.apps = apps
         self.contexts = {node: Context(1, node, {}, RecordDict(), {}) for node in apps}
-        self.silent = set()
+        self.silent, self.came = set(), {}
         self.asked, self.replied = [], []
         self.twist = lambda reply, number: [reply]
         self.twice = lambda number: False
@@ -120,6 +120,14 @@ class LocalGrid(Grid):
     def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
-    def push_messages(self, messages): ...
+    def push_messages(self, messages):
+        numbers = [f"{len(self.came) + i}" for i, _ in enumerate(messages)]
+        for number, message in zip(numbers, messages, strict=True):
+            self.came[number] = self.send_and_receive([message])
+        return numbers
 
-    def pull_messages(self, message_ids): ...
+    def pull_messages(self, message_ids):
+        found, self.came = self.came, dict(self.came)
+        for number in message_ids:
+            self.came[number] = []
+        return [reply for number in message_ids for reply in found[number]]

@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from gradwire.errors import GradwireError
 from gradwire.integrations.flower import SchemeGrid, SchemeMod, run
+from gradwire.integrations.flower.questions import Questions
 from gradwire.rounds import ClientRound
 from gradwire.schemes.halves import mean
 from gradwire.schemes.none import PlainSGD
@@ -402,16 +403,11 @@ def test_a_reply_of_its_own_reaches_each_client(monkeypatch):
     torch.testing.assert_close(reply.content["arrays"].to_torch_state_dict()["w"], due)
 
 
-def test_a_silent_client_leaves_time_for_the_questions_that_follow():
+def test_a_silent_client_leaves_time_for_the_questions_that_follow(monkeypatch):
     """With a deadline, training gets half of the time; the last question known of gets all that is left."""
-    inner, grid = federation("powersgd:rank=2")
-    waited, send = [], inner.send_and_receive
-
-    def noted(messages, *, timeout=None):
-        waited.append(timeout)
-        return send(messages, timeout=timeout)
-
-    inner.send_and_receive = noted
+    _inner, grid = federation("powersgd:rank=2")
+    waited, patience = [], Questions._patience
+    monkeypatch.setattr(Questions, "_patience", lambda *which: waited.append(patience(*which)) or waited[-1])
     for round in (1, 2):
         list(grid.send_and_receive([ask(start(), node, round) for node in NODES], timeout=800.0))
     first, second = waited[:4], waited[4:]

@@ -17,7 +17,7 @@ from gradwire.errors import GradwireError
 from gradwire.integrations.flower import records, strategies
 from gradwire.integrations.flower.arrays import FederatedArrays
 from gradwire.integrations.flower.opened import opened
-from gradwire.integrations.flower.questions import Parts, Questions, taken
+from gradwire.integrations.flower.questions import Parts, Questions
 from gradwire.integrations.flower.recorded import FederationRecorder
 from gradwire.integrations.flower.records import KEY, PAYLOAD, Begin
 from gradwire.integrations.flower.served import ServedRound
@@ -93,6 +93,7 @@ class SchemeGrid:
         self.public: State | None = None
         self.refused: Mapping[str, str] = {}
         self._run, self._turn, self._questions = secrets.token_hex(8), 0, MOST
+        self._one_mean: bool | None = None
         self._parties: dict[int, str] = {}
         self._named = 0
         self._met: dict[str, int] = {}
@@ -140,16 +141,15 @@ class SchemeGrid:
         buffers = records.pick(before, self.arrays.buffers or [])
         layout = Layout.of(start)
         questions = Questions(self.inner, asked, self._run, self._turn, self.round, deadline, self._questions)
-        refused: dict[str, str] = {}
-        self._enrol(questions, layout, refused)
+        refused = self._enrol(questions, layout)
         weights: Weights = "equal" if self.weighted_by is None else "told"
         round = Round(self.round, tuple(asked), self.seed, layout, self.epoch, start, weights)
         public = self.scheme.public_state(layout) if self.public is None else self.public
+        opens = self.replies == "opened"
         half, check = server_half(self.scheme, public, round, buffers), checking(self.scheme, round, buffers)
-        session = ServerSession(half, asked, self.round, check, self.transcript)
+        session = ServerSession(half, asked, self.round, check, self.transcript, not opens and self._adds(layout))
         for party, why in refused.items():
             session.drop(party, why)
-        opens = self.replies == "opened"
         served = ServedRound(session, questions, self.weighted_by, bool(buffers), self.examples, opens)
         if self.recorder is not None:
             self.recorder.begin(self.scheme, round, before)
@@ -219,17 +219,30 @@ class SchemeGrid:
         """The parameters after a round: the start less the mean of what was sent."""
         return {name: tensor - (self.lr or 1.0) * outcome.aggregate[name] for name, tensor in start.items()}
 
-    def _enrol(self, questions: Questions, layout: Layout, refused: dict[str, str]) -> None:
-        """Ask the clients that the server has no keys of for theirs."""
+    def _enrol(self, questions: Questions, layout: Layout) -> Mapping[str, str]:
+        """Ask the clients that the server has no keys of for theirs; party → why it has told none."""
         new = [party for party in questions.asked if party not in self._keys]
         if self.scheme.key_exchange is None or not new:
-            return
+            return {}
         text = records.layout_text(layout)
         told: dict[str, Parts] = {party: (self._begin(party, [party]) | {"layout": text}, {}) for party in new}
-        replies = questions.ask(told)
-        self._keys |= taken(
-            replies, new, lambda _, reply: records.read(reply.content, "keys").tensors, refused.__setitem__
-        )
+        answers = questions.ask(told, lambda _, reply: records.read(reply.content, "keys").tensors)
+        self._keys |= answers.taken
+        return answers.failed
+
+    def _adds(self, layout: Layout) -> bool:
+        """Whether clients send one message a round, of which the server needs the mean alone."""
+        if self._one_mean is None:
+            alone = Round(0, ("client:0",), 0, layout)
+            states = self.scheme.private_state(layout), self.scheme.public_state(layout)
+            try:
+                send = next(self.scheme.client(layout.zeros(), *states, alone))
+            except GradwireError:
+                # A scheme with keys, or with a hand in training, has more to do before it sends.
+                self._one_mean = False
+            else:
+                self._one_mean = send.mean and send.settled is not None
+        return self._one_mean
 
     def _begin(self, party: str, clients: Sequence[str]) -> dict[str, Any]:
         """The facts that a client is told."""
