@@ -404,16 +404,15 @@ def test_a_reply_of_its_own_reaches_each_client(monkeypatch):
 
 
 def test_a_silent_client_leaves_time_for_the_questions_that_follow(monkeypatch):
-    """With a deadline, training gets half of the time; the last question known of gets all that is left."""
+    """With a deadline, each question gets half of the time; the last one known of gets all that is left."""
     _inner, grid = federation("powersgd:rank=2")
     waited, patience = [], Questions._patience
     monkeypatch.setattr(Questions, "_patience", lambda *which: waited.append(patience(*which)) or waited[-1])
     for round in (1, 2):
         list(grid.send_and_receive([ask(start(), node, round) for node in NODES], timeout=800.0))
-    first, second = waited[:4], waited[4:]
-    assert first == pytest.approx([400, 800 / 7, 800 / 6, 800 / 5], rel=0.1)
-    assert second == pytest.approx([400, 800 / 3, 400], rel=0.1)
+    # Here no answer takes any time.
+    assert waited == [400] * 7
     grid._questions = 3
     waited.clear()
     list(grid.send_and_receive([ask(start(), node, 3) for node in NODES], timeout=800.0))
-    assert waited == pytest.approx([400, 400, 800], rel=0.1)
+    assert waited == [400, 400, 800]

@@ -50,7 +50,7 @@ class Questions:
         round: its number, for what is logged.
         deadline: on the monotonic clock, after which no answer is waited for.
         expected: questions that the round will take, as far as is known. A client that does not answer one of them
-            must leave time for the others: training gets half of it, each other question a part.
+            leaves half of the time for the others; it is not asked again.
         put: questions so far.
     """
 
@@ -79,7 +79,7 @@ class Questions:
             to, given = self.asked[party].metadata, self.asked[party].content if begin else {}
             content = RecordDict({**given, **records.packed({**turn, **facts}, payload)})
             messages.append(FlowerMessage(content, to.dst_node_id, to.message_type, ttl=to.ttl, group_id=to.group_id))
-        end = monotonic() + self._patience(begin)
+        end = monotonic() + self._patience()
         waiting = dict(zip(self.inner.push_messages(messages), told, strict=False))
         del messages
         found, pause = Answers[T](), PAUSES[0]
@@ -128,9 +128,9 @@ class Questions:
         if reply.has_content():
             reply.content.pop(PAYLOAD, None)
 
-    def _patience(self, training: bool) -> float:
+    def _patience(self) -> float:
         """Seconds to wait for the answers to the present question."""
         if self.deadline is None:
             return EVER
         left, due = max(0.0, self.deadline - monotonic()), self.expected - self.put + 1
-        return left if due <= 1 else left / 2 if training else left / due
+        return left if due <= 1 else left / 2
