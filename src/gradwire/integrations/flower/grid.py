@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
-from gradwire.integrations.flower import records, strategies
+from gradwire.integrations.flower import records, saved, strategies
 from gradwire.integrations.flower.arrays import FederatedArrays
 from gradwire.integrations.flower.opened import opened
 from gradwire.integrations.flower.questions import Parts, Questions
@@ -128,6 +128,18 @@ class SchemeGrid:
     def restored(self, arrays: ArrayRecord) -> ArrayRecord:
         """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers."""
         return self.arrays.restored(arrays)
+
+    def save(self, path: str | Path) -> None:
+        """Write the state between two rounds, from which a grid of the same settings can go on."""
+        saved.save(self, path)
+
+    def load(self, path: str | Path) -> None:
+        """Go on from what `save` wrote, with the same nodes.
+
+        Raises:
+            GradwireError: no such file, or one of another grid.
+        """
+        saved.load(self, path)
 
     def _play(self, messages: Sequence[FlowerMessage], deadline: float | None) -> list[FlowerMessage]:
         """A round: what each client's reply comes to."""
