@@ -73,7 +73,8 @@ def size(message):
 
 
 def change(node, round, arrays):
-    return {name: tensor + 0.01 * node for name, tensor in arrays.items()}
+    g = torch.Generator().manual_seed(1000 * node + round)
+    return {name: tensor + torch.randn(tensor.shape, generator=g) for name, tensor in arrays.items()}
 
 
 def measured(spec, nodes, parameters):
