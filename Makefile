@@ -22,8 +22,8 @@ test-flower: $(VENV)-flower/installed
 
 # With the oldest flwr that the extra accepts, which wants another uv.
 test-flower-oldest: $(VENV)-flower/installed
-	$(VENV)-flower/bin/python -m pip install --quiet --no-deps --target $(VENV)-flower/oldest flwr==1.41.0
-	PYTHONPATH=$(VENV)-flower/oldest OMP_NUM_THREADS=1 $(VENV)-flower/bin/python -m pytest tests/integrations/flower
+	$(VENV)-flower/bin/python -m pip install --quiet --no-deps --upgrade --target $(CURDIR)/$(VENV)-flower/oldest flwr==1.41.0
+	PYTHONPATH=$(CURDIR)/$(VENV)-flower/oldest OMP_NUM_THREADS=1 $(VENV)-flower/bin/python -m pytest tests/integrations/flower
 
 # Flower's engines with real processes, TLS and registered keys on loopback: five minutes.
 test-deploy: $(VENV)-flower/installed

@@ -158,6 +158,9 @@ class SchemeGrid:
         round = Round(self.round, tuple(asked), self.seed, layout, self.epoch, start, weights)
         public = self.scheme.public_state(layout) if self.public is None else self.public
         opens = self.replies == "opened"
+        if self.scheme.sums_only and not self.round:
+            beside = f"weights, metrics and {len(buffers)} running statistics"
+            log.warning("%s hides single updates; clients' %s are in the clear", self.scheme.spec, beside)
         half, check = server_half(self.scheme, public, round, buffers), checking(self.scheme, round, buffers)
         session = ServerSession(half, asked, self.round, check, self.transcript, not opens and self._adds(layout))
         for party, why in refused.items():
