@@ -16,7 +16,7 @@ from tests.integrations.flower.in_process import same_rounds
 
 pytestmark = pytest.mark.deploy
 NODES = 3
-SENT = "[[grid.transcript.bytes_up(p, r) for p in grid._parties.values()] for r in range(grid.round)]"
+SENT = "[[grid.transcript.bytes_up(p, r) for p in grid.members.parties.values()] for r in range(grid.round)]"
 CONFIG = {"num_server_rounds": 2, "fraction_evaluate": 0.0, "nodes": NODES}
 
 
@@ -35,7 +35,7 @@ def app(folder):
         client_app=(line, f'{line}    {tells}(str(context.node_config["partition-id"]))\n'),
         server_app=(
             "torch.save(result.arrays.to_torch_state_dict(),",
-            f"torch.save((result.arrays.to_torch_state_dict(), grid._parties, context.run_id, {SENT}),",
+            f"torch.save((result.arrays.to_torch_state_dict(), grid.members.parties, context.run_id, {SENT}),",
         ),
     )
     engines.change(client, "client_app", '"scheme"])])', '"scheme"], secret=7)])')

@@ -150,7 +150,7 @@ def test_a_client_that_sends_what_it_must_not_is_named_and_left_out(spec, part, 
     assert error.metadata.src_node_id == 70
     assert error.error.reason.count("\n") == 0
     _others, alone = federation(spec, nodes={11: 4, 42: 26}, examples=20.0)
-    alone._parties = {11: "client:1", 42: "client:2"}
+    alone.members.parties = {11: "client:1", 42: "client:2"}
     expected = list(alone.send_and_receive([ask(start(), node) for node in (11, 42)]))
     got = [reply.content["arrays"].to_torch_state_dict() for reply in replies if not reply.has_error()]
     for name, tensor in expected[0].content["arrays"].to_torch_state_dict().items():
@@ -354,7 +354,7 @@ def test_two_grids_one_after_the_other_do_not_mix():
     first = run(FedAvg(**ALL), grid, ArrayRecord(start()), num_rounds=3).arrays.to_torch_state_dict()
     random.seed(0)
     again = SchemeGrid(inner, "topk:ratio=0.1", ("w", "b"))
-    again._parties = dict(grid._parties)
+    again.members.parties = dict(grid.members.parties)
     second = run(FedAvg(**ALL), again, ArrayRecord(start()), num_rounds=3).arrays.to_torch_state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -61,7 +61,7 @@ def simulated(spec, weighted):
 def federation(spec, secret=True, train=change, nodes=NODES, **how):
     inner = LocalGrid({n: app(spec, n, train, nodes[n], n if secret else None) for n in nodes})
     grid = SchemeGrid(inner, spec, how.pop("parameters", NAMES), transcript=Transcript(), **how)
-    grid._parties = {node: client(i) for i, node in enumerate(nodes)}
+    grid.members.parties = {node: client(i) for i, node in enumerate(nodes)}
     return inner, grid
 
 

@@ -60,7 +60,7 @@ def recorded(path, spec, steps=1, count=1, rounds=1, which=(0,), weights=None, l
         LocalGrid({node: app(node) for node in NODES}), spec, model=net(), record=path, rounds=which, lr=lr
     )
     for node in NODES:
-        grid._party(node)
+        grid.members.party(node)
     run(FedAvg(**ALL), grid, ArrayRecord(grid.model.state_dict()), num_rounds=rounds)
     assert not grid.refused
     return grid

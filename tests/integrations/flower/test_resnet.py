@@ -52,7 +52,7 @@ def trained(name, model, spec):
     grid = SchemeGrid(inner, spec, model=start)
     found = run(strategy, grid, arrays, num_rounds=ROUNDS).arrays.to_torch_state_dict()
     assert not grid.refused
-    assert len(grid._parties) > 4
+    assert len(grid.members.parties) > 4
     return found, start
 
 

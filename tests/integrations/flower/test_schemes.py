@@ -87,7 +87,7 @@ def federation(spec, weighted=True, **how):
     how = {"weighted_by": "num-examples" if weighted else None, "lr": LR if single(spec) else None} | how
     grid = SchemeGrid(inner, spec, model=net(), **how)
     for node in NODES:
-        grid._party(node)
+        grid.members.party(node)
     return inner, grid
 
 
@@ -246,7 +246,7 @@ def test_a_node_that_lost_its_keys_is_another_party_from_then_on(caplog):
     assert "client:0 has lost its keys of earlier rounds" in caplog.text
     run(FedAvg(**ALL), grid, start, num_rounds=1)
     assert not grid.refused
-    assert grid._parties[70] == "client:3"
+    assert grid.members.parties[70] == "client:3"
 
 
 def test_a_residual_that_is_lost_is_said(caplog):
@@ -264,7 +264,7 @@ def test_a_server_that_changes_a_key_gets_nothing():
     _inner, grid = federation("sga")
     start = ArrayRecord(grid.model.state_dict())
     run(FedAvg(**ALL), grid, start, num_rounds=1)
-    grid._keys["client:1"] = grid._keys["client:2"]
+    grid.members.keys["client:1"] = grid.members.keys["client:2"]
     FedAvg(**ALL).start(grid, start, 1)
     assert len(grid.refused) == 3
     assert all("another key of client:1 than before" in why for why in grid.refused.values())
@@ -286,5 +286,5 @@ def test_four_of_eight_nodes_with_secure_sums():
         for node in nodes:
             del NODES[node]
     assert not grid.refused
-    assert len(grid._keys) > 4
+    assert len(grid.members.keys) > 4
     assert result.arrays

@@ -11,20 +11,21 @@ from typing import Any, Literal
 from flwr.app import ArrayRecord, Error, RecordDict
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
-from torch import Tensor, nn
+from torch import nn
 
 from gradwire.errors import GradwireError
 from gradwire.integrations.flower import records, saved, strategies
 from gradwire.integrations.flower.arrays import FederatedArrays
+from gradwire.integrations.flower.members import Members
 from gradwire.integrations.flower.opened import opened
 from gradwire.integrations.flower.questions import Parts, Questions
 from gradwire.integrations.flower.recorded import FederationRecorder
 from gradwire.integrations.flower.records import KEY, PAYLOAD, Begin
 from gradwire.integrations.flower.served import ServedRound
 from gradwire.rounds.halves import checking, server_half
-from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Update, Weights, adapted
+from gradwire.schemes import Layout, Round, Scheme, State, Weights, adapted
 from gradwire.schemes.halves import joined
-from gradwire.wire import Need, ServerSession, Transcript, client
+from gradwire.wire import Need, ServerSession, Transcript
 
 MOST = 8
 """Questions of a round of the longest protocol: enrolment, examples, and six phases of a secure sum."""
@@ -94,10 +95,7 @@ class SchemeGrid:
         self.refused: Mapping[str, str] = {}
         self._run, self._turn, self._questions = secrets.token_hex(8), 0, MOST
         self._one_mean: bool | None = None
-        self._parties: dict[int, str] = {}
-        self._named = 0
-        self._met: dict[str, int] = {}
-        self._keys: dict[str, State] = {}
+        self.members = Members()
 
     def send_and_receive(
         self, messages: Iterable[FlowerMessage], *, timeout: float | None = None
@@ -146,14 +144,15 @@ class SchemeGrid:
         key, arrays = self.arrays.sent(messages, f"round {self.round}")
         before = arrays.to_torch_state_dict()
         nodes = [message.metadata.dst_node_id for message in messages]
-        asked = dict(zip(map(self._party, nodes), messages, strict=True))
+        asked = dict(zip(map(self.members.party, nodes), messages, strict=True))
         for message in messages:
             message.content = RecordDict({**message.content, key: arrays})
         start = records.pick(before, self.arrays.parameters or [])
         buffers = records.pick(before, self.arrays.buffers or [])
         layout = Layout.of(start)
         questions = Questions(self.inner, asked, self._run, self._turn, self.round, deadline, self._questions)
-        refused = self._enrol(questions, layout)
+        keyed = self.scheme.key_exchange is not None
+        refused = self.members.enrol(questions, layout, self._begin) if keyed else {}
         weights: Weights = "equal" if self.weighted_by is None else "told"
         round = Round(self.round, tuple(asked), self.seed, layout, self.epoch, start, weights)
         public = self.scheme.public_state(layout) if self.public is None else self.public
@@ -175,13 +174,13 @@ class SchemeGrid:
         self.refused = session.refused
         for party, why in self.refused.items():
             log.warning("round %d goes on without %s: %s", self.round, party, why)
-        self._note_lost(served.lost)
+        self.members.note_lost(served.lost, self.scheme, self.round)
         self.round += 1
         handed: dict[str, ArrayRecord] = {}
         if outcome is not None:
             self.public, self.arrays.means = outcome.public, dict(outcome.buffers)
             self._questions = questions.put
-            self._met |= {party: self._met.get(party, 0) + 1 for party in session.parties}
+            self.members.count(session.parties)
             if opens:
                 each = opened(self.scheme, served, public, round, buffers, self.lr or 1.0)
                 handed = {party: ArrayRecord(torch_state_dict={**before, **own}) for party, own in each.items()}
@@ -189,61 +188,7 @@ class SchemeGrid:
                 moved = {name: tensor - (self.lr or 1.0) * outcome.aggregate[name] for name, tensor in start.items()}
                 one = ArrayRecord(torch_state_dict={**before, **moved, **self.arrays.means})
                 handed = dict.fromkeys(session.parties, one)
-        return [*self._handed(asked, replies, handed, refused, key)]
-
-    def _handed(
-        self,
-        asked: Mapping[str, FlowerMessage],
-        replies: Mapping[str, FlowerMessage],
-        handed: Mapping[str, ArrayRecord],
-        lost: Iterable[str],
-        key: str,
-    ) -> Iterator[FlowerMessage]:
-        """What the strategy gets of each client: its own reply with the arrays that are its, or an error.
-
-        Args:
-            lost: clients that were not enrolled.
-        """
-        for party, message in asked.items():
-            reply = replies.get(party)
-            if party in handed and reply is not None:
-                rest = {name: each for name, each in reply.content.items() if name not in (KEY, PAYLOAD)}
-                reply.content = RecordDict({key: handed[party], **rest})
-                yield reply
-            elif reply is not None or party in lost:
-                code = reply.error.code if reply is not None and reply.has_error() else 0
-                yield FlowerMessage(Error(code, self.refused[party]), reply_to=message)
-
-    def _party(self, node: int) -> str:
-        """A node's name as a party."""
-        if node not in self._parties:
-            self._parties[node] = client(self._named)
-            self._named += 1
-        return self._parties[node]
-
-    def _note_lost(self, lost: Iterable[str]) -> None:
-        """Say which clients have lost their state. One without its keys is another party from now on."""
-        nodes = {party: node for node, party in self._parties.items()}
-        for party in lost:
-            what = "keys" if self.scheme.key_exchange is not None else "state (a residual, or random numbers)"
-            log.warning("round %d: %s has lost its %s of earlier rounds", self.round, party, what)
-            if self.scheme.key_exchange is not None:
-                del self._parties[nodes[party]]
-
-    def _moved(self, start: Update, outcome: Outcome) -> dict[str, Tensor]:
-        """The parameters after a round: the start less the mean of what was sent."""
-        return {name: tensor - (self.lr or 1.0) * outcome.aggregate[name] for name, tensor in start.items()}
-
-    def _enrol(self, questions: Questions, layout: Layout) -> Mapping[str, str]:
-        """Ask the clients that the server has no keys of for theirs; party → why it has told none."""
-        new = [party for party in questions.asked if party not in self._keys]
-        if self.scheme.key_exchange is None or not new:
-            return {}
-        text = records.layout_text(layout)
-        told: dict[str, Parts] = {party: (self._begin(party, [party]) | {"layout": text}, {}) for party in new}
-        answers = questions.ask(told, lambda _, reply: records.read(reply.content, "keys").tensors)
-        self._keys |= answers.taken
-        return answers.failed
+        return [*handed_on(asked, replies, handed, session.refused, refused, key)]
 
     def _adds(self, layout: Layout) -> bool:
         """Whether clients send one message a round, of which the server needs the mean alone."""
@@ -262,15 +207,15 @@ class SchemeGrid:
     def _begin(self, party: str, clients: Sequence[str]) -> dict[str, Any]:
         """The facts that a client is told."""
         names = self.arrays.parameters or [], self.arrays.buffers or []
-        place = self.round, self.seed, self._met.get(party, 0), self.epoch, self.lr or 0.0
+        place = self.round, self.seed, self.members.met.get(party, 0), self.epoch, self.lr or 0.0
         weighing = self.weighted_by or "", self.examples or 0.0
         return asdict(Begin(self.scheme.spec, party, list(clients), *place, *names, *weighing))
 
     def _begins(self, parties: Sequence[str], round: Round, public: State) -> dict[str, Parts]:
         """Client → what it is told as a round begins."""
         payload = {"public": records.pack(public)} if public else {}
-        if self._keys:
-            payload["keys"] = records.pack(joined({party: self._keys[party] for party in parties}))
+        if keys := self.members.keys:
+            payload["keys"] = records.pack(joined({party: keys[party] for party in parties}))
         return {party: (self._begin(party, round.clients), payload) for party in parties}
 
     def __getattr__(self, name: str) -> Any:
@@ -279,6 +224,29 @@ class SchemeGrid:
 
 
 Grid.register(SchemeGrid)
+
+
+def handed_on(
+    asked: Mapping[str, FlowerMessage],
+    replies: Mapping[str, FlowerMessage],
+    arrays: Mapping[str, ArrayRecord],
+    refused: Mapping[str, str],
+    unenrolled: Iterable[str],
+    key: str,
+) -> Iterator[FlowerMessage]:
+    """What the strategy gets of each client: its own reply with the arrays that are its, or an error.
+
+    A client that has not answered at all has no reply, as in plain Flower.
+    """
+    for party, message in asked.items():
+        reply = replies.get(party)
+        if party in arrays and reply is not None:
+            rest = {name: each for name, each in reply.content.items() if name not in (KEY, PAYLOAD)}
+            reply.content = RecordDict({key: arrays[party], **rest})
+            yield reply
+        elif reply is not None or party in unenrolled:
+            code = reply.error.code if reply is not None and reply.has_error() else 0
+            yield FlowerMessage(Error(code, refused[party]), reply_to=message)
 
 
 def _check(scheme: Scheme, model: nn.Module | None, lr: float | None, replies: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gradwire.errors import GradwireError
+from gradwire.integrations.flower.members import Members
 from gradwire.schemes.halves import joined, under
 from gradwire.wire import Message
 from gradwire.wire.body import DTYPES, NAMES
@@ -17,17 +18,18 @@ if TYPE_CHECKING:
 
 SETTINGS = ("seed", "weighted_by", "lr", "replies")
 """What must be the same in a grid that goes on."""
-PLACE = ("round", "epoch", "examples", "_run", "_turn", "_questions", "_named", "_met")
+PLACE = ("round", "epoch", "examples", "_run", "_turn", "_questions")
 
 
 def save(grid: "SchemeGrid", path: str | Path) -> None:
     """Write a grid's state; an interrupted write leaves what was there."""
     facts = {"scheme": grid.scheme.spec} | {name: getattr(grid, name) for name in (*SETTINGS, *PLACE)}
-    facts |= {"parties": {str(node): party for node, party in grid._parties.items()}}
+    members = grid.members
+    facts |= {"parties": list(members.parties.items()), "named": members.named, "met": members.met}
     facts |= {"parameters": grid.arrays.parameters, "buffers": grid.arrays.buffers}
     facts |= {"like": {name: [list(t.shape), NAMES[t.dtype]] for name, t in grid.arrays.like.items()}}
     facts |= {"begun": grid.public is not None, "public": list(grid.public or ())}
-    states = {"public": grid.public or {}, "means": grid.arrays.means, "keys": joined(grid._keys)}
+    states = {"public": grid.public or {}, "means": grid.arrays.means, "keys": joined(members.keys)}
     tensors = {"facts": torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8), **joined(states)}
     where = Path(path)
     temporary = where.with_name(f"{where.name}.tmp")
@@ -52,7 +54,6 @@ def load(grid: "SchemeGrid", path: str | Path) -> None:
             raise GradwireError(f"{path} has {name}={facts[name]!r}; this grid has {name}={here!r}")
     for name in PLACE:
         setattr(grid, name, facts[name])
-    grid._parties = {int(node): party for node, party in facts["parties"].items()}
     grid.arrays.parameters, grid.arrays.buffers = facts["parameters"], facts["buffers"]
     grid.arrays.like = {
         name: torch.empty(shape, dtype=DTYPES[kind], device="meta") for name, (shape, kind) in facts["like"].items()
@@ -60,4 +61,9 @@ def load(grid: "SchemeGrid", path: str | Path) -> None:
     public, grid.arrays.means = under(message.tensors, "public"), under(message.tensors, "means")
     grid.public = {name: public[name] for name in facts["public"]} if facts["begun"] else None
     keys = under(message.tensors, "keys")
-    grid._keys = {party: under(keys, party) for party in dict.fromkeys(name.partition("/")[0] for name in keys)}
+    grid.members = Members(
+        dict(facts["parties"]),
+        facts["named"],
+        facts["met"],
+        {party: under(keys, party) for party in dict.fromkeys(name.partition("/")[0] for name in keys)},
+    )
