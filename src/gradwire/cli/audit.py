@@ -56,6 +56,7 @@ def audit(
 @click.option("--candidates", metavar="DATA", help="With --transcript: the data set whose examples are scored.")
 @click.option("--client", default="", help="With --transcript: the one to judge. [default: each]")
 @click.option("--local-steps", type=int, default=0, help="With --transcript: of its clients, each of size --lr.")
+@click.option("--raw", is_flag=True, help="With --transcript: the network gets inputs as they are.")
 def membership(
     out: str | None,
     resume: str | None,
@@ -64,6 +65,7 @@ def membership(
     candidates: str | None,
     client: str,
     local_steps: int,
+    raw: bool,
     **options: object,
 ) -> None:
     """Train shadow models as the target is trained, attack each of them, and report how well members are told.
@@ -82,7 +84,7 @@ def membership(
         if not candidates:
             raise GradwireError("--transcript wants --candidates DATA, whose examples are to be scored")
         work = LocalWork(local_steps, lr=options["lr"]) if local_steps else None  # type: ignore[arg-type]
-        how = {name: options[name] for name in ("model", "attacks", "seed", "device")}
+        how = {name: options[name] for name in ("model", "attacks", "seed", "device")} | {"standardised": not raw}
         folder = membership_of_recording(transcript, candidates, client=client, work=work, out=out, **how)  # type: ignore[arg-type]
         table = figures("likeliest members", "attack", "knowledge", "client", "candidates", words=("attack", "client"))
         for row in likeliest(folder):

@@ -108,6 +108,18 @@ def test_clients_are_weighted_as_plain_flower_weighs_them(spec):
     torch.testing.assert_close(result.arrays.to_torch_state_dict()["w"], torch.full((3,), 0.02))
 
 
+def test_the_runs_config_may_name_the_scheme():
+    def said(context):
+        return context.run_config["scheme"]
+
+    inner, grid = federation("qsgd")
+    inner.apps = {node: app(said, node, change, NODES[node]) for node in NODES}
+    for node, context in inner.contexts.items():
+        context.run_config["scheme"] = "none" if node == 11 else "qsgd"
+    list(grid.send_and_receive([ask(start(), node) for node in NODES]))
+    assert grid.refused == {"client:1": "the server runs scheme 'qsgd'; this client's is 'none'"}
+
+
 def test_the_mean_of_examples_is_asked_for_once_or_given():
     inner, grid = federation("none")
     run(FedAvg(**ALL), grid, ArrayRecord(start()), num_rounds=2)

@@ -58,7 +58,7 @@ class SchemeMod:
     def __call__(self, message: FlowerMessage, context: Context, call_next: NextCall) -> FlowerMessage:
         """Begin a round, go on with one, or let pass what is no training."""
         if self._said is not None:
-            self.scheme = records.chosen(self._said(context), None)
+            return SchemeMod(self._said(context), self.parameters, self.secret)(message, context, call_next)
         record = message.content.config_records.get(KEY)
         if record is None:
             if message.metadata.message_type.split(".")[0] == "train":
