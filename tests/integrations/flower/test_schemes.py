@@ -119,10 +119,8 @@ def test_every_scheme_ends_where_the_simulation_does(spec, weighted):
         float((t - s).abs().sum()) for t, s in zip(arrays.values(), grid.model.state_dict().values(), strict=True)
     )
     assert moved > 0.1
-    # Autoencoders that are being trained amplify the rounding of Flower's mean.
-    close = 1e-4 if spec.startswith("autoencoder") else 1e-5
     for name, tensor in arrays.items():
-        torch.testing.assert_close(tensor, expected[name], atol=close, rtol=1e-5)
+        torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-5)
 
 
 LINES = {

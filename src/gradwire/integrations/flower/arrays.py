@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from flwr.app import ArrayRecord
 from flwr.app import Message as FlowerMessage
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from gradwire.errors import GradwireError
 from gradwire.integrations.flower import records
 from gradwire.schemes import Layout
+
+ROUNDING = 1e-5
+"""What a mean of equal numbers is off by at most, relatively."""
 
 
 @dataclass
@@ -20,12 +24,14 @@ class FederatedArrays:
         parameters: names of those that go through the scheme; `buffers`, of those that are averaged beside it.
         like: tensors without values, of the shapes and dtypes of the first round.
         means: running statistics as the last round left them, where a server's optimiser may move them.
+        left: all arrays as it left them, where the strategy takes the mean of equal ones, which rounds them.
     """
 
     parameters: list[str] | None = None
     buffers: list[str] | None = None
     like: dict[str, Tensor] = field(default_factory=dict)
     means: dict[str, Tensor] = field(default_factory=dict)
+    left: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module | None, parameters: Sequence[str] | None) -> "FederatedArrays":
@@ -37,13 +43,18 @@ class FederatedArrays:
         return cls(named, [name for name, _ in model.named_buffers(remove_duplicate=False)])
 
     def restored(self, arrays: ArrayRecord) -> ArrayRecord:
-        """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers."""
+        """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers.
+
+        A mean of equal arrays is these arrays, to the last bit: a sign or a choice in the next round may hang on it.
+        """
         tensors = dict(arrays.to_torch_state_dict())
         for name, like in self.like.items():
             if name in tensors and tensors[name].shape == like.shape:
                 tensor = self.means[name] if name in self.means else tensors[name]
                 whole = tensor.is_floating_point() and not like.is_floating_point()
                 tensors[name] = (tensor.round() if whole else tensor).to(like.dtype)
+                if name in self.left and torch.allclose(tensors[name], self.left[name], ROUNDING, 0):
+                    tensors[name] = self.left[name]
         return ArrayRecord(torch_state_dict=tensors)
 
     def sent(self, messages: Sequence[FlowerMessage], where: str) -> tuple[str, ArrayRecord]:

@@ -121,6 +121,8 @@ class SchemeGrid:
         handed = self._play(training, None if timeout is None else monotonic() + timeout)
         if not isinstance(strategy, strategies.MOVING):
             self.arrays.means = {}
+        if not strategies.averages(strategy):
+            self.arrays.left = {}
         return [*replies, *handed]
 
     def restored(self, arrays: ArrayRecord) -> ArrayRecord:
@@ -186,8 +188,8 @@ class SchemeGrid:
                 handed = {party: ArrayRecord(torch_state_dict={**before, **own}) for party, own in each.items()}
             else:
                 moved = {name: tensor - (self.lr or 1.0) * outcome.aggregate[name] for name, tensor in start.items()}
-                one = ArrayRecord(torch_state_dict={**before, **moved, **self.arrays.means})
-                handed = dict.fromkeys(session.parties, one)
+                self.arrays.left = {**before, **moved, **self.arrays.means}
+                handed = dict.fromkeys(session.parties, ArrayRecord(torch_state_dict=self.arrays.left))
         return [*handed_on(asked, replies, handed, session.refused, refused, key)]
 
     def _adds(self, layout: Layout) -> bool:

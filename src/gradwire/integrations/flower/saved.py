@@ -29,7 +29,12 @@ def save(grid: "SchemeGrid", path: str | Path) -> None:
     facts |= {"parameters": grid.arrays.parameters, "buffers": grid.arrays.buffers}
     facts |= {"like": {name: [list(t.shape), NAMES[t.dtype]] for name, t in grid.arrays.like.items()}}
     facts |= {"begun": grid.public is not None, "public": list(grid.public or ())}
-    states = {"public": grid.public or {}, "means": grid.arrays.means, "keys": joined(members.keys)}
+    states = {
+        "public": grid.public or {},
+        "means": grid.arrays.means,
+        "left": grid.arrays.left,
+        "keys": joined(members.keys),
+    }
     tensors = {"facts": torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8), **joined(states)}
     where = Path(path)
     temporary = where.with_name(f"{where.name}.tmp")
@@ -59,6 +64,7 @@ def load(grid: "SchemeGrid", path: str | Path) -> None:
         name: torch.empty(shape, dtype=DTYPES[kind], device="meta") for name, (shape, kind) in facts["like"].items()
     }
     public, grid.arrays.means = under(message.tensors, "public"), under(message.tensors, "means")
+    grid.arrays.left = under(message.tensors, "left")
     grid.public = {name: public[name] for name in facts["public"]} if facts["begun"] else None
     keys = under(message.tensors, "keys")
     grid.members = Members(

@@ -64,6 +64,11 @@ def calling() -> Strategy | None:
     return frame and frame.f_locals["self"]
 
 
+def averages(strategy: Strategy | None) -> bool:
+    """Whether a strategy goes on from the mean of what it gets, unmoved."""
+    return strategy is not None and type(strategy).aggregate_train is FedAvg.aggregate_train
+
+
 def check(strategy: Strategy | None, grid: "SchemeGrid") -> None:
     """Refuse a strategy that a scheme would make another.
 
