@@ -4,8 +4,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from gradwire.rounds.recording import RecordedRound, Recorder, save
 from gradwire.schemes import Round, Scheme, State
 from gradwire.wire import Message, Need, Tensors
@@ -24,7 +22,7 @@ class FederationRecorder:
         self.path, self.rounds = Path(path), tuple(rounds)
         self.recorder = Recorder(keep=max(1, len(self.rounds)))
 
-    def begin(self, scheme: Scheme, round: Round, model: dict[str, Tensor] | Tensors) -> None:
+    def begin(self, scheme: Scheme, round: Round, model: Tensors) -> None:
         """Keep what is public of a round, if it is one of those to record."""
         if self.rounds and round.index not in self.rounds:
             return
