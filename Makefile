@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: audit test test-flower fuzz lint clean
+.PHONY: audit test test-flower test-flower-oldest test-deploy fuzz lint clean
 
 audit: $(VENV)/installed
 	$(BIN)/gradwire audit
@@ -18,7 +18,16 @@ fuzz: $(VENV)/installed-test
 
 # Extras whose own bounds exclude some of constraints.txt's pins have an environment of their own.
 test-flower: $(VENV)-flower/installed
-	OMP_NUM_THREADS=1 $(VENV)-flower/bin/python -m pytest tests/integrations/flower tests/data/test_partition.py
+	OMP_NUM_THREADS=1 $(VENV)-flower/bin/python -m pytest -m "not deploy" tests/integrations/flower tests/data/test_partition.py
+
+# With the oldest flwr that the extra accepts, which wants another uv.
+test-flower-oldest: $(VENV)-flower/installed
+	$(VENV)-flower/bin/python -m pip install --quiet --no-deps --upgrade --target $(CURDIR)/$(VENV)-flower/oldest flwr==1.41.0
+	PYTHONPATH=$(CURDIR)/$(VENV)-flower/oldest OMP_NUM_THREADS=1 $(VENV)-flower/bin/python -m pytest tests/integrations/flower
+
+# Flower's engines with real processes, TLS and registered keys on loopback: five minutes.
+test-deploy: $(VENV)-flower/installed
+	OMP_NUM_THREADS=1 $(VENV)-flower/bin/python -m pytest -m deploy tests/integrations/flower
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -37,7 +46,7 @@ $(VENV)/installed-test: $(VENV)/installed
 $(VENV)-flower/installed: pyproject.toml constraints-flower.txt
 	$(PYTHON) -m venv $(VENV)-flower
 	$(VENV)-flower/bin/python -m pip install --quiet --constraint constraints-flower.txt \
-		--editable '.[flower,partitions]' pytest hypothesis
+		--editable '.[flower,partitions]' 'flwr[simulation]' pytest hypothesis
 	touch $@
 
 clean:
