@@ -157,10 +157,10 @@ def test_coins_are_guessed_from_noises_of_their_own():
     for _ in range(2000):
         coins = torch.rand(6) < 0.5
         heard = d @ (coins.float() @ d + 12 * torch.randn(40))
-        listener = Listener(DPSGD(), disjoint=False, products=products / 144, heard=heard.double() / 144)
+        listener = Listener(DPSGD(), None, False, products=products / 144, heard=heard.double() / 144)
         right += listener.guesses() == coins
     shares = right / 2000
     assert (shares < limit + 0.035).all()
     assert float(shares.max()) > 0.6
-    certain = Listener(DPSGD(), disjoint=False, products=products * 1e6, heard=products[:, 2] * 1e6)
+    certain = Listener(DPSGD(), None, False, products=products * 1e6, heard=products[:, 2] * 1e6)
     assert certain.guesses().tolist() == [False, False, True, False, False, False]

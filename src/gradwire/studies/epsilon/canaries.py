@@ -5,7 +5,7 @@ every message, chooses the canaries, and knows the model, the scheme and all exa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import ClassVar
@@ -24,31 +24,41 @@ from gradwire.tasks import Pixels, Task
 from gradwire.training.gradient import example_gradients
 
 
-class Canaries(ABC):
-    """The canaries of one client.
+@dataclass(frozen=True)
+class Differences:
+    """What is known of d_j = clip(g_j) − clip(g'_j), the canaries' gradients less those of their stand-ins, at a model.
 
     Attributes:
-        disjoint: whether no two canaries' gradients share an entry.
+        products: dᵀd, shape (m, m); or its diagonal, (m,), where no two canaries share an entry.
+        rest: Σ_j clip(g'_j), flat.
+        along: a flat vector → dᵀ·vector, shape (m,).
     """
 
-    disjoint: ClassVar[bool] = False
+    products: Tensor
+    rest: Tensor
+    along: Callable[[Tensor], Tensor]
+
+
+class Canaries(ABC):
+    """The canaries of one client."""
 
     @abstractmethod
-    def gradients(self, model: nn.Module, opposite: bool) -> Update:
-        """Those of a step, shape (m, *parameter): of the canaries, or of what stands in their places."""
+    def rows(self, model: nn.Module, coins: Tensor, zeroed: bool) -> Update:
+        """What a step has of them, shape (m, *parameter): gradients of canaries that are in, or of their stand-ins.
 
-    def both(self, model: nn.Module, zeroed: bool) -> tuple[Update, Update]:
-        """The canaries' gradients, and those of what stands in their places: nothing where they are `zeroed`."""
-        ins = self.gradients(model, opposite=False)
-        outs = {n: torch.zeros_like(g) for n, g in ins.items()} if zeroed else self.gradients(model, opposite=True)
-        return ins, outs
+        Args:
+            coins: which are in, bool (m,).
+            zeroed: whether nothing stands in for one that is out, or its opposite.
+        """
+
+    @abstractmethod
+    def differences(self, model: nn.Module, zeroed: bool, clip: float) -> Differences:
+        """What the adversary knows, to which no example's gradient is longer than `clip`."""
 
 
 @dataclass(frozen=True)
 class Dirac(Canaries):
     """Gradients of one entry, norm·e_j or −norm·e_j: no clipped gradients differ by more, and no two share an entry."""
-
-    disjoint = True
 
     where: Tensor
     norm: float
@@ -65,12 +75,22 @@ class Dirac(Canaries):
             raise GradwireError(f"dirac:{count} needs as many entries; the network has {size}")
         return cls(torch.randperm(size, generator=generator("dirac", *words))[:count], norm)
 
-    def gradients(self, model: nn.Module, opposite: bool) -> Update:
-        """One row each."""
+    def rows(self, model: nn.Module, coins: Tensor, zeroed: bool) -> Update:
+        """One entry each."""
         layout, device = Layout.of_model(model), next(model.parameters()).device
-        rows = torch.zeros(len(self.where), layout.size, dtype=layout.dtype, device=device)
-        rows[torch.arange(len(rows)), self.where] = -self.norm if opposite else self.norm
-        return parts(rows, layout)
+        found = torch.zeros(len(self.where), layout.size, dtype=layout.dtype, device=device)
+        found[torch.arange(len(found)), self.where] = self._entries(coins, zeroed, self.norm).to(found)
+        return parts(found, layout)
+
+    def differences(self, model: nn.Module, zeroed: bool, clip: float) -> Differences:
+        """Those of the entries themselves."""
+        layout, where = Layout.of_model(model), self.where
+        ins, outs = (self._entries(torch.full_like(where, c), zeroed, min(self.norm, clip)) for c in (1, 0))
+        rest = torch.zeros(layout.size, dtype=layout.dtype).index_put((where,), outs.to(layout.dtype))
+        return Differences((ins - outs) ** 2, rest, lambda vector: (ins - outs) * vector[where])
+
+    def _entries(self, coins: Tensor, zeroed: bool, size: float) -> Tensor:
+        return size * (coins.double() if zeroed else 2 * coins.double() - 1)
 
 
 @dataclass(frozen=True)
@@ -98,9 +118,22 @@ class Inputs(Canaries):
         other = (one + torch.randint(1, dataset.outputs, (count,), generator=random)) % dataset.outputs
         return cls(inputs.to(device), one.to(device), other.to(device), dataset.task)
 
-    def gradients(self, model: nn.Module, opposite: bool) -> Update:
+    def rows(self, model: nn.Module, coins: Tensor, zeroed: bool) -> Update:
+        """Gradients of the examples at this model."""
+        targets = torch.where(coins.to(self.targets.device), self.targets, self.others)
+        found = example_gradients(model, self.inputs, targets, task=self.task)
+        kept = coins if zeroed else torch.ones_like(coins)
+        return {name: g * kept.to(g).view(-1, *[1] * (g.ndim - 1)) for name, g in found.items()}
+
+    def differences(self, model: nn.Module, zeroed: bool, clip: float) -> Differences:
         """Those of the examples at this model."""
-        return example_gradients(model, self.inputs, self.others if opposite else self.targets, task=self.task)
+        layout = Layout.of_model(model)
+        ins, outs = (
+            self.rows(model, torch.full((len(self.inputs),), coin, dtype=torch.bool), zeroed) for coin in (True, False)
+        )
+        mine, other = ((flat(rows, layout) * share_kept(rows, clip)[:, None]).double().cpu() for rows in (ins, outs))
+        d = mine - other
+        return Differences(d @ d.T, other.sum(0), lambda vector: d @ vector.double())
 
 
 @dataclass(frozen=True)
@@ -139,37 +172,36 @@ class Listener:
     """
 
     scheme: Scheme
-    disjoint: bool
+    canaries: Canaries
+    zeroed: bool
     products: Tensor | float = 0.0
     heard: Tensor | float = 0.0
 
-    def hear(
-        self, sent: Update, layout: Layout, batch: int, known: Update, canaries: tuple[Update, Update], noise: float
-    ) -> None:
+    def hear(self, sent: Update, model: nn.Module, batch: int, known: Update, noise: float) -> None:
         """Take a round's message in.
 
         Args:
             sent: the mean of the client's batch of so many examples, as it is decoded.
-            known: the gradients of all its examples but the canaries, at the round's model, shape (b, *parameter);
-                `canaries`, those of the canaries and of what stands in their places.
+            model: of the round.
+            known: the gradients of all its examples but the canaries, shape (b, *parameter).
             noise: the deviation of each entry of `sent`.
         """
+        layout = Layout.of_model(model)
         clip = self.scheme.clip if isinstance(self.scheme, DPSGD) else inf
-        ins, outs = canaries
-        d = _clipped(ins, clip, layout) - (other := _clipped(outs, clip, layout))
-        rest = layout.flatten(clipped_sum(known, clip)) + other.sum(0)
-        off = batch * layout.flatten({name: g.to(d.device) for name, g in sent.items()}) - rest
+        told = self.canaries.differences(model, self.zeroed, clip)
+        rest = layout.flatten(clipped_sum(known, clip)).cpu() + told.rest
+        off = batch * layout.flatten(sent).cpu() - rest
         # Without noise, what rounding leaves.
-        variance = max(batch * noise, 1e-6 * float(d.norm(dim=1).max())) ** 2
-        own = d.square().sum(1).double() if self.disjoint else d.double() @ d.double().T
-        self.products = self.products + own.cpu() / variance
-        self.heard = self.heard + (d @ off).double().cpu() / variance
+        longest = (told.products if told.products.ndim == 1 else told.products.diagonal()).max().sqrt()
+        variance = max(batch * noise, 1e-6 * float(longest)) ** 2
+        self.products = self.products + told.products / variance
+        self.heard = self.heard + told.along(off) / variance
 
     def guesses(self) -> Tensor:
         """Which canaries are in, bool (m,)."""
         assert isinstance(self.products, Tensor)
         assert isinstance(self.heard, Tensor)
-        if self.disjoint:
+        if self.products.ndim == 1:
             return self.heard > self.products / 2
         size = len(self.products)
         # Canaries that others make up are not told apart from these.
@@ -183,18 +215,6 @@ class Listener:
         return found
 
 
-def mixed(coins: Tensor, ins: Update, outs: Update) -> Update:
-    """The gradients of canaries where coins say so, of their stand-ins elsewhere."""
-    return {
-        name: torch.where(coins.to(g.device).view(-1, *[1] * (g.ndim - 1)), g, outs[name]) for name, g in ins.items()
-    }
-
-
 def right(guessed: Sequence[Tensor], coins: Sequence[Tensor]) -> int:
     """How many guesses are right, over all clients."""
     return sum(int((guess == coin).sum()) for guess, coin in zip(guessed, coins, strict=True))
-
-
-def _clipped(rows: Update, clip: float, layout: Layout) -> Tensor:
-    """Rows as a scheme's step counts them, flat, shape (m, entries)."""
-    return flat(rows, layout) * share_kept(rows, clip)[:, None]

@@ -18,7 +18,7 @@ from gradwire.runs import Row, RunFolder
 from gradwire.schemes import Contribution, Layout, Observation, Round, guarantees, parameters, parse
 from gradwire.schemes.accounting import gaussian_epsilon
 from gradwire.seeds import generator
-from gradwire.studies.epsilon.canaries import Canaries, Dirac, Inputs, Listener, Planted, mixed, right
+from gradwire.studies.epsilon.canaries import Canaries, Dirac, Inputs, Listener, Planted, right
 from gradwire.studies.epsilon.settings import EpsilonSettings, canaries
 from gradwire.training import TrainingState, begin, optimizer
 from gradwire.training.client import Computation, Descent, contribution
@@ -102,7 +102,8 @@ class EpsilonAudit:
         """Train, listen, guess; what this proves at a level of confidence, beside what is claimed."""
         settings, state, started = self.settings, self.state, time.perf_counter()
         scheme = parse(self.scheme)
-        listeners = {party: Listener(scheme, own.disjoint) for party, own in self.planted.items()}
+        zeroed = settings.adjacency == "zero-out"
+        listeners = {party: Listener(scheme, own, zeroed) for party, own in self.planted.items()}
         for number in range(settings.rounds):
             self._round(number, listeners)
         guessed = [listener.guesses() for listener in listeners.values()]
@@ -136,10 +137,10 @@ class EpsilonAudit:
         model, how = state.model, Computation(task=task)
         around = Round(number, parties, run.seed, Layout.of_model(model), number, parameters(model))
         zeroed, came = self.settings.adjacency == "zero-out", dict[str, Contribution]()
-        pairs = {party: own.both(model, zeroed) for party, own in self.planted.items()}
         for party, (inputs, targets) in self.held.items():
             whole = Descent([torch.arange(len(inputs))], [number], local=False)
-            step, private = Planted(scheme, mixed(self.coins[party], *pairs[party])), state.private[party]
+            rows = self.planted[party].rows(model, self.coins[party], zeroed)
+            step, private = Planted(scheme, rows), state.private[party]
             size = len(inputs) + len(self.coins[party])
             came[party] = contribution(model, inputs, targets, step, party, private, around, whole, how, size)
         carrier = InProcess(Transcript())
@@ -151,7 +152,7 @@ class EpsilonAudit:
             seen = Observation(_sent(messages, party), _sent(messages, "server"), state.public, around, party)
             known = example_gradients(model, inputs, targets, task=task)
             noise = scheme.deviation(around, size)
-            listener.hear(scheme.decode(seen), around.layout, size, known, pairs[party], noise)
+            listener.hear(scheme.decode(seen), model, size, known, noise)
         state.bytes_up += carrier.transcript.bytes_up()
         state.bytes_down += carrier.transcript.bytes_down()
         state.public, state.private = result.public, dict(result.private)
