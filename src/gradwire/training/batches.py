@@ -28,19 +28,17 @@ def descents(settings: TrainSettings, client: str, examples: int, round: int) ->
     Of Poisson batches there are as many, and a pass counts as one in expectation.
     """
     every = torch.arange(examples)
-    own = (
-        (learning_rate(settings, round), settings.momentum, settings.weight_decay)
-        if settings.local
-        else (1.0, 0.0, 0.0)
-    )
+    own = 1.0, 0.0, 0.0
+    if settings.local:
+        own = learning_rate(settings, round), settings.momentum, settings.weight_decay
     if (rate := settings.rate(examples)) is not None:
         steps = len(step_sizes(settings, examples))
         numbers = range(round * steps, (round + 1) * steps)
         batches = [poisson_batch(examples, client, number, rate, settings.seed) for number in numbers]
-        epochs, expected = [int(number * rate) for number in numbers], min(settings.batch_size, examples)
-        if ":" in settings.sampling:
-            expected = settings.batch_size
-        return Descent(batches, epochs, *own, local=settings.local, rate=rate, expected=expected)
+        # A rate that is given says nothing of how many examples there are, and neither may the divisor.
+        expected = settings.batch_size if ":" in settings.sampling else min(settings.batch_size, examples)
+        passes = [int(number * rate) for number in numbers]
+        return Descent(batches, passes, *own, local=settings.local, rate=rate, expected=expected)
     if settings.local_epochs is None:
         steps = settings.local_steps or 1
         numbers = range(round * steps, (round + 1) * steps)

@@ -138,13 +138,10 @@ def planned(
     plan = cohort_plan(
         scheme, state.model, dataset.task, steps, here, settings.local and not settings.poisson, how, settings.device
     )
+    if not (settings.poisson and settings.local):
+        return plan
     # Batches of any size, or none, are no stack.
-    told = (
-        ("clients train one after another: Poisson batches differ in size",)
-        if settings.poisson and settings.local
-        else ()
-    )
-    return replace(plan, notes=(*told, *plan.notes))
+    return replace(plan, notes=("clients train one after another: Poisson batches differ in size", *plan.notes))
 
 
 def computation(settings: TrainSettings, task: Task) -> Computation:

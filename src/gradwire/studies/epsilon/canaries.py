@@ -146,6 +146,11 @@ class Planted(PlainSGD, LocalStepHook):
     scheme: Scheme
     rows: Update = field(repr=False)
 
+    @property
+    def protects(self) -> bool:
+        """As the scheme does."""
+        return self.scheme.protects
+
     def before_step(self, gradient: Update, private: State, step: LocalStep) -> tuple[Update, State]:
         """The scheme's own step, or the mean where it has none, of the batch with the canaries behind."""
         together = {name: torch.cat([g, self.rows[name].to(g)]) for name, g in gradient.items()}
