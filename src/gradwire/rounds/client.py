@@ -70,6 +70,7 @@ class ClientRound:
             "seed": self.round.seed,
             "epoch": self.round.epoch,
             "weights": self.round.weights,
+            "began": self.round.fingerprint.hex(),
             "order": {part: list(tensors) for part, tensors in parts.items()},
             "key": self._key.hex(),
         }
@@ -95,7 +96,8 @@ class ClientRound:
             start = parts["start"] or None
             layout = Layout.of(parts["update"])
             clients = tuple(facts["clients"])
-            round = Round(message.round, clients, facts["seed"], layout, facts["epoch"], start, facts["weights"])
+            told = facts["epoch"], start, facts["weights"], bytes.fromhex(facts["began"])
+            round = Round(message.round, clients, facts["seed"], layout, *told)
             brought = Contribution(parts["update"], parts["private"], parts["buffers"], facts["weight"], facts["loss"])
             replies = [Message.decode(t.numpy().tobytes()) for t in parts["reply"].values()]
             key = bytes.fromhex(facts["key"])

@@ -1,7 +1,7 @@
 """A round as schemes see it: its public facts, what a client brings, its outcome, what an adversary observes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import nan
 
@@ -27,6 +27,7 @@ class Round:
             only updates are at hand.
         weights: how clients count. "equal": alike. "scaled": each scales its update by its weight, whose mean over all
             clients is 1. "told": each also tells its weight, and the mean is divided by the mean of the weights.
+        began: the `fingerprint` of the parameters with which the round begins, where these are not kept.
     """
 
     index: int
@@ -36,12 +37,22 @@ class Round:
     epoch: int = 0
     start: Update | None = field(default=None, repr=False, compare=False)
     weights: Weights = "equal"
+    began: bytes = b""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the parameters with which the round begins."""
+        return self.began or identity.fingerprint(self.start or {})
+
+    def without_start(self) -> "Round":
+        """The same round for one who does not keep the parameters."""
+        return replace(self, start=None, began=self.fingerprint)
 
     @cached_property
     def digest(self) -> bytes:
         """What everybody must have been told alike before the round: its facts, and the parameters it begins with."""
         facts = (self.index, self.clients, self.seed, self.epoch, self.weights, self.layout.shapes, self.layout.dtypes)
-        return identity.digest(repr(facts).encode(), identity.fingerprint(self.start or {}))
+        return identity.digest(repr(facts).encode(), self.fingerprint)
 
     def generator(self, *words: int | str) -> torch.Generator:
         """Public random numbers: every party draws the same."""

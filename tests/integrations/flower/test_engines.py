@@ -55,7 +55,7 @@ def check(task, folder, out, spec, rounds=2, weighted=True, model="mlp", single=
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the simulation engine needs ray")
-@pytest.mark.parametrize("spec", ["powersgd:rank=2", "sga:threshold=2"])
+@pytest.mark.parametrize("spec", ["powersgd:rank=2", "sga:threshold=2,colluders=0"])
 def test_the_simulation_engine_ends_where_one_process_does(tmp_path, task, spec):
     made, out = app(tmp_path), tmp_path / "out.pt"
     with engines.simulation(tmp_path, NODES) as engine:

@@ -68,7 +68,9 @@ def recorded(path, spec, steps=1, count=1, rounds=1, which=(0,), weights=None, l
 
 @pytest.mark.parametrize("weights", [None, {1: 5, 2: 9, 3: 1}])
 @pytest.mark.parametrize("steps", [1, 4])
-@pytest.mark.parametrize("spec", ["none", "topk:ratio=0.1", "powersgd:rank=2", "qsgd", "sga", "sga:threshold=2"])
+@pytest.mark.parametrize(
+    "spec", ["none", "topk:ratio=0.1", "powersgd:rank=2", "qsgd", "sga", "sga:threshold=2,colluders=0"]
+)
 def test_the_objective_at_the_truth_is_that_of_a_simulated_round(tmp_path, spec, steps, weights, monkeypatch):
     count = steps
     monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))

@@ -22,7 +22,9 @@ def play(grid, arrays, rounds):
     return arrays
 
 
-@pytest.mark.parametrize("spec", ["topk:ratio=0.1", "powersgd:rank=2", "qsgd", "sga", "sga:threshold=2", "noise:std=1"])
+@pytest.mark.parametrize(
+    "spec", ["topk:ratio=0.1", "powersgd:rank=2", "qsgd", "sga", "sga:threshold=2,colluders=0", "noise:std=1"]
+)
 def test_a_saved_grid_goes_on_bit_for_bit(spec, tmp_path):
     random.seed(0)
     _, whole = federation(spec)

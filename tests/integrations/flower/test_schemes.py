@@ -38,6 +38,8 @@ SPECS = {
     "sparsify": "sparsify:drop=0.5",
     "dgc": "dgc:ratio=0.1,clip=1.0",
     "dpsgd": "dpsgd:clip=0.5,noise=0.5",
+    "dpftrl": "dpftrl:clip=0.5,noise=0.5",
+    "dpfedavg": "dpfedavg:clip=0.5,noise=0.5",
     "autoencoder": "autoencoder:warmup_rounds=1,warmup_iterations=2",
     "precode": "precode:bottleneck=4",
     "sga": "sga",
@@ -45,7 +47,12 @@ SPECS = {
     "ssga-dgc": "ssga-dgc:compression=4",
     "composed": "powersgd:rank=2+sga",
 }
-MORE = ("sga:threshold=2", "ssga:compression=4,threshold=2", "randomk:ratio=0.1+sga", "powersgd:rank=1+sga:threshold=2")
+MORE = (
+    "sga:threshold=2,colluders=0",
+    "ssga:compression=4,threshold=2,colluders=0",
+    "randomk:ratio=0.1+sga",
+    "powersgd:rank=1+sga:threshold=2,colluders=0",
+)
 
 
 def net():
@@ -206,7 +213,7 @@ def test_nodes_and_runs_share_no_secret():
 
 def test_a_client_that_vanishes_before_unmasking_is_in_the_sum():
     """Its codes have arrived: its weight and its examples count as its update does."""
-    inner, grid = federation("sga:threshold=2")
+    inner, grid = federation("sga:threshold=2,colluders=0")
     trips = []
 
     def twist(reply, number):
@@ -216,7 +223,7 @@ def test_a_client_that_vanishes_before_unmasking_is_in_the_sum():
     inner.twist = twist
     result = run(FedAvg(**ALL), grid, ArrayRecord(grid.model.state_dict()), num_rounds=1)
     assert grid.refused == {"client:0": "it has not answered"}
-    _, whole = federation("sga:threshold=2")
+    _, whole = federation("sga:threshold=2,colluders=0")
     expected = run(FedAvg(**ALL), whole, ArrayRecord(whole.model.state_dict()), num_rounds=1)
     for name, tensor in expected.arrays.to_torch_state_dict().items():
         torch.testing.assert_close(result.arrays.to_torch_state_dict()[name], tensor, atol=1e-6, rtol=0)
@@ -234,7 +241,7 @@ def test_more_dropouts_than_the_threshold_end_the_round_and_not_the_run():
 
 
 def test_a_node_that_lost_its_keys_is_another_party_from_then_on(caplog):
-    inner, grid = federation("sga:threshold=2")
+    inner, grid = federation("sga:threshold=2,colluders=0")
     start = ArrayRecord(grid.model.state_dict())
     run(FedAvg(**ALL), grid, start, num_rounds=1)
     inner.contexts[70].state = RecordDict()

@@ -163,7 +163,7 @@ class SchemeMod:
         brought = Contribution(update, private, records.pick(after, begin.buffers), weight)
         if Need.LOCAL_UPDATE not in self.scheme.needs:
             # Where no half needs it, a session does not keep a model more.
-            round = replace(round, start=None)
+            round = round.without_start()
         session = ClientRound(self.scheme, begin.party, brought, public, round)
         waits = bool(begin.weighted_by) and not begin.examples
         says, payload = self._sent(session, kept, waits)
