@@ -26,7 +26,7 @@ NODES = {70: 6, 11: 4, 42: 5}
 ROUNDS = 3
 LR = 0.1
 ALL = {"min_train_nodes": 3, "min_available_nodes": 3, "fraction_evaluate": 0.0}
-PLAIN = ("autoencoder:warmup_rounds=1,warmup_iterations=2",)
+PLAIN = ("autoencoder:warmup_rounds=1,warmup_iterations=2", "dpfedavg:clip=0.5,noise=0.5")
 SPECS = {
     "none": "none",
     "topk": "topk:ratio=0.1",
@@ -213,18 +213,17 @@ def test_nodes_and_runs_share_no_secret():
 
 def test_a_client_that_vanishes_before_unmasking_is_in_the_sum():
     """Its codes have arrived: its weight and its examples count as its update does."""
+    undisturbed, whole = federation("sga:threshold=2,colluders=0")
+    expected = run(FedAvg(**ALL), whole, ArrayRecord(whole.model.state_dict()), num_rounds=1)
     inner, grid = federation("sga:threshold=2,colluders=0")
-    trips = []
 
     def twist(reply, number):
-        trips.append(number)
-        return [] if reply.metadata.src_node_id == 70 and len(inner.asked) > 18 else [reply]
+        unmasking = len(inner.asked) > len(undisturbed.asked) - len(NODES)
+        return [] if reply.metadata.src_node_id == 70 and unmasking else [reply]
 
     inner.twist = twist
     result = run(FedAvg(**ALL), grid, ArrayRecord(grid.model.state_dict()), num_rounds=1)
     assert grid.refused == {"client:0": "it has not answered"}
-    _, whole = federation("sga:threshold=2,colluders=0")
-    expected = run(FedAvg(**ALL), whole, ArrayRecord(whole.model.state_dict()), num_rounds=1)
     for name, tensor in expected.arrays.to_torch_state_dict().items():
         torch.testing.assert_close(result.arrays.to_torch_state_dict()[name], tensor, atol=1e-6, rtol=0)
 
