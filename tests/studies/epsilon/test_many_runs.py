@@ -24,7 +24,7 @@ def test_bounds_are_between_half_of_the_claim_and_the_claim(data, tmp_path):
     pytest.importorskip("dp_accounting")
     found = [pair for seed in range(int(10 * RUNS)) for pair in audited(tmp_path, data, seed)]
     assert [claimed for claimed, _ in found[:3]] == pytest.approx([1, 4, 8], rel=1e-3)
-    # At 99.99 % a run, 200 runs (`GRADWIRE_RUNS=20`) have one bound above its claim with probability 2 %, two with 0.02 %.
+    # At 99.99 % a run, 200 runs (`GRADWIRE_RUNS=20`) have one bound above with a chance of 2 %, two with 0.02 %.
     assert sum(proved > claimed for claimed, proved in found) <= 1
     assert all(proved < 1.05 * claimed for claimed, proved in found)
     assert all(proved >= claimed / 2 for claimed, proved in found)
