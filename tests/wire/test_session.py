@@ -184,3 +184,37 @@ def test_messages_out_of_step_are_refused_by_a_client():
         with pytest.raises(WireError, match=r"'a' of round 3 from server to client:0 was due"):
             session.answer(wrong)
     assert session.answer(Message(SERVER, "client:0", 3, "a", {"x": torch.ones(1)})).phase == "b"
+
+
+def test_messages_that_are_added_up_are_not_kept_and_come_to_the_same():
+    def half():
+        first = yield None
+        second = yield Send("a", mean_of(first))
+        yield Send("b", mean_of(second))
+        return mean_of(first), mean_of(second)
+
+    def mean_of(uploads):
+        return {"x": torch.stack([tensors["x"] for tensors in uploads.values()]).mean(0)}
+
+    parties = ("client:0", "client:1", "client:2")
+    results = []
+    for adds in (False, True):
+        session = ServerSession(half(), parties, 0, refuse_large, adds=adds)
+        for i, party in enumerate(parties):
+            beside = Message(party, SERVER, 0, "b", {"x": torch.tensor([1000.0 if i == 1 else 10.0 * i])})
+            assert session.receive(party, beside, early=True)
+            large = 100.0 if party == "client:1" else float(i)
+            session.receive(party, Message(party, SERVER, 0, "a", {"x": torch.tensor([large])}))
+            session.receive(party, Message(party, SERVER, 0, "a", {"x": torch.tensor([large])}))
+        if adds:
+            assert not any(message.tensors for message in session._uploads.values())
+        session.close()
+        results.append(session.finish())
+    # What client 1 sent beside a message that was refused counts for nothing.
+    assert results[0][0] == results[1][0] == {"x": torch.tensor([1.0])}
+    assert results[1][1] == {"x": torch.tensor([10.0])}
+
+
+def refuse_large(party, phase, tensors):
+    if phase == "a" and float(tensors["x"]) > 50:
+        raise WireError("too large")

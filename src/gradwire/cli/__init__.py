@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import click
 
-from gradwire.cli.audit import audit, membership
+from gradwire.cli.audit import audit
 from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
+from gradwire.cli.membership import membership
 from gradwire.cli.study import report, study
 from gradwire.cli.train import train
 from gradwire.errors import GradwireError

@@ -19,6 +19,9 @@ from gradwire.schemes.scheme import exactly
 from gradwire.wire import BUFFERS, WEIGHTS, ClientHalf, Send, ServerHalf, Tensors
 from gradwire.wire.session import Check
 
+UNMASK = "unmask"
+"""How phases end in which clients help to open a sum that they are in already, whether or not they still answer."""
+
 
 def client_half(scheme: Scheme, brought: Contribution, public: State, round: Round) -> ClientHalf[Outcome]:
     """A client's half of a round, from its contribution to the mean of all."""
@@ -30,7 +33,7 @@ def client_half(scheme: Scheme, brought: Contribution, public: State, round: Rou
             total = float(reply["weight"])
             outcome = replace(outcome, aggregate=_times(outcome.aggregate, 1 / total))
         else:
-            outcome = replace(outcome, buffers=_received(_times(reply, 1 / total), brought.buffers))
+            outcome = replace(outcome, buffers=received(_times(reply, 1 / total), brought.buffers))
     return replace(outcome, aggregate=round.layout.restored(outcome.aggregate))
 
 
@@ -60,20 +63,22 @@ def server_half(scheme: Scheme, public: State, round: Round, buffers: Tensors) -
         except StopIteration as stop:
             outcome: Outcome = stop.value
             break
-        stayed = uploads
+        if reply is None or not reply.phase.endswith(UNMASK):
+            stayed = uploads
         uploads = yield reply
     total = 1.0
+    counted = [party for party in stayed if party not in outcome.refused]
     if round.weights == "told":
-        gone = [party for party in stayed if party not in uploads]
+        gone = [party for party in counted if party not in uploads]
         if gone:
             raise TooFewError(f"round {round.index}: {gone[0]} vanished before it told its weight; no mean follows")
-        means = mean(uploads)
+        means = mean({party: uploads[party] for party in counted})
         total = float(means["weight"])
         outcome = replace(outcome, aggregate=_times(outcome.aggregate, 1 / total))
         uploads = yield Send(WEIGHTS, means)
     if buffers:
-        means = mean(uploads)
-        outcome = replace(outcome, buffers=_received(_times(means, 1 / total), buffers))
+        means = mean({party: sent for party, sent in uploads.items() if party in counted})
+        outcome = replace(outcome, buffers=received(_times(means, 1 / total), buffers))
         yield Send(BUFFERS, means)
     return replace(outcome, aggregate=round.layout.restored(outcome.aggregate))
 
@@ -117,6 +122,6 @@ def _sent(buffers: Tensors, weight: float) -> dict[str, Tensor]:
     return {name: tensor if weight == 1 else tensor * weight for name, tensor in floating.items()}
 
 
-def _received(means: Tensors, like: Tensors) -> Mapping[str, Tensor]:
-    """Mean buffers in their own dtypes; counters are rounded to the nearest whole number."""
+def received(means: Tensors, like: Tensors) -> Mapping[str, Tensor]:
+    """Buffers as they crossed the wire in their own dtypes; counters are rounded to the nearest whole number."""
     return {name: means[name] if t.is_floating_point() else means[name].round().to(t.dtype) for name, t in like.items()}

@@ -39,6 +39,8 @@ class RecordedRound:
         buckets: parameter names, bucket by bucket, where the scheme was applied to one after the other (DDP).
         public: the scheme's public state before the round; with buckets, their names preceded by a bucket's number.
         work: the clients' local steps; None where they sent gradients.
+        local: whether they sent what training of their own changed, of which the recorder knows no more: an audit must
+            be told the `work`.
         weights: how clients count: see `schemes.Round`.
         carried: whether error feedback had anything left of earlier rounds, so that messages hold more than a gradient.
         domain: the fingerprint of what the inputs are; "" where the recorder was not told.
@@ -57,6 +59,7 @@ class RecordedRound:
     buckets: tuple[tuple[str, ...], ...] = ()
     domain: str = ""
     sizes: tuple[int, ...] = ()
+    local: bool = False
     model: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     public: State = field(default_factory=dict, repr=False)
     messages: tuple[Message, ...] = field(default=(), repr=False)
@@ -67,6 +70,16 @@ class RecordedRound:
         if not self.carried:
             return ()
         return (f"messages of round {self.round} hold the gradient and what error feedback kept of earlier rounds",)
+
+    def of_client(self, name: str, work: LocalWork | None) -> "RecordedRound":
+        """The same round with another victim ("": the recorded one), whose local steps are these (None: as recorded).
+
+        Raises:
+            GradwireError: the round was without it.
+        """
+        if name and name not in self.clients:
+            raise GradwireError(f"round {self.round} has no client {name!r}; it has {', '.join(self.clients)}")
+        return replace(self, victim=name or self.victim, work=work or self.work)
 
     def redacted(self) -> "RecordedRound":
         """The same round without anything but sizes."""
@@ -95,6 +108,11 @@ class RecordedRound:
         """
         if not self.model:
             raise GradwireError(f"the recording of round {self.round} is redacted: it holds sizes alone")
+        if self.local and self.work is None:
+            raise GradwireError(
+                f"round {self.round} holds what clients' own training changed: name its --local-steps, --local-batch "
+                "and --lr"
+            )
         if self.domain and task is not None and self.domain != task.domain.fingerprint:
             raise GradwireError(
                 f"the recording is of other {task.domain.what} than these: of another schema or vocabulary "

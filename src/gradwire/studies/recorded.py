@@ -1,18 +1,19 @@
 """The attack on a recorded step of somebody's real training: answers and objectives, and no truth to score them by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradwire import data
-from gradwire.attacks.inversion import ATTACKING, certificates, label_notes, part_of, pose
-from gradwire.errors import GradwireError
+from gradwire.attacks.inversion import ATTACKING, certificates, joint, label_notes, part_of
+from gradwire.errors import GradwireError, at_least
 from gradwire.progress import Progress, part, silent
 from gradwire.report.audit.pictures import contact_sheet
-from gradwire.rounds.recording import load
+from gradwire.rounds.recording import RecordedRound, load
 from gradwire.runs import RunFolder
 from gradwire.schemes import Layout
 from gradwire.studies.audit import described, facts, keep
@@ -20,11 +21,19 @@ from gradwire.studies.audit_cells import load_public_examples, network
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.grid import file_name
 from gradwire.tasks import Domain
+from gradwire.wire.view import LocalWork
 
 COLUMNS = (
     *("data", "model", "scheme", "seed", "device", "bytes_up", "bytes_down", "ratio"),
     *("mode", "attack", "knowledge", "adversary", "victim", "batch", "iterations", "objective", "labels"),
 )
+
+
+def told_work(options: dict[str, Any]) -> LocalWork | None:
+    """Take the local steps of recorded clients out of an audit's options; None where there are none."""
+    steps, batch, decay = (options.pop(name, 0) for name in ("local_steps", "local_batch", "weight_decay"))
+    at_least(0, local_steps=steps, local_batch=batch, weight_decay=decay)
+    return LocalWork(steps, batch or options["batch"], options["lr"], decay) if steps else None
 
 
 def audit_recording(
@@ -33,19 +42,26 @@ def audit_recording(
     labels: Sequence[int] = (),
     out: str | Path | None = None,
     progress: Progress = silent,
+    *,
+    client: str = "",
+    number: int | None = None,
+    work: LocalWork | None = None,
 ) -> Path:
-    """Attack the worker that recorded a step and return the folder that holds what came of it.
+    """Attack a client of a recorded round and return the folder that holds what came of it.
 
     Args:
         path: of the transcript, which names the scheme; the settings' own schemes are left aside.
-        settings: data (for what an input is, and how it is scaled), model, batch, attacks, knowledge, options.
+        settings: data (for what an input is, and how it is scaled), model, batch, attacks, knowledge, options. Of
+            several `rounds` the last are attacked together, by attacks that can (`rounds`).
         labels: of the batch, where targets are classes and known. None: they are inferred, which one example's can be.
+        client: by default the worker that recorded the step, or a federation's first. `number`: of the (last) round,
+            by default the last. `work`: the client's local steps, where the recorder did not know them.
 
     Raises:
         GradwireError: a transcript of another model, labels that are not one an example, settings that cannot be met.
     """
-    rounds = load(path)
-    recording = rounds[max(rounds)]
+    recordings = [each.of_client(client, work) for each in _chosen(load(path), settings.rounds, number)]
+    recording = recordings[-1]
     dataset = data.load(settings.data, settings.split).under(settings.loss)
     settings, task = settings.of(dataset.task), dataset.task
     if labels and not task.loss.classes:
@@ -54,11 +70,14 @@ def audit_recording(
         raise GradwireError(f"{len(labels)} labels for a batch of {settings.batch}; give --label once an example")
     known = torch.tensor(labels) if labels else None
     shape = (settings.batch, *dataset.shape)
-    view = recording.view(network(settings, dataset), shape, known, mode=settings.mode, task=task)
+    model = network(settings, dataset)
+    views = [each.view(model, shape, known, mode=settings.mode, task=task) for each in recordings]
+    view = views[-1]
     own = load_public_examples(settings, dataset, len(view.clients))
-    problems = {each: replace(pose(view, each), public_examples=own) for each in settings.knows}
+    problems = {each: replace(joint(views, each), public_examples=own) for each in settings.knows}
     run = RunFolder.create(out, "audit", COLUMNS)
-    note = f"Attacked: {recording.victim} in round {recording.round}, recorded in {path}."
+    which = " to ".join(dict.fromkeys(str(each.round) for each in (recordings[0], recording)))
+    note = f"Attacked: {recording.victim} in round {which}, recorded in {path}."
     options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path)}
     options |= {"domain": described(task)}
     notes = [
@@ -85,6 +104,17 @@ def audit_recording(
             _show(run.path / f"{file_name(name)}-{knowledge}", task.domain, guess.inputs[i])
     keep(run, task.domain, answers)
     return run.path
+
+
+def _chosen(rounds: Mapping[int, RecordedRound], several: int, last: int | None) -> list[RecordedRound]:
+    """So many recorded rounds, up to one of them."""
+    numbers = sorted(rounds)
+    if last is not None and last not in numbers:
+        raise GradwireError(f"round {last} is not recorded; there are {', '.join(map(str, numbers))}")
+    chosen = numbers[: numbers.index(numbers[-1] if last is None else last) + 1][-several:]
+    if len(chosen) < several:
+        raise GradwireError(f"rounds is {several}; {len(chosen)} are recorded up to round {chosen[-1]}")
+    return [rounds[number] for number in chosen]
 
 
 def _show(place: Path, domain: Domain, inputs: Tensor) -> None:

@@ -7,9 +7,11 @@ it got before. The server's side is the one door: it checks, counts and records 
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from gradwire.errors import TooFewError, WireError
 from gradwire.wire.message import EVERYONE, SERVER, Message
@@ -115,13 +117,22 @@ class ServerSession(Generic[S]):
         round: int,
         check: Check = lambda party, phase, tensors: None,
         transcript: Transcript | None = None,
+        adds: bool = False,
     ):
+        """Begin.
+
+        Args:
+            adds: whether messages are added up as they come and only their mean is kept, as the half needs no more: it
+                has one phase, in which clients send with `mean`. What comes early counts for those that have sent then.
+        """
         self.round = round
         self.parties = tuple(parties)
         self.refused: dict[str, str] = {}
         self.result: S | None = None
         self.transcript = Transcript(keep=0) if transcript is None else transcript
-        self._half, self._check = half, check
+        self._half, self._check, self._adds = half, check, adds
+        self._totals: dict[str, dict[str, Tensor]] = {}
+        self._counted: tuple[str, ...] = ()
         self._uploads: dict[str, Message] = {}
         self._early: dict[str, dict[str, Message]] = {}
         self._closed: set[str] = set()
@@ -170,8 +181,17 @@ class ServerSession(Generic[S]):
         except WireError as error:
             self.drop(party, str(error))
             return False
+        if self._adds and not early:
+            self._add(message)
+            message = replace(message, tensors={})
         phase[party] = message
         return True
+
+    def _add(self, message: Message) -> None:
+        """Add a message to those of its phase."""
+        totals = self._totals.setdefault(message.phase, {})
+        for name, tensor in message.tensors.items():
+            totals[name] = totals[name].add_(tensor) if name in totals else tensor.clone()
 
     def receive_mean(self, send: Send, mean: Tensors, party: str) -> None:
         """Take in the mean of what all clients sent in a phase, which a collective has formed.
@@ -212,7 +232,10 @@ class ServerSession(Generic[S]):
             raise TooFewError(f"round {self.round}: every client has dropped out{self._reasons()}")
         phase = next(iter(self._uploads.values())).phase
         senders = tuple(self._uploads)
-        uploads = {party: message.tensors for party, message in self._uploads.items()}
+        uploads: dict[str, Tensors] = {party: message.tensors for party, message in self._uploads.items()}
+        if self._adds:
+            uploads = {EVERYONE: {name: total / len(senders) for name, total in self._totals.pop(phase).items()}}
+            self._counted = self._counted or senders
         try:
             reply = self._half.send(uploads)
         except StopIteration:
@@ -230,11 +253,17 @@ class ServerSession(Generic[S]):
     def finish(self) -> S:
         """End the round, with the phases whose messages came early: what the server's half returns.
 
+        Messages of clients that were dropped since are among them: the half knows whom it has counted.
+
         Raises:
             WireError: it waits for a further phase.
         """
         for messages in self._early.values():
-            self._uploads = {party: messages[party] for party in self.parties if party in messages}
+            self._uploads = dict(messages)
+            if self._adds:
+                self._uploads = {party: messages[party] for party in self._counted}
+                for message in self._uploads.values():
+                    self._add(message)
             self.close(send=False)
         try:
             self._half.send({})

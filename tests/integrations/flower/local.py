@@ -1,18 +1,42 @@
 """Flower's apps in one process: every message and every client's state goes through Flower's own serialisation."""
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.serde import context_from_proto, context_to_proto, message_from_proto, message_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from gradwire.integrations.flower import SchemeMod
+from gradwire.integrations.flower.records import KEY, PAYLOAD
 
-__all__ = ["ArrayRecord", "ConfigRecord", "LocalGrid", "Message", "MetricRecord", "RecordDict", "app", "ask", "carried"]
+__all__ = [
+    "ArrayRecord",
+    "ConfigRecord",
+    "LocalGrid",
+    "Message",
+    "MetricRecord",
+    "RecordDict",
+    "app",
+    "ask",
+    "carried",
+    "parts",
+    "put",
+]
 
 
 def carried(message):
     return message_from_proto(message_to_proto(message))
+
+
+def parts(message):
+    """gradwire's messages in one of Flower's: name → bytes."""
+    held = {} if message.has_error() else message.content.array_records.get(PAYLOAD, {})
+    return {name: array.data for name, array in held.items()}
+
+
+def put(message, name, data):
+    """Replace one of gradwire's messages."""
+    message.content[PAYLOAD][name] = Array("uint8", (len(data),), KEY, data)
 
 
 def app(spec, node, change, examples=10, secret=None):
@@ -55,7 +79,7 @@ class LocalGrid(Grid):
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
         self.apps = apps
         self.contexts = {node: Context(1, node, {}, RecordDict(), {}) for node in apps}
-        self.silent = set()
+        self.silent, self.came = set(), {}
         self.asked, self.replied = [], []
         self.twist = lambda reply, number: [reply]
         self.twice = lambda number: False
@@ -96,6 +120,14 @@ class LocalGrid(Grid):
     def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
-    def push_messages(self, messages): ...
+    def push_messages(self, messages):
+        numbers = [f"{len(self.came) + i}" for i, _ in enumerate(messages)]
+        for number, message in zip(numbers, messages, strict=True):
+            self.came[number] = self.send_and_receive([message])
+        return numbers
 
-    def pull_messages(self, message_ids): ...
+    def pull_messages(self, message_ids):
+        found, self.came = self.came, dict(self.came)
+        for number in message_ids:
+            self.came[number] = []
+        return [reply for number in message_ids for reply in found[number]]

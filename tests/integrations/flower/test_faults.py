@@ -16,12 +16,13 @@ from flwr.serverapp.strategy import FedAvg
 
 from gradwire.errors import GradwireError
 from gradwire.integrations.flower import SchemeGrid, SchemeMod, run
+from gradwire.integrations.flower.questions import Questions
 from gradwire.rounds import ClientRound
 from gradwire.schemes.halves import mean
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Outcome
 from gradwire.wire import Deal, Message, Send
-from tests.integrations.flower.local import ArrayRecord, LocalGrid, RecordDict, app, ask, carried
+from tests.integrations.flower.local import ArrayRecord, LocalGrid, RecordDict, app, ask, carried, parts, put
 from tests.integrations.flower.test_flower import ALL, NODES, change, federation, start
 
 
@@ -82,13 +83,12 @@ def test_a_corrupted_message_is_one_line_and_changes_nothing(number):
     for message in [m for m in inner.asked if m.metadata.dst_node_id == 70][:number]:
         assert not fresh.answer(message).has_error()
     before = fresh.contexts[70].state
-    record = asked.content["gradwire"]
+    asked.content["gradwire"]
     wrong = carried(asked)
-    for name, value in record.items():
-        if name in ("public", "message"):
-            wrong.content["gradwire"][name] = value[:-1] + bytes([value[-1] ^ 1])
-        if name == "turn":
-            wrong.content["gradwire"].pop(name) if "examples" in record and "scheme" not in record else None
+    for name, data in parts(asked).items():
+        put(wrong, name, data[:-1] + bytes([data[-1] ^ 1]))
+    if not parts(asked):
+        wrong.content["gradwire"].pop("turn")
     reply = fresh.answer(wrong)
     assert reply.error.reason.count("\n") == 0
     assert fresh.contexts[70].state == before
@@ -99,16 +99,16 @@ def spoiled(part, name, make):
     """A twist: in client 70's first message, the tensor `name` of `part` is made another."""
 
     def twist(reply, number):
-        if reply.metadata.src_node_id == 70 and reply.has_content() and part in reply.content.get("gradwire", {}):
-            record = reply.content["gradwire"]
+        record = parts(reply)
+        if reply.metadata.src_node_id == 70 and part in record:
             if make == "corrupted":
-                record[part] = record[part][:-1] + bytes([record[part][-1] ^ 1])
+                put(reply, part, record[part][:-1] + bytes([record[part][-1] ^ 1]))
                 return [reply]
             message = Message.decode(record[part])
             tensors = dict(message.tensors)
             found = tensors.pop(name)
             tensors |= make(found)
-            record[part] = bytes(replace(message, tensors=tensors).encode())
+            put(reply, part, bytes(replace(message, tensors=tensors).encode()))
         return [reply]
 
     return twist
@@ -138,8 +138,8 @@ PARTS = [
 def test_a_client_that_sends_what_it_must_not_is_named_and_left_out(spec, part, name, kind):
     if spec.startswith("powersgd"):
         inner, _, _ = play(spec)
-        sent = next(m for m in inner.replied if "message" in m.content["gradwire"])
-        name = next(iter(Message.decode(sent.content["gradwire"]["message"]).tensors))
+        sent = next(parts(m) for m in inner.replied if "message" in parts(m))
+        name = next(iter(Message.decode(sent["message"]).tensors))
     how = BAD[kind]
     make = how if how == "corrupted" else lambda t: {name if n == "NAME" else n: v for n, v in how(t).items()}
     inner, grid = federation(spec, examples=20.0)
@@ -208,7 +208,7 @@ def killed(message):
 
 
 def residual(inner):
-    brought = ClientRound.load(inner.contexts[70].state["gradwire"]["session"]).brought
+    brought = ClientRound.load(inner.contexts[70].state["gradwire.held"]["session"].data).brought
     return torch.cat([tensor.flatten() for tensor in brought.private.values()])
 
 
@@ -243,14 +243,13 @@ def test_a_message_out_of_turn_is_refused(by):
         assert "is not due: this client stands at 1" in fresh.answer(wrong).error.reason
         assert fresh.contexts[70].state == before
     assert not fresh.answer(asked).has_error()
-    assert "session" in fresh.contexts[70].state["gradwire"]
+    assert "session" in fresh.contexts[70].state["gradwire.held"]
 
 
 def test_what_comes_beside_a_message_is_what_it_is_named():
     def swap(reply, number):
         if reply.metadata.src_node_id == 70:
-            record = reply.content["gradwire"]
-            record["weights"] = record["buffers"]
+            put(reply, "weights", parts(reply)["buffers"])
         return [reply]
 
     inner, grid = federation("none", examples=20.0)
@@ -342,11 +341,11 @@ def test_what_a_plain_client_sends_is_not_handed_on():
     inner.apps[70] = lambda message, context: app(None, 70, change)(stripped(message), context)
     replies = list(grid.send_and_receive([ask(start(), node) for node in NODES]))
     assert [reply.metadata.src_node_id for reply in replies if reply.has_error()] == [70]
-    assert grid.refused["client:0"] == "it sent no record of scheme none"
+    assert grid.refused["client:0"] == "it sent no record of gradwire's"
 
 
 def stripped(message):
-    message.content = RecordDict({name: each for name, each in message.content.items() if name != "gradwire"})
+    message.content = RecordDict({name: each for name, each in message.content.items() if "gradwire" not in name})
     return message
 
 
@@ -402,3 +401,18 @@ def test_a_reply_of_its_own_reaches_each_client(monkeypatch):
     moved = [change(node, 1, start())["w"] for node in NODES]
     due = sum((2 + i) * each for i, each in enumerate(moved)) / 3
     torch.testing.assert_close(reply.content["arrays"].to_torch_state_dict()["w"], due)
+
+
+def test_a_silent_client_leaves_time_for_the_questions_that_follow(monkeypatch):
+    """With a deadline, each question gets half of the time; the last one known of gets all that is left."""
+    _inner, grid = federation("powersgd:rank=2")
+    waited, patience = [], Questions._patience
+    monkeypatch.setattr(Questions, "_patience", lambda *which: waited.append(patience(*which)) or waited[-1])
+    for round in (1, 2):
+        list(grid.send_and_receive([ask(start(), node, round) for node in NODES], timeout=800.0))
+    # Here no answer takes any time.
+    assert waited == [400] * 7
+    grid._questions = 3
+    waited.clear()
+    list(grid.send_and_receive([ask(start(), node, 3) for node in NODES], timeout=800.0))
+    assert waited == [400, 400, 800]

@@ -25,7 +25,7 @@ from gradwire.attacks.inversion.iga import IGA
 from gradwire.attacks.inversion.match import Match, cosine
 from gradwire.attacks.inversion.problem import Knowledge, Problem, pose
 from gradwire.errors import GradwireError
-from gradwire.schemes import observation
+from gradwire.schemes import observation, parse
 from gradwire.schemes.gradients import Full
 from gradwire.wire import View
 
@@ -37,11 +37,13 @@ def joint(views: Sequence[View], knowledge: Knowledge = "adaptive", salt: int = 
     each round's decoded update for that round's gradient, which it is without error feedback.
 
     Args:
-        views: of rounds 0, 1, …, as `training.capture.capture_rounds` gives them; or one, of any round.
+        views: of rounds 0, 1, …, as `training.capture.capture_rounds` gives them; of any rounds where nothing is
+            carried from one to the next; or one, of any round.
     """
     rounds = [view.round for view in views]
-    if len(views) > 1 and rounds != list(range(len(views))):
-        raise GradwireError(f"rounds are {rounds}; they must be 0, 1, … without a gap")
+    carries = knowledge == "adaptive" and parse(views[0].scheme).feeds_back
+    if len(views) > 1 and carries and rounds != list(range(len(views))):
+        raise GradwireError(f"rounds are {rounds}; with error feedback they must be 0, 1, … without a gap")
     problems: list[Problem] = []
     sent: dict[str, Tensor] = {}
     for view in views:

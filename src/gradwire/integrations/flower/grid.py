@@ -2,25 +2,32 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from statistics import fmean
-from typing import Any, TypeVar
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
 
-from flwr.app import ArrayRecord, ConfigRecord, Error, RecordDict
+from flwr.app import ArrayRecord, Error, RecordDict
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from gradwire.errors import GradwireError, TooFewError, WireError
-from gradwire.integrations.flower import records, strategies
-from gradwire.integrations.flower.records import KEY, TURN, Begin
+from gradwire.errors import GradwireError
+from gradwire.integrations.flower import records, saved, strategies
+from gradwire.integrations.flower.arrays import FederatedArrays
+from gradwire.integrations.flower.opened import opened
+from gradwire.integrations.flower.questions import Parts, Questions
+from gradwire.integrations.flower.recorded import FederationRecorder
+from gradwire.integrations.flower.records import KEY, PAYLOAD, Begin
+from gradwire.integrations.flower.served import ServedRound
 from gradwire.rounds.halves import checking, server_half
-from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Weights
-from gradwire.wire import BUFFERS, WEIGHTS, ServerSession, Transcript, client
+from gradwire.schemes import Layout, Outcome, Round, Scheme, State, Update, Weights, adapted
+from gradwire.schemes.halves import joined
+from gradwire.wire import Need, ServerSession, Transcript, client
 
-T = TypeVar("T")
-ByParty = Mapping[str, FlowerMessage]
+MOST = 8
+"""Questions of a round of the longest protocol: enrolment, examples, and six phases of a secure sum."""
 log = logging.getLogger(__name__)
 
 
@@ -36,18 +43,26 @@ class SchemeGrid:
     Args:
         parameters: names of the arrays that go through the scheme; the others are averaged beside it.
         model: in place of `parameters`: what it trains goes through the scheme, its buffers are averaged beside it, and
-            frozen parameters stay. By default everything of floating point in the first round is a parameter.
+            frozen parameters stay. By default everything of floating point in the first round is a parameter. A scheme
+            with a network of its own (precode) wants a model, and makes its network of it.
         weighted_by: the metric that weighs clients, as the strategy's `weighted_by_key`; None: they count alike.
         examples: the mean of that metric over clients, by which each scales its update. By default clients are asked
             for theirs in the first round, at the price of a round trip; it is the last round's from then on.
+        lr: the size of the server's step along the mean, for schemes of single gradients (dgc, ssga-dgc).
+        replies: what a strategy gets of a client: the "mean" of all, or ("opened") the client's own update as the
+            server decodes it, so that strategies which compare clients see what they need.
+        record: a file in which rounds are kept for `gradwire audit --transcript`: models and messages, enough to attack
+            clients. `rounds`: which of them, the first being 0; by default the last.
+        transcript: what counts the bytes of the rounds run, and holds as many messages as it keeps; by default none.
 
     Attributes:
-        transcript: every message of the rounds run, as `gradwire.wire.Transcript` keeps them.
-        public: the scheme's public state before the next round, and `round`, its number: what a resumed server needs.
+        model: the model whose arrays are trained, as given or as the scheme makes it.
+        public: the scheme's public state before the next round, and `round`, its number.
+        epoch: passes over the data so far; set it for schemes that warm up (dgc).
         refused: the clients that the last round was without, party → why.
 
     Raises:
-        GradwireError: a scheme that does not run over Flower.
+        GradwireError: a scheme that does not run over Flower with these settings.
     """
 
     def __init__(
@@ -61,30 +76,33 @@ class SchemeGrid:
         model: nn.Module | None = None,
         weighted_by: str | None = "num-examples",
         examples: float | None = None,
+        lr: float | None = None,
+        replies: Literal["mean", "opened"] = "mean",
+        record: str | Path | None = None,
+        rounds: Sequence[int] = (),
     ):
         self.scheme = records.chosen(scheme, weighted_by)
-        self.inner = grid
-        self.seed = seed
-        self.transcript = Transcript(keep=1) if transcript is None else transcript
+        _check(self.scheme, model, lr, replies)
+        self.model = model if model is None else adapted(self.scheme, model, seed)
+        self.arrays = FederatedArrays.of(self.model, parameters)
+        self.inner, self.seed, self.lr, self.replies = grid, seed, lr, replies
+        self.recorder = None if record is None else FederationRecorder(record, rounds)
+        self.transcript = Transcript(keep=0 if record is None else 1) if transcript is None else transcript
         self.weighted_by, self.examples = weighted_by, examples
-        self.round = 0
+        self.round = self.epoch = 0
         self.public: State | None = None
         self.refused: Mapping[str, str] = {}
-        self.parameters = None if parameters is None else list(parameters)
-        self.buffers: list[str] | None = None
-        if model is not None:
-            trained = model.named_parameters(remove_duplicate=False)
-            self.parameters = [name for name, parameter in trained if parameter.requires_grad]
-            self.buffers = [name for name, _ in model.named_buffers(remove_duplicate=False)]
-        self._run, self._turn = secrets.token_hex(8), 0
-        self._like: dict[str, Tensor] = {}
-        self._means: dict[str, Tensor] = {}
+        self._run, self._turn, self._questions = secrets.token_hex(8), 0, MOST
+        self._one_mean: bool | None = None
         self._parties: dict[int, str] = {}
+        self._named = 0
+        self._met: dict[str, int] = {}
+        self._keys: dict[str, State] = {}
 
     def send_and_receive(
         self, messages: Iterable[FlowerMessage], *, timeout: float | None = None
     ) -> list[FlowerMessage]:
-        """As the inner grid's; messages of type train become a round of the scheme.
+        """As the inner grid's; messages of type train become a round of the scheme, which ends within `timeout`.
 
         Raises:
             GradwireError: a strategy or arrays that do not go with a scheme.
@@ -94,190 +112,163 @@ class SchemeGrid:
             kind = message.metadata.message_type.split(".")[0]
             (training if kind == "train" else others).append(message)
         for message in others:
-            if self._like and len(message.content.array_records) == 1:
+            if self.arrays.like and len(message.content.array_records) == 1:
                 key, arrays = records.arrays_of(message.content)
                 message.content = RecordDict({**message.content, key: self.restored(arrays)})
         replies = list(self.inner.send_and_receive(others, timeout=timeout)) if others else []
         if not training:
             return replies
         strategy = strategies.calling()
-        strategies.check(strategy, self.scheme.spec, self.weighted_by)
-        handed = self._play(training, timeout)
+        strategies.check(strategy, self)
+        handed = self._play(training, None if timeout is None else monotonic() + timeout)
         if not isinstance(strategy, strategies.MOVING):
-            self._means = {}
+            self.arrays.means = {}
         return [*replies, *handed]
 
     def restored(self, arrays: ArrayRecord) -> ArrayRecord:
         """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers."""
-        tensors = dict(arrays.to_torch_state_dict())
-        for name, like in self._like.items():
-            if name in tensors and tensors[name].shape == like.shape:
-                tensor = self._means[name] if name in self._means else tensors[name]
-                whole = tensor.is_floating_point() and not like.is_floating_point()
-                tensors[name] = (tensor.round() if whole else tensor).to(like.dtype)
-        return ArrayRecord(torch_state_dict=tensors)
+        return self.arrays.restored(arrays)
 
-    def _play(self, messages: Sequence[FlowerMessage], timeout: float | None) -> list[FlowerMessage]:
+    def save(self, path: str | Path) -> None:
+        """Write the state between two rounds, from which a grid of the same settings can go on."""
+        saved.save(self, path)
+
+    def load(self, path: str | Path) -> None:
+        """Go on from what `save` wrote, with the same nodes.
+
+        Raises:
+            GradwireError: no such file, or one of another grid.
+        """
+        saved.load(self, path)
+
+    def _play(self, messages: Sequence[FlowerMessage], deadline: float | None) -> list[FlowerMessage]:
         """A round: what each client's reply comes to."""
-        key, arrays = self._model(messages)
+        key, arrays = self.arrays.sent(messages, f"round {self.round}")
         before = arrays.to_torch_state_dict()
         nodes = [message.metadata.dst_node_id for message in messages]
-        parties = [self._parties.setdefault(node, client(len(self._parties))) for node in nodes]
-        asked = dict(zip(parties, messages, strict=True))
-        parameters, stats = self.parameters or [], self.buffers or []
-        start, buffers = records.pick(before, parameters), records.pick(before, stats)
-        weights: Weights = "equal" if self.weighted_by is None else "told"
-        round = Round(self.round, tuple(asked), self.seed, Layout.of(start), start=start, weights=weights)
-        if self.public is None:
-            self.public = self.scheme.public_state(round.layout)
-        half, check = server_half(self.scheme, self.public, round, buffers), checking(self.scheme, round, buffers)
-        session = ServerSession(half, asked, self.round, check, self.transcript)
-        names = self.round, self.seed, parameters, stats, self.weighted_by or "", self.examples or 0.0
-        public = records.pack(self.public)
-        begins = {}
-        for party, message in asked.items():
+        asked = dict(zip(map(self._party, nodes), messages, strict=True))
+        for message in messages:
             message.content = RecordDict({**message.content, key: arrays})
-            begins[party] = asdict(Begin(self.scheme.spec, party, list(asked), *names, public))
-        replies = self._exchange(asked, begins, timeout)
-        try:
-            outcome = self._drive(session, asked, replies, timeout)
-        except WireError as error:
-            for party in session.parties:
-                session.drop(party, str(error))
-        else:
-            self.public, self._means = outcome.public, dict(outcome.buffers)
-            moved = {name: before[name] - outcome.aggregate[name] for name in start}
-            arrays = ArrayRecord(torch_state_dict={**before, **moved, **self._means})
-        self.round += 1
+        start = records.pick(before, self.arrays.parameters or [])
+        buffers = records.pick(before, self.arrays.buffers or [])
+        layout = Layout.of(start)
+        questions = Questions(self.inner, asked, self._run, self._turn, self.round, deadline, self._questions)
+        refused = self._enrol(questions, layout)
+        weights: Weights = "equal" if self.weighted_by is None else "told"
+        round = Round(self.round, tuple(asked), self.seed, layout, self.epoch, start, weights)
+        public = self.scheme.public_state(layout) if self.public is None else self.public
+        opens = self.replies == "opened"
+        half, check = server_half(self.scheme, public, round, buffers), checking(self.scheme, round, buffers)
+        session = ServerSession(half, asked, self.round, check, self.transcript, not opens and self._adds(layout))
+        for party, why in refused.items():
+            session.drop(party, why)
+        served = ServedRound(session, questions, self.weighted_by, bool(buffers), self.examples, opens)
+        if self.recorder is not None:
+            self.recorder.begin(self.scheme, round, before)
+        outcome, replies = served.play(self._begins(session.parties, round, public))
+        if self.recorder is not None:
+            self.recorder.end(self.round, (*self.transcript.messages(self.round), *served.unsent), public)
+        self._turn, self.examples = questions.turn, served.examples
         self.refused = session.refused
         for party, why in self.refused.items():
-            log.warning("round %d goes on without %s: %s", round.index, party, why)
-        for party, reply in replies.items():
-            if party in self.refused:
-                code = reply.error.code if reply.has_error() else 0
-                replies[party] = FlowerMessage(Error(code, self.refused[party]), reply_to=asked[party])
+            log.warning("round %d goes on without %s: %s", self.round, party, why)
+        self._note_lost(served.lost)
+        self.round += 1
+        handed: dict[str, ArrayRecord] = {}
+        if outcome is not None:
+            self.public, self.arrays.means = outcome.public, dict(outcome.buffers)
+            self._questions = questions.put
+            self._met |= {party: self._met.get(party, 0) + 1 for party in session.parties}
+            if opens:
+                each = opened(self.scheme, served, public, round, buffers, self.lr or 1.0)
+                handed = {party: ArrayRecord(torch_state_dict={**before, **own}) for party, own in each.items()}
             else:
-                rest = {name: record for name, record in reply.content.items() if name != KEY}
-                reply.content = RecordDict({key: arrays, **rest})
-        return list(replies.values())
+                moved = {name: tensor - (self.lr or 1.0) * outcome.aggregate[name] for name, tensor in start.items()}
+                one = ArrayRecord(torch_state_dict={**before, **moved, **self.arrays.means})
+                handed = dict.fromkeys(session.parties, one)
+        return [*self._handed(asked, replies, handed, refused, key)]
 
-    def _drive(
-        self, session: ServerSession[Outcome], asked: ByParty, replies: ByParty, timeout: float | None
-    ) -> Outcome:
-        """Drive a round's session, from the answers to its beginning on.
+    def _handed(
+        self,
+        asked: Mapping[str, FlowerMessage],
+        replies: Mapping[str, FlowerMessage],
+        handed: Mapping[str, ArrayRecord],
+        lost: Iterable[str],
+        key: str,
+    ) -> Iterator[FlowerMessage]:
+        """What the strategy gets of each client: its own reply with the arrays that are its, or an error.
 
-        Raises:
-            WireError: it cannot be finished.
+        Args:
+            lost: clients that were not enrolled.
         """
-        metric = self.weighted_by
-        counts = (
-            self._answers(session, replies, lambda _, reply: records.examples_of(reply.content, metric))
-            if metric
-            else {}
-        )
-        if counts and not self.examples:
-            self.examples = fmean(counts.values())
-            replies = self._exchange(asked, {party: {"examples": self.examples} for party in counts}, timeout)
-        beside = [WEIGHTS] * bool(metric) + [BUFFERS] * bool(self.buffers)
-        while True:
+        for party, message in asked.items():
+            reply = replies.get(party)
+            if party in handed and reply is not None:
+                rest = {name: each for name, each in reply.content.items() if name not in (KEY, PAYLOAD)}
+                reply.content = RecordDict({key: handed[party], **rest})
+                yield reply
+            elif reply is not None or party in lost:
+                code = reply.error.code if reply is not None and reply.has_error() else 0
+                yield FlowerMessage(Error(code, self.refused[party]), reply_to=message)
 
-            def receive(party: str, reply: FlowerMessage, beside: Sequence[str] = tuple(beside)) -> bool:
-                """Let the session take in a client's message, and what came beside it; whether more is due to it."""
-                for name in ("message", *beside):
-                    message = records.read(_record(reply).get(name))
-                    if name not in ("message", message.phase):
-                        raise WireError(f"got {message.name} as {name!r}")
-                    session.receive(party, message, early=name != "message")
-                return _record(reply).get("settled") is not True
+    def _party(self, node: int) -> str:
+        """A node's name as a party."""
+        if node not in self._parties:
+            self._parties[node] = client(self._named)
+            self._named += 1
+        return self._parties[node]
 
-            waits = self._answers(session, replies, receive)
-            unsettled = [party for party in session.parties if waits[party]]
-            sent = session.close(send=bool(unsettled))
-            if not unsettled:
-                break
-            told = {party: bytes(message.encode()) for message, to in sent for party in to if party in unsettled}
-            replies = self._exchange(asked, {party: {"message": data} for party, data in told.items()}, timeout)
-            answers = [_record(reply) for reply in replies.values() if not reply.has_error()]
-            if not answers:
-                raise TooFewError(f"round {self.round}: no client has answered turn {self._turn}")
-            # A client that is lost after its last message is in the mean: nothing more is due of it.
-            if 2 * sum("message" in answer for answer in answers) <= len(answers):
-                break
-            beside = []
-        outcome = session.finish()
-        for party, why in outcome.refused.items():
-            session.drop(party, why)
-        if counts and session.parties:
-            self.examples = fmean(counts[party] for party in session.parties)
-        return outcome
+    def _note_lost(self, lost: Iterable[str]) -> None:
+        """Say which clients have lost their state. One without its keys is another party from now on."""
+        nodes = {party: node for node, party in self._parties.items()}
+        for party in lost:
+            what = "keys" if self.scheme.key_exchange is not None else "state (a residual, or random numbers)"
+            log.warning("round %d: %s has lost its %s of earlier rounds", self.round, party, what)
+            if self.scheme.key_exchange is not None:
+                del self._parties[nodes[party]]
 
-    def _answers(
-        self, session: ServerSession[Outcome], replies: ByParty, take: Callable[[str, FlowerMessage], T]
-    ) -> dict[str, T]:
-        """What is taken of each client's answer; those whose answer cannot be taken are dropped."""
-        taken = {}
-        for party in session.parties:
+    def _moved(self, start: Update, outcome: Outcome) -> dict[str, Tensor]:
+        """The parameters after a round: the start less the mean of what was sent."""
+        return {name: tensor - (self.lr or 1.0) * outcome.aggregate[name] for name, tensor in start.items()}
+
+    def _enrol(self, questions: Questions, layout: Layout) -> Mapping[str, str]:
+        """Ask the clients that the server has no keys of for theirs; party → why it has told none."""
+        new = [party for party in questions.asked if party not in self._keys]
+        if self.scheme.key_exchange is None or not new:
+            return {}
+        text = records.layout_text(layout)
+        told: dict[str, Parts] = {party: (self._begin(party, [party]) | {"layout": text}, {}) for party in new}
+        answers = questions.ask(told, lambda _, reply: records.read(reply.content, "keys").tensors)
+        self._keys |= answers.taken
+        return answers.failed
+
+    def _adds(self, layout: Layout) -> bool:
+        """Whether clients send one message a round, of which the server needs the mean alone."""
+        if self._one_mean is None:
+            alone = Round(0, ("client:0",), 0, layout)
+            states = self.scheme.private_state(layout), self.scheme.public_state(layout)
             try:
-                reply = replies.get(party)
-                if reply is None or reply.has_error():
-                    raise WireError("it has not answered" if reply is None else reply.error.reason)
-                if not _record(reply):
-                    raise WireError(f"it sent no record of scheme {self.scheme.spec}")
-                taken[party] = take(party, reply)
-            except GradwireError as error:
-                session.drop(party, str(error))
-        return taken
-
-    def _exchange(
-        self, asked: ByParty, told: Mapping[str, dict[str, Any]], timeout: float | None
-    ) -> dict[str, FlowerMessage]:
-        """Ask clients; the answer of each, in the clients' order. What is late, doubled or unasked is passed over."""
-        self._turn += 1
-        turn = dict(zip(TURN, (self._run, self._turn), strict=True))
-        messages = []
-        for party, fields in told.items():
-            to, given = asked[party].metadata, asked[party].content if "scheme" in fields else {}
-            content = RecordDict({**given, KEY: ConfigRecord(turn | fields)})
-            messages.append(FlowerMessage(content, to.dst_node_id, to.message_type, ttl=to.ttl, group_id=to.group_id))
-        got: dict[str, FlowerMessage] = {}
-        for reply in self.inner.send_and_receive(messages, timeout=timeout):
-            node, record = reply.metadata.src_node_id, _record(reply)
-            party, late = self._parties.get(node, ""), record and {name: record.get(name) for name in TURN} != turn
-            if late or party in got or party not in told:
-                why = "late" if late else "a second one" if party in got else "of a node that was not asked"
-                log.warning("round %d: passed over a reply of node %d: it is %s", self.round, node, why)
+                send = next(self.scheme.client(layout.zeros(), *states, alone))
+            except GradwireError:
+                # A scheme with keys, or with a hand in training, has more to do before it sends.
+                self._one_mean = False
             else:
-                got[party] = reply
-        return {party: got[party] for party in told if party in got}
+                self._one_mean = send.mean and send.settled is not None
+        return self._one_mean
 
-    def _model(self, messages: Sequence[FlowerMessage]) -> tuple[str, ArrayRecord]:
-        """The one model that all clients are sent, in its own dtypes, and its key; in the first round its parts.
+    def _begin(self, party: str, clients: Sequence[str]) -> dict[str, Any]:
+        """The facts that a client is told."""
+        names = self.arrays.parameters or [], self.arrays.buffers or []
+        place = self.round, self.seed, self._met.get(party, 0), self.epoch, self.lr or 0.0
+        weighing = self.weighted_by or "", self.examples or 0.0
+        return asdict(Begin(self.scheme.spec, party, list(clients), *place, *names, *weighing))
 
-        Raises:
-            GradwireError: several models, or one of another layout than before.
-        """
-        key, sent = records.arrays_of(messages[0].content)
-        if any(records.arrays_of(message.content)[1] != sent for message in messages[1:]):
-            raise GradwireError(f"round {self.round}: the strategy sends clients different arrays; a scheme needs one")
-        tensors = dict(sent.to_torch_state_dict())
-        if not self._like:
-            if self.parameters is None:
-                self.parameters = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
-            chosen = records.pick(tensors, self.parameters)
-            if not chosen:
-                raise GradwireError(f"none of the arrays {', '.join(tensors)} is a parameter; a scheme needs one")
-            Layout.of(chosen).check(chosen)
-            self.parameters = [name for name in tensors if name in chosen]
-            # A model's buffers may stay out of its state dict; without a model all that is no parameter is a buffer.
-            buffers = [name for name in tensors if name not in chosen] if self.buffers is None else self.buffers
-            self.buffers = [name for name in buffers if name in tensors]
-            for name in self.buffers:
-                if tensors[name].is_complex():
-                    raise GradwireError(f"array {name!r} is complex; its mean over clients is not defined here")
-            self._like = {name: tensor.to("meta") for name, tensor in tensors.items()}
-        arrays = self.restored(sent)
-        records.check_arrays(dict(arrays.to_torch_state_dict()), self._like, "the strategy's")
-        return key, arrays
+    def _begins(self, parties: Sequence[str], round: Round, public: State) -> dict[str, Parts]:
+        """Client → what it is told as a round begins."""
+        payload = {"public": records.pack(public)} if public else {}
+        if self._keys:
+            payload["keys"] = records.pack(joined({party: self._keys[party] for party in parties}))
+        return {party: (self._begin(party, round.clients), payload) for party in parties}
 
     def __getattr__(self, name: str) -> Any:
         """All else is the inner grid's. What is pushed by hand passes by the scheme: its clients do not train on it."""
@@ -287,6 +278,14 @@ class SchemeGrid:
 Grid.register(SchemeGrid)
 
 
-def _record(reply: FlowerMessage) -> Mapping[str, Any]:
-    """gradwire's record in a reply; an empty one where there is none."""
-    return {} if reply.has_error() else reply.content.config_records.get(KEY, {})
+def _check(scheme: Scheme, model: nn.Module | None, lr: float | None, replies: str) -> None:
+    """Refuse a scheme that lacks what it needs, or would open what it hides."""
+    if (Need.SINGLE_GRADIENT in scheme.needs) != (lr is not None):
+        wants = "wants single gradients, and" if lr is None else "wants no single gradients, and no"
+        raise GradwireError(f"scheme {scheme.spec!r} {wants} lr, the size of the server's step along their mean")
+    if scheme.network is not None and model is None:
+        raise GradwireError(f"scheme {scheme.spec!r} trains a network of its own: SchemeGrid(…, model=Net())")
+    if replies not in ("mean", "opened"):
+        raise GradwireError(f"replies is {replies!r}; it must be mean or opened")
+    if replies == "opened" and scheme.sums_only:
+        raise GradwireError(f"scheme {scheme.spec!r} shows the server nothing but sums; replies cannot be opened")

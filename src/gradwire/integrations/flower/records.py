@@ -1,22 +1,26 @@
-"""How gradwire's messages travel in Flower's: as bytes in a ConfigRecord of their own."""
+"""How gradwire's messages travel in Flower's: facts in a ConfigRecord, messages' bytes as arrays, which Flower cuts."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Message as FlowerMessage
 from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
-from gradwire.schemes import Scheme, State, parse
-from gradwire.wire import Message, Need, check_carrier
+from gradwire.schemes import Layout, Scheme, State, parse
+from gradwire.wire import BUFFERS, WEIGHTS, Message, Need, Tensors, check_carrier
+from gradwire.wire.body import DTYPES, NAMES
 
 KEY = "gradwire"
-"""The record's name, in Flower's messages and in a client's state."""
+"""The name of the record of facts, in Flower's messages and in a client's state."""
+PAYLOAD = "gradwire.messages"
+"""The name of the record of arrays: each is the serialised form of one of gradwire's messages."""
 TURN = "run", "turn"
 """The fields that say which question a record asks or answers: a name that the grid has drawn, a number that rises."""
-OFFERS = frozenset({Need.SERVER, Need.REPLY_EACH, Need.LOCAL_UPDATE})
-"""What every scheme finds over Flower; where clients count alike, `Need.EQUAL_WEIGHTS` too."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,12 @@ class Begin:
     """What the server tells a client as a round begins: the fields of a record, all of them public.
 
     Attributes:
+        met: rounds that the client has answered in before.
+        epoch: passes over the data so far, for schemes that warm up.
+        lr: by which the server follows a mean gradient; 0 where clients send what local training has changed.
         parameters: names of the arrays that go through the scheme; `buffers`, of those that are averaged beside it.
         weighted_by: the metric that weighs clients; "" where they count alike.
         examples: the mean of that metric, by which each divides its own; 0 where the server does not know it yet.
-        public: the scheme's public state, packed.
     """
 
     scheme: str
@@ -35,34 +41,101 @@ class Begin:
     clients: list[str]
     round: int
     seed: int
+    met: int
+    epoch: int
+    lr: float
     parameters: list[str]
     buffers: list[str]
     weighted_by: str
     examples: float
-    public: bytes
 
 
 def chosen(scheme: str | Scheme, weighted_by: str | None) -> Scheme:
     """The scheme, if Flower carries it.
 
     Raises:
-        GradwireError: it needs something that Flower does not offer.
+        GradwireError: it needs clients to count alike, and they do not.
     """
     found = parse(scheme)
-    if found.key_exchange is not None:
-        raise GradwireError(f"scheme {found.spec!r} needs keys exchanged before the first round; over Flower none are")
-    offers = OFFERS if weighted_by else OFFERS | {Need.EQUAL_WEIGHTS}
+    offers = set(Need) - ({Need.EQUAL_WEIGHTS} if weighted_by else set())
     check_carrier(found.spec, found.needs, f"Flower (weighted_by={weighted_by!r})", offers)
     return found
 
 
+def last_word(scheme: Scheme, phase: str) -> bool:
+    """Whether a client whose state is settled has nothing to say after a phase: it may have to help unmask a sum."""
+    unmasks = scheme.sums_only and getattr(scheme, "threshold", None) is not None
+    return not unmasks or phase in (WEIGHTS, BUFFERS) or phase.endswith("unmask")
+
+
+def packed(facts: Mapping[str, Any], payload: Mapping[str, bytes]) -> dict[str, ConfigRecord | ArrayRecord]:
+    """gradwire's part of a Flower message."""
+    return {KEY: ConfigRecord(dict(facts)), **({PAYLOAD: arrays(payload)} if payload else {})}
+
+
+def arrays(payload: Mapping[str, bytes]) -> ArrayRecord:
+    """Bytes as Flower's arrays, without another copy."""
+    return ArrayRecord({name: Array("uint8", (len(data),), KEY, data) for name, data in payload.items()})
+
+
+def facts_of(reply: FlowerMessage) -> Mapping[str, Any]:
+    """gradwire's facts in a message; none where it has failed or is not gradwire's."""
+    return {} if reply.has_error() else reply.content.config_records.get(KEY, {})
+
+
+def payload_of(content: RecordDict, name: str) -> bytes | None:
+    """One message's bytes; None where there is none."""
+    array = content.array_records.get(PAYLOAD, {}).get(name)
+    return None if array is None else array.data
+
+
+def read(content: RecordDict, name: str) -> Message:
+    """One of gradwire's messages.
+
+    Raises:
+        WireError: there is none, or it cannot be read.
+    """
+    data = payload_of(content, name)
+    if data is None:
+        raise WireError(f"a message lacks gradwire's part {name!r}")
+    return Message.decode(data)
+
+
+def pack(state: Tensors) -> bytes:
+    """A state as bytes."""
+    return bytes(Message("", "", 0, "state", state).encode())
+
+
+def unpack(data: bytes | None) -> State:
+    """The state that `pack` wrote; an empty one for None."""
+    return {} if data is None else Message.decode(data).tensors
+
+
+def layout_text(layout: Layout) -> str:
+    """A layout as text, for clients that do not have the arrays yet."""
+    return json.dumps([layout.shapes, {name: NAMES[dtype] for name, dtype in layout.dtypes.items()}])
+
+
+def layout_of(text: object) -> Layout:
+    """The layout that `layout_text` wrote.
+
+    Raises:
+        WireError: something else.
+    """
+    try:
+        shapes, dtypes = json.loads(str(text))
+        return Layout({n: tuple(map(int, s)) for n, s in shapes.items()}, {n: DTYPES[d] for n, d in dtypes.items()})
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise WireError("the layout that the server tells cannot be read") from None
+
+
 def arrays_of(content: RecordDict) -> tuple[str, ArrayRecord]:
-    """The one ArrayRecord of a message, and its name.
+    """The one ArrayRecord of a message beside gradwire's own, and its name.
 
     Raises:
         GradwireError: there is none, or more than one.
     """
-    found = list(content.array_records.items())
+    found = [(name, record) for name, record in content.array_records.items() if name != PAYLOAD]
     if len(found) != 1:
         raise GradwireError(f"message holds {len(found)} ArrayRecords; a round of training must hold one")
     return found[0]
@@ -102,19 +175,3 @@ def examples_of(content: RecordDict, metric: str) -> float:
     if not isinstance(value, int | float) or not 0 < value < inf:
         raise GradwireError(f"metric {metric!r} is {value}; clients are weighted by it: a positive number is due")
     return float(value)
-
-
-def pack(state: State) -> bytes:
-    """A state as bytes."""
-    return bytes(Message("", "", 0, "state", state).encode())
-
-
-def read(data: object) -> Message:
-    """A message from a field of a record.
-
-    Raises:
-        WireError: the field holds none.
-    """
-    if not isinstance(data, bytes):
-        raise WireError(f"a record of gradwire's holds {type(data).__name__} where a message is due")
-    return Message.decode(data)
