@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 examples/ddp.py --scheme powersgd:rank=4
     torchrun --nproc-per-node 2 examples/ddp.py --scheme topk:ratio=0.01 --record step.transcript
-    gradwire audit --transcript step.transcript.0 --model lenet --data digits --batch 1 --labels inferred
+    gradwire audit --transcript step.transcript.0 --model lenet --data digits
 
 The last command attacks what worker 0 sent in the recorded step: with --batch 1 (the default here is 32) it can infer
 the label as well. On several machines, torchrun takes the same flags on each, and its own:

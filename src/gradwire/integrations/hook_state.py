@@ -36,6 +36,28 @@ class Bucket:
     private: State
 
 
+@dataclass
+class Seen:
+    """A step to be recorded, as its forward passes showed it.
+
+    Attributes:
+        model: before the first of them, and the names of modules that were in evaluation mode.
+        passes: so far, with `batch` examples in all.
+    """
+
+    step: int
+    model: dict[str, Tensor]
+    evaluated: tuple[str, ...]
+    passes: int = 0
+    batch: int = 0
+
+    @classmethod
+    def of(cls, step: int, network: nn.Module) -> "Seen":
+        """A network before a step."""
+        model = {plain_name(name): tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        return cls(step, model, tuple(plain_name(name) for name, m in network.named_modules() if not m.training))
+
+
 class HookState:
     """What the hook keeps from step to step: the scheme's state for each bucket, bytes, the recorded steps.
 
@@ -46,7 +68,8 @@ class HookState:
         step: the number of the next step.
         epoch: passes over the data so far; set it once an epoch for schemes that warm up (dgc).
         record: whether to keep the messages of steps, and the model before their forward passes; set it before one.
-        recorder: what keeps them; `recorder.keep` is how many of the latest steps.
+        recorder: what keeps them; `recorder.keep` is how many of the latest steps, None: all from the first on that was
+            recorded. Under error feedback an audit of one step uses those before it.
         bytes_up: sent by this process so far; `bytes_down`, received.
         skipped: steps that were given up because a gradient, of whichever worker, was not finite.
         scaler: what scales the loss, where something does.
@@ -74,8 +97,8 @@ class HookState:
         self._loose: dict[str, Loose] = {"public": {}, "private": {}}
         self._before: dict[Names, tuple[State, State]] = {}
         self._given_up = False
-        self._seen: tuple[int, dict[str, Tensor]] | None = None
-        self.module.register_forward_pre_hook(self._look)
+        self._seen: Seen | None = None
+        self.module.register_forward_pre_hook(self._look, with_kwargs=True)
 
     @property
     def scale(self) -> float:
@@ -225,11 +248,15 @@ class HookState:
         self._buckets[names] = bucket
         return bucket
 
-    def _look(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        """Keep the model as it is before a step's first forward pass, if the step is to be recorded."""
-        if self.record and (self._seen is None or self._seen[0] != self.step):
-            kept = {plain_name(name): tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
-            self._seen = self.step, kept
+    def _look(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Note a step's forward passes, if it is to be recorded, and the model as it is before the first of them."""
+        if not self.record or not torch.is_grad_enabled():
+            return
+        if self._seen is None or self._seen.step != self.step:
+            self._seen = Seen.of(self.step, module)
+        given = [each for each in (*arguments, *named.values()) if isinstance(each, Tensor) and each.ndim]
+        self._seen.passes += 1
+        self._seen.batch += len(given[0]) if given else 0
 
     def _note(self, transport: Collective, bucket: Bucket, names: Names, index: int) -> None:
         """Record a bucket's messages; the first of a step begins a new round of the recording.
@@ -237,15 +264,27 @@ class HookState:
         Raises:
             GradwireError: recording was switched on after the step's forward pass, which may have changed the model.
         """
-        if self._seen is None or self._seen[0] != self.step:
+        seen = self._seen
+        if seen is None or seen.step != self.step:
             raise GradwireError(f"step {self.step} cannot be recorded; set state.record = True before its forward pass")
         if self.step not in self.recorder.rounds:
             carried = self.scheme.feeds_back and self.step > self.skipped
             facts = RecordedRound(
-                self.scheme.spec, self.seed, self.step, transport.parties, transport.party, self.epoch, carried=carried
+                self.scheme.spec,
+                self.seed,
+                self.step,
+                transport.parties,
+                transport.party,
+                self.epoch,
+                carried=carried,
+                batch=seen.batch,
+                passes=seen.passes,
+                evaluated=seen.evaluated,
             )
-            self.recorder.begin(facts, self._seen[1])
-        self.recorder.add_bucket(self.step, index, names, tuple(transport.transcript.messages()), bucket.public)
+            self.recorder.begin(facts, seen.model)
+        messages = tuple(transport.transcript.messages())
+        held = bucket.private if self.scheme.feeds_back else {}
+        self.recorder.add_bucket(self.step, index, names, messages, bucket.public, held)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -38,7 +38,12 @@ MEMBERSHIP_COLUMNS = (
 )
 """`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers;
 `finds` names the figure at the lowest rate that is beyond chance over the whole table, and `p` is its p-value there."""
-Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit"]
+RECORDED_COLUMNS = (
+    *("data", "model", "scheme", "seed", "device", "bytes_up", "bytes_down", "ratio"),
+    *("mode", *_ATTACK, "labels"),
+)
+"""An audit's of a recorded round of which nobody told the truth."""
+Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit", "recorded"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "study": ("command", "label"),
     "network": NETWORK_COLUMNS,
@@ -47,6 +52,7 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
     "membership": MEMBERSHIP_COLUMNS,
     "train": TRAIN_FACTS,
     "audit": AUDIT_FACTS,
+    "recorded": RECORDED_COLUMNS,
 }
 """Kind of run → the columns that its rows must have."""
 

@@ -115,7 +115,7 @@ def test_bad_input(model, digits):
     views = capture_rounds(model, *digits.batch([0]), "topk:ratio=0.1", 3)
     with pytest.raises(GradwireError, match="must share a model, a mode and a shape, in every round"):
         invert_rounds([views, views[:2]])
-    with pytest.raises(GradwireError, match=r"rounds are \[0, 2\]; they must be 0, 1"):
+    with pytest.raises(GradwireError, match=r"rounds are \[0, 2\]; with error feedback they must be 0, 1"):
         invert_rounds([[views[0], views[2]]])
     other = dataclasses.replace(views[0], mode="eval")
     with pytest.raises(GradwireError, match="must share a model"):
