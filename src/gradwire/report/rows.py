@@ -38,10 +38,7 @@ MEMBERSHIP_COLUMNS = (
 )
 """`low` and `high` are the interval of the balanced accuracy; `knowledge` is empty for attacks on a model's answers;
 `finds` names the figure at the lowest rate that is beyond chance over the whole table, and `p` is its p-value there."""
-RECORDED_COLUMNS = (
-    *("data", "model", "scheme", "seed", "device", "bytes_up", "bytes_down", "ratio"),
-    *("mode", *_ATTACK, "labels"),
-)
+RECORDED_COLUMNS = (*_COMMON, "mode", *_ATTACK, "labels")
 """An audit's of a recorded round of which nobody told the truth."""
 Kind = Literal["study", "network", "speed", "cost", "membership", "train", "audit", "recorded"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {

@@ -1,5 +1,6 @@
 """The attack on a recorded step of somebody's real training, and its score for those who hold the step's batch."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -115,17 +116,24 @@ def audit_recording(
     steps = {spec: len(problems) * getattr(attack, "iterations", 1) for spec, attack in settings.inversions.items()}
     done = 0
     for name, attack in settings.inversions.items():
+        started = time.perf_counter()
         watch = part(progress, ATTACKING, done, sum(steps.values()))
         guess = attack.run(problems, settings.seed, settings.device, watch)
         done += steps[name]
+        seconds = round((time.perf_counter() - started) / len(problems), 4)
         guess = _at_least_alone(guess, names)
         for filed, found in {name: guess, **{part_of(name, own): its for own, its in guess.parts.items()}}.items():
             scored = {} if held is None else _scores(found, held, task)
             for i, whose in enumerate(names):
                 spec = part_of(filed, HEARD) if whose == HEARD else filed
-                row = facts(settings, spec, problems[i], found, i, dense) | {"victim": recording.victim}
+                row = facts(settings, spec, problems[i], found, i, dense) | {
+                    "victim": recording.victim,
+                    "seconds": seconds,
+                }
                 row["labels"] = " ".join(map(str, found.targets[i].tolist())) if task.loss.classes else ""
-                run.append([row | {column: values[i] for column, values in scored.items()}])
+                run.append(
+                    [dict.fromkeys(run.columns, "") | row | {column: each[i] for column, each in scored.items()}]
+                )
                 answers[f"{recording.scheme}|{spec}|{problems[i].knowledge}"] = found.inputs[i : i + 1]
         for i, whose in enumerate(names):
             _show(run.path / f"{file_name(name)}-{whose}", task.domain, guess.inputs[i])
