@@ -58,21 +58,27 @@ def hook(state: HookState, bucket: dist.GradBucket) -> Future[Tensor]:
     Where a gradient is not finite, all workers get NaN: `GradScaler` looks for it and skips the step, of which no
     residual keeps a trace.
     """
-    buffer, gradients = bucket.buffer(), bucket.gradients()
-    # A sum is finite only if every term is, and costs a fraction of looking at each. One that overflows by itself
-    # counts as not finite, too: such a gradient is of no use.
-    finite = bool(torch.isfinite(buffer.sum(dtype=torch.float32)))
-    scale = state.scale
-    means = state.reduce(state.names(bucket), [_plain(g, scale) for g in gradients], finite, bucket.index())
-    if means is None:
-        buffer.fill_(float("nan"))
-    else:
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean if scale == 1 else mean * scale)
-    if bucket.is_last():
-        state.end_step()
-    future: Future[Tensor] = Future(devices=[buffer.device]) if buffer.is_cuda else Future()
-    future.set_result(buffer)
+    buffer, gradients, names = bucket.buffer(), bucket.gradients(), state.names(bucket)
+    index, last, scale = bucket.index(), bucket.is_last(), state.scale
+
+    def work() -> Tensor:
+        # A sum is finite only if every term is, and costs a fraction of looking at each. One that overflows by itself
+        # counts as not finite, too: such a gradient is of no use.
+        finite = bool(torch.isfinite(buffer.sum(dtype=torch.float32)))
+        means = state.reduce(names, [_plain(g, scale) for g in gradients], finite, index)
+        if means is None:
+            buffer.fill_(float("nan"))
+        else:
+            for gradient, mean in zip(gradients, means, strict=True):
+                gradient.copy_(mean if scale == 1 else mean * scale)
+        if last:
+            state.end_step()
+        return buffer
+
+    if not buffer.is_cuda:
+        return state.run(work)
+    future: Future[Tensor] = Future(devices=[buffer.device])
+    future.set_result(work())
     return future
 
 

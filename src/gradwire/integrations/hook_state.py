@@ -1,6 +1,8 @@
 """What DDP's hook keeps from step to step: the scheme's state for each bucket, and what it all has cost."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future as Running
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.autograd import Variable
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from gradwire import seeds
@@ -92,11 +96,14 @@ class HookState:
         # Without either, DDP itself refuses a step in which a parameter is not used.
         self._looks_for_unused = parallel is not None and (parallel.find_unused_parameters or parallel.static_graph)
         self._names = {id(p): plain_name(name) for name, p in self.module.named_parameters()}
+        self._places = {name: place for place, name in enumerate(self._names.values())}
         self._transport: Collective | None = None
         self._buckets: dict[Names, Bucket] = {}
         self._loose: dict[str, Loose] = {"public": {}, "private": {}}
         self._before: dict[Names, tuple[State, State]] = {}
         self._given_up = False
+        self._worker: ThreadPoolExecutor | None = None
+        self._running: list[Running[Tensor]] = []
         self._seen: Seen | None = None
         self.module.register_forward_pre_hook(self._look, with_kwargs=True)
 
@@ -168,21 +175,45 @@ class HookState:
 
         Args:
             names: of the bucket's parameters; `gradients`, of these, in the same order.
-            finite: whether this worker's gradients are. If any worker's are not, the step is given up: nothing is
-                sent of this bucket and those after it, and None comes back.
+            finite: whether this worker's gradients are. If any worker's are not, which is told beside the bucket's
+                first message, the step is given up: nothing is sent of the buckets after it, and None comes back.
             index: the bucket's number.
         """
         transport = self._join()
-        unused = [self._looks_for_unused and not bool(g.any()) for g in gradients]
-        broken, *used = transport.any([not finite, *(not flag for flag in unused)], self.step)
-        self._given_up = self._given_up or broken
         if self._given_up:
             return None
-        means = dict(zip(names, map(torch.zeros_like, gradients), strict=True))
-        update = {n: g for n, g, sent in zip(names, gradients, used, strict=True) if sent}
-        if update:
-            means |= self._exchange(transport, update, index)
-        return [means[name] for name in names]
+        # Nothing of a gradient that is not finite goes through the scheme: the step is given up in any case.
+        given = {name: g if finite else torch.zeros_like(g) for name, g in zip(names, gradients, strict=True)}
+        # In the model's order, whichever order DDP has: what a scheme draws at random for a bucket stays the same.
+        update = {name: given[name] for name in sorted(names, key=self._places.__getitem__)}
+        if self._looks_for_unused:
+            used = transport.any([bool(g.any()) for g in update.values()], self.step)
+            update = {name: g for (name, g), sent in zip(update.items(), used, strict=True) if sent}
+        transport.flag = not finite
+        means = {**self._exchange(transport, update, index)} if update else {}
+        self._given_up = transport.raised if update else False
+        return None if self._given_up else [means[n] if n in means else torch.zeros_like(given[n]) for n in names]
+
+    def run(self, work: Callable[[], Tensor]) -> Future[Tensor]:
+        """Do a bucket's work beside the backward pass, bucket after bucket; at its end, raise what went wrong."""
+        future: Future[Tensor] = Future()
+        try:
+            Variable._execution_engine.queue_callback(self._finish)
+        except RuntimeError:  # no backward pass is under way: DDP's own start of a step
+            future.set_result(work())
+            return future
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="gradwire")
+        running = self._worker.submit(work)
+        self._running.append(running)
+        running.add_done_callback(lambda done: future.set_result(torch.empty(0) if done.exception() else done.result()))
+        return future
+
+    def _finish(self) -> None:
+        """Wait for the buckets' work."""
+        running, self._running = self._running, []
+        for each in running:
+            each.result()
 
     def end_step(self) -> None:
         """Go on to the next step. One that was given up leaves every bucket's state as it was before."""
