@@ -32,8 +32,8 @@ from gradwire.wire.view import LocalWork
 
 LISTENER = {"pixels": "iga:iterations=200,optimizer=lbfgs,tv=1e-6"}
 """How somebody who heard earlier rounds finds their batches, by the domain of the inputs; others without a prior."""
-HEARD = "listener"
-"""How rows are called, behind the attack's name, of those who heard the rounds before."""
+HEARD, ALONE = "listener", "alone"
+"""Who heard the rounds before; and how the attack on one message alone is called, as a part of that one's."""
 Truth = tuple[Tensor, Tensor]
 """Inputs (B, *shape) and targets."""
 
@@ -59,8 +59,8 @@ def audit_recording(
 ) -> Path:
     """Attack a client of a recorded round and return the folder that holds what came of it.
 
-    Where error feedback mixes a round's gradient with what was kept back of earlier ones, there is a row beside each
-    attack's for somebody who heard all recorded rounds before it (`listener`).
+    Where error feedback mixes a round's gradient with what was kept back of earlier ones, the
+    adaptive adversary is somebody who heard all recorded rounds before it (`listener`); "alone" heard this one.
 
     Args:
         path: of the transcript, which names the scheme; the settings' own schemes are left aside.
@@ -125,7 +125,7 @@ def audit_recording(
         for filed, found in {name: guess, **{part_of(name, own): its for own, its in guess.parts.items()}}.items():
             scored = {} if held is None else _scores(found, held, task)
             for i, whose in enumerate(names):
-                spec = part_of(filed, HEARD) if whose == HEARD else filed
+                spec = part_of(filed, ALONE) if whose == "adaptive" and HEARD in names else filed
                 row = facts(settings, spec, problems[i], found, i, dense) | {
                     "victim": recording.victim,
                     "seconds": seconds,

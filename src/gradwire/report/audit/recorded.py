@@ -10,8 +10,8 @@ from gradwire.report.run import Run
 from gradwire.report.tables import Table
 
 NOTE = (
-    "The objective is what the attack minimised, at its answer: near 0, the answer explains what was sent. “listener” "
-    "heard every round before this one. Only those who hold the batch can say how near the answers are: gradwire audit "
+    "The objective is what the attack minimised, at its answer: near 0, the answer explains what was sent. “alone” "
+    "knows this one message, where others heard every round before it. Only those who hold the batch can say how near the answers are: gradwire audit "
     "--truth FILE."
 )
 
