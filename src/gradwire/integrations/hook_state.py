@@ -103,6 +103,7 @@ class HookState:
         self._before: dict[Names, tuple[State, State]] = {}
         self._given_up = False
         self._worker: ThreadPoolExecutor | None = None
+        self._own: dist.ProcessGroup | None = None
         self._running: list[Running[Tensor]] = []
         self._seen: Seen | None = None
         self.module.register_forward_pre_hook(self._look, with_kwargs=True)
@@ -195,8 +196,12 @@ class HookState:
         return None if self._given_up else [means[n] if n in means else torch.zeros_like(given[n]) for n in names]
 
     def run(self, work: Callable[[], Tensor]) -> Future[Tensor]:
-        """Do a bucket's work beside the backward pass, bucket after bucket; at its end, raise what went wrong."""
+        """Do a bucket's work beside the backward pass, bucket after bucket; at its end, raise what went wrong.
+
+        DDP sends things of its own meanwhile (which parameters are unused, SyncBatchNorm): the hook has its own group.
+        """
         future: Future[Tensor] = Future()
+        self._join()
         try:
             Variable._execution_engine.queue_callback(self._finish)
         except RuntimeError:  # no backward pass is under way: DDP's own start of a step
@@ -254,7 +259,9 @@ class HookState:
     def _join(self) -> Collective:
         """The transport; on first use, after making sure that all workers compress alike and are at one step."""
         if self._transport is None:
-            self._transport = Collective(Transcript(keep=0), self.group)
+            if self._own is None:
+                self._own = _beside(self.group)
+            self._transport = Collective(Transcript(keep=0), self._own)
             layout = {name: list(p.shape) for name, p in self.module.named_parameters()}
             facts = {"scheme": self.scheme.spec, "seed": self.seed, "step": self.step, "parameters": layout}
             agree(self._transport, facts)
@@ -316,6 +323,17 @@ class HookState:
         messages = tuple(transport.transcript.messages())
         held = bucket.private if self.scheme.feeds_back else {}
         self.recorder.add_bucket(self.step, index, names, messages, bucket.public, held)
+
+
+def _beside(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    """A group of the same processes: collectives of two threads in one group would cross those of another process."""
+    whole = group or dist.group.WORLD
+    assert whole is not None
+    backend = whole._get_backend(torch.device("cuda" if dist.get_backend(whole) == "nccl" else "cpu"))
+    limit = getattr(getattr(backend, "options", None), "_timeout", None)
+    made = dist.new_group(dist.get_process_group_ranks(whole), timeout=limit, use_local_synchronization=True)
+    assert isinstance(made, dist.ProcessGroup)
+    return made
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -11,8 +11,8 @@ from gradwire.report.tables import Table
 
 NOTE = (
     "The objective is what the attack minimised, at its answer: near 0, the answer explains what was sent. “alone” "
-    "knows this one message, where others heard every round before it. Only those who hold the batch can say how near the answers are: gradwire audit "
-    "--truth FILE."
+    "knows this one message, where others heard every round before it. Only those who hold the batch can say how near "
+    "the answers are: gradwire audit --truth FILE."
 )
 
 
