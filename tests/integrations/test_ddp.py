@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 import gradwire
 from gradwire.errors import GradwireError
@@ -181,6 +182,28 @@ def test_every_step_from_a_chosen_one_on_is_recorded_or_a_window_with_the_state_
     assert set(kept) == set(held)
     assert all(torch.equal(kept[name], held[name].view(kept[name].shape)) for name in held)
     assert any(bool(t.any()) for t in kept.values())
+
+
+def warming(transport):
+    """Steps of which the first two are dense, and the same of two schemes throughout."""
+    rank = transport.parties.index(transport.party)
+    found = {}
+    for name, spec, dense in (("warm", "topk:ratio=0.05", 2), ("none", "none", 0)):
+        model = DistributedDataParallel(network())
+        state, hook = ddp_hook(spec, model, dense_steps=dense)
+        model.register_comm_hook(state, hook)
+        found[name] = train(model, rank, range(3)), state.state_dict()["private"]
+    return found
+
+
+@pytest.mark.slow
+def test_the_first_steps_may_be_dense(tmp_path):
+    (first, held), (second, _) = workers.run(warming, tmp_path)[0].values()
+    for step in range(2):
+        assert all(torch.equal(first[step][name], second[step][name]) for name in first[step])
+    zeros = torch.cat([g.flatten() for g in first[2].values()]) == 0
+    assert float(zeros.float().mean()) > 0.85
+    assert any(bool(t.any()) for t in held.values())
 
 
 def unlike(transport):

@@ -20,7 +20,7 @@ from gradwire.errors import GradwireError
 from gradwire.integrations.memory import Loose, gather, split
 from gradwire.rounds import run_round
 from gradwire.rounds.recording import RecordedRound, Recorder, save
-from gradwire.schemes import Contribution, Layout, Round, Scheme, State
+from gradwire.schemes import Contribution, Layout, Round, Scheme, State, parse
 from gradwire.wire import Collective, Transcript
 from gradwire.wire.rendezvous import agree
 
@@ -77,15 +77,24 @@ class HookState:
         bytes_up: sent by this process so far; `bytes_down`, received.
         skipped: steps that were given up because a gradient, of whichever worker, was not finite.
         scaler: what scales the loss, where something does.
+        dense_steps: the first so many steps send whole gradients.
     """
 
-    def __init__(self, scheme: Scheme, model: nn.Module, seed: int = 0, scaler: GradScaler | None = None):
+    def __init__(
+        self,
+        scheme: Scheme,
+        model: nn.Module,
+        seed: int = 0,
+        scaler: GradScaler | None = None,
+        dense_steps: int = 0,
+    ):
         self.scheme = scheme
         self.scaler = scaler
         self.module = unwrapped(model)
         parallel = _parallel(model)
         self.group: dist.ProcessGroup | None = None if parallel is None else parallel.process_group
         self.seed = seed
+        self.dense_steps = dense_steps
         self.step = 0
         self.epoch = 0
         self.record = False
@@ -107,6 +116,11 @@ class HookState:
         self._running: list[Running[Tensor]] = []
         self._seen: Seen | None = None
         self.module.register_forward_pre_hook(self._look, with_kwargs=True)
+
+    @property
+    def acting(self) -> Scheme:
+        """The scheme of this step."""
+        return parse("none") if self.step < self.dense_steps else self.scheme
 
     @property
     def scale(self) -> float:
@@ -246,14 +260,16 @@ class HookState:
         bucket = self._bucket(names, list(update.values()))
         round = Round(self.step, transport.parties, self.seed, bucket.layout, self.epoch)
         transport.transcript = Transcript(keep=1 if self.record else 0)
-        brought = {transport.party: Contribution(update, bucket.private)}
-        result = run_round(self.scheme, brought, bucket.public, round, transport, bucket=index)
+        scheme, dense = self.acting, self.step < self.dense_steps
+        brought = {transport.party: Contribution(update, {} if dense else bucket.private)}
+        result = run_round(scheme, brought, {} if dense else bucket.public, round, transport, bucket=index)
         self.bytes_up += transport.transcript.bytes_up(transport.party)
         self.bytes_down += transport.transcript.bytes_down(transport.party)
         if self.record:
             self._note(transport, bucket, names, index)
         self._before[names] = bucket.public, bucket.private
-        bucket.public, bucket.private = result.public, result.private[transport.party]
+        if not dense:
+            bucket.public, bucket.private = result.public, result.private[transport.party]
         return result.aggregate
 
     def _join(self) -> Collective:
@@ -263,8 +279,8 @@ class HookState:
                 self._own = _beside(self.group)
             self._transport = Collective(Transcript(keep=0), self._own)
             layout = {name: list(p.shape) for name, p in self.module.named_parameters()}
-            facts = {"scheme": self.scheme.spec, "seed": self.seed, "step": self.step, "parameters": layout}
-            agree(self._transport, facts)
+            settings = {"scheme": self.scheme.spec, "seed": self.seed, "dense_steps": self.dense_steps}
+            agree(self._transport, {**settings, "step": self.step, "parameters": layout})
         return self._transport
 
     def _bucket(self, names: Names, gradients: list[Tensor]) -> Bucket:
@@ -306,9 +322,9 @@ class HookState:
         if seen is None or seen.step != self.step:
             raise GradwireError(f"step {self.step} cannot be recorded; set state.record = True before its forward pass")
         if self.step not in self.recorder.rounds:
-            carried = self.scheme.feeds_back and self.step > self.skipped
+            carried = self.acting.feeds_back and self.step > self.skipped + self.dense_steps
             facts = RecordedRound(
-                self.scheme.spec,
+                self.acting.spec,
                 self.seed,
                 self.step,
                 transport.parties,
@@ -321,8 +337,9 @@ class HookState:
             )
             self.recorder.begin(facts, seen.model)
         messages = tuple(transport.transcript.messages())
-        held = bucket.private if self.scheme.feeds_back else {}
-        self.recorder.add_bucket(self.step, index, names, messages, bucket.public, held)
+        public, held = (bucket.public, bucket.private) if self.acting is self.scheme else ({}, {})
+        held = held if self.scheme.feeds_back else {}
+        self.recorder.add_bucket(self.step, index, names, messages, public, held)
 
 
 def _beside(group: dist.ProcessGroup | None) -> dist.ProcessGroup:

@@ -220,7 +220,7 @@ def _until(rounds: Mapping[int, RecordedRound], last: int | None) -> list[Record
     if last is not None and last not in numbers:
         raise GradwireError(f"round {last} is not recorded; there are {', '.join(map(str, numbers))}")
     first = last = numbers[-1] if last is None else last
-    while first - 1 in rounds:
+    while first - 1 in rounds and rounds[first - 1].scheme == rounds[last].scheme:
         first -= 1
     return [rounds[number] for number in range(first, last + 1)]
 

@@ -89,7 +89,7 @@ def listen(
     _check(views)
     numbers = [view.round for view in views]
     held = {name: tensor.to(EXACT) for name, tensor in (residual or {}).items()}
-    unsure = {} if residual or numbers[0] == 0 else _noise(views[0], seed - 1)
+    unsure = {} if residual is not None or numbers[0] == 0 else _noise(views[0], seed - 1)
     explained = 0
     for i, view in enumerate(views):
         progress(LISTENING, i, len(views))
