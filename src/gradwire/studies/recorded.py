@@ -77,7 +77,7 @@ def audit_recording(
     Raises:
         GradwireError: a transcript of another model, labels that are not one an example, settings that cannot be met.
     """
-    heard = [each.of_client(client, work) for each in _until(load(path), number)]
+    heard = [each.of_client(client, work) for each in _until(load(path), number, client)]
     recordings = _several(heard, settings.rounds)
     recording = recordings[-1]
     settings = _of_batch(settings, recording)
@@ -214,13 +214,14 @@ def _scores(guess: Guess, truth: Truth, task: Task) -> dict[str, Sequence[object
     }
 
 
-def _until(rounds: Mapping[int, RecordedRound], last: int | None) -> list[RecordedRound]:
-    """The recorded rounds up to one of them, as far back as none is missing."""
+def _until(rounds: Mapping[int, RecordedRound], last: int | None, client: str) -> list[RecordedRound]:
+    """The recorded rounds up to one of them, as far back as none is missing, of another scheme or without the client."""
     numbers = sorted(rounds)
     if last is not None and last not in numbers:
         raise GradwireError(f"round {last} is not recorded; there are {', '.join(map(str, numbers))}")
     first = last = numbers[-1] if last is None else last
-    while first - 1 in rounds and rounds[first - 1].scheme == rounds[last].scheme:
+    scheme, victim = rounds[last].scheme, client or rounds[last].victim
+    while (each := rounds.get(first - 1)) is not None and each.scheme == scheme and victim in each.clients:
         first -= 1
     return [rounds[number] for number in range(first, last + 1)]
 
