@@ -13,13 +13,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradwire.attacks.inversion import Guess, invert
     from gradwire.errors import GradwireError, WireError
-    from gradwire.integrations import ddp_hook
+    from gradwire.integrations import ddp_hook, outer_step
     from gradwire.studies.membership.judging import judge
     from gradwire.tasks import Score, score
     from gradwire.training.capture import capture
     from gradwire.wire import View
 
-__all__ = ["GradwireError", "Guess", "Score", "View", "WireError", "capture", "ddp_hook", "invert", "judge", "score"]
+__all__ = [
+    "GradwireError",
+    "Guess",
+    "Score",
+    "View",
+    "WireError",
+    "capture",
+    "ddp_hook",
+    "invert",
+    "judge",
+    "outer_step",
+    "score",
+]
 
 _ROOMS = {
     **dict.fromkeys(("GradwireError", "WireError"), "errors"),
@@ -29,6 +41,7 @@ _ROOMS = {
     "capture": "training",
     "ddp_hook": "integrations",
     "judge": "studies.membership",
+    "outer_step": "integrations",
 }
 
 

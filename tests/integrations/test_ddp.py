@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 import gradwire
 from gradwire.errors import GradwireError
@@ -150,6 +151,59 @@ def test_a_recorded_step_is_a_view_of_it(tmp_path, spec):
                     torch.testing.assert_close(term.apply(Full(truth)), term.observed, atol=1e-6, rtol=1e-4)
         guess = gradwire.invert(view, iterations=2)
         assert guess.inputs.shape == (1, *inputs.shape)
+
+
+def from_the_start(transport, path):
+    """Four steps, all recorded, and a window of the last two; the residual before the window."""
+    rank = transport.parties.index(transport.party)
+    for name, keep in (("all", None), ("window", 2)):
+        model, state = wrapped("topk:ratio=0.05", small=False)
+        model.module[2].eval()
+        state.record, state.recorder.keep = True, keep
+        train(model, rank, range(2))
+        with torch.no_grad():
+            model(batch(9, rank)[0])  # no step's: nothing is learned from it
+        held = {name.partition("|")[0]: t.clone() for name, t in state.state_dict()["private"].items()}
+        train(model, rank, range(2, 4))
+        state.save_transcript(f"{path}/{name}.{rank}")
+    return held
+
+
+@pytest.mark.slow
+def test_every_step_from_a_chosen_one_on_is_recorded_or_a_window_with_the_state_before_it(tmp_path):
+    held = workers.run(from_the_start, tmp_path, str(tmp_path))[1]
+    every, window = (load(tmp_path / f"{name}.1") for name in ("all", "window"))
+    assert (list(every), list(window)) == ([0, 1, 2, 3], [2, 3])
+    assert {(r.batch, r.passes, r.evaluated) for r in every.values()} == {(8, 1, ("2",))}
+    assert [bool(r.notes) for r in every.values()] == [False, True, True, True]
+    assert not window[3].held
+    layout = Layout.of_model(network())
+    kept = Bucketed(parse("topk:ratio=0.05"), window[2].buckets).kept_back(window[2].held, layout)
+    assert set(kept) == set(held)
+    assert all(torch.equal(kept[name], held[name].view(kept[name].shape)) for name in held)
+    assert any(bool(t.any()) for t in kept.values())
+
+
+def warming(transport):
+    """Steps of which the first two are dense, and the same of two schemes throughout."""
+    rank = transport.parties.index(transport.party)
+    found = {}
+    for name, spec, dense in (("warm", "topk:ratio=0.05", 2), ("none", "none", 0)):
+        model = DistributedDataParallel(network())
+        state, hook = ddp_hook(spec, model, dense_steps=dense)
+        model.register_comm_hook(state, hook)
+        found[name] = train(model, rank, range(3)), state.state_dict()["private"]
+    return found
+
+
+@pytest.mark.slow
+def test_the_first_steps_may_be_dense(tmp_path):
+    (first, held), (second, _) = workers.run(warming, tmp_path)[0].values()
+    for step in range(2):
+        assert all(torch.equal(first[step][name], second[step][name]) for name in first[step])
+    zeros = torch.cat([g.flatten() for g in first[2].values()]) == 0
+    assert float(zeros.float().mean()) > 0.85
+    assert any(bool(t.any()) for t in held.values())
 
 
 def unlike(transport):

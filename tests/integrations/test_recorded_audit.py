@@ -1,6 +1,7 @@
 """`gradwire audit --transcript`: from a recorded step to pictures."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,6 +94,45 @@ def test_what_does_not_fit_is_one_line(transcript, tmp_path, capsys, options, me
         run(transcript, tmp_path, *options)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_report_of_a_step_whose_batch_nobody_showed(transcript, tmp_path):
+    run(transcript, tmp_path)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What a recorded step gives away" in page
+    assert "ssim" not in (tmp_path / "out" / "results.csv").read_text()
+
+
+def test_the_true_batch_scores_the_answers(transcript, tmp_path):
+    digits = data.load("digits", "test")
+    inputs, targets = digits.batch([int((digits.targets == 4).nonzero()[0])])
+    torch.save({"inputs": inputs, "targets": targets}, tmp_path / "batch")
+    run(transcript, tmp_path, "--truth", str(tmp_path / "batch"))
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(-1 <= float(row["ssim"]) < 1 and row["success"] in "01" for row in rows)
+    assert (tmp_path / "out" / "report.html").is_file()
+    torch.save({"inputs": inputs.repeat(2, 1, 1, 1), "targets": targets}, tmp_path / "batch")
+    with pytest.raises(SystemExit):
+        run(transcript, tmp_path, "--truth", str(tmp_path / "batch"))
+
+
+def test_a_batch_that_was_recorded_need_not_be_told_and_must_not_be_contradicted(transcript, tmp_path, capsys):
+    (each,) = load(transcript).values()
+    save({5: replace(each, batch=2, evaluated=("",))}, transcript)
+    run(transcript, tmp_path, "--label", "4", "--label", "4")
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        assert all(row["batch"] == "2" and row["mode"] == "eval" for row in csv.DictReader(file))
+    with pytest.raises(SystemExit):
+        run(transcript, tmp_path, "--batch", "3")
+    assert "--batch is 3; round 5 was recorded with 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--samples", "--clients", "--trained-rounds", "--chunk"])
+def test_options_that_a_recording_answers_are_refused(transcript, tmp_path, capsys, option):
+    with pytest.raises(SystemExit):
+        run(transcript, tmp_path, option, "2")
+    assert f"{option} does not go with --transcript" in capsys.readouterr().err
 
 
 def test_a_transcript_without_a_recorded_step_is_refused(tmp_path):

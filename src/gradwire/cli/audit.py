@@ -2,10 +2,19 @@
 
 import click
 
-from gradwire.cli.show import outcome, progress_bar, recorded, settings_options
+from gradwire.cli.show import answers, given, only, outcome, progress_bar, settings_options
+from gradwire.errors import GradwireError
 
 SCHEMES = "Specs of schemes. [default: none, powersgd and topk at ranks 1, 2, 4, 8]"
 RAW = "Whether the network begins with the data's mean and deviation. [default: standardised]"
+
+NAMES = {"number": "round", "known": "label"}
+OF_RECORDINGS = (
+    *("transcript", "client", "number", "known", "truth", "out", "data", "target", "model", "loss", "seed", "device"),
+    *("attacks", "knowledge", "batch", "standardised", "mode", "public", "rounds"),
+    *("local_steps", "local_batch", "lr", "weight_decay"),
+)
+"""What an audit of a recording asks for; the rest is recorded."""
 
 
 @click.command()
@@ -15,10 +24,13 @@ RAW = "Whether the network begins with the data's mean and deviation. [default: 
 @click.option("--transcript", metavar="FILE", help="Attack a round that was recorded, not one made for it.")
 @click.option("--client", default="", help="With --transcript: the victim. [default: who recorded, or the first]")
 @click.option("--round", "number", type=int, help="With --transcript: its number. [default: the last]")
+@click.option("--truth", metavar="FILE", help="With --transcript: the batch, by torch.save, to score answers by.")
 @click.option(
     "--label", "known", type=int, multiple=True, help="With --transcript: of each example. [default: inferred]"
 )
+@click.pass_context
 def audit(
+    context: click.Context,
     out: str | None,
     resume: str | None,
     schemes: tuple[str, ...],
@@ -26,6 +38,7 @@ def audit(
     known: tuple[int, ...],
     client: str,
     number: int | None,
+    truth: str | None,
     **options: object,
 ) -> None:
     """Attack one round's updates, for each scheme, and report what leaked beside what it cost in bytes."""
@@ -33,6 +46,10 @@ def audit(
     from gradwire.studies import audit as run_audit
     from gradwire.studies.recorded import told_work
 
+    if transcript:
+        only(context, "--transcript", OF_RECORDINGS)
+    elif without := next((name for name in ("client", "number", "truth", "known") if given(context, name)), None):
+        raise GradwireError(f"--{NAMES.get(without, without)} is of a recording; name it with --transcript")
     if schemes:
         options["schemes"] = schemes
     work = told_work(options) if transcript else None
@@ -44,8 +61,10 @@ def audit(
             folder = active_audit(settings, out, progress)
         elif transcript:
             folder = audit_recording(
-                transcript, settings, known, out, progress, client=client, number=number, work=work
+                transcript, settings, known, out, progress, client=client, number=number, work=work, truth=truth
             )
         else:
             folder = run_audit(settings, out, progress, resume)
-    (recorded if transcript else outcome)(folder)
+    outcome(folder)
+    if transcript:
+        answers(folder)

@@ -184,17 +184,8 @@ def outcome(folder: Path) -> None:
     click.echo(f"report: {written}")
 
 
-def recorded(folder: Path) -> None:
-    """Show what an attack on a recorded step came to: there is no truth to score it by, but pictures to look at."""
-    from rich.table import Table
-
-    from gradwire.runs import RESULTS, read_table
-
-    columns = ("scheme", "knowledge", "victim", "bytes_up", "ratio", "objective", "labels")
-    table = Table(*(name.replace("_", " ") for name in columns), box=None)
-    for row in read_table(folder / RESULTS):
-        table.add_row(*(row[name] for name in columns))
-    show(table)
+def answers(folder: Path) -> None:
+    """Name the pictures that an attack on a recorded step came to, and show its texts."""
     for picture in sorted(folder.glob("*.png")):
         click.echo(f"picture: {picture}")
     for text in sorted(folder.glob("*.txt")):

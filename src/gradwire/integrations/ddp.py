@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.futures import Future
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, at_least
 from gradwire.integrations.hook_state import HookState, unwrapped
 from gradwire.schemes import Scheme, adapted, parse
 from gradwire.wire import Need, check_carrier
@@ -25,7 +25,7 @@ OFFERS = frozenset({Need.SINGLE_GRADIENT, Need.EQUAL_WEIGHTS, Need.OWN_NETWORK})
 
 
 def ddp_hook(
-    spec: str | Scheme, model: nn.Module, seed: int = 0, scaler: GradScaler | None = None
+    spec: str | Scheme, model: nn.Module, seed: int = 0, scaler: GradScaler | None = None, dense_steps: int = 0
 ) -> tuple[HookState, Any]:
     """State and hook for `model.register_comm_hook`.
 
@@ -37,11 +37,13 @@ def ddp_hook(
         seed: of the scheme's public randomness, the same in every worker.
         scaler: the script's, if it has one. The scheme then works on gradients in their own units: what is left
             unsent in one step fits the next one's, whatever the scale has become, and signs are not scaled down.
+        dense_steps: the first so many steps send whole gradients, which are steep and differ much from step to step.
 
     Raises:
         GradwireError: a scheme that needs what a hook does not offer, or another network than this one.
     """
     scheme = parse(spec)
+    at_least(0, dense_steps=dense_steps)
     check_carrier(scheme.spec, scheme.needs, "a DDP hook", OFFERS)
     network = unwrapped(model)
     if adapted(scheme, network, seed) is not network:
@@ -49,7 +51,7 @@ def ddp_hook(
             f"{scheme.spec} is for another network than the one it was given: make the DDP model of "
             "gradwire.schemes.adapted(gradwire.schemes.parse(spec), network, seed)"
         )
-    return HookState(scheme, model, seed, scaler), hook
+    return HookState(scheme, model, seed, scaler, dense_steps), hook
 
 
 def hook(state: HookState, bucket: dist.GradBucket) -> Future[Tensor]:
@@ -58,21 +60,27 @@ def hook(state: HookState, bucket: dist.GradBucket) -> Future[Tensor]:
     Where a gradient is not finite, all workers get NaN: `GradScaler` looks for it and skips the step, of which no
     residual keeps a trace.
     """
-    buffer, gradients = bucket.buffer(), bucket.gradients()
-    # A sum is finite only if every term is, and costs a fraction of looking at each. One that overflows by itself
-    # counts as not finite, too: such a gradient is of no use.
-    finite = bool(torch.isfinite(buffer.sum(dtype=torch.float32)))
-    scale = state.scale
-    means = state.reduce(state.names(bucket), [_plain(g, scale) for g in gradients], finite, bucket.index())
-    if means is None:
-        buffer.fill_(float("nan"))
-    else:
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean if scale == 1 else mean * scale)
-    if bucket.is_last():
-        state.end_step()
-    future: Future[Tensor] = Future(devices=[buffer.device]) if buffer.is_cuda else Future()
-    future.set_result(buffer)
+    buffer, gradients, names = bucket.buffer(), bucket.gradients(), state.names(bucket)
+    index, last, scale = bucket.index(), bucket.is_last(), state.scale
+
+    def work() -> Tensor:
+        # A sum is finite only if every term is, and costs a fraction of looking at each. One that overflows by itself
+        # counts as not finite, too: such a gradient is of no use.
+        finite = bool(torch.isfinite(buffer.sum(dtype=torch.float32)))
+        means = state.reduce(names, [_plain(g, scale) for g in gradients], finite, index)
+        if means is None:
+            buffer.fill_(float("nan"))
+        else:
+            for gradient, mean in zip(gradients, means, strict=True):
+                gradient.copy_(mean if scale == 1 else mean * scale)
+        if last:
+            state.end_step()
+        return buffer
+
+    if not buffer.is_cuda:
+        return state.run(work)
+    future: Future[Tensor] = Future(devices=[buffer.device])
+    future.set_result(work())
     return future
 
 

@@ -1,6 +1,8 @@
 """What DDP's hook keeps from step to step: the scheme's state for each bucket, and what it all has cost."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future as Running
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.autograd import Variable
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from gradwire import seeds
@@ -16,7 +20,7 @@ from gradwire.errors import GradwireError
 from gradwire.integrations.memory import Loose, gather, split
 from gradwire.rounds import run_round
 from gradwire.rounds.recording import RecordedRound, Recorder, save
-from gradwire.schemes import Contribution, Layout, Round, Scheme, State
+from gradwire.schemes import Contribution, Layout, Round, Scheme, State, parse
 from gradwire.wire import Collective, Transcript
 from gradwire.wire.rendezvous import agree
 
@@ -36,6 +40,28 @@ class Bucket:
     private: State
 
 
+@dataclass
+class Seen:
+    """A step to be recorded, as its forward passes showed it.
+
+    Attributes:
+        model: before the first of them, and the names of modules that were in evaluation mode.
+        passes: so far, with `batch` examples in all.
+    """
+
+    step: int
+    model: dict[str, Tensor]
+    evaluated: tuple[str, ...]
+    passes: int = 0
+    batch: int = 0
+
+    @classmethod
+    def of(cls, step: int, network: nn.Module) -> "Seen":
+        """A network before a step."""
+        model = {plain_name(name): tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        return cls(step, model, tuple(plain_name(name) for name, m in network.named_modules() if not m.training))
+
+
 class HookState:
     """What the hook keeps from step to step: the scheme's state for each bucket, bytes, the recorded steps.
 
@@ -46,19 +72,29 @@ class HookState:
         step: the number of the next step.
         epoch: passes over the data so far; set it once an epoch for schemes that warm up (dgc).
         record: whether to keep the messages of steps, and the model before their forward passes; set it before one.
-        recorder: what keeps them; `recorder.keep` is how many of the latest steps.
+        recorder: what keeps them; `recorder.keep` is how many of the latest steps, None: all from the first on that was
+            recorded. Under error feedback an audit of one step uses those before it.
         bytes_up: sent by this process so far; `bytes_down`, received.
         skipped: steps that were given up because a gradient, of whichever worker, was not finite.
         scaler: what scales the loss, where something does.
+        dense_steps: the first so many steps send whole gradients.
     """
 
-    def __init__(self, scheme: Scheme, model: nn.Module, seed: int = 0, scaler: GradScaler | None = None):
+    def __init__(
+        self,
+        scheme: Scheme,
+        model: nn.Module,
+        seed: int = 0,
+        scaler: GradScaler | None = None,
+        dense_steps: int = 0,
+    ):
         self.scheme = scheme
         self.scaler = scaler
         self.module = unwrapped(model)
         parallel = _parallel(model)
         self.group: dist.ProcessGroup | None = None if parallel is None else parallel.process_group
         self.seed = seed
+        self.dense_steps = dense_steps
         self.step = 0
         self.epoch = 0
         self.record = False
@@ -69,13 +105,22 @@ class HookState:
         # Without either, DDP itself refuses a step in which a parameter is not used.
         self._looks_for_unused = parallel is not None and (parallel.find_unused_parameters or parallel.static_graph)
         self._names = {id(p): plain_name(name) for name, p in self.module.named_parameters()}
+        self._places = {name: place for place, name in enumerate(self._names.values())}
         self._transport: Collective | None = None
         self._buckets: dict[Names, Bucket] = {}
         self._loose: dict[str, Loose] = {"public": {}, "private": {}}
         self._before: dict[Names, tuple[State, State]] = {}
         self._given_up = False
-        self._seen: tuple[int, dict[str, Tensor]] | None = None
-        self.module.register_forward_pre_hook(self._look)
+        self._worker: ThreadPoolExecutor | None = None
+        self._own: dist.ProcessGroup | None = None
+        self._running: list[Running[Tensor]] = []
+        self._seen: Seen | None = None
+        self.module.register_forward_pre_hook(self._look, with_kwargs=True)
+
+    @property
+    def acting(self) -> Scheme:
+        """The scheme of this step."""
+        return parse("none") if self.step < self.dense_steps else self.scheme
 
     @property
     def scale(self) -> float:
@@ -145,21 +190,49 @@ class HookState:
 
         Args:
             names: of the bucket's parameters; `gradients`, of these, in the same order.
-            finite: whether this worker's gradients are. If any worker's are not, the step is given up: nothing is
-                sent of this bucket and those after it, and None comes back.
+            finite: whether this worker's gradients are. If any worker's are not, which is told beside the bucket's
+                first message, the step is given up: nothing is sent of the buckets after it, and None comes back.
             index: the bucket's number.
         """
         transport = self._join()
-        unused = [self._looks_for_unused and not bool(g.any()) for g in gradients]
-        broken, *used = transport.any([not finite, *(not flag for flag in unused)], self.step)
-        self._given_up = self._given_up or broken
         if self._given_up:
             return None
-        means = dict(zip(names, map(torch.zeros_like, gradients), strict=True))
-        update = {n: g for n, g, sent in zip(names, gradients, used, strict=True) if sent}
-        if update:
-            means |= self._exchange(transport, update, index)
-        return [means[name] for name in names]
+        # Nothing of a gradient that is not finite goes through the scheme: the step is given up in any case.
+        given = {name: g if finite else torch.zeros_like(g) for name, g in zip(names, gradients, strict=True)}
+        # In the model's order, whichever order DDP has: what a scheme draws at random for a bucket stays the same.
+        update = {name: given[name] for name in sorted(names, key=self._places.__getitem__)}
+        if self._looks_for_unused:
+            used = transport.any([bool(g.any()) for g in update.values()], self.step)
+            update = {name: g for (name, g), sent in zip(update.items(), used, strict=True) if sent}
+        transport.flag = not finite
+        means = {**self._exchange(transport, update, index)} if update else {}
+        self._given_up = transport.raised if update else False
+        return None if self._given_up else [means[n] if n in means else torch.zeros_like(given[n]) for n in names]
+
+    def run(self, work: Callable[[], Tensor]) -> Future[Tensor]:
+        """Do a bucket's work beside the backward pass, bucket after bucket; at its end, raise what went wrong.
+
+        DDP sends things of its own meanwhile (which parameters are unused, SyncBatchNorm): the hook has its own group.
+        """
+        future: Future[Tensor] = Future()
+        self._join()
+        try:
+            Variable._execution_engine.queue_callback(self._finish)
+        except RuntimeError:  # no backward pass is under way: DDP's own start of a step
+            future.set_result(work())
+            return future
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="gradwire")
+        running = self._worker.submit(work)
+        self._running.append(running)
+        running.add_done_callback(lambda done: future.set_result(torch.empty(0) if done.exception() else done.result()))
+        return future
+
+    def _finish(self) -> None:
+        """Wait for the buckets' work."""
+        running, self._running = self._running, []
+        for each in running:
+            each.result()
 
     def end_step(self) -> None:
         """Go on to the next step. One that was given up leaves every bucket's state as it was before."""
@@ -187,23 +260,27 @@ class HookState:
         bucket = self._bucket(names, list(update.values()))
         round = Round(self.step, transport.parties, self.seed, bucket.layout, self.epoch)
         transport.transcript = Transcript(keep=1 if self.record else 0)
-        brought = {transport.party: Contribution(update, bucket.private)}
-        result = run_round(self.scheme, brought, bucket.public, round, transport, bucket=index)
+        scheme, dense = self.acting, self.step < self.dense_steps
+        brought = {transport.party: Contribution(update, {} if dense else bucket.private)}
+        result = run_round(scheme, brought, {} if dense else bucket.public, round, transport, bucket=index)
         self.bytes_up += transport.transcript.bytes_up(transport.party)
         self.bytes_down += transport.transcript.bytes_down(transport.party)
         if self.record:
             self._note(transport, bucket, names, index)
         self._before[names] = bucket.public, bucket.private
-        bucket.public, bucket.private = result.public, result.private[transport.party]
+        if not dense:
+            bucket.public, bucket.private = result.public, result.private[transport.party]
         return result.aggregate
 
     def _join(self) -> Collective:
         """The transport; on first use, after making sure that all workers compress alike and are at one step."""
         if self._transport is None:
-            self._transport = Collective(Transcript(keep=0), self.group)
+            if self._own is None:
+                self._own = _beside(self.group)
+            self._transport = Collective(Transcript(keep=0), self._own)
             layout = {name: list(p.shape) for name, p in self.module.named_parameters()}
-            facts = {"scheme": self.scheme.spec, "seed": self.seed, "step": self.step, "parameters": layout}
-            agree(self._transport, facts)
+            settings = {"scheme": self.scheme.spec, "seed": self.seed, "dense_steps": self.dense_steps}
+            agree(self._transport, {**settings, "step": self.step, "parameters": layout})
         return self._transport
 
     def _bucket(self, names: Names, gradients: list[Tensor]) -> Bucket:
@@ -225,11 +302,15 @@ class HookState:
         self._buckets[names] = bucket
         return bucket
 
-    def _look(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        """Keep the model as it is before a step's first forward pass, if the step is to be recorded."""
-        if self.record and (self._seen is None or self._seen[0] != self.step):
-            kept = {plain_name(name): tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
-            self._seen = self.step, kept
+    def _look(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Note a step's forward passes, if it is to be recorded, and the model as it is before the first of them."""
+        if not self.record or not torch.is_grad_enabled():
+            return
+        if self._seen is None or self._seen.step != self.step:
+            self._seen = Seen.of(self.step, module)
+        given = [each for each in (*arguments, *named.values()) if isinstance(each, Tensor) and each.ndim]
+        self._seen.passes += 1
+        self._seen.batch += len(given[0]) if given else 0
 
     def _note(self, transport: Collective, bucket: Bucket, names: Names, index: int) -> None:
         """Record a bucket's messages; the first of a step begins a new round of the recording.
@@ -237,15 +318,39 @@ class HookState:
         Raises:
             GradwireError: recording was switched on after the step's forward pass, which may have changed the model.
         """
-        if self._seen is None or self._seen[0] != self.step:
+        seen = self._seen
+        if seen is None or seen.step != self.step:
             raise GradwireError(f"step {self.step} cannot be recorded; set state.record = True before its forward pass")
         if self.step not in self.recorder.rounds:
-            carried = self.scheme.feeds_back and self.step > self.skipped
+            carried = self.acting.feeds_back and self.step > self.skipped + self.dense_steps
             facts = RecordedRound(
-                self.scheme.spec, self.seed, self.step, transport.parties, transport.party, self.epoch, carried=carried
+                self.acting.spec,
+                self.seed,
+                self.step,
+                transport.parties,
+                transport.party,
+                self.epoch,
+                carried=carried,
+                batch=seen.batch,
+                passes=seen.passes,
+                evaluated=seen.evaluated,
             )
-            self.recorder.begin(facts, self._seen[1])
-        self.recorder.add_bucket(self.step, index, names, tuple(transport.transcript.messages()), bucket.public)
+            self.recorder.begin(facts, seen.model)
+        messages = tuple(transport.transcript.messages())
+        public, held = (bucket.public, bucket.private) if self.acting is self.scheme else ({}, {})
+        held = held if self.scheme.feeds_back else {}
+        self.recorder.add_bucket(self.step, index, names, messages, public, held)
+
+
+def _beside(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    """A group of the same processes: collectives of two threads in one group would cross those of another process."""
+    whole = group or dist.group.WORLD
+    assert whole is not None
+    backend = whole._get_backend(torch.device("cuda" if dist.get_backend(whole) == "nccl" else "cpu"))
+    limit = getattr(getattr(backend, "options", None), "_timeout", None)
+    made = dist.new_group(dist.get_process_group_ranks(whole), timeout=limit, use_local_synchronization=True)
+    assert isinstance(made, dist.ProcessGroup)
+    return made
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

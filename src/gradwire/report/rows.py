@@ -48,7 +48,9 @@ EPSILON_COLUMNS = (
     *("epsilon", "epsilon_any", "epsilon_claimed"),
 )
 """`epsilon` is a lower bound for mechanisms of Gaussian noise, `epsilon_any` for all."""
-Kind = Literal["epsilon", "study", "network", "speed", "cost", "lies", "membership", "train", "audit"]
+RECORDED_COLUMNS = (*_COMMON, "mode", *_ATTACK, "labels")
+"""An audit's of a recorded round of which nobody told the truth."""
+Kind = Literal["epsilon", "study", "network", "speed", "cost", "lies", "membership", "train", "audit", "recorded"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "epsilon": EPSILON_COLUMNS,
     "study": ("command", "label"),
@@ -59,6 +61,7 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
     "membership": MEMBERSHIP_COLUMNS,
     "train": TRAIN_FACTS,
     "audit": AUDIT_FACTS,
+    "recorded": RECORDED_COLUMNS,
 }
 """Kind of run → the columns that its rows must have."""
 

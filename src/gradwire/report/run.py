@@ -24,8 +24,8 @@ class Run:
     """What a command left behind.
 
     Attributes:
-        kind: what the rows measure: "train", "audit" (inversion) or "membership"; "epsilon": what canaries prove of ε;
-            "study": cells of several of these;
+        kind: what the rows measure: "train", "audit" (inversion), "recorded" (inversion of a step whose batch nobody
+            showed) or "membership"; "epsilon": what canaries prove of ε; "study": cells of several of these;
             benchmarks are "network" (steps on links), "speed" (inversion) and "cost" (secure sums).
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
@@ -98,6 +98,8 @@ def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
             return kind
     if config.get("command") == "membership" or "balanced_accuracy" in columns:
         return "membership"
+    if "labels" in columns and "success" not in columns:
+        return "recorded"
     return "train" if config.get("command") == "train" or "train_loss" in columns else "audit"
 
 

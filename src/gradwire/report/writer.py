@@ -8,6 +8,7 @@ from rich.table import Table as RichTable
 from gradwire.errors import GradwireError
 from gradwire.report.audit.leakage import leakage_table
 from gradwire.report.audit.page import audit_page
+from gradwire.report.audit.recorded import recorded_page, recorded_table
 from gradwire.report.audit.summary import summarise
 from gradwire.report.benches.costs import cost_table, costs_page
 from gradwire.report.benches.network import network_page, network_table, paces
@@ -25,6 +26,7 @@ from gradwire.report.training import follow, training_page, training_table
 
 REPORTERS: Mapping[Kind, tuple[Callable[[Run], Page], Callable[[Run], Table]]] = {
     "audit": (audit_page, lambda run: leakage_table(summarise(run.rows, run.domain), brief=True)),
+    "recorded": (recorded_page, lambda run: recorded_table(run.rows)),
     "train": (training_page, lambda run: training_table(follow(run.rows), brief=True)),
     "membership": (membership_page, lambda run: membership_table(findings(run.rows), brief=True)),
     "epsilon": (epsilon_page, lambda run: epsilon_table(run.rows, brief=True)),

@@ -45,6 +45,10 @@ class RecordedRound:
         carried: whether error feedback had anything left of earlier rounds, so that messages hold more than a gradient.
         domain: the fingerprint of what the inputs are; "" where the recorder was not told.
         sizes: bytes of each message, in order.
+        batch: examples of the victim's gradient, in `passes` forward passes; 0 where the recorder was not told.
+        evaluated: names of the modules that ran in evaluation mode ("" is the network); None: not told.
+        held: the victim's private state before the first of several rounds, named as `public` is: somebody who heard
+            all rounds before it knows it as far as `attacks.inversion.listener` says.
     """
 
     scheme: str
@@ -60,16 +64,24 @@ class RecordedRound:
     domain: str = ""
     sizes: tuple[int, ...] = ()
     local: bool = False
+    batch: int = 0
+    passes: int = 1
+    evaluated: tuple[str, ...] | None = None
     model: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     public: State = field(default_factory=dict, repr=False)
+    held: State = field(default_factory=dict, repr=False)
     messages: tuple[Message, ...] = field(default=(), repr=False)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report has to say of an attack on this round."""
-        if not self.carried:
-            return ()
-        return (f"messages of round {self.round} hold the gradient and what error feedback kept of earlier rounds",)
+        notes = []
+        if self.carried:
+            both = f"messages of round {self.round} hold the gradient and what error feedback kept of earlier rounds"
+            notes.append(f"{both}: what one of them gives away alone is a lower bound")
+        if self.passes > 1:
+            notes.append(f"the gradient of round {self.round} is the sum of {self.passes} backward passes")
+        return tuple(notes)
 
     def of_client(self, name: str, work: LocalWork | None) -> "RecordedRound":
         """The same round with another victim ("": the recorded one), whose local steps are these (None: as recorded).
@@ -84,7 +96,7 @@ class RecordedRound:
     def redacted(self) -> "RecordedRound":
         """The same round without anything but sizes."""
         empty = tuple(replace(message, tensors={}) for message in self.messages)
-        return replace(self, model={}, public={}, messages=empty, sizes=tuple(m.size for m in self.messages))
+        return replace(self, model={}, public={}, held={}, messages=empty, sizes=tuple(m.size for m in self.messages))
 
     def view(
         self,
@@ -119,6 +131,11 @@ class RecordedRound:
                 f"({self.domain}, not {task.domain.fingerprint}); name the data that the run was trained on"
             )
         network = copied(model)
+        if self.evaluated is not None:
+            network.train("" not in self.evaluated)
+            for name in self.evaluated:
+                network.get_submodule(name).training = False
+            mode = "eval" if "" in self.evaluated else "train"
         try:
             network.load_state_dict(dict(self.model))
         except RuntimeError as error:
@@ -162,6 +179,8 @@ def save(rounds: Mapping[int, RecordedRound], path: str | Path, redact: bool = F
         GradwireError: no round to write.
     """
     chosen = [each.redacted() if redact else each for each in rounds.values()]
+    # Later residuals follow from the first one and the messages, as far as anybody else can know them.
+    chosen = [replace(each, held={}) if i else each for i, each in enumerate(chosen)]
     if not chosen:
         raise GradwireError("no round was recorded; set record before one")
     transcript = Transcript()
@@ -208,11 +227,12 @@ def load(path: str | Path) -> dict[int, RecordedRound]:
 
 def _head(each: RecordedRound) -> Message:
     """A round's public part as a message."""
-    facts = {k: v for k, v in vars(each).items() if k not in ("model", "public", "messages", "work")}
+    facts = {k: v for k, v in vars(each).items() if k not in ("model", "public", "held", "messages", "work")}
     facts["work"] = None if each.work is None else asdict(each.work)
     tensors = {"facts": torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)}
     tensors |= {f"model/{name}": tensor for name, tensor in each.model.items()}
     tensors |= {f"state/{name}": tensor for name, tensor in each.public.items()}
+    tensors |= {f"held/{name}": tensor for name, tensor in each.held.items()}
     return Message(each.victim, EVERYONE, each.round, PUBLIC, tensors)
 
 
@@ -221,13 +241,15 @@ def _round(head: Message) -> RecordedRound:
     facts = json.loads(head.tensors["facts"].numpy().tobytes())
     tensors = {
         kind: {n.removeprefix(f"{kind}/"): t for n, t in head.tensors.items() if n.startswith(f"{kind}/")}
-        for kind in ("model", "state")
+        for kind in ("model", "state", "held")
     }
     try:
         facts |= {name: tuple(facts[name]) for name in ("clients", "sizes")}
         facts["buckets"] = tuple(map(tuple, facts["buckets"]))
         facts["work"] = None if facts["work"] is None else LocalWork(**facts["work"])
-        return RecordedRound(**facts, model=tensors["model"], public=tensors["state"])
+        if facts["evaluated"] is not None:
+            facts["evaluated"] = tuple(facts["evaluated"])
+        return RecordedRound(**facts, model=tensors["model"], public=tensors["state"], held=tensors["held"])
     except (KeyError, TypeError) as error:
         raise WireError(f"round {head.round} of the transcript is of another version of gradwire: {error}") from None
 
@@ -236,10 +258,11 @@ class Recorder:
     """Keeps a window of rounds as they are run.
 
     Attributes:
+        keep: how many of the latest; None: all of them.
         rounds: what has been recorded, by number.
     """
 
-    def __init__(self, keep: int = 1):
+    def __init__(self, keep: int | None = 1):
         self.keep = keep
         self.rounds: dict[int, RecordedRound] = {}
 
@@ -248,7 +271,7 @@ class Recorder:
         state = model.state_dict() if isinstance(model, nn.Module) else model
         kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
         self.rounds[facts.round] = replace(facts, model=kept)
-        for number in sorted(self.rounds)[: -self.keep]:
+        for number in sorted(self.rounds)[: -self.keep] if self.keep else ():
             del self.rounds[number]
 
     def add(self, round: int, messages: tuple[Message, ...], public: State) -> None:
@@ -257,11 +280,18 @@ class Recorder:
         self.rounds[round] = replace(each, messages=(*each.messages, *messages), public={**each.public, **public})
 
     def add_bucket(
-        self, round: int, index: int, names: tuple[str, ...], messages: tuple[Message, ...], public: State
+        self,
+        round: int,
+        index: int,
+        names: tuple[str, ...],
+        messages: tuple[Message, ...],
+        public: State,
+        held: State | None = None,
     ) -> None:
-        """Add what was sent of one bucket."""
+        """Add what was sent of one bucket, and the victim's private state before it."""
         self.add(round, messages, joined({index: public}))
         each = self.rounds[round]
+        each = replace(each, held={**each.held, **joined({index: held or {}})})
         buckets = [*each.buckets, *[()] * (index + 1 - len(each.buckets))]
         buckets[index] = names
         self.rounds[round] = replace(each, buckets=tuple(buckets))

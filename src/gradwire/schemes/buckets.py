@@ -103,6 +103,16 @@ class Bucketed(Scheme):
         decoded = [self.scheme.decode(part) for part in self._observations(observation)]
         return {name: tensor for part in decoded for name, tensor in part.items()}
 
+    def taken(self, observation: Observation) -> Update:
+        """Each bucket's, as the scheme takes it."""
+        taken = [self.scheme.taken(part) for part in self._observations(observation)]
+        return {name: tensor for part in taken for name, tensor in part.items()}
+
+    def kept_back(self, private: State, layout: Layout) -> Update:
+        """Each bucket's."""
+        parts = [self.scheme.kept_back(under(private, i), part) for i, part in enumerate(self.layouts(layout))]
+        return {name: tensor for part in parts for name, tensor in part.items()}
+
     def measure(self, observation: Observation) -> Measurement:
         """The terms of all buckets."""
         measured = [self.scheme.measure(part) for part in self._observations(observation)]

@@ -71,6 +71,14 @@ class Term(ABC):
         """The term of an update with a known part added: A(G + known) = y + A(known)."""
         return replace(self, observed=self.observed + self.apply(known))
 
+    def nearest(self, updates: Tensor) -> Tensor:
+        """The updates next to these, (V, *parameter), of which y could have been sent: A(G) = y.
+
+        Raises:
+            GradwireError: what was sent is no linear map's value.
+        """
+        raise GradwireError(f"what was sent ({type(self).__name__.lower()}) is no linear map's value of the update")
+
     def counts(self) -> Tensor:
         """How many numbers y holds of each victim, shape (V,)."""
         return self.observed.new_full((len(self.observed),), self.observed[0].numel())
@@ -118,6 +126,10 @@ class Dense(Term):
         """⟨G, y⟩ and ‖G‖², for which G itself need not be formed."""
         return gradient.inner(self.observed), gradient.square()
 
+    def nearest(self, updates: Tensor) -> Tensor:
+        """Y."""
+        return self.observed
+
 
 @dataclass(frozen=True)
 class Support(Term):
@@ -140,6 +152,12 @@ class Support(Term):
     def apply(self, gradient: Gradient) -> Tensor:
         """G at the indices; zero where padded."""
         return gradient.entries(self.indices) * self.weight
+
+    def nearest(self, updates: Tensor) -> Tensor:
+        """Y at the indices."""
+        flat = updates.flatten(1)
+        missing = (self.observed - flat.gather(1, self.indices)) * self.weight
+        return flat.scatter_add(1, self.indices, missing).view_as(updates)
 
     def counts(self) -> Tensor:
         """Entries that are not padding, shape (V,)."""
@@ -173,6 +191,12 @@ class RightSketch(Term):
         """G·Q."""
         return gradient.right(self.right)
 
+    def nearest(self, updates: Tensor) -> Tensor:
+        """G + (y − G·Q)·Q⁺."""
+        matrices = updates.flatten(2)
+        missing = self.observed - matrices @ self.right
+        return (matrices + missing @ torch.linalg.pinv(self.right)).view_as(updates)
+
 
 @dataclass(frozen=True)
 class LeftSketch(Term):
@@ -188,6 +212,12 @@ class LeftSketch(Term):
     def apply(self, gradient: Gradient) -> Tensor:
         """Gᵀ·P."""
         return gradient.left(self.left)
+
+    def nearest(self, updates: Tensor) -> Tensor:
+        """G + (P⁺)ᵀ·(y − Gᵀ·P)ᵀ."""
+        matrices = updates.flatten(2)
+        missing = self.observed - matrices.mT @ self.left
+        return (matrices + torch.linalg.pinv(self.left).mT @ missing.mT).view_as(updates)
 
 
 @dataclass(frozen=True)
@@ -235,6 +265,10 @@ class Cells(Dense):
     def times(self, factor: float) -> Self:
         """The cells grow with what they hold."""
         return replace(self, observed=factor * self.observed, width=factor * self.width)
+
+    def nearest(self, updates: Tensor) -> Tensor:
+        """The edge of the cell, where an entry is beyond it."""
+        return torch.minimum(torch.maximum(updates, self.observed - self.width), self.observed + self.width)
 
     def violation(self, gradient: Gradient) -> Tensor:
         """The excess over the cells' edges, divided by the outer edges |y| + width, so that scales cancel."""

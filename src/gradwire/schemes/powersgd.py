@@ -87,6 +87,16 @@ class PowerSGD(ErrorFeedback):
         p = orthonormal(plan.p.unflatten(observation.replies["P"]["P"]))
         return plan.assemble(p, plan.q.unflatten(observation.uploads["Q"]["Q"]), observation.uploads["P"]["dense"])
 
+    def taken(self, observation: Observation) -> Update:
+        """P̂·Qᵀ with the mean Q: algorithm 2 takes off what all clients decode. What is sent dense leaves nothing."""
+        plan = Factorisation.of(observation.round.layout, self.rank)
+        p = orthonormal(plan.p.unflatten(observation.replies["P"]["P"]))
+        return plan.assemble(p, plan.q.unflatten(observation.replies["Q"]["Q"]), observation.uploads["P"]["dense"])
+
+    def kept_back(self, private: State, layout: Layout) -> Update:
+        """The residual e."""
+        return {name: tensor for name, tensor in private.items() if name in layout.shapes}
+
     def measure(self, observation: Observation) -> Measurement:
         """Both sketches, M·Q and Mᵀ·P̂: Q and P̂ are public, so each is a linear map of M."""
         plan = Factorisation.of(observation.round.layout, self.rank)

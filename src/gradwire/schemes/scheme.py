@@ -160,6 +160,17 @@ class Scheme(ABC):
     def measure(self, observation: Observation) -> Measurement:
         """The map from an update to what was sent, and what was sent: an adaptive adversary fits it."""
 
+    def taken(self, observation: Observation) -> Update:
+        """What error feedback takes off the victim's sum of update and residual; the rest is the next residual.
+
+        By default what the server decodes of its upload.
+        """
+        return self.decode(observation)
+
+    def kept_back(self, private: State, layout: Layout) -> Update:
+        """What a client's private state holds back of earlier updates; {} where nothing is."""
+        return {}
+
     def imitate(
         self,
         own: Mapping[str, Tensor],
@@ -214,6 +225,10 @@ class ErrorFeedback(Scheme):
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The residual e ← 0, as one flat vector."""
         return {"residual": torch.zeros(layout.size, dtype=layout.dtype)} if self.error_feedback else {}
+
+    def kept_back(self, private: State, layout: Layout) -> Update:
+        """The residual e."""
+        return layout.unflatten(private["residual"]) if private else {}
 
     def corrected(self, update: Update, private: State, layout: Layout) -> Tensor:
         """g + e, flat."""

@@ -28,7 +28,11 @@ LIMIT = 4 << 30
 
 
 class Collective:
-    """This process's place among the others of a process group: client number `rank`."""
+    """This process's place among the others of a process group: client number `rank`.
+
+    Attributes:
+        flag: told to all beside the first message of an exchange; `raised`: whether any process's was set in the last.
+    """
 
     offers: ClassVar[frozenset[Need]] = frozenset(Need) - {Need.SERVER, Need.REPLY_EACH}
 
@@ -42,6 +46,8 @@ class Collective:
         self.party = self.parties[dist.get_rank(group)]
         nccl = dist.get_backend(group) == "nccl"
         self.device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+        self.flag = self.raised = False
+        self._told = False
 
     @property
     def leads(self) -> bool:
@@ -66,6 +72,7 @@ class Collective:
         Raises:
             WireError: the halves do not follow one protocol, a message is damaged or too large, a process is gone.
         """
+        self.raised = self._told = False
         ((party, session),) = clients.items()
         message: Message | None = session.begin()
         while message is not None:
@@ -102,10 +109,12 @@ class Collective:
         means: dict[str, Tensor] = {}
         for dtype in dict.fromkeys(tensor.dtype for tensor in send.tensors.values()):
             layout = {name: tensor.shape for name, tensor in send.tensors.items() if tensor.dtype == dtype}
-            flat = torch.cat([send.tensors[name].reshape(-1).to(self.device) for name in layout])
+            parts = [send.tensors[name].reshape(-1).to(self.device) for name in layout]
+            flat = torch.cat([*parts, parts[0].new_tensor([float(self.flag)])])
             attempt(what, partial(dist.all_reduce, flat, group=self.group))
-            pieces = flat.div_(len(self.parties)).split([shape.numel() for shape in layout.values()])
-            for (name, shape), piece in zip(layout.items(), pieces, strict=True):
+            self._tell(float(flat[-1]) > 0)
+            pieces = flat.div_(len(self.parties)).split([*(shape.numel() for shape in layout.values()), 1])
+            for (name, shape), piece in zip(layout.items(), pieces, strict=False):
                 means[name] = piece.view(shape).to(send.tensors[name].device)
         return means
 
@@ -129,14 +138,21 @@ class Collective:
 
     def _lengths(self, own: int, what: str) -> dict[str, int]:
         """How many bytes each process is about to send."""
-        mine = torch.tensor([own], device=self.device)
+        mine = torch.tensor([own, self.flag], device=self.device)
         every = [torch.empty_like(mine) for _ in self.parties]
         attempt(what, lambda: dist.all_gather(every, mine, group=self.group))
-        lengths = dict(zip(self.parties, map(int, every), strict=True))
+        told = [each.tolist() for each in every]
+        self._tell(any(flag for _, flag in told))
+        lengths = {party: length for party, (length, _) in zip(self.parties, told, strict=True)}
         for party, length in lengths.items():
             if not 0 < length <= self.limit:
                 raise WireError(f"{what}: {party} announces {length} bytes; a message takes 1 to {self.limit}")
         return lengths
+
+    def _tell(self, raised: bool) -> None:
+        """Note what the others' flags were, of an exchange's first message."""
+        if not self._told:
+            self.raised, self._told = raised, True
 
     def _block(self, data: bytearray, size: int) -> Tensor:
         """Bytes at the start of a block of this size."""

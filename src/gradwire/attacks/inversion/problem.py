@@ -105,7 +105,7 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
     clients = pooled(view, scheme) if knowledge == "adaptive" and view.work is None else (view.victim,)
     if len(clients) > 1:
         view = _widened(view, clients)
-    scale = 1 / ((view.weight or 1.0) * (1.0 if view.work is None else view.work.steps * view.work.lr))
+    scale = scale_of(view)
     decoded = {name: scale * tensor for name, tensor in scheme.decode(seen).items()}
     sent = {name: [term.times(scale) for term in terms] for name, terms in scheme.measure(seen).items()}
     known: dict[str, Any] = {"clients": clients, "knowledge": knowledge, "inferred": None}
@@ -119,6 +119,11 @@ def pose(view: View, knowledge: Knowledge, salt: int = 0) -> Problem:
         view = replace(view, model=scheme.network.known(view.model, seen, view.shape[0]))
     noise = scale * scheme.deviation(seen.round, view.shape[0], view.work)
     return Problem(view, sent, targets, salt, noise, **known)
+
+
+def scale_of(view: View) -> float:
+    """What a victim's update is multiplied by to be one gradient."""
+    return 1 / ((view.weight or 1.0) * (1.0 if view.work is None else view.work.steps * view.work.lr))
 
 
 def _widened(view: View, clients: tuple[str, ...]) -> View:

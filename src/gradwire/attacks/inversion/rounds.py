@@ -10,8 +10,7 @@ whose second sum everybody knows who observed the rounds. So with the scheme's l
     A_t(Σ_{s ≤ t} G_s(x)) = y_t + A_t(Σ_{s < t} sent_s)      for every t,
 
 and one batch x must meet them all: each round adds equations and no unknown. No paper's attack; the objective is that
-of Geiping et al. 2020, eq. 4, averaged over rounds. What was sent is taken to be what the scheme decodes of the
-victim's upload: exact for Top-K, and for PowerSGD where the victim is alone in its rounds.
+of Geiping et al. 2020, eq. 4, averaged over rounds. Where each round is of another batch: `listener`.
 """
 
 from collections.abc import Sequence
@@ -54,7 +53,7 @@ def joint(views: Sequence[View], knowledge: Knowledge = "adaptive", salt: int = 
                 known = {name: Full(tensor[None]) for name, tensor in sent.items()}
                 terms = {name: [t.plus(known[name]) for t in each] for name, each in problem.measurement.items()}
                 problem = replace(problem, measurement=terms, carried=1.0)
-            sent = {name: tensor + sent.get(name, 0) for name, tensor in scheme.decode(seen).items()}
+            sent = {name: tensor + sent.get(name, 0) for name, tensor in scheme.taken(seen).items()}
         problems.append(problem)
     return replace(problems[0], later=tuple(problems[1:]))
 
