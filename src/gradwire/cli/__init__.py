@@ -11,9 +11,8 @@ import click
 from gradwire.cli.audit import audit
 from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
-from gradwire.cli.epsilon import epsilon
 from gradwire.cli.identity import identity
-from gradwire.cli.membership import membership
+from gradwire.cli.membership import epsilon, membership
 from gradwire.cli.study import report, study
 from gradwire.cli.train import train
 from gradwire.errors import GradwireError

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Heard(Generic[T]):
+class Delivered(Generic[T]):
     """What came of a question.
 
     Attributes:
@@ -63,7 +63,9 @@ class Questions:
     expected: int
     put: int = 0
 
-    def ask(self, told: Mapping[str, Parts], take: Callable[[str, FlowerMessage], T], begin: bool = False) -> Heard[T]:
+    def ask(
+        self, told: Mapping[str, Parts], take: Callable[[str, FlowerMessage], T], begin: bool = False
+    ) -> Delivered[T]:
         """Ask clients, and take their answers one by one as they come: no two of them are held at once.
 
         Args:
@@ -80,7 +82,7 @@ class Questions:
         end = monotonic() + self._patience()
         waiting = dict(zip(self.inner.push_messages(messages), told, strict=False))
         del messages
-        found, pause = Heard[T](), PAUSES[0]
+        found, pause = Delivered[T](), PAUSES[0]
         while True:
             for number, due in list(waiting.items()):
                 for reply in self.inner.pull_messages([number]):
@@ -102,7 +104,7 @@ class Questions:
         told: Mapping[str, Parts],
         turn: Mapping[str, Any],
         take: Callable[[str, FlowerMessage], T],
-        found: Heard[T],
+        found: Delivered[T],
     ) -> None:
         """Take one answer. What is late, doubled or unasked is passed over."""
         node, record = reply.metadata.src_node_id, facts_of(reply)

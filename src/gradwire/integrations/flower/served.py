@@ -9,7 +9,7 @@ from flwr.app import Message as FlowerMessage
 
 from gradwire.errors import TooFewError, WireError
 from gradwire.integrations.flower import records
-from gradwire.integrations.flower.questions import Heard, Parts, Questions
+from gradwire.integrations.flower.questions import Delivered, Parts, Questions
 from gradwire.integrations.flower.records import facts_of
 from gradwire.schemes import Outcome
 from gradwire.wire import BUFFERS, WEIGHTS, Message, ServerSession, Tensors
@@ -57,7 +57,7 @@ class ServedRound:
                 self.session.drop(party, str(error))
         return None, began.replies
 
-    def _drive(self, answers: Heard[bool]) -> Outcome:
+    def _drive(self, answers: Delivered[bool]) -> Outcome:
         """The outcome, from the clients' first answers on; WireError where the round cannot be finished."""
         session, ask = self.session, self.questions.ask
         self._drop(answers.failed)
