@@ -16,7 +16,8 @@ from torch.amp import GradScaler
 from torch.futures import Future
 
 from gradwire.errors import GradwireError, at_least
-from gradwire.integrations.hook_state import HookState, unwrapped
+from gradwire.integrations.hook_state import HookState
+from gradwire.integrations.wrapped import unwrapped
 from gradwire.schemes import Scheme, adapted, parse
 from gradwire.wire import Need, check_carrier
 

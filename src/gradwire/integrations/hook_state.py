@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.autograd import Variable
 from torch.futures import Future
-from torch.nn.parallel import DistributedDataParallel
 
 from gradwire import seeds
 from gradwire.errors import GradwireError
 from gradwire.integrations.memory import Loose, gather, split
+from gradwire.integrations.wrapped import Seen, parallel_of, plain_name, unwrapped
 from gradwire.rounds import run_round
 from gradwire.rounds.recording import RecordedRound, Recorder, save
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State, parse
@@ -27,8 +27,6 @@ from gradwire.wire.rendezvous import agree
 Names = tuple[str, ...]
 COUNTERS = ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped")
 """What of the state is a number."""
-PREFIXES = ("_orig_mod.", "module.")
-"""What torch.compile and DDP put before the names of parameters."""
 
 
 @dataclass
@@ -38,28 +36,6 @@ class Bucket:
     layout: Layout
     public: State
     private: State
-
-
-@dataclass
-class Seen:
-    """A step to be recorded, as its forward passes showed it.
-
-    Attributes:
-        model: before the first of them, and the names of modules that were in evaluation mode.
-        passes: so far, with `batch` examples in all.
-    """
-
-    step: int
-    model: dict[str, Tensor]
-    evaluated: tuple[str, ...]
-    passes: int = 0
-    batch: int = 0
-
-    @classmethod
-    def of(cls, step: int, network: nn.Module) -> "Seen":
-        """A network before a step."""
-        model = {plain_name(name): tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-        return cls(step, model, tuple(plain_name(name) for name, m in network.named_modules() if not m.training))
 
 
 class HookState:
@@ -91,7 +67,7 @@ class HookState:
         self.scheme = scheme
         self.scaler = scaler
         self.module = unwrapped(model)
-        parallel = _parallel(model)
+        parallel = parallel_of(model)
         self.group: dist.ProcessGroup | None = None if parallel is None else parallel.process_group
         self.seed = seed
         self.dense_steps = dense_steps
@@ -351,26 +327,6 @@ def _beside(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
     made = dist.new_group(dist.get_process_group_ranks(whole), timeout=limit, use_local_synchronization=True)
     assert isinstance(made, dist.ProcessGroup)
     return made
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network within torch.compile and DDP."""
-    parallel = _parallel(model)
-    model = model if parallel is None else parallel.module
-    return getattr(model, "_orig_mod", model)
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without what torch.compile and DDP put before it."""
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
-    return name.replace("._orig_mod.", ".")
-
-
-def _parallel(model: nn.Module) -> DistributedDataParallel | None:
-    """The DistributedDataParallel in a model, compiled or not."""
-    inner = getattr(model, "_orig_mod", model)
-    return inner if isinstance(inner, DistributedDataParallel) else None
 
 
 def _loosen(bucket: Bucket, loose: dict[str, Loose]) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gradwire import seeds
 from gradwire.errors import GradwireError, at_least
-from gradwire.integrations.hook_state import plain_name, unwrapped
+from gradwire.integrations.wrapped import plain_name, unwrapped
 from gradwire.rounds import run_round
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State, adapted, parse
 from gradwire.wire import Collective, Need, Transcript, check_carrier
