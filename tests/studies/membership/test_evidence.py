@@ -1,0 +1,66 @@
+"""Every sentence beside a table is said where it is so, and not where it is not."""
+
+import numpy as np
+import torch
+
+from gradwire.metrics import Scored
+from gradwire.studies.membership.evidence import Entry, claimed, figures, notes, permuted
+from gradwire.studies.membership.rows import spread
+from tests.metrics.worlds import World
+
+ROW = {"scheme": "none", "attack": "loss", "threshold": "shadow", "knowledge": ""}
+
+
+def entry(models: int = 8, lift: float = 0.0, **row: str) -> Entry:
+    """An attack on 400 examples."""
+    return Entry({**ROW, **row}, World(models, 400, lift=lift).draw(np.random.default_rng(0)))
+
+
+def said(*entries: Entry) -> str:
+    _, made = claimed(entries, 0)
+    missing = [why for each in entries for why in figures(each, 0.95)[1]]
+    return " ".join(notes(entries, made, missing))
+
+
+def test_what_intervals_are_over_depends_on_how_many_models_there_are() -> None:
+    assert "Intervals are over examples and models, which several pairs share." in said(entry(8))
+    assert "with 3 models, how much another one would differ cannot be told" in said(entry(3))
+    assert "of another model nothing can be told from one" in said(entry(1))
+
+
+def test_why_a_rate_is_missing_is_said_once() -> None:
+    told = said(entry(), entry(attack="lira"))
+    why = "A false-positive rate of 0.001 needs 10,000 non-members, all models together; there are 1,600."
+    assert told.count(why) == 1
+    assert "0.01 needs" not in told
+
+
+def test_scores_the_wrong_way_round_are_noticed() -> None:
+    leaking = entry(lift=3, attack="score")
+    turned = Entry(leaking.row, Scored.of(-leaking.scored.scores, leaking.scored.members))
+    assert "Members score lower than others" in said(turned)
+    assert "Members score lower" not in said(leaking)
+
+
+def test_models_that_differ_are_a_warning() -> None:
+    health = {"train_accuracy_low": 0.23, "train_accuracy_high": 0.91}
+    health |= {"test_accuracy_low": 0.5, "test_accuracy_high": 0.55}
+    (warning,) = spread("none", health)
+    assert "Under none, models differ: their train accuracies lie between 0.23 and 0.91." in warning
+    assert not list(spread("none", health | {"train_accuracy_low": 0.85}))
+    assert not list(spread("none", dict.fromkeys(health, "")))
+
+
+def test_a_threshold_chosen_on_the_answers_claims_nothing() -> None:
+    found, _ = claimed([entry(lift=3), entry(lift=3, threshold="target")], 0)
+    assert found[0]["finds"] == "tpr_at_1e-2"
+    assert found[1] == {"finds": "", "p": ""}
+
+
+def test_a_permuted_truth_has_as_many_members_and_finds_nothing() -> None:
+    leaking = entry(lift=3)
+    (row,) = permuted([leaking], 0.95, 0)
+    assert row["members"] == int(leaking.scored.members.sum())
+    assert row["auc_low"] < 0.5 < row["auc_high"]
+    assert row["finds"] == ""
+    assert torch.equal(leaking.scored.members, entry(lift=3).scored.members)
