@@ -1,5 +1,6 @@
 """The attack on a recorded step of somebody's real training: answers and objectives, and no truth to score them by."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from gradwire.schemes import Layout
 from gradwire.studies.audit import described, facts, keep
 from gradwire.studies.audit_cells import load_public_examples, network
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.grid import file_name
 from gradwire.tasks import Domain
 
 COLUMNS = (
@@ -85,6 +85,11 @@ def audit_recording(
             _show(run.path / f"{file_name(name)}-{knowledge}", task.domain, guess.inputs[i])
     keep(run, task.domain, answers)
     return run.path
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file or folder, safe in any file system."""
+    return re.sub(r"[^\w=.+-]+", "_", text)
 
 
 def _show(place: Path, domain: Domain, inputs: Tensor) -> None:
