@@ -145,3 +145,10 @@ def test_equal_means_are_seldom_told_apart(test, size):
         found = rows("none", one) + [{**row, "seed": f"-{row['seed']}"} for row in rows("topk", other)]
         wrong += verdict(found, **{"is": "below", "test": test}) != OPEN
     assert wrong <= 32
+
+
+def test_the_smallest_scale_says_nothing_of_a_papers_data():
+    claim = {"id": "T18", "value": "ssim", "of": {"scheme": "topk"}, "than": {"scheme": "none"}, "is": "below"}
+    for changed, scale, expected in (({}, "desk", HOLDS), ({}, "smoke", OPEN), ({"anywhere": True}, "smoke", HOLDS)):
+        spec = ClaimSpec.of_file("test", claim | changed, "trust")
+        assert judge([spec], NONE + FAR, scale)[0].verdict == expected

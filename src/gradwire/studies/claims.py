@@ -48,6 +48,7 @@ class ClaimSpec:
         published: {table = …, figure = …} of the source: shown where the paper has a figure for the very setting.
         controls: claims without which this one tells nothing.
         searched: a low figure counts as protection only where no search was too short.
+        anywhere: whether it is about no data or network, so that the smallest scale can tell.
         lacks: what is not at hand; the claim is not testable then.
     """
 
@@ -70,6 +71,7 @@ class ClaimSpec:
     published: Mapping[str, str] = field(default_factory=dict, hash=False)
     controls: Sequence[str] = field(default=(), hash=False)
     searched: bool = False
+    anywhere: bool = False
     lacks: str = ""
     paper: str = ""
 
@@ -143,14 +145,16 @@ class _Compared:
         return min(self.interval.low - self.region[0], self.region[1] - self.interval.high)
 
 
-def judge(claims: Sequence[ClaimSpec], rows: Sequence[Row]) -> list[Judged]:
-    """All claims of a study over the rows of its finished cells."""
+def judge(claims: Sequence[ClaimSpec], rows: Sequence[Row], scale: str = "desk") -> list[Judged]:
+    """All claims of a study over the rows of its finished cells; at `smoke` none of a paper's data or networks."""
     counted = list(ended(rows))
     found = {claim: _judged(claim, counted) for claim in claims}
     verdicts = {reference: made.verdict for claim, made in found.items() for reference in (claim.id, claim.name)}
     judged = []
     for claim, made in found.items():
         broken = [f"its control {c!r}: {verdicts[c]}" for c in claim.controls if verdicts[c] != HOLDS]
+        if scale == "smoke" and claim.id and not claim.anywhere:
+            broken = ["smoke shows that the study runs, and nothing of the paper's data"]
         stands = made.verdict not in (HOLDS, FAILS) or not broken
         judged.append(made if stands else replace(made, verdict=OPEN, why="; ".join(broken)))
     return judged

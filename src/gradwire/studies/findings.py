@@ -61,7 +61,7 @@ def _told(claim: str, row: Mapping[str, str]) -> dict[str, str]:
     why = f": {row['why']}" if row["why"] else ""
     return {
         "claim": claim,
-        "study": f"{row['study']} ({row['scale']}, {row['date']}, {row['commit']})",
+        "study": f"{row['study']} ({row['scale']}: {row['model']}; {row['date']}, {row['commit']})",
         "measured": row["measured"],
         "interval": f"{row['low']} to {row['high']}" if row["low"] else "",
         "verdict": f"{row['verdict']}{why}",

@@ -106,8 +106,9 @@ def run_study(
     if not all((folder / key).exists() or (folder / f"{key}.failed").exists() for key in keys):
         raise GradwireError(f"cells ended and are not in {folder}; workers of {engine} must share that folder")
     _write(place / RESULTS, rows)
-    origin = {"study": study.name, "scale": study.scale, **_origin(place)}
-    judged = [{**asdict(each), **origin} for each in judge(study.claims, rows)]
+    about = {name: " ".join(sorted({row.get(name, "") for row in rows} - {""})) for name in ("data", "model")}
+    origin = {"study": study.name, "scale": study.scale, **about, **_origin(place)}
+    judged = [{**asdict(each), **origin} for each in judge(study.claims, rows, study.scale)]
     write_table(place / CLAIMS, list(judged[0]) if judged else ("id",), judged)
     return place
 
@@ -122,7 +123,7 @@ def _begin(study: Study, out: str | Path | None, resume: str | Path | None) -> P
         if (run.path / CONFIG).is_file():
             run.check("study", {"study": study.name})
     else:
-        run = RunFolder.create(out or default_place(f"study-{study.name}"), "study", OWN)
+        run = RunFolder.create(out or default_place(f"study-{study.name.partition(':')[0]}"), "study", OWN)
     run.configure("study", settings, title=study.title, show=list(study.show), source=study.source)
     return run.path
 

@@ -14,7 +14,7 @@ smoke = {rounds = 4}            what that scale changes (also desk, paper); fals
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ def find(spec: "str | Study", scale: str = "desk") -> Study:
         return Study.of(Path(spec).stem, content, scale)
     name, changed = parsed(spec)
     if name in papers.names():
-        return Study.of(name, papers.study(name), scale, **changed)
+        return replace(Study.of(name, papers.study(name), scale, **changed), name=spec)
     if name not in STUDIES and ":" not in spec:
         raise unknown("study", name, (*papers.names(), *STUDIES))
     study: Study = STUDIES.parse(spec)

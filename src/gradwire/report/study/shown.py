@@ -70,6 +70,7 @@ def section(spec: Mapping[str, Any], name: str, rows: Sequence[Row], source: str
     for row in rows:
         groups.setdefault(tuple(str(row.get(key, "")) for key in keys), []).append(row)
     lines = {line: _measured(spec["values"], column, own) for line, own in groups.items()}
+    lines = {line: dict(_joined(spec["values"], lines, own)) for line, own in lines.items()}
     cells = [_cells(spec, keys, line, lines, groups[line], source) for line in lines]
     titles = list(dict.fromkeys(title for each in cells for title in each))
     table = Table.of(
@@ -92,11 +93,19 @@ def _measured(values: Sequence[str], column: str, rows: Sequence[Row]) -> dict[s
             if row.get(value, "") != "":
                 group = str(row.get(column, "")) if column else ""
                 apart.setdefault(f"{group} {value}".strip(), []).append(_scale(value) * float(row[value]))
-        if len(apart) > 1 and len({tuple(figures) for figures in apart.values()}) == 1:
-            apart = {value: next(iter(apart.values()))}  # what is told apart is the same, as the bytes sent are
         for heading, figures in apart.items():
             found[heading] = Measured(fmean(figures), stdev(figures) if len(figures) > 1 else None, len(figures))
     return found
+
+
+def _joined(values: Sequence[str], lines: Lines, own: Mapping[str, Measured]) -> Iterator[tuple[str, Measured]]:
+    """The figures of a line; a value that no line tells apart, as the bytes sent are not, has one heading."""
+    for value in values:
+        known = [[each for heading, each in line.items() if heading.split()[-1] == value] for line in lines.values()]
+        same = all(len(set(several)) < 2 for several in known)
+        for heading, each in own.items():
+            if heading.split()[-1] == value:
+                yield value if same else heading, each
 
 
 def _cells(
@@ -107,7 +116,7 @@ def _cells(
     if base := spec.get("percent_of"):
         other = lines.get(tuple(str(base.get(key, value)) for key, value in zip(keys, line, strict=True)), {})
         for heading in own:
-            if heading.endswith(spec["values"][0]):
+            if heading.split()[-1] == spec["values"][0]:
                 whole = other[heading].value if heading in other else 0.0
                 cells[f"% of {' '.join(map(str, base.values()))}, {heading}"] = percent(
                     100 * own[heading].value / whole if whole else None
@@ -142,7 +151,7 @@ def _note(spec: Mapping[str, Any], lines: Lines) -> str:
 def _points(lines: Lines, value: str, theme: Theme = LIGHT) -> Figure:
     """The value of each line as a point with its deviation; headings are told apart by colour."""
     figure, (ax,) = panels(theme, 1, 1, width=7.4, height=1.6 + 0.28 * len(lines))
-    headings = [h for h in dict.fromkeys(h for own in lines.values() for h in own) if h.endswith(value)]
+    headings = [h for h in dict.fromkeys(h for own in lines.values() for h in own) if h.split()[-1] == value]
     for number, heading in enumerate(headings):
         known = [(place, own[heading]) for place, own in enumerate(lines.values()) if heading in own]
         ax.errorbar(
@@ -166,7 +175,7 @@ def _scatter(lines: Lines, across: str, up: str, theme: Theme = LIGHT) -> Figure
     for number, (line, own) in enumerate(lines.items()):
         for heading, each in own.items():
             x = own.get(across)
-            if heading.endswith(up) and x is not None:
+            if heading.split()[-1] == up and x is not None:
                 named = " ".join([*line, heading.removesuffix(up)]).strip()
                 ax.plot([x.value], [each.value], linestyle="none", label=plain(named), **theme.mark(number))
     ax.set(xlabel=plain(across), ylabel=plain(up), **({"xscale": "log"} if across == "ratio" else {}))
