@@ -66,7 +66,8 @@ def test_shares_of_successes_are_compared_by_newcombe():
 def test_a_membership_run_of_one_seed_is_judged_by_its_own_interval():
     def one(scheme, value, reach):
         return [
-            {**row, "low": str(value - reach), "high": str(value + reach), "auc": str(value)}
+            {**row, "auc_low": str(value - reach), "auc_high": str(value + reach), "low": "0", "high": "1"}
+            | {"auc": str(value)}
             for row in rows(scheme, [value])
         ]
 

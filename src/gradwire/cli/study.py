@@ -59,6 +59,7 @@ def study(
 
         click.echo(described(find(name if study == "show" and name else study, scale), resume, jobs), nl=False)
     else:
+        from gradwire.runs import RESULTS, read_table
         from gradwire.studies.grid import run_study
         from gradwire.studies.plan import find
 
@@ -67,6 +68,8 @@ def study(
         with progress_bar() as progress:
             folder = run_study(find(study, scale), out, resume, jobs, engine, progress)
         outcome(folder)
+        if failed := {row["cell"] for row in read_table(folder / RESULTS) if row["failed"]}:
+            click.echo(f"{len(failed)} cells failed; go on with --resume {folder}", err=True)
 
 
 @click.command()

@@ -43,7 +43,7 @@ class ClaimSpec:
             below and above: by more than `margin` (which may be negative); within: in `between`; at chance: within
             `margin` of `chance`.
         test: welch over seeds or victims; newcombe for shares of successes; bootstrap over victims; interval, where
-            rows have `low` and `high` of one figure.
+            rows have the figure's own ends (`auc_low`, or `low`).
         level: of the test, two-sided.
         published: {table = …, figure = …} of the source: shown where the paper has a figure for the very setting.
         controls: claims without which this one tells nothing.
@@ -269,5 +269,6 @@ def _interval(
     elif any(len(side) > 1 for side in sides):
         return welch(*(list(units.values()) for units in figures), level=level)
     else:
-        parts = [Figure(*(float(side[0][name] or "nan") for name in (claim.value, "low", "high"))) for side in sides]
+        own = [f"{claim.value}_{end}" if f"{claim.value}_{end}" in sides[0][0] else end for end in ("low", "high")]
+        parts = [Figure(*(float(side[0][name] or "nan") for name in (claim.value, *own))) for side in sides]
     return newcombe(*(Figure(*(scale * value for value in part)) for part in parts))

@@ -89,7 +89,7 @@ def run_study(
     at_least(1, jobs=jobs)
     keys = keys_of(study, commands)
     place = _begin(study, out, resume)
-    folder = place / CELLS
+    folder = (place / CELLS).resolve()  # workers elsewhere begin in folders of their own
     waiting = {key: cell for key, cell in zip(keys, study.cells, strict=True) if not (folder / key).exists()}
     tasks = [(commands[cell.command], cell.settings, folder / key) for key, cell in waiting.items()]
     known: dict[str, list[Row]] = {}

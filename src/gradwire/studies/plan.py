@@ -87,8 +87,8 @@ class Study:
             raise unknown("scale", scale, SCALES)
         check_keys(f"study {name}", content, TOP)
         content = _whole(name, content)
-        blocks = list(_blocks(name, content, scale, changed))
         source = content.get("source", "")
+        blocks = list(_blocks(name, content, scale, changed))
         claims = tuple(ClaimSpec.of_file(f"study {name}", each, source) for each in content["claims"])
         for each in content["show"]:
             check_keys(f"study {name}, show", each, SHOWN)
