@@ -5,7 +5,7 @@ import pytest
 
 from gradwire import papers
 from gradwire.errors import GradwireError
-from gradwire.studies.claims import FAILS, HOLDS, Judged
+from gradwire.studies.claims import FAILS, HOLDS, JudgedClaim
 from gradwire.studies.findings import findings
 
 ORIGIN = {"data": "mnist", "model": "lenet", "date": "2026-01-01", "commit": "abc", "machine": "", "torch": ""}
@@ -24,7 +24,9 @@ def line(page, start):
 
 
 def test_every_claim_has_a_line_and_none_says_more_than_the_tables(tmp_path):
-    keep(tmp_path, "trust-table1", "desk", Judged("T18", "plain is highest", "", "", "0.8", "0.1", "0.9", HOLDS, ""))
+    keep(
+        tmp_path, "trust-table1", "desk", JudgedClaim("T18", "plain is highest", "", "", "0.8", "0.1", "0.9", HOLDS, "")
+    )
     page = findings(tmp_path)
     for paper in papers.PAPERS:
         for claim in papers.claims(paper):
@@ -36,8 +38,8 @@ def test_every_claim_has_a_line_and_none_says_more_than_the_tables(tmp_path):
 
 
 def test_the_largest_scale_counts(tmp_path):
-    keep(tmp_path, "trust-table1", "smoke", Judged("T18", "plain is highest", "", "", "", "", "", HOLDS, ""))
-    keep(tmp_path, "trust-table1", "desk", Judged("T18", "plain is highest", "", "", "", "", "", FAILS, ""))
+    keep(tmp_path, "trust-table1", "smoke", JudgedClaim("T18", "plain is highest", "", "", "", "", "", HOLDS, ""))
+    keep(tmp_path, "trust-table1", "desk", JudgedClaim("T18", "plain is highest", "", "", "", "", "", FAILS, ""))
     assert "| does not hold |" in line(findings(tmp_path), "T18")
 
 

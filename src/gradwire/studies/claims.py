@@ -105,7 +105,7 @@ KEYS = ("is", *(each.name for each in fields(ClaimSpec) if each.name not in ("pr
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedClaim:
     """A claim beside what was measured: the comparison that decided, its interval, and the verdict with its reason."""
 
     id: str
@@ -145,7 +145,7 @@ class _Compared:
         return min(self.interval.low - self.region[0], self.region[1] - self.interval.high)
 
 
-def judge(claims: Sequence[ClaimSpec], rows: Sequence[Row], scale: str = "desk") -> list[Judged]:
+def judge(claims: Sequence[ClaimSpec], rows: Sequence[Row], scale: str = "desk") -> list[JudgedClaim]:
     """All claims of a study over the rows of its finished cells; at `smoke` none of a paper's data or networks."""
     counted = list(ended(rows))
     found = {claim: _judged(claim, counted) for claim in claims}
@@ -160,13 +160,13 @@ def judge(claims: Sequence[ClaimSpec], rows: Sequence[Row], scale: str = "desk")
     return judged
 
 
-def _judged(claim: ClaimSpec, rows: Sequence[Row]) -> Judged:
+def _judged(claim: ClaimSpec, rows: Sequence[Row]) -> JudgedClaim:
     """The verdict of a claim on its own, without its controls."""
 
-    def told(verdict: str, why: str, measured: str = "", shown: _Compared | None = None) -> Judged:
+    def told(verdict: str, why: str, measured: str = "", shown: _Compared | None = None) -> JudgedClaim:
         ends = ("", "") if shown is None else (f"{shown.interval.low:.4g}", f"{shown.interval.high:.4g}")
         paper = "" if shown is None or shown.published is None else f"{shown.published:.4g}"
-        return Judged(claim.id, claim.says, claim.source, paper, measured, *ends, verdict, why)
+        return JudgedClaim(claim.id, claim.says, claim.source, paper, measured, *ends, verdict, why)
 
     if claim.lacks:
         return told(UNTESTABLE, claim.lacks)
