@@ -88,6 +88,8 @@ def test_a_claim_about_all_holds_for_all_and_fails_for_one():
         == FAILS
     )
     assert verdict(both([])[:-1], {"each": ["data"], "is": "below", "of": {"scheme": "topk"}}) == HOLDS
+    lost = [{"scheme": "topk", "data": "b", "failed": "RuntimeError: no memory"}]
+    assert verdict(both([]) + lost, {"each": ["data"], "is": "below"}) == OPEN
 
 
 def test_nothing_is_told_without_the_controls():

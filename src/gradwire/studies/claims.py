@@ -7,7 +7,6 @@ comparisons), and is left open otherwise: "not significantly different" is no ev
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import product
 from math import inf
 from typing import Any
 
@@ -148,7 +147,8 @@ class _Compared:
 def judge(claims: Sequence[ClaimSpec], rows: Sequence[Row], scale: str = "desk") -> list[JudgedClaim]:
     """All claims of a study over the rows of its finished cells; at `smoke` none of a paper's data or networks."""
     counted = list(ended(rows))
-    found = {claim: _judged(claim, counted) for claim in claims}
+    every = [*counted, *(row for row in rows if row.get("failed"))]
+    found = {claim: _judged(claim, counted, every) for claim in claims}
     verdicts = {reference: made.verdict for claim, made in found.items() for reference in (claim.id, claim.name)}
     judged = []
     for claim, made in found.items():
@@ -160,7 +160,7 @@ def judge(claims: Sequence[ClaimSpec], rows: Sequence[Row], scale: str = "desk")
     return judged
 
 
-def _judged(claim: ClaimSpec, rows: Sequence[Row]) -> JudgedClaim:
+def _judged(claim: ClaimSpec, rows: Sequence[Row], every: Sequence[Row]) -> JudgedClaim:
     """The verdict of a claim on its own, without its controls."""
 
     def told(verdict: str, why: str, measured: str = "", shown: _Compared | None = None) -> JudgedClaim:
@@ -170,7 +170,7 @@ def _judged(claim: ClaimSpec, rows: Sequence[Row]) -> JudgedClaim:
 
     if claim.lacks:
         return told(UNTESTABLE, claim.lacks)
-    pairs = list(_pairs(claim, rows))
+    pairs = list(_pairs(claim, every))
     made = [_compared(claim, *pair, rows, len(pairs)) for pair in pairs]
     if missing := [each.why for each in made if each.why]:
         why = f"{len(missing)} of {len(made)} comparisons: {missing[0]}"
@@ -197,11 +197,15 @@ def _pairs(claim: ClaimSpec, rows: Sequence[Row]) -> Iterator[tuple[Filter, Filt
     others = claim.than if isinstance(claim.than, list) else [claim.than]
     for of, than in claim.compare or [(claim.of, other) for other in others]:
         left = {**claim.where, **of}
-        known = selected(rows, left)
-        values = [list(dict.fromkeys(row.get(key, "") for row in known)) for key in claim.each]
-        for chosen in product(*values):
+        about = [row for row in rows if all(_may_be(row, key, value) for key, value in left.items())]
+        for chosen in dict.fromkeys(tuple(row.get(key, "") for key in claim.each) for row in about or [{}]):
             ours = left | dict(zip(claim.each, chosen, strict=True))
             yield ours, None if than is None else {**ours, **than}
+
+
+def _may_be(row: Row, key: str, wanted: object) -> bool:
+    """Whether a row has a value; a cell that failed may have any where it says none, lest claims pass over it."""
+    return papers.matches(row.get(key, ""), wanted) or bool(row.get("failed") and not row.get(key))
 
 
 def _compared(claim: ClaimSpec, left: Filter, right: Filter | None, rows: Sequence[Row], number: int) -> _Compared:

@@ -43,7 +43,7 @@ def findings(folder: Path) -> str:
         counts = Counter(line["verdict"].partition(":")[0] for line in ours)
         told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (HOLDS, FAILS, OPEN, UNTESTABLE))
         parts += [f"## {title}\n", f"{len(ours)} claims: {told}.\n", _table(ours)]
-    further = [_told(row["says"], row) for row in best.values() if not row["id"]]
+    further = [_told(row["says"], row) for row in best.values() if not row["id"] and row["scale"] != SCALES[-1]]
     parts += ["## Controls, and adversaries who know the scheme\n", _table(further)]
     return "\n".join(parts)
 
