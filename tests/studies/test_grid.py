@@ -66,9 +66,9 @@ def test_a_finished_cell_is_not_run_again_whatever_study_it_is_of(whole, tmp_pat
     commands = {"train": replace(COMMANDS["train"], run=never)}
     run_study(two(), resume=copy, commands=commands)
     assert timeless(table(copy)) == timeless(table(whole))
-    grown = two(grid={"seed": [0], "scheme": ["none", "topk"]})
+    grown = two(grid={"seed": [0], "scheme": ["none", "topk:ratio=0.1"]})
     run_study(grown, resume=copy, commands=commands)
-    assert [row["label"] for row in table(copy) if row["failed"]] == ["topk"]
+    assert [row["label"] for row in table(copy) if row["failed"]] == ["topk:ratio=0.1"]
 
 
 @pytest.mark.parametrize(
