@@ -66,7 +66,7 @@ def test_they_go_through_every_command(tmp_path, capsys):
         (command, scheme) for command in ("train", "audit") for scheme in ("none", "terngrad")
     }
     (claim,) = csv.DictReader((tmp_path / "study" / "claims.csv").open(newline=""))
-    assert claim["holds"] == "True"
+    assert claim["verdict"] == "cannot tell"  # one seed says nothing of others
     assert "Ternary gradients" in (tmp_path / "study" / "report.html").read_text()
 
 

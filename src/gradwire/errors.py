@@ -5,6 +5,7 @@ line prints it without a traceback and exits with status 2.
 """
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -28,6 +29,15 @@ def in_line(error: Exception) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> GradwireError:
     """The error for a name that is not in a list, naming the list."""
     return GradwireError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+
+
+def check_keys(what: str, keys: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a key that nothing knows, naming the nearest one that is known."""
+    names = tuple(known)
+    for key in keys:
+        if key not in names:
+            near = "".join(f"; did you mean {name!r}?" for name in get_close_matches(key, names, 1, 0.4))
+            raise GradwireError(f"{what}: there is no {key!r}{near or '.'} Known: {', '.join(names)}")
 
 
 def at_least(least: int, **values: float) -> None:

@@ -227,10 +227,6 @@ _MEMBERSHIP = """
     lira:Lira lira-offline=lira:LiraOffline rmia:RMIA rmia-offline=rmia:RMIAOffline
     inner-product=gradients:InnerProduct cosine=gradients:Cosine norm-difference=gradients:NormDifference fedmia:FedMIA
 """
-_STUDIES = """
-    compression:Compression federated:Federated secure_accuracy:SecureAccuracy secure_sums:SecureSums
-    trust_membership:TrustMembership
-"""
 _MODELS = """
     mlp=small:mlp lenet=small:lenet convnet=small:convnet cnn=small:cnn
     resnet18=resnet:resnet18 resnet20=resnet:resnet20 resnet110=resnet:resnet110 resnet50=resnet:resnet50
@@ -260,9 +256,7 @@ MEMBERSHIP: Registry[Any] = Registry(
     "gradwire.attacks.membership.attack:MembershipAttack",
     "gradwire.attacks.membership.gradients:WireAttack",
 )
-STUDIES: Registry[Any] = Registry(
-    "study", "gradwire.studies", _table("studies", _STUDIES), "gradwire.studies.grid:Study"
-)
+STUDIES: Registry[Any] = Registry("study", "gradwire.studies", {})
 MODELS: Registry[Any] = Registry("model", "gradwire.models", _table("models", _MODELS))
 DATA: Registry[Any] = Registry("data", "gradwire.data", _table("data", _DATA))
 LOSSES: Registry[Any] = Registry("loss", "gradwire.losses", {})

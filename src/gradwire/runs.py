@@ -110,16 +110,16 @@ class RunFolder:
         command: str,
         settings: Mapping[str, object],
         notes: Iterable[str] = (),
-        title: str = "",
+        **more: object,
     ) -> None:
-        """Write config.json: all that is needed to run it again, and notes for the reader."""
+        """Write config.json: all that is needed to run it again, notes for the reader, and what `more` there is."""
         import torch
 
         from gradwire.devices import machine
 
         config = {
             "command": command,
-            **({"title": title} if title else {}),
+            **more,
             "gradwire": version("gradwire"),
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -128,7 +128,9 @@ class RunFolder:
             "settings": dict(settings),
             "notes": list(notes),
         }
-        (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        temporary = (self.path / CONFIG).with_suffix(".tmp")  # a kill must not leave half a file
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
+        os.replace(temporary, self.path / CONFIG)
 
     def save(self, tensors: Mapping[str, "Tensor"], name: str = RECONSTRUCTIONS) -> None:
         """Write tensors beside the table."""

@@ -17,7 +17,7 @@ from gradwire.studies.membership import MembershipSettings
 from gradwire.training import TrainSettings
 
 SLOW = ("scipy", "cryptography", "PIL", "datasets", "torchmetrics", "sklearn", "matplotlib", "pyarrow", "rich")
-KINDS = (registry.SCHEMES, registry.ATTACKS, registry.MEMBERSHIP, registry.STUDIES)
+KINDS = (registry.SCHEMES, registry.ATTACKS, registry.MEMBERSHIP)
 
 
 def loaded(code):

@@ -12,7 +12,7 @@ from gradwire.errors import GradwireError
 from gradwire.schemes import parse
 from gradwire.schemes.topk import TopK
 from gradwire.studies import AuditSettings, audit
-from gradwire.studies.cells import RUNNERS
+from gradwire.studies.cells import COMMANDS
 
 QUICK = {"samples": 2, "attacks": ("iga:iterations=5",), "schemes": ("none", "powersgd:rank=1", "topk:match_rank=1")}
 
@@ -151,7 +151,7 @@ def test_an_audit_that_was_cut_ends_with_the_table_of_one_that_was_not(tmp_path,
         audit(settings, tmp_path / "cut", cut)
     seen = []
     shutil.copytree(tmp_path / "cut", tmp_path / "cell")
-    RUNNERS["audit"](asdict(settings), tmp_path / "cell")
+    COMMANDS["audit"](asdict(settings), tmp_path / "cell")
     assert table(tmp_path / "cell") == table(whole)
     resumed = audit(settings, progress=lambda *step: seen.append(step), resume=tmp_path / "cut")
     assert table(resumed) == table(whole)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gradwire import registry, spec_syntax
+from gradwire import papers, registry, spec_syntax
 from gradwire.cli.source import REQUIRED, Expression, describe
 
 ROOM = 40, 120
@@ -21,15 +21,20 @@ def catalogue() -> None:
     """List schemes, attacks, studies, models, data sets and carriers, with their parameters."""
     width = min(max(shutil.get_terminal_size().columns, ROOM[0]), ROOM[1])
     indent = " " * INDENT
+    click.echo(click.style("studies", bold=True))
+    for name in papers.names():
+        click.echo(textwrap.fill(f"{name:{INDENT - 3}} {papers.study(name)['title']}", width, initial_indent="  "))
     for title, known in (
         ("schemes", registry.SCHEMES),
         ("attacks", registry.ATTACKS),
         ("membership attacks", registry.MEMBERSHIP),
-        ("studies", registry.STUDIES),
+        ("studies elsewhere", registry.STUDIES),
         ("models", registry.MODELS),
         ("data", registry.DATA),
         ("carriers", registry.CARRIERS),
     ):
+        if not known.targets():
+            continue
         click.echo(click.style(title, bold=True))
         for name, place in known.targets().items():
             found, left = describe(place), GIVEN.get(title, ())

@@ -43,3 +43,7 @@ LOSS = Measure("test loss", higher=False)
 def words(measure: str) -> Measure:
     """How a measure is called and printed."""
     return KNOWN.get(measure) or Measure(f"test {measure.replace('_', ' ')}")
+
+
+PER_CENT = ("test_accuracy", "balanced_accuracy", "success", "accuracy", "fellow", "tpr_at_1e-2", "tpr_at_1e-3")
+"""Columns of shares that are shown, and compared, in per cent."""

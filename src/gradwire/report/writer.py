@@ -20,7 +20,7 @@ from gradwire.report.membership.findings import findings, membership_table
 from gradwire.report.membership.page import membership_page
 from gradwire.report.page import Page, render_page
 from gradwire.report.run import Kind, Run, read
-from gradwire.report.study.page import sections, study_page
+from gradwire.report.study.page import brief, study_page
 from gradwire.report.tables import Table, to_latex, to_markdown, to_rich
 from gradwire.report.training import follow, training_page, training_table
 
@@ -30,7 +30,7 @@ REPORTERS: Mapping[Kind, tuple[Callable[[Run], Page], Callable[[Run], Table]]] =
     "train": (training_page, lambda run: training_table(follow(run.rows), brief=True)),
     "membership": (membership_page, lambda run: membership_table(findings(run.rows), brief=True)),
     "epsilon": (epsilon_page, lambda run: epsilon_table(run.rows, brief=True)),
-    "study": (study_page, lambda run: next(section.table for section in sections(run) if section.table)),
+    "study": (study_page, brief),
     "network": (network_page, lambda run: network_table(paces(run.rows), brief=True)),
     "speed": (speeds_page, lambda run: speed_table(points(run.rows))),
     "cost": (costs_page, lambda run: cost_table(run.rows)),

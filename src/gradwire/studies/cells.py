@@ -1,65 +1,105 @@
-"""How a cell of a study is run: one runner a command, from plain settings to a run's folder."""
+"""How a cell of a study is run: one entry a command, from plain settings to a run's folder."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from gradwire.errors import GradwireError
+from gradwire.errors import check_keys
+from gradwire.registry import ATTACKS, MEMBERSHIP, MODELS
 from gradwire.runs import CHECKPOINT, CHECKPOINTS, CONFIG, RunFolder
+from gradwire.schemes import parse
 from gradwire.studies.audit import audit
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.grid import Restartable, Runner
 from gradwire.studies.membership import MembershipSettings, run_membership
 from gradwire.studies.secure_leaks import LABELS, MAXIMUM, LabelLeak, MaximumLeak, label_leak, maximum_leak
+from gradwire.studies.theory import THEORY, TheorySettings, theory
 from gradwire.studies.training import run_training
 from gradwire.training import TrainSettings
 
-T = TypeVar("T")
 Where = Path | None
 """The folder to write, or that of a run to go on with: one of the two."""
 
 
-def train_cell(settings: Mapping[str, Any], out: Where, resume: Where) -> None:
-    """A training run: `data`, `model` and `eval_every`, and the fields of `TrainSettings`."""
-    own: dict[str, Any] = {"data": "digits", "model": "convnet", "eval_every": 20} | dict(settings)
-    data, model, every = own.pop("data"), own.pop("model"), own.pop("eval_every")
-    run_training(data, model, _made(TrainSettings, own), eval_every=every, out=out, resume=resume)
+@dataclass(frozen=True)
+class Command:
+    """How cells of one command are checked and run.
+
+    Attributes:
+        kind: the dataclass of its settings; `own`: settings beside those, with their defaults.
+        run: is given settings, what is set of `own`, and either a folder to write or one to go on with.
+        marks: what a cut run must have left to be gone on with; without any, it always begins again.
+    """
+
+    kind: type[Any]
+    run: Callable[[Any, Mapping[str, Any], Where, Where], object]
+    marks: tuple[str, ...] = ()
+    own: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def resolved(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Every setting, defaults included; `GradwireError` for one that there is none of, or that cannot be."""
+        made, own = self._made(settings)
+        self._check(made, str(own.get("model") or getattr(made, "model", "")))
+        return {**asdict(made), **own}
+
+    def __call__(self, settings: Mapping[str, Any], folder: Path) -> None:
+        """Run a cell in this folder, from where it was cut or from its beginning."""
+        made, own = self._made(settings)
+        if self.marks and all((folder / mark).exists() for mark in self.marks):
+            try:
+                self.run(made, own, None, folder)
+                return
+            except Exception:
+                pass
+        shutil.rmtree(folder, ignore_errors=True)
+        self.run(made, own, folder, None)
+
+    def _check(self, made: Any, model: str) -> None:
+        """Refuse names that there are none of, before anything runs."""
+        for scheme in getattr(made, "schemes", ()) or (getattr(made, "scheme", "none"),):
+            parse(scheme)
+        for spec in getattr(made, "attacks", ()) or ():
+            (MEMBERSHIP if self.kind is MembershipSettings else ATTACKS).parse(spec)
+        if model:
+            MODELS.find(model)
+
+    def _made(self, settings: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Settings of the kind, and its own; lists, which is what files have, become tuples."""
+        known = [each.name for each in fields(self.kind)]
+        check_keys(self.kind.__name__, settings, (*known, *self.own))
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        own = {name: given.pop(name, default) for name, default in self.own.items()}
+        return self.kind(**given), own
 
 
-def settings_cell(
-    kind: type[T], run: Callable[..., object], settings: Mapping[str, Any], out: Where, resume: Where
-) -> None:
-    """A run that is decided by settings of one kind, and can be gone on with."""
-    run(_made(kind, settings), out=out, resume=resume)
+def _train(settings: TrainSettings, own: Mapping[str, Any], out: Where, resume: Where) -> None:
+    run_training(own["data"], own["model"], settings, eval_every=own["eval_every"], out=out, resume=resume)
 
 
-def row_cell(
-    kind: type[T],
-    row: Callable[[T], Mapping[str, object]],
+def _whole(run: Callable[..., object], settings: object, own: Mapping[str, Any], out: Where, resume: Where) -> None:
+    run(settings, out=out, resume=resume)
+
+
+def _rows(
+    rows: Callable[[Any], Iterable[Mapping[str, object]]],
     name: str,
     columns: Sequence[str],
-    settings: Mapping[str, Any],
+    settings: object,
+    own: Mapping[str, Any],
     out: Where,
     resume: Where,
 ) -> None:
-    """A run that ends in one row."""
-    RunFolder.create(out, name, columns).append([row(_made(kind, settings))])
+    """A run that ends in rows and keeps nothing on its way."""
+    RunFolder.create(out, name, columns).append(rows(settings))
 
 
-def _made(kind: type[T], settings: Mapping[str, Any]) -> T:
-    """Settings of this kind; lists, which is what files have, become tuples."""
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if strange := [name for name in settings if name not in known]:
-        raise GradwireError(f"{kind.__name__} has no {strange[0]!r}; known: {', '.join(sorted(known))}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
-
-
-RUNNERS: Mapping[str, Runner] = {
-    "train": Restartable(train_cell, (CHECKPOINT,)),
-    "audit": Restartable(partial(settings_cell, AuditSettings, audit), (CHECKPOINTS, CONFIG)),
-    "membership": Restartable(partial(settings_cell, MembershipSettings, run_membership), (CONFIG,)),
-    "labels": Restartable(partial(row_cell, LabelLeak, label_leak, "labels", LABELS)),
-    "maximum": Restartable(partial(row_cell, MaximumLeak, maximum_leak, "maximum", MAXIMUM)),
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(TrainSettings, _train, (CHECKPOINT,), {"data": "digits", "model": "convnet", "eval_every": 20}),
+    "audit": Command(AuditSettings, partial(_whole, audit), (CHECKPOINTS, CONFIG)),
+    "membership": Command(MembershipSettings, partial(_whole, run_membership), (CONFIG,)),
+    "theory": Command(TheorySettings, partial(_rows, theory, "theory", THEORY)),
+    "labels": Command(LabelLeak, partial(_rows, label_leak, "labels", LABELS)),
+    "maximum": Command(MaximumLeak, partial(_rows, maximum_leak, "maximum", MAXIMUM)),
 }

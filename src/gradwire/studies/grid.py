@@ -1,217 +1,182 @@
-"""A study: a grid of cells, each an ordinary run in a folder of its own, and what is claimed of them together.
+"""The runner of a study: every cell is an ordinary run in a folder of its own, called by what decides it.
 
-A finished cell is never run again, so that an interrupted study goes on where it stopped.
+A finished cell is never run again, whatever study it is of; one that was cut goes on, or begins again; one that failed
+is a row with its error, and is tried again when the study is gone on with.
 """
 
-import re
+import hashlib
+import json
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
 
-from gradwire.errors import GradwireError, at_least
+from gradwire.errors import GradwireError, at_least, in_line
 from gradwire.progress import Progress, silent
-from gradwire.registry import STUDIES
-from gradwire.runs import CELLS, CLAIMS, RESULTS, RunFolder, check_place, default_place, read_table, write_table
+from gradwire.runs import (
+    CELLS,
+    CLAIMS,
+    CONFIG,
+    RESULTS,
+    Row,
+    RunFolder,
+    check_place,
+    default_place,
+    read_table,
+    write_table,
+)
+from gradwire.studies.cells import COMMANDS, Command
+from gradwire.studies.claims import judge
+from gradwire.studies.plan import Study, StudyCell
 from gradwire.studies.workers import run_each
 
-OWN = ("command", "label")
+OWN = ("command", "label", "cell", "failed")
 """The columns that a study's table has before those of its cells."""
-
-Row = Mapping[str, str]
-
-
-def file_name(text: str) -> str:
-    """A text as the name of a file or folder, safe in any file system."""
-    return re.sub(r"[^\w=.+-]+", "_", text)
+ERROR, COST = "error.txt", "seconds.txt"
 
 
-@dataclass(frozen=True)
-class StudyCell:
-    """One run of a grid.
+def key_of(cell: StudyCell, commands: Mapping[str, Command] = COMMANDS) -> str:
+    """The name of a cell's folder: the command, and a digest of all that decides what it finds, defaults included.
 
-    Attributes:
-        label: what its rows are filed under in tables: cells that differ in the seed alone share it.
-        command: which command it is a run of, one of those in `studies.cells`.
-        settings: of that command, in its own words; with "seed".
+    Raises:
+        GradwireError: a command that is none, a setting that it does not have, or a value that it refuses.
     """
-
-    label: str
-    command: str
-    settings: Mapping[str, object] = field(hash=False)
-
-    @property
-    def folder(self) -> str:
-        """The name of its folder, safe in any file system."""
-        return file_name(f"{self.command} {self.label} {self.settings.get('seed', 0)}")
+    if cell.command not in commands:
+        raise GradwireError(f"a cell of command {cell.command!r} cannot be run; known: {', '.join(commands)}")
+    decides = [commands[cell.command].resolved(cell.settings), version("gradwire"), version("torch")]
+    digest = hashlib.sha256(json.dumps([cell.command, *decides], sort_keys=True, default=str).encode())
+    return f"{cell.command}-{digest.hexdigest()[:12]}"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A sentence about a grid, and what was measured.
-
-    Attributes:
-        says: the sentence. `source`, who says it: a paper's table, an expectation.
-        published: the published figure, where there is one. `measured`, ours, with its scale.
-        holds: whether what was measured agrees; None where it cannot tell.
-    """
-
-    says: str
-    source: str
-    published: str
-    measured: str
-    holds: bool | None
-
-
-@dataclass(frozen=True)
-class Study(ABC):
-    """A grid of cells. Subclasses are frozen dataclasses of the scale at which it is run."""
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-
-    @abstractmethod
-    def cells(self) -> Sequence[StudyCell]:
-        """What is run."""
-
-    @property
-    def spec(self) -> str:
-        """The spec that it is read from: the name and what differs from the defaults."""
-        return STUDIES.spec(self)
-
-    def label(self, cell: StudyCell, row: Row) -> str:
-        """What a row of a cell is filed under in tables: by default the cell's label."""
-        return cell.label
-
-    def claims(self, rows: Sequence[Row]) -> Sequence[Claim]:
-        """What is said of the finished grid, checked.
-
-        Args:
-            rows: of all cells, with "command" and "label" before the columns of the command.
-        """
-        return ()
-
-
-Runner = Callable[[Mapping[str, object], Path], None]
-"""Runs one cell of some command with these settings into this folder, which may hold an unfinished run of it."""
+def keys_of(study: Study, commands: Mapping[str, Command] = COMMANDS) -> list[str]:
+    """The key of each cell of a study; `GradwireError` for a cell that cannot be run, or is there twice."""
+    if not study.cells:
+        raise GradwireError(f"study {study.name} has no cells at scale {study.scale}")
+    keys = [key_of(cell, commands) for cell in study.cells]
+    seen: set[tuple[str, str]] = set()
+    for cell, key in zip(study.cells, keys, strict=True):
+        if (key, filed := cell.filed({})) in seen:
+            raise GradwireError(f"two cells are called {filed!r} and have the same settings; one is too many")
+        seen.add((key, filed))
+    return keys
 
 
 def run_study(
     study: Study,
-    runners: Mapping[str, Runner],
     out: str | Path | None = None,
     resume: str | Path | None = None,
     jobs: int = 1,
+    engine: str = "",
     progress: Progress = silent,
+    commands: Mapping[str, Command] = COMMANDS,
 ) -> Path:
     """Run what is not yet finished of a study, and return its folder.
 
     The folder holds results.csv (the rows of all finished cells), claims.csv once all are, and cells/, a run each.
 
     Args:
-        runners: command → how a cell of it is run.
-        out: the folder to write; `resume`: the folder of an earlier run of the same study to go on with instead.
-        jobs: cells at a time (see `run_each`).
+        out: the folder to write; `resume`: the folder of an earlier run of it, at any scale, to go on with instead.
+        jobs: cells at a time; `engine`: where they run instead (see `run_each`).
 
     Raises:
-        GradwireError: cells that cannot be told apart, a folder that holds another study, or as a cell.
+        GradwireError: cells that cannot be run or told apart, a folder that holds another study.
     """
     check_place(out, resume)
-    cells = tuple(study.cells())
-    _check(cells, runners, jobs)
-    settings = {"study": study.name, **asdict(study)}
-    place = out or default_place(f"study-{study.name}")
-    run = RunFolder.begin(place, resume, "study", OWN, settings)
-    run.configure("study", settings, title=study.title)
-    folder = run.path / CELLS
-    waiting = [cell for cell in cells if not (folder / cell.folder).exists()]
-    done = len(cells) - len(waiting)
-    progress("cells", done, len(cells))
-    tasks = [(runners[cell.command], cell.settings, folder / cell.folder) for cell in waiting]
-    for _ in run_each(_run, tasks, jobs):
-        done += 1
-        progress("cells", done, len(cells))
-        _write(run.path / RESULTS, _rows(study, cells, folder))
-    rows = _rows(study, cells, folder)
-    _write(run.path / RESULTS, rows)
-    _write(run.path / CLAIMS, [{name: str(value) for name, value in asdict(c).items()} for c in study.claims(rows)])
+    at_least(1, jobs=jobs)
+    keys = keys_of(study, commands)
+    place = _begin(study, out, resume)
+    folder = (place / CELLS).resolve()  # workers elsewhere begin in folders of their own
+    waiting = {key: cell for key, cell in zip(keys, study.cells, strict=True) if not (folder / key).exists()}
+    tasks = [(commands[cell.command], cell.settings, folder / key) for key, cell in waiting.items()]
+    known: dict[str, list[Row]] = {}
+    done = len(set(keys)) - len(waiting)
+    progress("cells", done, len(set(keys)))
+    try:
+        for _ in run_each(_run, tasks, jobs, engine):
+            done += 1
+            progress("cells", done, len(set(keys)))
+            _write(place / RESULTS, _rows(study, keys, folder, known))
+    except BrokenProcessPool:
+        raise GradwireError(f"a worker was killed (by want of memory?); go on with --resume {place}") from None
+    rows = _rows(study, keys, folder, known)
+    if not all((folder / key).exists() or (folder / f"{key}.failed").exists() for key in keys):
+        raise GradwireError(f"cells ended and are not in {folder}; workers of {engine} must share that folder")
+    _write(place / RESULTS, rows)
+    about = {name: " ".join(sorted({row.get(name, "") for row in rows} - {""})) for name in ("data", "model")}
+    origin = {"study": study.name, "scale": study.scale, **about, **_origin(place)}
+    judged = [{**asdict(each), **origin} for each in judge(study.claims, rows, study.scale)]
+    write_table(place / CLAIMS, list(judged[0]) if judged else ("id",), judged)
+    return place
+
+
+def _begin(study: Study, out: str | Path | None, resume: str | Path | None) -> Path:
+    """The folder of the study, with its config.json."""
+    settings = {"study": study.name, "scale": study.scale}
+    if resume:
+        run = RunFolder(Path(resume), OWN)
+        if not run.path.is_dir():
+            raise GradwireError(f"--resume {resume} is no folder of a study")
+        if (run.path / CONFIG).is_file():
+            run.check("study", {"study": study.name})
+    else:
+        run = RunFolder.create(out or default_place(f"study-{study.name.partition(':')[0]}"), "study", OWN)
+    run.configure("study", settings, title=study.title, show=list(study.show), source=study.source)
     return run.path
 
 
-def _check(cells: Sequence[StudyCell], runners: Mapping[str, Runner], jobs: int) -> None:
-    at_least(1, jobs=jobs)
-    if not cells:
-        raise GradwireError("a study needs at least one cell; this grid has none")
-    names = [cell.folder for cell in cells]
-    for cell in cells:
-        if cell.command not in runners:
-            raise GradwireError(f"a cell of command {cell.command!r} cannot be run; known: {', '.join(runners)}")
-        if names.count(cell.folder) > 1:
-            raise GradwireError(f"two cells are called {cell.folder!r}; each needs a label or a seed of its own")
-
-
-def _run(runner: Runner, settings: Mapping[str, object], folder: Path) -> None:
-    """Run one cell, in a folder that is called `….unfinished` until it has ended."""
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
+def _run(command: Command, settings: Mapping[str, object], folder: Path) -> None:
+    """Run one cell, in a folder that is called `….unfinished` until it has ended; an error is kept beside it."""
+    unfinished, failed = (folder.with_name(f"{folder.name}.{state}") for state in ("unfinished", "failed"))
     unfinished.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(failed, ignore_errors=True)
+    started = time.perf_counter()
     try:
-        runner(settings, unfinished)
-    except GradwireError as error:
-        raise GradwireError(f"cell {folder.name}: {error}") from None
-    unfinished.rename(folder)
+        command(settings, unfinished)
+        (unfinished / COST).write_text(f"{time.perf_counter() - started:.1f}\n")
+        unfinished.rename(folder)
+    except Exception as error:  # whatever a cell raises, the others go on
+        failed.mkdir(exist_ok=True)
+        (failed / ERROR).write_text(f"{type(error).__name__}: {in_line(error)}\n")
 
 
-@dataclass(frozen=True)
-class Restartable:
-    """The runner of a command that may be able to go on with a run that was cut.
-
-    Attributes:
-        run: is given settings and either a folder to write or one to go on with.
-        marks: what a cut run must have left for that; without any, the command always begins again.
-    """
-
-    run: Callable[[Mapping[str, object], Path | None, Path | None], None]
-    marks: tuple[str, ...] = ()
-
-    def __call__(self, settings: Mapping[str, object], folder: Path) -> None:
-        """Run a cell in this folder, from where it was cut or from its beginning."""
-        if self.marks and all((folder / mark).exists() for mark in self.marks):
-            self.run(settings, None, folder)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            self.run(settings, folder, None)
-
-
-def _rows(study: Study, cells: Sequence[StudyCell], folder: Path) -> list[Row]:
-    """The rows of all finished cells, in the order of the grid."""
+def _rows(study: Study, keys: Sequence[str], folder: Path, known: dict[str, list[Row]]) -> list[Row]:
+    """The rows of all cells that ended, in the order of the grid; `known` keeps what was read."""
     rows: list[Row] = []
-    for cell in cells:
-        results = folder / cell.folder / RESULTS
-        for row in read_table(results) if results.exists() else ():
-            rows.append({"command": cell.command, "label": study.label(cell, row), **row})
+    for cell, key in zip(study.cells, keys, strict=True):
+        given = {name: value for name, value in cell.settings.items() if isinstance(value, str | int | float)}
+        own = {"command": cell.command, "cell": key, "failed": ""}
+        failed = folder / f"{key}.failed" / ERROR
+        if key not in known and (folder / key).exists():
+            known[key] = list(read_table(folder / key / RESULTS))
+        for row in known.get(key, ()):
+            rows.append({**own, "label": cell.filed(row), **given, **row})
+        if key not in known and failed.exists():
+            rows.append({**own, "label": cell.filed({}), **given, "failed": failed.read_text().strip()})
     return rows
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
     """A table with the columns of all rows."""
-    write_table(path, list(dict.fromkeys(name for row in rows for name in row)) or OWN, rows)
+    write_table(path, list(dict.fromkeys([*OWN, *(name for row in rows for name in row)])), rows)
 
 
-def counted(number: int, noun: str) -> str:
-    """Such as "1 client" and "2 clients"."""
-    return f"{number} {noun}{'s' * (number > 1)}"
+def _origin(place: Path) -> dict[str, str]:
+    """On what, by which versions and when a study was run: what a committed table says of itself."""
+    config = json.loads((place / CONFIG).read_text())
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = ""
+    told = {name: str(config[name]) for name in ("machine", "gradwire", "torch")}
+    return told | {"date": config["started"][:10], "commit": commit}
 
 
-def values(rows: Iterable[Row], column: str, **told: str) -> list[float]:
-    """The values of a column in the rows that have these values in other columns."""
-    return [float(row[column]) for row in rows if all(row[name] == value for name, value in told.items())]
-
-
-def reached(rows: Iterable[Row]) -> dict[str, list[float]]:
-    """Label → the last test accuracy of each of its seeds, in per cent; rows are of trainings."""
-    found: dict[str, dict[int, list[float]]] = {}
-    for row in rows:
-        found.setdefault(row["label"], {}).setdefault(int(row["round"]), []).append(100 * float(row["test_accuracy"]))
-    return {label: rounds[max(rounds)] for label, rounds in found.items()}
+def seconds_of(place: Path, keys: Sequence[str]) -> dict[str, float]:
+    """Key → what a finished cell took, in seconds."""
+    found = {key: place / CELLS / key / COST for key in keys}
+    return {key: float(path.read_text()) for key, path in found.items() if path.is_file()}

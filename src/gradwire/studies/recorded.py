@@ -1,5 +1,6 @@
 """The attack on a recorded step of somebody's real training, and its score for those who hold the step's batch."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -25,7 +26,6 @@ from gradwire.schemes import Layout, observation
 from gradwire.studies.audit import columns, described, facts, keep
 from gradwire.studies.audit_cells import load_public_examples, network
 from gradwire.studies.audit_settings import AuditSettings
-from gradwire.studies.grid import file_name
 from gradwire.studies.verdicts import verdicts
 from gradwire.tasks import Domain, Task
 from gradwire.wire import View
@@ -231,6 +231,11 @@ def _several(recordings: list[RecordedRound], several: int) -> list[RecordedRoun
     if len(recordings) < several:
         raise GradwireError(f"rounds is {several}; {len(recordings)} are recorded up to round {recordings[-1].round}")
     return recordings[-several:]
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file or folder, safe in any file system."""
+    return re.sub(r"[^\w=.+-]+", "_", text)
 
 
 def _show(place: Path, domain: Domain, inputs: Tensor) -> None:

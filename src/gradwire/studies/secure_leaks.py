@@ -96,7 +96,7 @@ def labels_from_indices(view: View) -> Tensor:
     return torch.bincount(rows, minlength=head.classes).topk(view.shape[0]).indices
 
 
-def label_leak(settings: LabelLeak) -> Row:
+def label_leak(settings: LabelLeak) -> list[Row]:
     """The share of the victim's labels that are guessed right from the chosen entries, and what chance would find.
 
     `fellow` is the share of another client's labels for which the same guess is right: as high as `accuracy` where an
@@ -114,8 +114,7 @@ def label_leak(settings: LabelLeak) -> Row:
         for party in (0, 1):  # each guess is used once
             right[party] += (Counter(guess.tolist()) & Counter(batches[party][1].tolist())).total()
     ends = binomtest(right[0], guesses).proportion_ci(method="wilson")
-    return {
-        **{name: getattr(settings, name) for name in LABELS[:7]},
+    found: Row = {
         "accuracy": right[0] / guesses,
         "low": float(ends.low),
         "high": float(ends.high),
@@ -123,23 +122,24 @@ def label_leak(settings: LabelLeak) -> Row:
         # A label is among B distinct random guesses as often as one of B labels is a given class.
         "chance": 1 - (1 - 1 / dataset.outputs) ** settings.batch,
     }
+    return [{name: getattr(settings, name) for name in LABELS[:7]} | dict(found)]
 
 
-def maximum_leak(settings: MaximumLeak) -> Row:
+def maximum_leak(settings: MaximumLeak) -> list[Row]:
     """How well R_max of one image tells members from others after training, beside what the loss would tell."""
     members, others = data.load(settings.data, "train"), data.load(settings.data, "test")
     how = TrainSettings(rounds=settings.rounds, seed=settings.seed)
     state = begin(how, _network(settings, members))
     train(state, how, members)
-    found = [_loss_and_maximum(state.model, d, i) for d in (members, others) for i in range(settings.samples)]
-    losses, maxima = zip(*found, strict=True)
+    pairs = [_loss_and_maximum(state.model, d, i) for d in (members, others) for i in range(settings.samples)]
+    losses, maxima = zip(*pairs, strict=True)
     truth = [1] * settings.samples + [0] * settings.samples
-    return {
-        **{name: getattr(settings, name) for name in MAXIMUM[:5]},
+    found: Row = {
         "auc_maximum": float(roc_auc_score(truth, [-m for m in maxima])),
         "auc_loss": float(roc_auc_score(truth, [-v for v in losses])),
         "rank_correlation": float(spearmanr(losses, maxima).statistic),
     }
+    return [{name: getattr(settings, name) for name in MAXIMUM[:5]} | dict(found)]
 
 
 def _network(settings: LabelLeak | MaximumLeak, dataset: Dataset) -> torch.nn.Module:

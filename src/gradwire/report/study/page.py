@@ -1,4 +1,7 @@
-"""A study's page: what is claimed, checked; for each command that it has cells of, a table and a figure; pictures."""
+"""A study's page: what is claimed, with verdicts; its tables and figures; cells that failed; pictures.
+
+A study that says nothing of tables has one for each command that it has cells of.
+"""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,8 +20,7 @@ from gradwire.report.membership.page import accuracy_figure
 from gradwire.report.page import Page, Section
 from gradwire.report.rows import Row
 from gradwire.report.run import Run, domain_of, read
-from gradwire.report.study.beside import labels_figure, labels_table, maximum_figure, maximum_table
-from gradwire.report.study.protection import Protection, protection_figure, protection_table, protections
+from gradwire.report.study.shown import ended, section
 from gradwire.report.tables import Table
 from gradwire.report.training import follow, training_figure, training_table
 from gradwire.runs import CELLS, CLAIMS, CONFIG, RECONSTRUCTIONS
@@ -27,11 +29,9 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Sequence[Row]], Any], Callable[[Any]
     "train": ("What it learns, and what that costs", follow, training_table, training_figure),
     "audit": ("What leaks, and what it costs", summarise, leakage_table, leakage_figure),
     "membership": ("Who was in the training set?", findings, membership_table, accuracy_figure),
-    "labels": ("Labels from the entries that clients chose", list, labels_table, labels_figure),
-    "maximum": ("Membership from the largest value", list, maximum_table, maximum_figure),
 }
 """Command → the title of its section, what reads its rows, and the table and the figure of what was read."""
-VERDICTS = {"True": "yes", "False": "no", "None": "cannot tell"}
+CLAIMED = ("id", "claim", "source", "published", "measured", "interval", "verdict")
 
 
 def study_page(run: Run) -> Page:
@@ -40,32 +40,43 @@ def study_page(run: Run) -> Page:
 
 
 def sections(run: Run) -> tuple[Section, ...]:
-    """The claims, a section for each command whose rows it has, and one for trainings that were audited."""
+    """The claims, the tables of the study's own, or else one for each command, and the cells that failed."""
     found = []
     checked = claims_table(run.folder / CLAIMS)
     if checked.rows:
         found.append(Section("claims", "What is claimed, and what was measured", checked))
-    audited = by_domain([row for row in run.rows if row["command"] == "audit"], domains(run))
+    own, rows = run.config.get("show", []), list(ended(run.rows))
+    made = [section(spec, f"table-{n}", rows, run.config.get("source", "")) for n, spec in enumerate(own)]
+    found += [each for each in made if each] if own else by_command(run)
+    failed = [{"cell": row["label"], "error": row["failed"]} for row in run.rows if row.get("failed")]
+    if failed:
+        found.append(Section("failed", "Cells that failed", Table.of(failed, ("cell", "error"))))
+    return tuple(found)
+
+
+def by_command(run: Run) -> list[Section]:
+    """A table and a figure for each command that the study has cells of."""
+    found = []
+    good = [row for row in run.rows if not row.get("failed")]
+    audited = by_domain([row for row in good if row["command"] == "audit"], domains(run))
     for name, (title, collect, table, figure) in SECTIONS.items():
         groups: list[tuple[str, Any]] = []
         if name == "audit":
             for domain, rows_ in audited.items():
                 groups += [(group, summarise(each, domain)) for group, each in grouped(rows_).items()]
         else:
-            rows_of = grouped(row for row in run.rows if row["command"] == name)
+            rows_of = grouped(row for row in good if row["command"] == name)
             groups += [(group, collect(each)) for group, each in rows_of.items()]
         for place, (group, measured) in enumerate(groups):
             about = (name, title) if len(groups) == 1 else (f"{name}-{place}", f"{title}: {group}" if group else title)
             found.append(Section(*about, table(measured), partial(figure, measured)))
-    trained = [row for row in run.rows if row["command"] == "train"]
-    both: dict[tuple[RunDomain, str], list[Protection]] = {}
-    for each in (each for domain, rows_ in audited.items() for each in protections(trained, rows_, domain)):
-        both.setdefault((each.domain, each.measure), []).append(each)
-    for number, protected in enumerate(both.values()):
-        name = "protection" if len(both) == 1 else f"protection-{number}"
-        draw = partial(protection_figure, protected)
-        found.append(Section(name, "What protection costs", protection_table(protected), draw))
-    return tuple(found)
+    return found
+
+
+def brief(run: Run) -> Table:
+    """The verdicts, or where nothing is claimed the first table."""
+    claims = claims_table(run.folder / CLAIMS, brief=True)
+    return claims if claims.rows else next(section.table for section in sections(run) if section.table)
 
 
 def domains(run: Run) -> list[RunDomain]:
@@ -114,13 +125,17 @@ def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def claims_table(path: Path) -> Table:
-    """What claims.csv holds: the claims, their sources, what was published and measured. Empty without the file."""
+def claims_table(path: Path, brief: bool = False) -> Table:
+    """What claims.csv holds: claims, sources, what was published and measured, verdicts. Empty without the file.
+
+    `brief` leaves out all but the sentence and its verdict, so that it fits a terminal.
+    """
     if not path.is_file():
         return Table.of([])
-    columns = ("claim", "source", "published", "measured", "holds")
     with path.open(newline="", encoding="utf-8") as file:
-        claims = [
-            {**claim, "claim": claim["says"], "holds": VERDICTS[claim["holds"]]} for claim in csv.DictReader(file)
-        ]
-    return Table.of([{column: claim[column] for column in columns} for claim in claims], words=columns)
+        claims = [{**row, "claim": row["says"], "interval": ""} for row in csv.DictReader(file)]
+    for row in claims:
+        row["interval"] = f"{row['low']} to {row['high']}" if row["low"] else ""
+        row["verdict"] = f"{row['verdict']}: {row['why']}" if row["why"] else row["verdict"]
+    shown = ("id", "claim", "verdict") if brief else CLAIMED
+    return Table.of([{column: row[column] for column in shown} for row in claims], words=shown)
