@@ -166,7 +166,7 @@ def test_a_cluster_writes_the_same_table(tmp_path, whole):
 
 @pytest.mark.parametrize("engine", ["dask", "spark://a:1", "dask://"])
 def test_an_engine_that_is_none_is_refused(tmp_path, engine):
-    with pytest.raises(GradwireError, match="it must be dask://HOST:PORT or ray://HOST:PORT"):
+    with pytest.raises(GradwireError, match="it must be dask://HOST:PORT"):
         run_study(two(), tmp_path / "out", engine=engine)
 
 
