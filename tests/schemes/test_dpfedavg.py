@@ -47,7 +47,7 @@ def test_it_is_accounted_for_by_rounds_and_clients(spec):
     assert replaced.epsilon == gaussian("replace", 3, 2.0, 1e-5, "").epsilon
     notes = run.scheme.accounting.notes(run.private)
     assert "under replace of one client (3 rounds with a client" in notes[0]
-    assert "the server needs a secure sum" in notes[-1]
+    assert any("the server needs a secure sum" in note for note in notes)
     assert "infinite" in parse("dpfedavg:noise=0").notes({})[0]
 
 

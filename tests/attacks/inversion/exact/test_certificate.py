@@ -29,8 +29,9 @@ SPECS = {
     "ssga": "ssga:compression=5",
     "ssga-dgc": "ssga-dgc:compression=5",
 }
+PRIVATE = ("dpsgd", "dpftrl", "dpfedavg")
 KINDS = {
-    "all": ("none", "noise", "dpsgd", "precode", "sga"),
+    "all": ("none", "noise", *PRIVATE, "precode", "sga"),
     "entries": ("topk", "randomk", "sparsify", "dgc", "ssga", "ssga-dgc"),
     "signs": ("signsgd",),
     "cells": ("qsgd",),
@@ -73,9 +74,9 @@ def test_every_scheme_and_model_has_a_certificate_that_is_true(networks, digits,
     assert list(found.parameters) == list(trained)
     assert all(each.size == trained[n].numel() for n, each in found.parameters.items())
     assert (found.clients, found.examples, found.labels) == (clients, clients * BATCH, "known")
-    assert bool(found.deviation) == (name in ("noise", "dpsgd"))
-    assert bool(found.beside) == (name in ("dpsgd", "autoencoder"))
-    true = None if name in ("precode", "noise", "dpsgd", "autoencoder") else _true(model, digits, clients)
+    assert bool(found.deviation) == (name in ("noise", *PRIVATE))
+    assert bool(found.beside) == (name in (*PRIVATE, "autoencoder"))
+    true = None if name in ("precode", "noise", *PRIVATE, "autoencoder") else _true(model, digits, clients)
     for parameter, each in found.parameters.items():
         terms, shape = problem.measurement.get(parameter, ()), trained[parameter].shape
         seen = whole(terms, shape, each.most)
