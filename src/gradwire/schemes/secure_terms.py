@@ -115,6 +115,11 @@ class SecureTerms(Scheme, KeyExchange, Accounting):
         noise = self.noises(round, size)
         return noise.width if noise else size
 
+    @property
+    def protects(self) -> bool:
+        """With dp."""
+        return self.dp is not None
+
     def guarantees(self, private: Mapping[str, State]) -> tuple[Guarantee, ...]:
         """With dp: of the client that has spent most, against the server and its colluders.
 

@@ -120,6 +120,6 @@ def _beside(problem: Problem) -> tuple[str, ...]:
         found.append("a sum with what earlier rounds left over")
     if scheme.step_hook is not None:
         found.append(f"what {scheme.name} makes of each step")
-    elif scheme.protects or getattr(scheme, "dp", None) is not None:
+    elif scheme.protects:
         found.append(f"what {scheme.name} makes of a whole update, which it clips")
     return tuple(found)
