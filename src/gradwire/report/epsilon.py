@@ -26,7 +26,8 @@ def headline(rows: Sequence[Row]) -> str | None:
     bound, claim = number(most, "epsilon"), number(most, "epsilon_claimed")
     what = f"ε ≥ {bound:.2f} of {most['scheme']} ({most['canary']}), which claims {claim:.2f}"
     if bound > claim:
-        return f"The wire proves {what}: its noise or its accounting is wrong"
+        sure = f"At {100 * number(most, 'confidence'):g} % confidence for the whole table"
+        return f"{sure}, the wire proves {what}: its noise or its accounting is wrong"
     return f"No claim is refuted; nearest comes {what}"
 
 

@@ -97,7 +97,7 @@ def example_gradients(
         try:
             return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, targets)
         except (RuntimeError, NotImplementedError, ValueError):
-            pass
+            pass  # what vmap cannot take, and what no way can: the latter is raised below, by name
         try:
             return one_by_one()
         except GradwireError:

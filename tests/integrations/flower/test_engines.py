@@ -44,7 +44,7 @@ def app(folder):
 
 def check(task, folder, out, spec, rounds=2, weighted=True, model="mlp", single=False):
     """Whether what a run left is what the same rounds in one process come to."""
-    arrays, parties, run_id, _ = torch.load(out)
+    arrays, parties, run_id, _ = torch.load(out, weights_only=True)
     held = {}
     for node, party in parties.items():
         part = int((folder / f"is-{node}").read_text())
@@ -78,7 +78,7 @@ def test_the_deployment_engine_ends_where_one_process_does_and_outlives_a_node(t
             time.sleep(0.2)
         engines.revive(engine, 0)
         assert engine.finished(run) == "finished:completed", engine.said()
-    arrays, _, _, sent = torch.load(tmp_path / "again.pt")
+    arrays, _, _, sent = torch.load(tmp_path / "again.pt", weights_only=True)
     assert sorted(party > 0 for party in sent[0]) == [False, True, True]
     assert all(party > 0 for party in sent[2])
     assert all(torch.isfinite(tensor).all() for tensor in arrays.values())

@@ -98,9 +98,10 @@ def test_a_claim_that_is_wrong_is_refuted(tmp_path, fault):
 
 
 def test_headlines_follow_from_the_rows():
-    row = {"scheme": "dpsgd", "canary": "dirac:9", "epsilon": "3", "epsilon_claimed": "4"}
+    row = {"scheme": "dpsgd", "canary": "dirac:9", "epsilon": "3", "epsilon_claimed": "4", "confidence": "0.9999"}
     assert headline([row]).startswith("No claim is refuted; nearest comes ε ≥ 3.00 of dpsgd (dirac:9)")
-    assert headline([row, row | {"epsilon": "5"}]).startswith("The wire proves ε ≥ 5.00 of dpsgd")
+    refuted = headline([row, row | {"epsilon": "5"}])
+    assert refuted.startswith("At 99.99 % confidence for the whole table, the wire proves ε ≥ 5.00 of dpsgd")
     assert headline([row | {"epsilon_claimed": ""}]) is None
 
 

@@ -1,12 +1,16 @@
 """Every sentence beside a table is said where it is so, and not where it is not."""
 
 import numpy as np
+import pytest
 import torch
 
-from gradwire.metrics import Scored
+from gradwire.attacks.membership import Answers, Signals, attack
+from gradwire.metrics import Scored, claims
+from gradwire.metrics.claims import LEVEL
 from gradwire.studies.membership.evidence import Entry, claimed, figures, notes, permuted
 from gradwire.studies.membership.rows import spread
-from tests.metrics.worlds import World
+from gradwire.studies.membership.verdicts import judged, on_answers
+from tests.metrics.worlds import RUNS, World
 
 ROW = {"scheme": "none", "attack": "loss", "threshold": "shadow", "knowledge": ""}
 
@@ -64,3 +68,21 @@ def test_a_permuted_truth_has_as_many_members_and_finds_nothing() -> None:
     assert row["auc_low"] < 0.5 < row["auc_high"]
     assert row["finds"] == ""
     assert torch.equal(leaking.scored.members, entry(lift=3).scored.members)
+
+
+@pytest.mark.slow
+def test_attacks_whose_scores_hang_on_the_others_members_claim_as_rarely() -> None:
+    """A permuted truth leaves LiRA's scores as they are, although they are made with the other models' members."""
+    random, fired, runs = np.random.default_rng(0), 0, int(60 * RUNS)
+    specs = ("loss", "lira:variance=global", "lira-offline")
+    for run in range(runs):
+        world = World(8, 300).draw(random)
+        phi = world.scores[..., None]
+        answers = Answers(Signals(phi), world.members, torch.zeros(300, dtype=torch.int64))
+        attacks = [attack(spec) for spec in specs]
+        asked = judged(answers, attacks, rehearsed=False)
+        rows = [on_answers(answers, each, ("none",), asked)["none"] for each in attacks]
+        made = claims(rows, run)
+        fired += any(made.finds(index) for index in range(len(rows)))
+    print(f"{fired} of {runs} tables of {', '.join(specs)} without a leak have a finding")
+    assert fired <= LEVEL * runs + 3 * (LEVEL * (1 - LEVEL) * runs) ** 0.5
