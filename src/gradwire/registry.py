@@ -233,7 +233,7 @@ _MODELS = """
     bert=text:bert gpt2=text:gpt2 pretrained=text:pretrained
 """
 _DATA = """
-    digits=splits:load_digits mnist=hub:mnist fashion_mnist=hub:fashion_mnist
+    digits=splits:load_digits photographs=photographs:load_photographs mnist=hub:mnist fashion_mnist=hub:fashion_mnist
     cifar10=hub:cifar10 cifar100=hub:cifar100 tiny_imagenet=hub:tiny_imagenet
     adult=named_tables:adult location30=named_tables:location30
     diabetes=named_tables:diabetes linnerud=named_tables:linnerud sst2=text:sst2

@@ -46,3 +46,15 @@ def test_assumptions_say_nothing_that_is_not_known(row) -> None:
     text = words.assumptions({}, summarise([row()])[0].setting)
     for part in ("labels", "trained", "clients.", "Error feedback"):
         assert part not in text
+
+
+def test_what_was_not_tried_follows_the_settings() -> None:
+    settings = {"knowledge": "both", "trained_rounds": 0, "rounds": 1, "local_steps": 0, "batch": 1, "public": 0}
+    said = words.untried(settings)
+    assert said.startswith(
+        "Not tried: an adversary with hundreds of images of its own (--public 500); a trained network"
+    )
+    tried = {"knowledge": "both", "trained_rounds": 9, "rounds": 2, "local_steps": 3, "batch": 4, "public": 600}
+    assert words.untried(tried) == ""
+    assert "knows the scheme" in words.untried(tried | {"knowledge": "naive"})
+    assert words.untried({}) == ""

@@ -5,7 +5,7 @@ import click
 from gradwire.cli.show import answers, given, only, outcome, progress_bar, settings_options
 from gradwire.errors import GradwireError
 
-SCHEMES = "Specs of schemes. [default: none, powersgd and topk at ranks 1, 2, 4, 8]"
+SCHEMES = "Specs of schemes. [default: none, powersgd and topk at ranks 1 and 4, signsgd]"
 RAW = "Whether the network begins with the data's mean and deviation. [default: standardised]"
 
 NAMES = {"number": "round", "known": "label"}
@@ -54,6 +54,10 @@ def audit(
         options["schemes"] = schemes
     work = told_work(options) if transcript else None
     settings = AuditSettings(**options)  # type: ignore[arg-type]
+    if not transcript and settings.adversary != "active":
+        from gradwire.studies.audit_intent import intent
+
+        click.echo(intent(settings), err=True)
     with progress_bar() as progress:
         if settings.adversary == "active":
             from gradwire.studies.active import active_audit

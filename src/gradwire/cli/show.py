@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., None])
 
 
-USUAL = "[default: convnet for images, mlp:hidden=100 for tables, bert or gpt2 for text]"
+USUAL = "[default: lenet for photographs, convnet for other images, mlp:hidden=100 for tables, bert or gpt2 for text]"
 DATA = "Data set, folder of images, or table (CSV, Parquet), which needs a target."
 TARGET = "Of a table: the column to be told, as --data FILE:target=COLUMN says it. Repeatable."
 SHARED = {
-    "data": click.option("--data", default="digits", show_default=True, metavar="NAME|DIR|FILE", help=DATA),
     "target": click.option("--target", multiple=True, metavar="COLUMN", help=TARGET),
     "model": click.option("--model", default="", metavar="NAME|PACKAGE.MODULE:FACTORY", help=USUAL),
     "seed": click.option("--seed", default=0, show_default=True, help="Decides everything that is random."),
@@ -49,7 +48,7 @@ def settings_options(place: str, omit: Sequence[str] = (), **words: str) -> Call
     fields = [
         _option(name, default, about.hints[name], words.get(name) or _sentence(about.attributes.get(name, "")))
         for name, default in about.parameters.items()
-        if name not in (*SHARED, *omit)
+        if name not in ("data", *SHARED, *omit)
     ]
 
     def add(function: F) -> F:
@@ -57,11 +56,16 @@ def settings_options(place: str, omit: Sequence[str] = (), **words: str) -> Call
         def told(*, data: str, target: tuple[str, ...], **options: Any) -> None:
             function(data=with_target(data, target), **options)
 
-        for option in reversed([*SHARED.values(), *fields]):
+        for option in reversed([_data(about.parameters.get("data", "digits")), *SHARED.values(), *fields]):
             told = option(told)
         return cast(F, told)
 
     return add
+
+
+def _data(default: str) -> Callable[[F], F]:
+    """The option --data, whose default is the command's."""
+    return click.option("--data", default=default, show_default=True, metavar="NAME|DIR|FILE", help=DATA)
 
 
 def with_target(data: str, target: Sequence[str]) -> str:
@@ -176,11 +180,11 @@ def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def outcome(folder: Path) -> None:
-    """Show a run's table, write its report, and name it."""
+    """Show what a run found, its table and what was not tried; write its report, and name it."""
     from gradwire import report
 
     written = report.write(folder)
-    show(report.table(folder))
+    show(*report.printed(folder))
     click.echo(f"report: {written}")
 
 

@@ -121,11 +121,18 @@ class Dataset:
         self.task.loss.check(self.targets, len(inputs))
 
 
-def image_dataset(name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> Dataset:
-    """A data set of images (N×C×H×W, uint8 or float32 in [0, 1]) and class numbers (N,), positions in `classes`."""
+def image_dataset(
+    name: str, split: str, images: Tensor, labels: Tensor, classes: Sequence[str], network: str = ""
+) -> Dataset:
+    """A data set of images (N×C×H×W, uint8 or float32 in [0, 1]) and class numbers (N,), positions in `classes`.
+
+    Args:
+        network: the spec of the one that is usual for them. [default: convnet]
+    """
     if images.ndim != 4:
         raise GradwireError(f"data {name!r} ({split}): images have shape {tuple(images.shape)}; they must be N×C×H×W")
-    return Dataset(name, split, images, labels, Task(Pixels(tuple(images.shape[1:])), CrossEntropy(tuple(classes))))
+    task = Task(Pixels(tuple(images.shape[1:])), CrossEntropy(tuple(classes)), network)
+    return Dataset(name, split, images, labels, task)
 
 
 def fingerprints(dataset: Dataset) -> list[bytes]:

@@ -14,7 +14,7 @@ from gradwire.report.rows import (
 )
 from gradwire.report.tables import Column, Table, to_latex, to_markdown, to_rich
 from gradwire.report.training import Series, follow, training_table
-from gradwire.report.writer import table, write
+from gradwire.report.writer import printed, table, write
 
 __all__ = [
     "AUDIT_COLUMNS",
@@ -36,6 +36,7 @@ __all__ = [
     "leakage_table",
     "membership_table",
     "pair",
+    "printed",
     "summarise",
     "table",
     "to_latex",

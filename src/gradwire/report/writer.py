@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from rich.console import RenderableType
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from gradwire.errors import GradwireError
 from gradwire.report.audit.leakage import leakage_table
@@ -68,18 +70,27 @@ def table(folder: Path) -> RichTable:
     return to_rich(brief(run))
 
 
+def printed(folder: Path) -> list[RenderableType]:
+    """What a command ends with, for `rich.console.Console.print`: the finding, the table, and what was not tried."""
+    run = read(folder)
+    page, _ = REPORTERS[run.kind]
+    said = page(run)
+    before = [Text(f"{each.rstrip('.')}.", style) for each, style in ((said.finding, "bold"), (said.lede, "")) if each]
+    return [*before, table(folder), *([Text(said.untried)] if said.untried else [])]
+
+
 def _files(run: Run, page: Page) -> dict[str, bytes | str]:
     drawn = {section.name: section.draw for section in page.sections if section.draw}
     figures = {
         name: {theme: render(draw(colours), "svg") for theme, colours in THEMES.items()} for name, draw in drawn.items()
     }
     tables = [section.table for section in page.sections if section.table]
-    said = [sentence.rstrip(".") + "." for sentence in (page.finding, page.lede) if sentence]
+    said = [sentence.rstrip(".") + "." for sentence in (page.finding, page.lede, page.untried) if sentence]
     captions = [" ".join(said), *[""] * (len(tables) - 1)]
     return {
         **{f"{name}.svg": each["light"] for name, each in figures.items()},
         **{f"{name}.png": render(draw(LIGHT), "png") for name, draw in drawn.items()},
-        **page.files,
+        **{name: drawn() for name, drawn in page.files.items()},
         "report.html": render_page(run, page, figures),
         "summary.md": "\n".join([*(f"{sentence}\n" for sentence in said), *map(to_markdown, tables)]),
         "summary.tex": "\n".join(map(to_latex, tables, captions)),

@@ -12,8 +12,8 @@ from gradwire.tasks import Task
 from gradwire.wire import Need, check_carrier
 from gradwire.wire.view import Mode
 
-RANKS = (1, 2, 4, 8)
-DEFAULT_SCHEMES = ("none", *(f"powersgd:rank={r}" for r in RANKS), *(f"topk:match_rank={r}" for r in RANKS))
+RANKS = (1, 4)
+DEFAULT_SCHEMES = ("none", *(f"powersgd:rank={r}" for r in RANKS), *(f"topk:match_rank={r}" for r in RANKS), "signsgd")
 NOT_NEGATIVE = (
     *("trained_rounds", "trained_epochs", "chunk", "seed", "clients", "public"),
     *("local_steps", "local_batch", "lr", "weight_decay"),
@@ -29,7 +29,7 @@ class AuditSettings:
 
     Attributes:
         data: of `data.load`.
-        model: of `models.build`. [default: convnet for images, mlp for tables, bert or gpt2 for text]
+        model: of `models.build`. [default: what is usual for the data: see `Task.network`]
         loss: cross_entropy, mse, bce, next_token, reported or package.module:function. [default: the data's own]
         schemes: specs (see `gradwire list`), or objects in their place.
         attacks: specs, such as iga:tv=1e-4,restarts=4 (see `gradwire list`). [default: by the kind of data]
@@ -55,7 +55,7 @@ class AuditSettings:
         chunk: victims attacked at a time (0: chosen by memory).
     """
 
-    data: str = "digits"
+    data: str = "photographs"
     model: str = ""
     loss: str = ""
     schemes: tuple[str, ...] = DEFAULT_SCHEMES

@@ -25,15 +25,17 @@ class Task:
     Attributes:
         domain: of the inputs.
         loss: of a network's output and the targets.
+        usual: the spec of the network that is usual for these data. [default: the domain's]
     """
 
     domain: Domain
     loss: TaskLoss
+    usual: str = ""
 
     @property
     def network(self) -> str:
         """The spec of the network that is trained where nobody names one."""
-        return "gpt2" if self.loss.from_inputs else self.domain.network
+        return self.usual or ("gpt2" if self.loss.from_inputs else self.domain.network)
 
     def check(self, inputs: Tensor, targets: Tensor) -> None:
         """Refuse a batch that is outside the domain, or targets that do not suit the loss."""

@@ -7,7 +7,7 @@ from gradwire.report.audit.figure import leakage_figure
 from gradwire.report.audit.leakage import compares, informs, leakage_table, level, scores_table
 from gradwire.report.audit.summary import KNOWLEDGE, labels, pair, summarise
 from gradwire.report.audit.verdict import parts_table, verdict_table
-from gradwire.report.audit.words import assumptions, baseline, headline
+from gradwire.report.audit.words import assumptions, baseline, headline, untried
 from gradwire.report.domain import RunDomain, score_words
 from gradwire.report.figures import render
 from gradwire.report.page import Page, Section
@@ -59,9 +59,10 @@ def audit_page(run: Run) -> Page:
         "most": max(summary.victims for summary in summaries),
         "knowledges": KNOWLEDGE,
     }
-    files = {"reconstructions.png": render(pictures.reconstructions_figure(truth, shown), "png")} if shown else {}
+    drawn = {"reconstructions.png": lambda: render(pictures.reconstructions_figure(truth, shown), "png")}
     title = "What one round of updates gives away"
-    return Page(title, tuple(sections), headline(pairs), baseline(pairs), "audit.html.j2", content, files)
+    said = (headline(pairs), baseline(pairs), untried(run.settings, domain))
+    return Page(title, tuple(sections), *said, "audit.html.j2", content, drawn if shown else {})
 
 
 def _victim(row: Row, domain: RunDomain) -> dict[str, Any]:

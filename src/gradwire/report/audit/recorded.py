@@ -1,6 +1,7 @@
 """The page of an audit of a recorded step whose batch nobody showed: answers to look at, and no scores."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from gradwire.report.audit.pictures import contact_sheet
 from gradwire.report.formats import size, times
@@ -20,7 +21,8 @@ def recorded_page(run: Run) -> Page:
     """Every answer's objective, and the pictures or texts beside the page."""
     section = Section("answers", "What was rebuilt", recorded_table(run.rows))
     sheets = {
-        f"{name.replace('|', '-').replace('/', '-')}.png": contact_sheet(p[0]) for name, p in run.pictures.items()
+        f"{name.replace('|', '-').replace('/', '-')}.png": partial(contact_sheet, images[0])
+        for name, images in run.pictures.items()
     }
     return Page("What a recorded step gives away", (section,), files=sheets)
 

@@ -28,6 +28,17 @@ _MODE = {
 }
 
 
+_UNTRIED = (
+    ("knowledge", ("naive",), "an adversary who knows the scheme (--knowledge adaptive)"),
+    ("trained_rounds", (0,), "a trained network (--trained-rounds 100)"),
+    ("rounds", (1,), "several rounds of one victim (--rounds 4)"),
+    ("local_steps", (0,), "local steps, as in federated averaging (--local-steps 4)"),
+    ("batch", (1,), "batches (--batch 4)"),
+)
+"""Settings, the values under which an audit leaves something out, and what that is."""
+_TAUGHT = "an adversary with hundreds of images of its own (--public 500)"
+
+
 def headline(pairs: Sequence[Pair]) -> str | None:
     """The finding in one sentence: the scheme whose two attacks are furthest apart, or None if nothing compares.
 
@@ -79,6 +90,14 @@ def assumptions(settings: Mapping[str, Any], setting: Setting, domain: RunDomain
         _FEEDBACK.get(str(settings.get("error_feedback")).capitalize(), ""),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def untried(settings: Mapping[str, Any], domain: RunDomain = PIXELS) -> str:
+    """Which attacks an audit with these settings left out, each with the option that runs it; "" for unknown ones."""
+    left = [what for name, values, what in _UNTRIED if settings.get(name) in values]
+    if domain.pictures and settings.get("public") == 0:
+        left.insert(0, _TAUGHT)
+    return f"Not tried: {'; '.join([*left, 'who was in the training set (gradwire membership)'])}." if left else ""
 
 
 def _in_figures(pairs: Sequence[Pair]) -> str | None:

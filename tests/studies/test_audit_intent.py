@@ -1,0 +1,45 @@
+import pytest
+
+from gradwire.errors import GradwireError
+from gradwire.studies import AuditSettings
+from gradwire.studies.audit_intent import _about, intent
+
+QUICK = {"data": "digits", "model": "mlp", "schemes": ("none", "topk:ratio=0.1"), "attacks": ("iga:iterations=2",)}
+
+
+def test_it_says_whom_it_attacks_by_what_and_how_long() -> None:
+    said = intent(AuditSettings(**QUICK, samples=2, batch=3))
+    expected = (
+        "Attacking 2 victims (digits, mlp, batches of 3) under 2 schemes, naive and adaptive, by iga:iterations=2"
+    )
+    assert said == f"{expected}: about 10 seconds."
+
+
+def test_more_iterations_take_longer() -> None:
+    quick = QUICK | {"attacks": ("iga:iterations=2000000,restarts=3",)}
+    assert intent(AuditSettings(**quick, samples=2)).endswith(" hours.")
+
+
+def test_no_time_is_promised_where_a_training_comes_first() -> None:
+    said = intent(AuditSettings(**QUICK, samples=1, trained_rounds=2, knowledge="naive"))
+    assert said == "Attacking 1 victim (digits, mlp, batches of 1) under 2 schemes, naive, by iga:iterations=2."
+
+
+def test_what_cannot_be_audited_is_refused_before_anything_is_promised() -> None:
+    with pytest.raises(GradwireError, match="mlpp"):
+        intent(AuditSettings(**QUICK | {"model": "mlpp"}))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "10 seconds"),
+        (31, "40 seconds"),
+        (59, "1 minute"),
+        (100, "2 minutes"),
+        (3500, "1 hour"),
+        (8000, "2 hours"),
+    ],
+)
+def test_times_are_round(seconds: float, words: str) -> None:
+    assert _about(seconds) == f"about {words}"
