@@ -46,19 +46,19 @@ class Page:
     Attributes:
         title: the heading, where there is no finding.
         finding: the finding in one sentence, computed. lede: what is said below it.
-        untried: which attacks the finding is not about, and how to run them.
         template: lays the sections out. content: what the template needs beside them.
         files: makers of pictures that are written as they are, by the files' names.
+        untried: which attacks the finding is not about, and how to run them.
     """
 
     title: str
     sections: tuple[Section, ...]
     finding: str | None = None
     lede: str | None = None
-    untried: str = ""
     template: str = "page.html.j2"
     content: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+    untried: str = ""
 
 
 def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]) -> str:

@@ -61,8 +61,16 @@ def audit_page(run: Run) -> Page:
     }
     drawn = {"reconstructions.png": lambda: render(pictures.reconstructions_figure(truth, shown), "png")}
     title = "What one round of updates gives away"
-    said = (headline(pairs), baseline(pairs), untried(run.settings, domain))
-    return Page(title, tuple(sections), *said, "audit.html.j2", content, drawn if shown else {})
+    return Page(
+        title,
+        tuple(sections),
+        headline(pairs),
+        baseline(pairs),
+        "audit.html.j2",
+        content,
+        drawn if shown else {},
+        untried(run.settings, domain),
+    )
 
 
 def _victim(row: Row, domain: RunDomain) -> dict[str, Any]:
