@@ -154,7 +154,7 @@ class LQSGD(PowerSGD):
         return levels, layout.flatten({name: units[name].expand(shape) for name, shape in layout.shapes.items()})
 
     def _cells(self, sent: Tensors, layout: Layout) -> dict[str, tuple[Tensor, Tensor]]:
-        """The middle and half the breadth of every entry's cell, (1, n, r) each; of the others' mean no cell is known."""
+        """The middle and half the breadth of every entry's cell, (1, n, r) each; of a mean no cell is known."""
         if "mean" in sent:
             middle = layout.unflatten(sent["mean"])
             width = {name: UNKNOWN * torch.ones_like(each) * each.abs().max() for name, each in middle.items()}
