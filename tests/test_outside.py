@@ -1,13 +1,15 @@
 """What others add to gradwire, in a package with entry points, goes through every command without a line in ours."""
 
 import csv
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
 from gradwire.cli import main
-from gradwire.registry import ATTACKS, CARRIERS, SCHEMES, STUDIES
+from gradwire.registry import ATTACKS, SCHEMES, STUDIES
 from gradwire.schemes import parse
 from gradwire.testing import check_attack, check_carrier, check_scheme
 from tests.distributed import workers
@@ -26,11 +28,20 @@ def test_the_examples_are_short():
         assert len(module.read_text().splitlines()) <= 40, module.name
 
 
+def test_the_page_shows_the_examples_as_they_are():
+    page = (OUTSIDE.parents[1] / "docs" / "extend.md").read_text()
+    shown = dict(re.findall(r"^```(?:python|toml) file=(\S+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    assert shown.keys() == {path.name for path in OUTSIDE.iterdir() if path.suffix in (".py", ".toml")}
+    for name, text in shown.items():
+        as_it_is = (OUTSIDE / name).read_text()
+        assert tomllib.loads(text) == tomllib.loads(as_it_is) if name.endswith(".toml") else text == as_it_is, name
+
+
 @pytest.mark.usefixtures("installed")
 def test_they_pass_the_checks_and_go_by_the_names_of_their_entry_points():
     check_scheme("terngrad")
     check_attack("tag:iterations=5")
-    check_carrier(lambda: CARRIERS.parse("shared-folder"))
+    check_carrier("shared-folder")
     assert parse("terngrad:TernGrad:clip=2") == parse("terngrad:clip=2")
     assert parse("terngrad:TernGrad:clip=2").spec == "terngrad:clip=2.0"
     assert ATTACKS.parse("tag:TAG").spec == "tag"
