@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
 
 
 OUTSIDE = Path(__file__).parents[1] / "examples" / "outside"
-MODULES = ("terngrad", "tag", "ternary", "shared_folder", "waves")
+MODULES = ("terngrad", "tag", "ternary", "shared_folder", "series", "waves")
 
 
 @pytest.fixture

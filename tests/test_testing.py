@@ -23,6 +23,7 @@ SPECS = {
     "topk": ("topk:ratio=0.1", "topk:match_rank=1,per=model", "topk:ratio=0.2,error_feedback=false"),
     "randomk": ("randomk:ratio=0.1", "randomk:match_rank=1,per=model"),
     "powersgd": ("powersgd", "powersgd:rank=3,warm_start=false"),
+    "lqsgd": ("lqsgd", "lqsgd:rank=3,bits=2,alpha=100,warm_start=false"),
     "signsgd": ("signsgd", "signsgd:error_feedback=true"),
     "qsgd": ("qsgd", "qsgd:bits=2,bucket=16"),
     "noise": ("noise:std=0.1", "noise:std=0.1+sga"),

@@ -1,8 +1,9 @@
 """Checks that every scheme, attack and carrier passes, for those from outside too: call them in a test.
 
->>> from gradwire.testing import check_attack, check_scheme
+>>> from gradwire.testing import check_attack, check_carrier, check_scheme
 >>> check_scheme("terngrad:TernGrad")
 >>> check_attack("tag:TAG:iterations=5")
+>>> check_carrier("shared_folder:SharedFolder")
 
 What fails is an AssertionError that says what must hold, and what is so instead.
 """
@@ -18,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from gradwire.attacks.inversion import ATTACKING, Guess, InversionAttack, Problem, pose
-from gradwire.registry import ATTACKS
+from gradwire.registry import ATTACKS, CARRIERS
 from gradwire.schemes import (
     Layout,
     LocalStep,
@@ -122,19 +123,20 @@ def check_attack(attack: str | InversionAttack, problems: Sequence[Problem] = ()
     _must(bool(ends) and ends[-1][0] == ends[-1][1], f"{spec}: progress ends at {ends[-1:]}; it must reach the total")
 
 
-def check_carrier(carrier: Callable[[], Transport], schemes: Sequence[str | Scheme] = CARRIED) -> None:
+def check_carrier(carrier: str | Callable[[], Transport], schemes: Sequence[str | Scheme] = CARRIED) -> None:
     """Run a round of several schemes over a carrier, and check that it gives what the one in this process gives.
 
     Args:
-        carrier: makes a fresh one, in which all clients and the server live.
+        carrier: its spec, or what makes a fresh one; all clients and the server live in it.
 
     Raises:
         AssertionError: aggregates, states or counted bytes differ.
     """
     for scheme in schemes:
         cluster = _Cluster.of(parse(scheme), 3)
-        ours, theirs = cluster.run(carrier()), cluster.run(InProcess())
-        what = f"{cluster.scheme.spec} over {type(carrier()).__name__}"
+        fresh: Transport = CARRIERS.parse(carrier) if isinstance(carrier, str) else carrier()
+        ours, theirs = cluster.run(fresh), cluster.run(InProcess())
+        what = f"{cluster.scheme.spec} over {type(fresh).__name__}"
         _must(ours.outcomes.keys() == theirs.outcomes.keys(), f"{what}: {sorted(ours.outcomes)} came to an end")
         for party, outcome in ours.outcomes.items():
             expected = theirs.outcomes[party]

@@ -51,6 +51,7 @@ LOCAL = {
     "topk": "topk:ratio=0.1",
     "randomk": "randomk:ratio=0.5",
     "powersgd": "powersgd:rank=2",
+    "lqsgd": "lqsgd:rank=2",
     "dgc": "single gradients",
     "qsgd": "qsgd:bits=6",
     "signsgd": "signsgd",

@@ -61,3 +61,6 @@ def _bytes(part: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
     torch.save(dict(part), file)
     return file.getvalue()
+
+
+__all__ = ["RankState"]

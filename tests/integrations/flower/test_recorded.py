@@ -125,6 +125,18 @@ def test_the_command_attacks_a_client_on_one_round_and_on_several(tmp_path, caps
     assert "rounds is 3; 2 are recorded up to round 1" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("installed")
+def test_a_scheme_from_outside_is_recorded_and_attacked_by_an_attack_from_outside(tmp_path):
+    recorded(tmp_path / "t", "terngrad:clip=2")
+    common = ["audit", "--transcript", str(tmp_path / "t"), "--client", "client:1", "--local-steps", "1", "--lr", "0.1"]
+    known = ["--model", "mlp", "--label", str(int(batch(2, 1)[1]))]
+    main([*common, *known, "--attack", "tag:iterations=2", "--out", str(tmp_path / "out")])
+    assert {(row["scheme"], row["attack"]) for row in rows(tmp_path / "out")} == {
+        ("terngrad:clip=2.0", "tag:iterations=2")
+    }
+    assert "tag" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_what_is_not_told_or_not_there_is_said(tmp_path):
     recorded(tmp_path / "t", "none")
     (found,) = load(tmp_path / "t").values()

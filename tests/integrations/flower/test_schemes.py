@@ -32,6 +32,7 @@ SPECS = {
     "topk": "topk:ratio=0.1",
     "randomk": "randomk:ratio=0.1",
     "powersgd": "powersgd:rank=2",
+    "lqsgd": "lqsgd:rank=2",
     "noise": "noise:std=0.1",
     "qsgd": "qsgd",
     "signsgd": "signsgd",

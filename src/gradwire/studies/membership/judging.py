@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,9 +31,9 @@ COMPARING = ("lira:variance=global", "lira-offline")
 
 
 def judge(
-    scores: Any,
-    members: Any,
-    labels: Any = None,
+    scores: object,
+    members: object,
+    labels: object = None,
     score_is: str = "score",
     out: str | Path | None = None,
     models: Sequence[object] | None = None,

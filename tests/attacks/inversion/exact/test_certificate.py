@@ -35,6 +35,7 @@ KINDS = {
     "entries": ("topk", "randomk", "sparsify", "dgc", "ssga", "ssga-dgc"),
     "signs": ("signsgd",),
     "cells": ("qsgd",),
+    "constraints": ("lqsgd",),
     "code": ("autoencoder",),
 }
 WORDS = {
@@ -42,6 +43,7 @@ WORDS = {
     "entries": " entries of",
     "signs": "the signs, and no magnitude, of {size:,} entries",
     "cells": "for {size:,} entries of {count} parameters the cell",
+    "constraints": "constraints on {size:,} entries",
     "code": "a latent code of",
 }
 
