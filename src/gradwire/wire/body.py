@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ NAMES: Mapping[torch.dtype, str] = {
     torch.bool: "BOOL",
 }
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
+LARGEST, DIMENSIONS = 2**63 - 1, 64
+"""The most entries and dimensions that a tensor's shape may say."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -88,8 +91,8 @@ def read(body: memoryview) -> dict[str, Tensor]:
     start = _LENGTH.size + _LENGTH.unpack_from(body)[0]
     try:
         fields = json.loads(bytes(body[_LENGTH.size : start]))
-        rows = sorted((*field["data_offsets"], name, field["dtype"], field["shape"]) for name, field in fields.items())
-    except (AttributeError, KeyError, TypeError, ValueError):
+        rows = sorted(_row(name, field) for name, field in fields.items())
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise WireError("its body has no readable header") from None
     taken = max((row[1] for row in rows), default=0)
     if start + taken != len(body):
@@ -102,9 +105,29 @@ def read(body: memoryview) -> dict[str, Tensor]:
         if kind not in DTYPES:
             raise WireError(f"tensor {name!r} is of unknown type {kind!r}")
         dtype = DTYPES[kind]
-        if begin != position or end - begin != prod(shape) * dtype.itemsize or not all(n >= 0 for n in shape):
+        fits = begin == position and begin % dtype.itemsize == 0 and end - begin == prod(shape) * dtype.itemsize
+        if (
+            not fits
+            or not all(n >= 0 for n in shape)
+            or prod(n or 1 for n in shape) > LARGEST
+            or len(shape) > DIMENSIONS
+        ):
             raise WireError(f"tensor {name!r} of shape {shape} does not fit bytes {begin} to {end}")
-        flat = storage[begin:end].view(dtype) if end > begin else torch.empty(0, dtype=dtype)
-        tensors[name] = flat.view(shape)
+        flat = storage[begin:end] if end > begin else torch.empty(0, dtype=torch.uint8)
+        if dtype == torch.bool and end > begin and int(flat.max()) > 1:
+            raise WireError(f"tensor {name!r} of truth values holds {int(flat.max())}; each must be 0 or 1")
+        tensors[name] = flat.view(dtype).view(shape)
         position = end
     return tensors
+
+
+def _row(name: str, field: Any) -> tuple[int, int, str, str, list[int]]:
+    """Where a tensor's bytes are, its name, dtype and shape, as a header says; ValueError and its like if it does not."""
+    (begin, end), kind, shape = field["data_offsets"], field["dtype"], field["shape"]
+    if (
+        not isinstance(kind, str)
+        or not isinstance(shape, list)
+        or any(type(n) is not int for n in (begin, end, *shape))
+    ):
+        raise ValueError("places and shapes are whole numbers")
+    return begin, end, name, kind, shape
