@@ -106,12 +106,7 @@ def read(body: memoryview) -> dict[str, Tensor]:
             raise WireError(f"tensor {name!r} is of unknown type {kind!r}")
         dtype = DTYPES[kind]
         fits = begin == position and begin % dtype.itemsize == 0 and end - begin == prod(shape) * dtype.itemsize
-        if (
-            not fits
-            or not all(n >= 0 for n in shape)
-            or prod(n or 1 for n in shape) > LARGEST
-            or len(shape) > DIMENSIONS
-        ):
+        if not fits or not _can_be(shape):
             raise WireError(f"tensor {name!r} of shape {shape} does not fit bytes {begin} to {end}")
         flat = storage[begin:end] if end > begin else torch.empty(0, dtype=torch.uint8)
         if dtype == torch.bool and end > begin and int(flat.max()) > 1:
@@ -122,12 +117,14 @@ def read(body: memoryview) -> dict[str, Tensor]:
 
 
 def _row(name: str, field: Any) -> tuple[int, int, str, str, list[int]]:
-    """Where a tensor's bytes are, its name, dtype and shape, as a header says; ValueError and its like if it does not."""
+    """Where a tensor's bytes are, its name, dtype and shape; ValueError and its like if a header does not say it."""
     (begin, end), kind, shape = field["data_offsets"], field["dtype"], field["shape"]
-    if (
-        not isinstance(kind, str)
-        or not isinstance(shape, list)
-        or any(type(n) is not int for n in (begin, end, *shape))
-    ):
+    whole = isinstance(shape, list) and all(type(n) is int for n in (begin, end, *shape))
+    if not whole or not isinstance(kind, str):
         raise ValueError("places and shapes are whole numbers")
     return begin, end, name, kind, shape
+
+
+def _can_be(shape: list[int]) -> bool:
+    """Whether a tensor can have this shape."""
+    return len(shape) <= DIMENSIONS and all(n >= 0 for n in shape) and prod(n or 1 for n in shape) <= LARGEST
