@@ -21,7 +21,7 @@ CONTENT = {
         },
         {
             "command": "audit",
-            "settings": {"model": "mlp", "victims": 2, "attacks": ["iga:iterations=5"]},
+            "settings": {"model": "mlp", "samples": 2, "attacks": ["iga:iterations=5"]},
             "grid": {"scheme": ["none", "topk:ratio=0.5"]},
             "smoke": False,
         },
@@ -51,6 +51,8 @@ def written(value):
 
 
 def file(content):
+    if not isinstance(content, dict):
+        return written(content)
     return "\n".join(f"{json.dumps(key)} = {written(value)}" for key, value in content.items()) + "\n"
 
 
