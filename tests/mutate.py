@@ -41,7 +41,7 @@ class Mutant:
         return "gradwire." + self.file.removesuffix(".py").replace("/", ".")
 
     def source(self) -> str:
-        """The file's text with the fault; ValueError unless the fragment stands there once, and the text can be read."""
+        """The file's text with the fault; ValueError unless the fragment stands there once, and Python reads it."""
         text = (SOURCE / self.file).read_text()
         if text.count(self.old) != 1:
             raise ValueError(f"{self.file} has {self.old!r} {text.count(self.old)} times; it must be there once")
