@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from gradwire.errors import GradwireError, WireError, in_line
 from gradwire.models.mode import copied
+from gradwire.runs import replacing
 from gradwire.schemes import State
 from gradwire.schemes.buckets import joined
 from gradwire.tasks import Task, task_of
@@ -193,13 +195,11 @@ def save(rounds: Mapping[int, RecordedRound], path: str | Path, redact: bool = F
     which = f"round {numbers[0]}" if len(numbers) == 1 else f"rounds {numbers[0]} to {numbers[-1]}"
     holds = "sizes of messages only" if redact else "the model, public state and messages: enough to attack them"
     line = f"{which} of {chosen[0].scheme}, {len(chosen[0].clients)} clients; {holds}"
-    where = Path(path)
-    temporary = where.with_name(f"{where.name}.tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    for_owner = partial(os.open, mode=0o600)
+    with replacing(Path(path)) as temporary, open(temporary, "wb", opener=for_owner) as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(TITLE + line.encode() + b"\n")
         file.write(transcript.encode())
-    os.replace(temporary, where)
     return line
 
 

@@ -5,8 +5,8 @@ from gradwire.attacks.inversion.match import cosine, total_variation
 
 
 def test_total_variation_is_the_mean_difference_of_neighbours():
-    images = torch.tensor([[0.0, 1.0], [0.5, 0.5]])[None, None, None]
-    assert float(total_variation(images)) == pytest.approx((0.5 + 0.5) / 2 + (1.0 + 0.0) / 2)
+    images = torch.tensor([[0.0, 1.0], [0.25, 0.5]])[None, None, None]
+    assert float(total_variation(images)) == pytest.approx((0.25 + 0.5) / 2 + (1.0 + 0.25) / 2)
 
 
 @pytest.mark.parametrize(("shape", "due"), [((1, 4), 1.0), ((4, 1), 1.0), ((1, 1), 0.0)])
