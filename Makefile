@@ -3,18 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: audit test test-flower test-flower-oldest test-deploy fuzz lint clean
+.PHONY: audit test mutants test-flower test-flower-oldest test-deploy fuzz lint clean
 
 audit: $(VENV)/installed
 	$(BIN)/gradwire audit
 
 # A process a core and a thread a process: threads of several processes on one core would wait for each other.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 30
 
-# Property tests on other examples than the suite's, many more of them.
+# One-line faults in the package, each of which a test beside the code must catch: ten minutes.
+mutants: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutate
+
+# Property tests on other examples than the suite's, many more of them, and a million byte strings as messages.
 fuzz: $(VENV)/installed-test
 	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow" -k "$(ONLY)"
+	GRADWIRE_FUZZ=1000000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/wire/test_fuzzed_messages.py
+	GRADWIRE_FUZZ=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -k "fuzzed and not messages"
 
 # Extras whose own bounds exclude some of constraints.txt's pins have an environment of their own.
 test-flower: $(VENV)-flower/installed

@@ -6,12 +6,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Tests say what is true, not how fast: how long an example takes depends on the machine. The suite tries the same
 # examples each time; `make fuzz` looks for others.
 settings.register_profile("gradwire", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=500)
+# Whether a fault is caught, not by which example it is told shortest (tests/mutate.py).
+settings.register_profile("mutants", settings.get_profile("gradwire"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gradwire"))
 
 

@@ -4,8 +4,9 @@ Every message is one line that names the thing that is wrong, its value, and wha
 line prints it without a traceback and exits with status 2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from math import inf
 from typing import Any
 
 
@@ -45,6 +46,23 @@ def at_least(least: int, **values: float) -> None:
     for name, value in values.items():
         if value < least:
             raise GradwireError(f"{name} is {value}; it must {'be at least 1' if least else 'not be negative'}")
+
+
+def not_negative(what: str, settings: Any, *names: str) -> None:
+    """Refuse settings that are negative or not finite; `None` is left to whoever allows it."""
+    _within(what, settings, names, lambda value: 0 <= value < inf, "not be negative")
+
+
+def positive(what: str, settings: Any, *names: str) -> None:
+    """Refuse settings that are not positive or not finite; `None` is left to whoever allows it."""
+    _within(what, settings, names, lambda value: 0 < value < inf, "be positive")
+
+
+def _within(what: str, settings: Any, names: Iterable[str], right: Callable[[float], bool], wanted: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not right(value):
+            raise GradwireError(f"{what}: {name} is {value}; it must {wanted if value < inf else 'be finite'}")
 
 
 def check_words(settings: Any, **known: Iterable[str]) -> None:

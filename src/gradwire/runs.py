@@ -5,12 +5,13 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, in_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,8 +88,15 @@ class RunFolder:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add finished rows to results.csv."""
-        with (self.path / RESULTS).open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerows(map(self._cells, rows))
+        table = self.path / RESULTS
+        with writing(table):
+            whole = table.stat().st_size
+            try:
+                with table.open("a", newline="") as file:
+                    csv.DictWriter(file, self.columns).writerows(map(self._cells, rows))
+            except OSError:
+                os.truncate(table, whole)  # half a row is none
+                raise
 
     def rewrite(self, rows: Iterable[Row], name: str = RESULTS) -> None:
         """Replace what results.csv, or another table with its columns, holds by these rows."""
@@ -128,19 +136,20 @@ class RunFolder:
             "settings": dict(settings),
             "notes": list(notes),
         }
-        temporary = (self.path / CONFIG).with_suffix(".tmp")  # a kill must not leave half a file
-        temporary.write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(temporary, self.path / CONFIG)
+        with replacing(self.path / CONFIG) as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n")
 
     def save(self, tensors: Mapping[str, "Tensor"], name: str = RECONSTRUCTIONS) -> None:
         """Write tensors beside the table."""
         from safetensors.torch import save_file
 
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.path / name)
+        with writing(self.path / name):
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.path / name)
 
     def write_json(self, name: str, value: object) -> None:
         """Write a file of JSON beside the table."""
-        (self.path / name).write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+        with writing(self.path / name):
+            (self.path / name).write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _cells(self, row: Row) -> dict[str, object]:
         """The row's cells; floats have nine significant digits, enough to give a float32 back."""
@@ -152,6 +161,37 @@ def default_place(name: str) -> Path:
     return Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make of a write that fails, as on a full or a read-only disk, one line that names the file."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        raise GradwireError(f"{path} cannot be written: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise GradwireError(f"{path} cannot be written: {in_line(error)}") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, whose place it takes when it is whole: a cut write leaves the file that was there.
+
+    Raises:
+        GradwireError: as `writing`.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with writing(path):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file."""
     with path.open(newline="") as file:
@@ -160,12 +200,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write a CSV file; what a row lacks stays empty. An interrupted write leaves the file that was there."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def check_place(out: str | Path | None, resume: str | Path | None) -> None:

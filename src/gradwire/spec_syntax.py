@@ -1,9 +1,10 @@
 """Hyper-parameters as text, `key=value,key=value`, for a dataclass or any other callable with annotated parameters."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import lru_cache, partial
+from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -81,6 +82,35 @@ def write(what: str, name: str, value: object) -> str:
             raise GradwireError(f"{what}: {key} is {held!r}, which cannot be written in a spec")
         changed.append(f"{key}={written}")
     return f"{name}:{','.join(changed)}" if changed else name
+
+
+def fits(value: object, hint: object) -> bool:
+    """Whether a value from a file is of the type that an annotation says: a list will do for a tuple."""
+    kind = get_origin(hint) or hint
+    if kind is Literal:
+        return value in get_args(hint)
+    if kind in (Union, UnionType):
+        return any(fits(value, each) for each in get_args(hint))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if kind is tuple or kind is Sequence:
+        inner = next(iter(get_args(hint)), object)
+        return isinstance(value, list | tuple) and all(fits(each, inner) for each in value)
+    if kind is Mapping:
+        inner = (*get_args(hint), object, object)[1]
+        return isinstance(value, Mapping) and all(fits(each, inner) for each in value.values())
+    if kind in (int, str, bool, NoneType):
+        return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    return True
+
+
+def check_fits(what: str, values: Mapping[str, object], known: Mapping[str, Parameter]) -> None:
+    """Refuse the first of these values that is of another type than its parameter."""
+    for name, value in values.items():
+        if name in known and not fits(value, known[name].hint):
+            hint = known[name].hint
+            wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
+            raise GradwireError(f"{what}: {name} is {value!r}; it must be of type {wanted}")
 
 
 def _reads_back(written: str, value: object, hint: object) -> bool:

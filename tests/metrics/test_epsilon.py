@@ -3,9 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom, norm
 
 from gradwire.errors import GradwireError
 from gradwire.metrics import best, epsilon_bound, one_run_bound, p_value
+from gradwire.metrics.epsilon import distance_bound
 
 RUNS = 2000
 ALLOWED = 0.05 * RUNS
@@ -81,6 +83,13 @@ def test_the_bound_is_where_the_p_value_is_what_is_left_of_the_confidence() -> N
     for delta in (0.0, 1e-5):
         bound = one_run_bound(500, 200, 150, delta=delta)
         assert p_value(500, 200, 150, bound, delta) == pytest.approx(0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize(("guesses", "right"), [(100, 75), (20, 20), (1000, 560)])
+def test_the_distance_that_guesses_prove_is_the_one_at_which_so_many_are_rare(guesses, right) -> None:
+    distance = distance_bound(guesses, right, 0.95)
+    assert binom.sf(right - 1, guesses, norm.cdf(distance / 2)) == pytest.approx(0.05)
+    assert distance_bound(guesses, guesses // 2) == 0
 
 
 def test_one_run_of_coin_flips_proves_nothing() -> None:

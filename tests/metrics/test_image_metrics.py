@@ -85,7 +85,7 @@ def test_a_batch_scores_the_mean_of_its_images(metric) -> None:
 
 
 def test_success_starts_at_the_threshold() -> None:
-    assert metrics.success(torch.tensor([0.59, 0.6, 1.0]).double()).tolist() == [False, True, True]
+    assert metrics.success(torch.tensor([0.59, 0.6, 1.0], dtype=torch.float64)).tolist() == [False, True, True]
 
 
 def test_rounding_just_outside_the_box_is_forgiven() -> None:

@@ -105,6 +105,27 @@ def test_copies_of_a_model_tell_nothing_new() -> None:
     assert independent.high - independent.low < 0.7 * (alone.high - alone.low)
 
 
+def test_copies_of_a_model_find_no_member_more_surely_at_a_low_rate() -> None:
+    random = torch.Generator().manual_seed(0)
+    members = torch.rand(1, 2000, generator=random) < 0.5
+    one = torch.randn(1, 2000, generator=random) + 2 * members
+    wide = []
+    for n in (1, 20):
+        found = membership(Scored.of(one.expand(n, -1), members.expand(n, -1))).tpr_at[1e-2].figure
+        assert found is not None
+        wide.append(found.high - found.low)
+    assert wide[1] >= 0.8 * wide[0]
+
+
+def test_the_variance_of_clusters_is_that_between_both_less_that_of_pairs() -> None:
+    drawn = np.random.default_rng(0)
+    influence = drawn.normal(size=(6, 9)) + drawn.normal(size=(6, 1)) + drawn.normal(size=9)
+    examples, models = 9 / 8 * (influence.sum(0) ** 2).sum(), 6 / 5 * (influence.sum(1) ** 2).sum()
+    found = variance(influence, np.arange(6))
+    assert found.value == pytest.approx(examples + models - (influence**2).sum())
+    assert found.independent == pytest.approx((influence**2).sum())
+
+
 def test_a_perfect_attack_on_few_examples_is_not_certain() -> None:
     found = membership(Scored.of(*sides([1.0] * 5, [0.0] * 5), limits=0.5))
     for figure in (found.auc, found.balanced_accuracy):

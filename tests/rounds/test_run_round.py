@@ -1,6 +1,7 @@
 """One round: clients that vanish, clients that send what they must not, sessions that outlive their process."""
 
 import warnings
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from tests.schemes.rounds import SHAPES, random_update
 
 from gradwire.errors import TooFewError, WireError
 from gradwire.rounds import ClientRound, run_round
-from gradwire.rounds.halves import checking, server_half
+from gradwire.rounds.halves import checking, client_half, server_half
 from gradwire.schemes import Contribution, Layout, Round, initial_states, parse
+from gradwire.schemes.none import PlainSGD
 from gradwire.secure.kdf import InsecureWarning, insecure_seed
-from gradwire.wire import InProcess, Message, Send, ServerSession, client, drop_out
+from gradwire.wire import ClientSession, InProcess, Message, Send, ServerSession, client, drop_out
 
 PARTIES = tuple(map(client, range(4)))
 UPDATES = {party: random_update(i) for i, party in enumerate(PARTIES)}
@@ -107,6 +109,43 @@ def test_weights_and_buffers_count_alike():
         assert result.buffers["mean"].tolist() == pytest.approx([2.0, 2.0])
         assert result.buffers["count"].dtype == torch.int64
         assert int(result.buffers["count"]) == 20
+
+
+@dataclass(frozen=True)
+class Refusing(PlainSGD):
+    """Finds out in the end that client 1 must not count."""
+
+    name = "refusing"
+
+    def server(self, public, round):
+        outcome = yield from super().server(public, round)
+        return replace(outcome, refused={"client:1": "it is refused"})
+
+
+def served(scheme, came, context):
+    """What the server's half of a round returns."""
+    buffers = next(iter(came.values())).buffers
+    server = ServerSession(server_half(scheme, {}, context, buffers), PARTIES, 0, checking(scheme, context, buffers))
+    InProcess().exchange({p: ClientSession(client_half(scheme, c, {}, context), p, 0) for p, c in came.items()}, server)
+    return server.result
+
+
+def test_a_server_has_the_mean_by_the_weights_that_it_was_told():
+    weights = dict(zip(PARTIES, (1.0, 2.0, 3.0, 6.0), strict=True))
+    came = {
+        p: Contribution(u, {}, {"mean": torch.full((2,), float(i))}, weights[p])
+        for i, (p, u) in enumerate(UPDATES.items())
+    }
+    result = served(parse("none"), came, around(weights="told"))
+    due = sum(weights[p] / 12 * LAYOUT.flatten(u) for p, u in UPDATES.items())
+    torch.testing.assert_close(LAYOUT.flatten(result.aggregate), due)
+    torch.testing.assert_close(result.buffers["mean"], torch.full((2,), (2 + 2 * 3 + 3 * 6) / 12))
+
+
+def test_the_buffers_of_who_was_refused_do_not_count():
+    came = {p: Contribution(u, {}, {"mean": torch.full((2,), float(i))}) for i, (p, u) in enumerate(UPDATES.items())}
+    assert served(parse("none"), came, around()).buffers["mean"].tolist() == [1.5, 1.5]
+    assert served(Refusing(), came, around()).buffers["mean"].tolist() == pytest.approx([5 / 3, 5 / 3])
 
 
 @pytest.mark.parametrize(

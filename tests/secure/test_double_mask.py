@@ -124,6 +124,15 @@ def test_no_share_is_revealed_to_a_server_that_says_too_few_are_left():
     refused(match, DoubleMask(2, colluders=0), states(3), zeros(3), Ring(8, 3), tamper=others)
 
 
+def test_no_share_is_revealed_unless_enough_have_signed_what_was_told():
+    def unsigned(reply):
+        none = {"places": torch.empty(0, dtype=torch.int32), "signatures": torch.empty(0, 64, dtype=torch.uint8)}
+        return Deal(reply.phase, dict.fromkeys(reply.tensors, none))
+
+    match = "client:0: 1 clients have signed what this one was told, 2 must; no share is revealed"
+    refused(match, DoubleMask(2, colluders=0), states(3), zeros(3), Ring(8, 3), tamper=in_phase("survivors", unsigned))
+
+
 def lying(phase, change):
     """A client's half whose message in one phase goes through `change`."""
 

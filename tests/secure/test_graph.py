@@ -1,10 +1,11 @@
-from math import ceil, log2
+from math import ceil, comb, log2
 
+import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
 from gradwire.errors import GradwireError
-from gradwire.secure.graph import STATED, Assumptions, Degree, sufficient
+from gradwire.secure.graph import STATED, Assumptions, Degree, _apart, sufficient
 
 TWENTIETH = Assumptions(corrupted=0.05)
 
@@ -50,6 +51,32 @@ def test_a_server_that_lies_needs_more_shares_than_there_are_honest_holders(clie
     degree = sufficient(clients, STATED)
     assert 2 * degree.threshold > degree.neighbours + 1
     assert degree.threshold <= degree.neighbours + 1
+
+
+@pytest.mark.parametrize(("n", "k", "lost"), [(6, 2, 1), (12, 3, 2), (40, 8, 16)])
+def test_honest_clients_stay_connected_as_often_as_the_bound_says(n, k, lost):
+    """The bound worked out term by term, and held against graphs that were drawn."""
+    h = n - lost
+    terms = (
+        comb(h, s) * ((lost + s - 1) / (n - 1)) ** (k * s) * (1 - s / (n - 1)) ** (k * (h - s))
+        for s in range(1, h // 2 + 1)
+    )
+    bound = sum(terms)
+    assert _apart(n, k, lost) == pytest.approx(log2(bound))
+    random, trials = np.random.default_rng(0), 400
+    apart = sum(not connected(n, k, h, random) for _ in range(trials))
+    assert apart <= trials * min(1, bound) + 3 * (trials * min(1, bound)) ** 0.5
+
+
+def connected(n, k, honest, random):
+    """Whether the honest clients of a drawn graph are connected by masks that they share with one another."""
+    drawn = [set(random.choice([j for j in range(n) if j != i], k, replace=False).tolist()) for i in range(honest)]
+    found, waiting = {0}, [0]
+    while waiting:
+        i = waiting.pop()
+        near = {j for j in range(honest) if j in drawn[i] or i in drawn[j]} - found
+        found, waiting = found | near, [*waiting, *near]
+    return len(found) == honest
 
 
 def test_few_clients_share_with_everybody():

@@ -56,6 +56,10 @@ def test_who_sees_what():
     mine = transport.transcript.seen_by("client:1")
     assert {m.sender for m in mine} == {"client:1", "server"}
     assert len(mine) == 4
+    dealt = Message("server", "client:0", 0, "y", {})
+    transport.transcript.record(dealt, dealt.size, ("client:0",))
+    assert dealt in transport.transcript.seen_by("client:0")
+    assert dealt not in transport.transcript.seen_by("client:1")
 
 
 def test_clients_out_of_step_are_refused():

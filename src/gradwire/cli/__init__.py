@@ -42,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo(f"gradwire: {message}", err=True)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has gone
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"gradwire: {where}{error.strerror or error}", err=True)
+        sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("gradwire: interrupted; rows finished so far are in results.csv", err=True)
         sys.exit(130)

@@ -8,15 +8,19 @@ it can attack the round, so that only its owner may read the file.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from math import inf
 from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from gradwire.errors import GradwireError, WireError
+from gradwire.errors import GradwireError, WireError, in_line
 from gradwire.models.mode import copied
+from gradwire.runs import replacing
 from gradwire.schemes import State
 from gradwire.schemes.buckets import joined
 from gradwire.tasks import Task, task_of
@@ -133,12 +137,12 @@ class RecordedRound:
         network = copied(model)
         if self.evaluated is not None:
             network.train("" not in self.evaluated)
-            for name in self.evaluated:
-                network.get_submodule(name).training = False
             mode = "eval" if "" in self.evaluated else "train"
         try:
+            for name in self.evaluated or ():
+                network.get_submodule(name).training = False
             network.load_state_dict(dict(self.model))
-        except RuntimeError as error:
+        except (AttributeError, RuntimeError) as error:
             first = str(error).splitlines()[-1].strip()
             raise GradwireError(f"the recording is of another model than {type(model).__name__}: {first}") from None
         if any(not names for names in self.buckets):
@@ -191,13 +195,11 @@ def save(rounds: Mapping[int, RecordedRound], path: str | Path, redact: bool = F
     which = f"round {numbers[0]}" if len(numbers) == 1 else f"rounds {numbers[0]} to {numbers[-1]}"
     holds = "sizes of messages only" if redact else "the model, public state and messages: enough to attack them"
     line = f"{which} of {chosen[0].scheme}, {len(chosen[0].clients)} clients; {holds}"
-    where = Path(path)
-    temporary = where.with_name(f"{where.name}.tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    for_owner = partial(os.open, mode=0o600)
+    with replacing(Path(path)) as temporary, open(temporary, "wb", opener=for_owner) as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(TITLE + line.encode() + b"\n")
         file.write(transcript.encode())
-    os.replace(temporary, where)
     return line
 
 
@@ -238,20 +240,58 @@ def _head(each: RecordedRound) -> Message:
 
 def _round(head: Message) -> RecordedRound:
     """The round that a message begins, without its messages."""
-    facts = json.loads(head.tensors["facts"].numpy().tobytes())
     tensors = {
         kind: {n.removeprefix(f"{kind}/"): t for n, t in head.tensors.items() if n.startswith(f"{kind}/")}
         for kind in ("model", "state", "held")
     }
     try:
+        facts = json.loads(head.tensors["facts"].numpy().tobytes())
+        if wrong := [name for name, right in _RIGHT.items() if not right(facts[name])]:
+            raise ValueError(f"{wrong[0]} is {facts[wrong[0]]!r}")
         facts |= {name: tuple(facts[name]) for name in ("clients", "sizes")}
         facts["buckets"] = tuple(map(tuple, facts["buckets"]))
         facts["work"] = None if facts["work"] is None else LocalWork(**facts["work"])
         if facts["evaluated"] is not None:
             facts["evaluated"] = tuple(facts["evaluated"])
         return RecordedRound(**facts, model=tensors["model"], public=tensors["state"], held=tensors["held"])
-    except (KeyError, TypeError) as error:
-        raise WireError(f"round {head.round} of the transcript is of another version of gradwire: {error}") from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        wrong_here = f"is damaged or of another version of gradwire: {in_line(error)}"
+        raise WireError(f"round {head.round} of the transcript {wrong_here}") from None
+
+
+def _number(value: object, least: float = 0) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < inf
+
+
+def _whole(value: object, least: float = 0) -> bool:
+    return isinstance(value, int) and _number(value, least)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _worked(value: object) -> bool:
+    """Whether this is what `asdict` makes of a client's local work."""
+    if not isinstance(value, dict) or value.keys() != vars(LocalWork()).keys():
+        return False
+    return _whole(value["steps"], 1) and _whole(value["batch"], 1) and all(map(_number, value.values()))
+
+
+_RIGHT: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("scheme", "victim", "domain"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("carried", "local"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("round", "epoch", "batch"), _whole),
+    "seed": lambda value: _whole(value, -inf),
+    "passes": lambda value: _whole(value, 1),
+    "clients": lambda value: _texts(value) and len(value) > 0,
+    "sizes": lambda value: isinstance(value, list) and all(map(_whole, value)),
+    "work": lambda value: value is None or _worked(value),
+    "weights": lambda value: value in get_args(Weights),
+    "buckets": lambda value: isinstance(value, list) and all(map(_texts, value)),
+    "evaluated": lambda value: value is None or _texts(value),
+}
+"""What each fact of a round must be."""
 
 
 class Recorder:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, positive
 from gradwire.schemes.imitation import Stacked, flat, largest_of_each
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
@@ -51,8 +51,7 @@ class DGC(SparseMessages):
         check_share("dgc", "ratio", self.ratio)
         if not 0 <= self.momentum < 1:
             raise GradwireError(f"dgc: momentum is {self.momentum}; it must be in [0, 1)")
-        if self.clip is not None and not self.clip > 0:
-            raise GradwireError(f"dgc: clip is {self.clip}; it must be positive")
+        positive(self.name, self, "clip")
         if self.warmup_epochs < 0:
             raise GradwireError(f"dgc: warmup_epochs is {self.warmup_epochs}; it must not be negative")
 

@@ -11,6 +11,7 @@ from gradwire.errors import check_keys
 from gradwire.registry import ATTACKS, MEMBERSHIP, MODELS
 from gradwire.runs import CHECKPOINT, CHECKPOINTS, CONFIG, RunFolder
 from gradwire.schemes import parse
+from gradwire.spec_syntax import Parameter, check_fits, parameters
 from gradwire.studies.audit import audit
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.membership import MembershipSettings, run_membership
@@ -71,6 +72,8 @@ class Command:
         check_keys(self.kind.__name__, settings, (*known, *self.own))
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         own = {name: given.pop(name, default) for name, default in self.own.items()}
+        check_fits(self.kind.__name__, given, parameters(self.kind))
+        check_fits(self.kind.__name__, own, {n: Parameter(type(value), value) for n, value in self.own.items()})
         return self.kind(**given), own
 
 

@@ -16,6 +16,7 @@ from gradwire.metrics.differences import bootstrap, newcombe, share, welch
 from gradwire.metrics.intervals import Figure
 from gradwire.report.measures import PER_CENT
 from gradwire.report.study.shown import ended, selected
+from gradwire.spec_syntax import check_fits, parameters
 from gradwire.studies.verdicts import TOO_SHORT
 
 HOLDS, FAILS, OPEN, UNTESTABLE = "holds", "does not hold", "cannot tell", "not testable here"
@@ -83,6 +84,7 @@ class ClaimSpec:
         """
         check_keys(f"{what}, claims", content, KEYS)
         given = {("predicate" if key == "is" else key): value for key, value in content.items()} | {"paper": paper}
+        check_fits(f"{what}, claims", given, parameters(cls))
         claim = cls(**given)
         if claim.id:
             said = papers.claims(paper).get(claim.id) if paper else None

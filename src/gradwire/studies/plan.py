@@ -16,19 +16,30 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from gradwire import papers
-from gradwire.errors import GradwireError, check_keys, unknown
+from gradwire.errors import GradwireError, check_keys, in_line, unknown
 from gradwire.registry import STUDIES
 from gradwire.report.study.shown import SHOWN
+from gradwire.spec_syntax import MISSING, Parameter, check_fits, fits
 from gradwire.studies.claims import ClaimSpec
 
 SCALES = ("smoke", "desk", "paper")
 """Two minutes, an hour, and what the paper did."""
 BLOCK = ("command", "label", "settings", "grid", *SCALES)
 TOP = ("title", "source", "like", "cells", "claims", "show", *BLOCK)
+TYPES = {
+    **dict.fromkeys(("title", "source", "like", "command", "label"), Parameter(str, MISSING)),
+    **dict.fromkeys(("cells", "claims", "show"), Parameter(Sequence[Mapping[str, Any]], MISSING)),
+    **dict.fromkeys(("settings", "grid"), Parameter(Mapping[str, Any], MISSING)),
+    **dict.fromkeys(SCALES, Parameter(Mapping[str, Any] | bool, MISSING)),
+}
+"""What each key of a file holds."""
+MOST = 100_000
+"""Cells of a block, and seeds."""
 SEVERAL = ("audit", "membership")
 """Commands whose cells may have rows of several schemes; `scheme` and `attack` stand for a list of one."""
 OF_ROWS = ("scheme", "schemes", "attack", "attacks", "seed")
@@ -53,7 +64,10 @@ class StudyCell:
 
     def filed(self, row: Mapping[str, object]) -> str:
         """What a row of it is filed under in tables."""
-        return self.label.format_map(_Blank({**self.settings, **row, **self.about}))
+        try:
+            return self.label.format_map(_Blank({**self.settings, **row, **self.about}))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise GradwireError(f"label {self.label!r} cannot be filled in: {in_line(error)}") from None
 
 
 class _Blank(dict[str, Any]):
@@ -86,6 +100,7 @@ class Study:
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES)
         check_keys(f"study {name}", content, TOP)
+        check_fits(f"study {name}", content, TYPES)
         content = _whole(name, content)
         source = content.get("source", "")
         blocks = list(_blocks(name, content, scale, changed))
@@ -119,6 +134,7 @@ def _blocks(name: str, content: Mapping[str, Any], scale: str, changed: Mapping[
     known = {"seeds": None}
     for own in content.get("cells", [{}]):
         check_keys(f"study {name}, cells", own, BLOCK)
+        check_fits(f"study {name}, cells", own, TYPES)
         block = {**top, **own}
         for key in ("settings", "grid", *SCALES):
             parts = [part for part in (top.get(key, {}), own.get(key, {})) if part is not False]
@@ -131,6 +147,8 @@ def _blocks(name: str, content: Mapping[str, Any], scale: str, changed: Mapping[
         for number, changes in enumerate((block[scale], *content.get("changed", ()), changed)):
             for key, value in changes.items():
                 if key == "seeds":
+                    if not fits(value, int) or not 0 < value <= MOST:
+                        raise GradwireError(f"study {name}: seeds is {value!r}; it must be a number from 1 to {MOST:,}")
                     grid["seed"] = list(range(value))
                 elif key in grid:
                     grid[key] = value if isinstance(value, list) else [value]
@@ -150,6 +168,8 @@ def _cells(
         if not isinstance(values, list) or not values:
             raise GradwireError(f"study {name}: grid {axis} is {values!r}; it must be a list of values")
     label = label or _usual_label(command, grid)
+    if (count := prod(map(len, grid.values()))) > MOST:
+        raise GradwireError(f"study {name} has {count:,} cells in one block; {MOST:,} are the most")
     for values in product(*grid.values()):
         chosen = dict(settings)
         for axis, value in zip(grid, values, strict=True):

@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ NAMES: Mapping[torch.dtype, str] = {
     torch.bool: "BOOL",
 }
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
+LARGEST, DIMENSIONS = 2**63 - 1, 64
+"""The most entries and dimensions that a tensor's shape may say."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -88,8 +91,8 @@ def read(body: memoryview) -> dict[str, Tensor]:
     start = _LENGTH.size + _LENGTH.unpack_from(body)[0]
     try:
         fields = json.loads(bytes(body[_LENGTH.size : start]))
-        rows = sorted((*field["data_offsets"], name, field["dtype"], field["shape"]) for name, field in fields.items())
-    except (AttributeError, KeyError, TypeError, ValueError):
+        rows = sorted(_row(name, field) for name, field in fields.items())
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise WireError("its body has no readable header") from None
     taken = max((row[1] for row in rows), default=0)
     if start + taken != len(body):
@@ -102,9 +105,26 @@ def read(body: memoryview) -> dict[str, Tensor]:
         if kind not in DTYPES:
             raise WireError(f"tensor {name!r} is of unknown type {kind!r}")
         dtype = DTYPES[kind]
-        if begin != position or end - begin != prod(shape) * dtype.itemsize or not all(n >= 0 for n in shape):
+        fits = begin == position and begin % dtype.itemsize == 0 and end - begin == prod(shape) * dtype.itemsize
+        if not fits or not _can_be(shape):
             raise WireError(f"tensor {name!r} of shape {shape} does not fit bytes {begin} to {end}")
-        flat = storage[begin:end].view(dtype) if end > begin else torch.empty(0, dtype=dtype)
-        tensors[name] = flat.view(shape)
+        flat = storage[begin:end] if end > begin else torch.empty(0, dtype=torch.uint8)
+        if dtype == torch.bool and end > begin and int(flat.max()) > 1:
+            raise WireError(f"tensor {name!r} of truth values holds {int(flat.max())}; each must be 0 or 1")
+        tensors[name] = flat.view(dtype).view(shape)
         position = end
     return tensors
+
+
+def _row(name: str, field: Any) -> tuple[int, int, str, str, list[int]]:
+    """Where a tensor's bytes are, its name, dtype and shape; ValueError and its like if a header does not say it."""
+    (begin, end), kind, shape = field["data_offsets"], field["dtype"], field["shape"]
+    whole = isinstance(shape, list) and all(type(n) is int for n in (begin, end, *shape))
+    if not whole or not isinstance(kind, str):
+        raise ValueError("places and shapes are whole numbers")
+    return begin, end, name, kind, shape
+
+
+def _can_be(shape: list[int]) -> bool:
+    """Whether a tensor can have this shape."""
+    return len(shape) <= DIMENSIONS and all(n >= 0 for n in shape) and prod(n or 1 for n in shape) <= LARGEST

@@ -43,7 +43,7 @@ class Message:
     @property
     def name(self) -> str:
         """How errors and reports call this message."""
-        return f"{self.phase!r} of round {self.round} from {self.sender} to {self.receiver}"
+        return f"{self.phase!r} of round {self.round} from {_shown(self.sender)} to {_shown(self.receiver)}"
 
     def encode(self) -> bytearray:
         """The serialised form. Tensors may be of any shape, layout (dense) and device; they arrive on the CPU."""
@@ -91,9 +91,8 @@ class Message:
         if _checksum((header, rest)) != checksum:
             raise WireError(f"message {name} is corrupted: its checksum does not match")
         try:
-            fields = json.loads(header)
-            return cls(fields["from"], fields["to"], fields["round"], fields["phase"], body.read(rest))
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(*_fields(header), body.read(rest))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise WireError(f"message {name} cannot be read: {error}") from error
 
 
@@ -104,10 +103,24 @@ def _checksum(parts: Iterable[bytes | memoryview]) -> int:
     return digest.intdigest()
 
 
+def _fields(header: bytes) -> tuple[str, str, int, str]:
+    """Sender, receiver, round and phase; ValueError and its like if a header does not say them."""
+    fields = json.loads(header)
+    sender, receiver, round, phase = (fields[key] for key in ("from", "to", "round", "phase"))
+    if not (isinstance(sender, str) and isinstance(receiver, str) and isinstance(phase, str) and type(round) is int):
+        raise ValueError("its header must hold texts and a whole number of the round")
+    return sender, receiver, round, phase
+
+
 def _claimed_name(header: bytes) -> str:
     """What a message that may be damaged says of itself, for the error that refuses it."""
     try:
-        fields = json.loads(header)
-        return f"{fields['phase']!r} of round {fields['round']} from {fields['from']} to {fields['to']}"
-    except (KeyError, TypeError, ValueError):
+        sender, receiver, round, phase = _fields(header)
+    except (KeyError, TypeError, ValueError, RecursionError):
         return "with an unreadable header"
+    return Message(sender, receiver, round, phase, {}).name
+
+
+def _shown(party: str) -> str:
+    """A party's name within one line."""
+    return party if party.isprintable() else repr(party)

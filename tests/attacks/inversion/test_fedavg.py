@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 import gradwire
-from gradwire.attacks.inversion.fedavg import epochs
+from gradwire import models
+from gradwire.attacks.inversion import pose
+from gradwire.attacks.inversion.fedavg import FedAvg, epochs
+from gradwire.attacks.inversion.match import Match
 from gradwire.engine import engine
 from gradwire.errors import GradwireError
 from gradwire.schemes import Layout, Round, parse
@@ -65,6 +68,25 @@ def test_epochs_are_counted_from_their_beginning(model, digits):
     for steps, expected in ((1, 1), (2, 1), (3, 2), (4, 2), (5, 3)):
         view = gradwire.capture(model, *digits.batch(range(4)), local_steps=steps, local_batch=2)
         assert epochs(view) == expected
+
+
+def test_epochs_whose_means_lie_apart_cost_the_tie_and_all_images_variation(digits):
+    network = models.build("mlp", digits.shape, digits.outputs, seed=0)
+    images, labels = digits.batch(range(4))
+    views = [gradwire.capture(network, images, labels, local_steps=4, local_batch=2, freeze=False) for _ in range(2)]
+    match = Match.of([pose(view, "adaptive") for view in views], "cpu")
+    held = torch.rand(2, 2, 4, *digits.shape)  # victims, epochs, images
+    first, later = held[:, 0], held[:, 1:]
+    free = FedAvg(tv=0.0, tie=0.0, free=True).value(match, first, later)
+    apart = ((held[:, 0].mean(1) - held[:, 1].mean(1)) / 2).square().flatten(1).mean(1)
+    torch.testing.assert_close(FedAvg(tv=0.0, tie=3.0, free=True).value(match, first, later) - free, 3 * apart)
+    varies = sum(held.diff(dim=axis).abs().flatten(1).mean(1) for axis in (-2, -1))
+    torch.testing.assert_close(FedAvg(tv=0.5, tie=0.0, free=True).value(match, first, later) - free, 0.5 * varies)
+    # Of one set of images, no two epochs' means are apart.
+    shared = FedAvg(tv=0.0, tie=0.0).value(match, first)
+    torch.testing.assert_close(FedAvg(tv=0.0, tie=3.0).value(match, first), shared)
+    varies = sum(first.diff(dim=axis).abs().flatten(1).mean(1) for axis in (-2, -1))
+    torch.testing.assert_close(FedAvg(tv=0.5, tie=0.0).value(match, first) - shared, 0.5 * varies)
 
 
 def test_bad_input(model, digits):

@@ -2,10 +2,12 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 
 import gradwire
 from gradwire import models
 from gradwire.attacks.inversion import IGA, pose
+from gradwire.attacks.inversion.match import Match
 from gradwire.errors import GradwireError
 
 
@@ -74,6 +76,34 @@ def test_labels_of_a_hundred_single_images_are_inferred_exactly(digits, name):
     for index in range(100):
         view = capture(network, digits, index, targets_known=False, freeze=False)
         assert pose(view, "adaptive").targets == digits.targets[index]
+
+
+def test_its_value_is_the_distance_and_the_weighed_priors(digits):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
+    network = nn.Sequential(*layers).eval()
+    image = torch.rand(1, *digits.shape)
+    down, across = (image.diff(dim=axis).abs().mean() for axis in (-2, -1))
+    loss = nn.functional.cross_entropy(network(image), digits.batch([0])[1])
+    slopes = dict(zip(dict(network.named_parameters()), torch.autograd.grad(loss, network.parameters()), strict=True))
+    for scheme in ("none", "signsgd"):
+        view = capture(network, digits, 0, scheme, mode="eval")
+        match = Match.of([pose(view, "adaptive")], "cpu")
+        decoded = {name: terms[0].observed[0] for name, terms in match.problems[0].measurement.items()}
+        g, y = (torch.cat([each[name].flatten() for name in slopes]) for each in (slopes, decoded))
+        due = 1 - g @ y / (g.norm() * y.norm())
+        if scheme == "signsgd":
+            shares = [(g * (g.sign() != y.sign())).abs().sum() / g.abs().sum() for g, y in pairs(slopes, decoded)]
+            due = due + torch.stack(shares).mean()
+        found = IGA(tv=0.0).value(match, image[None])
+        torch.testing.assert_close(found, due[None], atol=1e-5, rtol=1e-4)
+        found = IGA(tv=0.5, bn=0.25).value(match, image[None])
+        due = due + 0.5 * (down + across) + 0.25 * match.statistics.distance(image[None])
+        torch.testing.assert_close(found, due, atol=1e-5, rtol=1e-4)
+
+
+def pairs(some, others):
+    return [(some[name], others[name]) for name in some]
 
 
 def test_bad_input(model, digits):

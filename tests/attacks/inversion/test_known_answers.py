@@ -3,7 +3,8 @@
 The set-up is that of tables VIII and IX of the study that these figures are compared with ("LMC"): networks untrained
 and in evaluation mode, labels known, one image a victim, plain Adam, which on small smooth networks goes much further
 than signed steps; LMC takes 7,000 iterations and three restarts. Pixels are as they are: behind a layer that
-standardises them LeNet gives away other figures (docs/measurements.md).
+standardises them LeNet gives away other figures (docs/measurements.md). On CIFAR-10 L-BFGS gets as far in a tenth of
+the evaluations. Victims of both grey data sets are attacked as one batch, which takes as long as one victim alone.
 """
 
 import os
@@ -13,59 +14,82 @@ import pytest
 
 import gradwire
 from gradwire import data, models
+from gradwire.attacks.inversion import pose
+from gradwire.registry import ATTACKS
 
 VICTIMS = 4
-SMOOTH = {"signed": False, "decay": "cosine", "iterations": 1000}
-STATED = {"fashion_mnist": 0.95, "mnist": 0.95, "cifar10": 0.5}
-"""Against no defence on LeNet; LMC has 0.95 to 0.99 on Fashion-MNIST, and 0.60 to 0.62 on CIFAR-10."""
-ENOUGH = {"fashion_mnist": 3000, "mnist": 2000, "cifar10": 6000}
-"""Iterations."""
+GREY = ("fashion_mnist", "mnist")
+COLOUR = ("cifar10",)
+ADAM = {"signed": False, "decay": "cosine"}
+LBFGS = {"optimizer": "lbfgs"}
+ZEROS, NOISE = "sparsify:drop=0.9", "noise:std=0.01"
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.data,
 ]
-everywhere = pytest.mark.parametrize("source", STATED)
 
 
-def ssim(source, model, scheme, attack, knowledge="adaptive", **options):
-    if not (Path(os.environ["GRADWIRE_DATA"]) / source).is_dir():
-        pytest.skip(f"$GRADWIRE_DATA has no {source}")
-    pictures = data.load(source, "test", limit=VICTIMS)
-    network = models.build(model, pictures.shape, pictures.outputs, seed=0)
-    views = [gradwire.capture(network, *pictures.batch([i]), scheme, mode="eval", freeze=False) for i in range(VICTIMS)]
-    guess = gradwire.invert(views, attack, knowledge, **(SMOOTH | options))
-    truth = pictures.batch(range(VICTIMS))[0][:, None]
-    return float(gradwire.score(guess.inputs, truth).ssim.mean())
+def ssim(sources, schemes, model, attack, knowledge="adaptive", **options):
+    """(data set, scheme) → the mean over its victims, all of them attacked at once, each from the start of its own."""
+    problems, truths, cases = [], [], []
+    for source in sources:
+        if not (Path(os.environ["GRADWIRE_DATA"]) / source).is_dir():
+            pytest.skip(f"$GRADWIRE_DATA has no {source}")
+        pictures = data.load(source, "test", limit=VICTIMS)
+        network = models.build(model, pictures.shape, pictures.outputs, seed=0)
+        for scheme in schemes:
+            for i in range(VICTIMS):
+                view = gradwire.capture(network, *pictures.batch([i]), scheme, mode="eval", freeze=False)
+                problems.append(pose(view, knowledge, i))
+                truths.append(pictures.batch([i])[0])
+                cases.append((source, scheme))
+    guess = ATTACKS.parse(attack, **options).run(problems)
+    found = [float(gradwire.score(own, truth).ssim) for own, truth in zip(guess.inputs, truths, strict=True)]
+    return {case: sum(s for s, of in zip(found, cases, strict=True) if of == case) / VICTIMS for case in cases}
 
 
-@everywhere
+def test_lenet_gives_grey_images_away_but_for_whom_takes_zeros_for_gradients():
+    """LMC has 0.95 to 0.99 on Fashion-MNIST against no defence. It takes its 3,000 iterations to get there."""
+    found = ssim(GREY, ("none", ZEROS), "lenet", "iga", "naive", tv=1e-6, iterations=3000, **ADAM)
+    for source in GREY:
+        assert found[source, "none"] >= 0.95
+        assert found[source, ZEROS] <= 0.15
+
+
+def test_lenet_gives_grey_images_away_to_who_has_no_prior():
+    found = ssim(GREY, ("none",), "lenet", "dlg", iterations=3000, **ADAM)
+    assert min(found.values()) >= 0.95
+
+
+def test_a_little_noise_does_not_protect_lenet_nor_do_zeros_from_who_knows_better():
+    naive = ssim(GREY, (NOISE,), "lenet", "iga", "naive", tv=1e-4, iterations=1000, **ADAM)
+    knowing = ssim(GREY, (NOISE, ZEROS), "lenet", "bayes", iterations=1000, **ADAM)
+    for source in GREY:
+        assert naive[source, NOISE] >= 0.6
+        # Who knows how much noise there is knows how far to trust what was sent.
+        assert knowing[source, NOISE] > naive[source, NOISE]
+        assert knowing[source, ZEROS] >= 0.85
+
+
+def test_lenet_gives_coloured_images_away():
+    """LMC has 0.60 to 0.62 against no defence."""
+    naive = ssim(COLOUR, ("none", ZEROS), "lenet", "iga", "naive", tv=1e-6, iterations=600, **LBFGS)
+    assert naive["cifar10", "none"] >= 0.5
+    assert naive["cifar10", ZEROS] <= 0.15
+    noisy = ssim(COLOUR, (NOISE,), "lenet", "iga", "naive", tv=1e-4, iterations=600, **LBFGS)
+    assert noisy["cifar10", NOISE] >= 0.8 * naive["cifar10", "none"]
+
+
+def test_lenet_gives_coloured_images_away_to_who_has_no_prior_and_to_who_knows_of_zeros():
+    assert ssim(COLOUR, ("none",), "lenet", "dlg", iterations=500, **LBFGS)["cifar10", "none"] >= 0.5
+    assert ssim(COLOUR, (ZEROS,), "lenet", "bayes", iterations=1000, **ADAM)["cifar10", ZEROS] >= 0.3
+
+
+@pytest.mark.parametrize("sources", [GREY, COLOUR])
 @pytest.mark.parametrize(("attack", "options"), [("dlg", {}), ("iga", {"tv": 1e-6})])
-def test_lenet_gives_images_away(source, attack, options):
-    assert ssim(source, "lenet", "none", attack, iterations=ENOUGH[source], **options) >= STATED[source]
-
-
-@pytest.mark.parametrize(("source", "stated"), [("fashion_mnist", 0.99), ("mnist", 0.98), ("cifar10", 0.99)])
-@pytest.mark.parametrize(("attack", "options"), [("dlg", {}), ("iga", {"tv": 1e-6})])
-def test_the_mlp_gives_images_away(source, stated, attack, options):
+def test_the_mlp_gives_images_away(sources, attack, options):
     # ReLU networks have local minima in which single starts stay, and one of MNIST's four images does in all three.
-    assert ssim(source, "mlp", "none", attack, restarts=3, **options) >= stated
-
-
-@pytest.mark.parametrize("source", ["fashion_mnist", "mnist"])
-def test_a_little_noise_does_not_protect_lenet(source):
-    naive = ssim(source, "lenet", "noise:std=0.01", "iga", "naive", tv=1e-4)
-    assert naive >= 0.6
-    # Who knows how much noise there is knows how far to trust what was sent.
-    assert ssim(source, "lenet", "noise:std=0.01", "bayes") > naive
-
-
-def test_nor_does_it_where_less_is_given_away_to_begin_with():
-    noisy = ssim("cifar10", "lenet", "noise:std=0.01", "iga", "naive", tv=1e-4, iterations=2000)
-    assert noisy >= 0.8 * ssim("cifar10", "lenet", "none", "iga", "naive", tv=1e-6, iterations=2000)
-
-
-@pytest.mark.parametrize(("source", "known"), [("fashion_mnist", 0.85), ("mnist", 0.85), ("cifar10", 0.3)])
-def test_sparsification_stops_who_takes_zeros_for_gradients_and_not_who_knows_better(source, known):
-    assert ssim(source, "lenet", "sparsify:drop=0.9", "iga", "naive", tv=1e-6) <= 0.15
-    assert ssim(source, "lenet", "sparsify:drop=0.9", "bayes", "adaptive") >= known
+    found = ssim(sources, ("none",), "mlp", attack, restarts=3, iterations=1000, **ADAM, **options)
+    for source in sources:
+        assert found[source, "none"] >= (0.98 if source == "mnist" else 0.99)

@@ -17,7 +17,7 @@ from gradwire.attacks.inversion.patches import PatchPrior
 from gradwire.attacks.inversion.problem import Problem, PublicExamples
 from gradwire.attacks.inversion.rehearsal import imitable, rehearse
 from gradwire.attacks.inversion.search import Search
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError, positive, unknown
 from gradwire.progress import Progress
 from gradwire.tasks import Domain
 
@@ -57,9 +57,7 @@ class Bayes(Search):
         super().__post_init__()
         if self.prior not in SCALES:
             raise unknown("prior", self.prior, SCALES)
-        for name in ("scale", "slack"):
-            if (value := getattr(self, name)) is not None and not value > 0:
-                raise GradwireError(f"bayes: {name} is {value}; it must be positive")
+        positive(self.name, self, "scale", "slack")
 
     def suits(self, domain: Domain) -> None:
         """Refuse what is no picture: both priors are of pictures."""

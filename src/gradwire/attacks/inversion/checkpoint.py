@@ -1,7 +1,6 @@
 """A long attack's state between two iterations, in a file (safetensors, no pickle)."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.problem import Problem
 from gradwire.errors import GradwireError
+from gradwire.runs import replacing
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,10 @@ class Checkpoint:
 
     def save(self, iteration: int, state: Mapping[str, Tensor]) -> None:
         """Write the state before an iteration. An interrupted write leaves the file that was there."""
-        temporary = self.path.with_name(self.path.name + ".tmp")
         owned = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
         header = {"identity": self.identity, "iteration": iteration}
-        try:
+        with replacing(self.path) as temporary:
             save_file(owned, temporary, {"gradwire-attack": json.dumps(header)})
-            os.replace(temporary, self.path)
-        except (OSError, SafetensorError) as error:
-            raise GradwireError(f"checkpoint {self.path} cannot be written: {error}") from None
 
 
 def fingerprint(problems: Sequence[Problem]) -> str:

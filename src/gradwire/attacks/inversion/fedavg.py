@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.match import Match, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, not_negative
 from gradwire.seeds import generator
 from gradwire.tasks import Domain
 from gradwire.wire import View
@@ -39,7 +39,7 @@ class FedAvg(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.not_negative("tv", "tie")
+        not_negative(self.name, self, "tv", "tie")
 
     def suits(self, domain: Domain) -> None:
         """Refuse total variation of what is no picture."""

@@ -23,7 +23,7 @@ from gradwire.attacks.inversion.analytic import nothing_known, readable
 from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.attacks.inversion.match import total_variation
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, not_negative, positive
 from gradwire.progress import Progress, silent
 from gradwire.seeds import generator
 from gradwire.tasks import Domain, Pixels
@@ -66,12 +66,8 @@ class ICA(Specified):
         for name in ("iterations", "restarts"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"ica: {name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("step", "fade"):
-            if not getattr(self, name) > 0:
-                raise GradwireError(f"ica: {name} is {getattr(self, name)}; it must be positive")
-        for name in ("tv", "alike", "sharpness", "outside", "contrast"):
-            if getattr(self, name) < 0:
-                raise GradwireError(f"ica: {name} is {getattr(self, name)}; it must not be negative")
+        positive(self.name, self, "step", "fade")
+        not_negative(self.name, self, "tv", "alike", "sharpness", "outside", "contrast")
 
     def run(
         self,

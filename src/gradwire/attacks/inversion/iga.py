@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradwire.attacks.inversion.match import Match, cosine, total_variation
 from gradwire.attacks.inversion.search import Search
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, not_negative
 from gradwire.tasks import Domain
 
 
@@ -38,7 +38,7 @@ class IGA(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.not_negative("tv", "bn", "group")
+        not_negative(self.name, self, "tv", "bn", "group")
         if self.group and self.restarts < 2:
             raise GradwireError(f"iga: group is {self.group} and restarts {self.restarts}; a group takes at least 2")
 

@@ -15,7 +15,7 @@ from gradwire.attacks.inversion.checkpoint import Checkpoint, fingerprint
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.optimize import DECAYS, LBFGS, Adam, Box, Decay, Optimizer
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError, positive, unknown
 from gradwire.progress import Progress, silent
 from gradwire.seeds import generator
 from gradwire.tasks import Domain, Pixels
@@ -74,17 +74,10 @@ class Search(Specified, ABC):
         for name in ("iterations", "restarts"):
             if getattr(self, name) < 1:
                 raise GradwireError(f"{self.name}: {name} is {getattr(self, name)}; it must be at least 1")
-        if not self.step > 0:
-            raise GradwireError(f"{self.name}: step is {self.step}; it must be positive")
+        positive(self.name, self, "step")
         for name, known in (("decay", DECAYS), ("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
-
-    def not_negative(self, *names: str) -> None:
-        """Refuse negative weights of an objective's terms."""
-        for name in names:
-            if getattr(self, name) < 0:
-                raise GradwireError(f"{self.name}: {name} is {getattr(self, name)}; it must not be negative")
 
     def suits(self, domain: Domain) -> None:
         """Refuse a domain in which the value has no meaning."""

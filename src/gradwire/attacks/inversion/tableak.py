@@ -23,7 +23,7 @@ from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem
 from gradwire.attacks.inversion.row_choice import EXPLAINED, ChosenRows, chosen
 from gradwire.attacks.inversion.row_span import rows_in_span
 from gradwire.attacks.inversion.search import Search
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, not_negative
 from gradwire.progress import Progress, silent
 from gradwire.schemes.measurement import Term
 from gradwire.seeds import generator
@@ -62,7 +62,7 @@ class TabLeak(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.not_negative("changes")
+        not_negative(self.name, self, "changes")
 
     def value(self, match: Match, inputs: Tensor, *extras: Tensor) -> Tensor:
         """The logarithm of the distance, and of what entries that Top-K left out are too large by."""

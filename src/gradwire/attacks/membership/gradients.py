@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradwire.attacks.membership.wire_statistics import WireStatistics
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, positive
 from gradwire.registry import MEMBERSHIP
 
 TINY = torch.finfo(torch.float64).tiny
@@ -93,8 +93,7 @@ class NormDifference(Averaged):
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.share > 0:
-            raise GradwireError(f"{self.name}: share is {self.share}; it must be above 0")
+        positive(self.name, self, "share")
 
     def statistic(self, statistics: WireStatistics) -> Tensor:
         """See the class."""

@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from gradwire.attacks.membership.attack import MembershipAttack
 from gradwire.attacks.membership.query_access import QueryAccess
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, positive
 from gradwire.metrics import roc
 
 GAMMAS, AS = (1.0, 1.2, 1.5, 2.0, 4.0), (0.0, 0.3, 0.6, 1.0)
@@ -44,8 +44,7 @@ class RMIA(MembershipAttack):
     gamma: float | None = None
 
     def __post_init__(self) -> None:
-        if self.gamma is not None and not self.gamma > 0:
-            raise GradwireError(f"{self.name}: gamma is {self.gamma}; it must be above 0")
+        positive(self.name, self, "gamma")
 
     def prior(self, answers: Tensor, members: Tensor | None) -> Tensor:
         """log p(x), shape (n, A).

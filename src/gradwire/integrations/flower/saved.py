@@ -1,7 +1,6 @@
 """What a grid holds between two rounds, in a file: a ServerApp that starts again goes on bit for bit."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import torch
 
 from gradwire.errors import GradwireError
 from gradwire.integrations.flower.members import Members
+from gradwire.runs import replacing
 from gradwire.schemes.halves import joined, under
 from gradwire.wire import Message
 from gradwire.wire.body import DTYPES, NAMES
@@ -36,10 +36,8 @@ def save(grid: "SchemeGrid", path: str | Path) -> None:
         "keys": joined(members.keys),
     }
     tensors = {"facts": torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8), **joined(states)}
-    where = Path(path)
-    temporary = where.with_name(f"{where.name}.tmp")
-    temporary.write_bytes(Message("", "", grid.round, "grid", tensors).encode())
-    os.replace(temporary, where)
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(Message("", "", grid.round, "grid", tensors).encode())
 
 
 def load(grid: "SchemeGrid", path: str | Path) -> None:

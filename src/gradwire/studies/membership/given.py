@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradwire.attacks.membership import Signals, signals
 from gradwire.data.frames import read_file
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError, in_line, unknown
 
 KINDS = ("score", "logit", "confidence", "loss", "probabilities", "class")
 """What scores can be: of an attack; log p/(1 − p) of the label, its probability, or its loss; of every class; or the
@@ -55,7 +55,11 @@ class Given:
         """
         if score_is not in KINDS:
             raise unknown("score-is", score_is, KINDS)
-        values = torch.as_tensor(np.array(scores, dtype=np.float64))
+        try:
+            values = torch.as_tensor(np.array(scores, dtype=np.float64))
+            told = None if labels is None else torch.as_tensor(np.array(labels))
+        except (TypeError, ValueError) as error:
+            raise GradwireError(f"scores must be numbers, and labels whole ones: {in_line(error)}") from None
         several = 3 if score_is == "probabilities" else 2
         values = values[None] if values.ndim == several - 1 else values
         truth = np.atleast_2d(np.asarray(members))
@@ -66,13 +70,16 @@ class Given:
             )
         if wrong := sorted(set(np.unique(truth).tolist()) - {0, 1}):
             raise GradwireError(f"members holds {wrong[0]!r}; it must be 0 or 1, or False or True")
-        told = None if labels is None else torch.as_tensor(np.array(labels))
         if told is not None and (told.shape != values.shape[1:2] or told.is_floating_point()):
             raise GradwireError(f"labels have shape {tuple(told.shape)}; they must be whole numbers, {values.shape[1]}")
         if told is None and score_is in ("probabilities", "class"):
             raise GradwireError(f"score-is {score_is} needs the examples' labels; give the column label")
-        m, n = truth.shape
-        named = [tuple(map(str, range(k) if given is None else given)) for given, k in ((models, m), (examples, n))]
+        named = []
+        for what, given, count in zip(("models", "examples"), (models, examples), truth.shape, strict=True):
+            names = list(range(count)) if given is None else np.atleast_1d(np.asarray(given)).tolist()
+            if len(names) != count or len(set(map(str, names))) != count:
+                raise GradwireError(f"{what} has {len(names)} names; {count} different ones are needed")
+            named.append(tuple(map(str, names)))
         made = cls(score_is, values, torch.as_tensor(truth.astype(bool)), told, *named)
         made._check()
         return made
@@ -89,6 +96,9 @@ class Given:
         if self.kind == "probabilities" and ((asked.sum(-1) - 1).abs() > 1e-3).any():
             off = asked.sum(-1)[(asked.sum(-1) - 1).abs().argmax()]
             raise GradwireError(f"score-is probabilities: those of an example add up to {float(off):g}; they must to 1")
+        classes = self.scores.shape[-1]
+        if self.kind == "probabilities" and not ((self.labels >= 0) & (self.labels < classes)).all():
+            raise GradwireError(f"labels must be those of the {classes} classes that have probabilities, from 0 on")
         for model, own, truth in zip(self.models, self.asked, self.members, strict=True):
             if len(set(truth[own].tolist())) < 2:
                 sides = "non-member" if truth[own].any() else "member"
@@ -136,8 +146,8 @@ def read_scores(path: Path, score_is: str) -> Given:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError) as error:
-            raise GradwireError(f"--scores {path} cannot be read: {error}") from None
+        except Exception as error:  # a damaged archive may raise anything
+            raise GradwireError(f"--scores {path} cannot be read: {in_line(error)}") from None
         if missing := [name for name in ("scores", "members") if name not in arrays]:
             raise GradwireError(f"--scores {path} has no array {missing[0]!r}; it has {', '.join(arrays) or 'none'}")
         optional = {name: arrays.get(name) for name in ("labels", "models", "examples")}
@@ -152,14 +162,19 @@ def _of_table(table: Any, path: Path, score_is: str) -> Given:
         there = ", ".join(map(str, table.columns))
         raise GradwireError(f"--scores {path} has no column {missing[0]!r}; it has {there}")
     table = table.assign(model="0") if "model" not in table.columns else table
+    for name in (name for name in COLUMNS if name in table.columns and name != "score"):
+        if len(empty := np.flatnonzero(table[name].isna())):
+            raise GradwireError(f"--scores {path}: row {empty[0] + 1} has no {name}; each needs one")
     twice = table.duplicated(["model", "example"])
     if twice.any():
         row = table[twice].iloc[0]
         raise GradwireError(f"--scores {path} has example {row['example']!r} of model {row['model']!r} twice")
     try:
         score, member = (table[name].astype(float).to_numpy() for name in ("score", "member"))
-    except (TypeError, ValueError) as error:
-        raise GradwireError(f"--scores {path}: columns score and member must hold numbers: {error}") from None
+        answered = table["label"].astype(int).to_numpy() if score_is == "class" and "label" in table.columns else None
+    except (TypeError, ValueError, OverflowError) as error:
+        what = "columns score and member must hold numbers, and label those of classes where score-is is class"
+        raise GradwireError(f"--scores {path}: {what}: {in_line(error)}") from None
     if wrong := int(np.isnan(score).sum()):
         raise GradwireError(f"--scores {path}: {wrong} scores are not a number; leave those rows out")
     (models, rows), (examples, columns) = (_numbered(table[name]) for name in ("model", "example"))
@@ -169,12 +184,12 @@ def _of_table(table: Any, path: Path, score_is: str) -> Given:
     if "label" in table.columns:
         labels = np.zeros(len(examples), dtype=np.int64)
         # Which class a model answers with is compared with the label as it stands.
-        labels[columns] = table["label"].astype(int) if score_is == "class" else _numbered(table["label"])[1]
+        labels[columns] = _numbered(table["label"])[1] if answered is None else answered
     return Given.of(scores, members, labels, score_is, models, examples)
 
 
 def _numbered(column: Any) -> tuple[list[object], Any]:
     """The different values of a column in order, and the number of each row's."""
-    names = sorted(column.unique().tolist())
+    names = sorted(column.unique().tolist(), key=lambda name: (isinstance(name, str), name))
     places = {name: place for place, name in enumerate(names)}
     return names, column.map(places).to_numpy()

@@ -3,9 +3,9 @@
 An interrupted run goes on with the files that are there.
 """
 
-import os
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.progress import Progress
+from gradwire.runs import replacing
 from gradwire.schemes import Layout, guarantees, parse
 from gradwire.studies.membership.canaries import adjacency
 from gradwire.studies.membership.queries import query
@@ -45,9 +46,12 @@ def train_shadows(settings: MembershipSettings, out: Path, scheme: int, jobs: in
     done, total = settings.shadows * (scheme + 1) - sum(map(len, waiting)), settings.shadows * len(settings.schemes)
     (out / FOLDER).mkdir(exist_ok=True)
     progress("shadows", done, total)
-    for batch in run_each(_train, [(settings, out, scheme, batch) for batch in waiting], jobs):
-        done += len(batch)
-        progress("shadows", done, total)
+    try:
+        for batch in run_each(_train, [(settings, out, scheme, batch) for batch in waiting], jobs):
+            done += len(batch)
+            progress("shadows", done, total)
+    except BrokenProcessPool:
+        raise GradwireError(f"a worker was killed (by want of memory?); go on with --resume {out}") from None
 
 
 def load_shadows(settings: MembershipSettings, out: Path, scheme: int) -> list[ShadowRecord]:
@@ -103,9 +107,8 @@ def one_file_each(experiment: ShadowExperiment, scheme: str, out: Path, progress
 def _write(path: Path, batch: Sequence[int], records: Sequence[ShadowRecord]) -> None:
     """Write a batch's file, which gets its name when it is complete."""
     tensors = {f"{m}/{name}": t.contiguous() for m, r in zip(batch, records, strict=True) for name, t in r.items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
 
 
 def train_batch(experiment: ShadowExperiment, scheme: str, numbers: Sequence[int]) -> list[ShadowRecord]:

@@ -17,7 +17,7 @@ from gradwire.attacks.inversion.annealed.paths import PATHS, Path, path_of, suit
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.search import Search
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError, not_negative, unknown
 from gradwire.progress import Progress, silent
 
 LEAST = 24
@@ -46,6 +46,7 @@ class Annealed(Specified):
             raise GradwireError(f"annealed: iterations is {self.iterations}; it must be at least {LEAST}")
         if self.path and self.path not in PATHS:
             raise unknown("path", self.path, PATHS)
+        not_negative(self.name, self, "bn")
 
     def run(
         self,

@@ -15,7 +15,7 @@ from gradwire.attacks.inversion.learned.occasion import Occasion
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, PublicExamples, Specified
 from gradwire.attacks.inversion.rehearsals import batched
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, positive
 from gradwire.progress import Progress, silent
 from gradwire.schemes import observation
 
@@ -47,8 +47,7 @@ class Learned(Specified):
         for name in counts:
             if getattr(self, name) < 1:
                 raise GradwireError(f"learned: {name} is {getattr(self, name)}; it must be at least 1")
-        if not self.step > 0:
-            raise GradwireError(f"learned: step is {self.step}; it must be positive")
+        positive(self.name, self, "step")
 
     def run(
         self,
