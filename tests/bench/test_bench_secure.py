@@ -3,7 +3,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from gradwire.bench.secure import calculated, later, masking, row, schemes, whole_round
+from gradwire.bench.secure import calculated, later, masking, row, schemes, server_of, whole_round
 from gradwire.bench.timing import Stopwatch
 from gradwire.cli.bench import secure
 from gradwire.errors import GradwireError
@@ -35,6 +35,13 @@ def test_a_client_more_lengthens_calculated_messages_as_it_does_measured_ones():
         return whole_round(f"sga:threshold={clients * 2 // 3 + 1},neighbours=few", clients, 10)["bytes_up"]
 
     assert calculated(12, 10)["bytes_up"] - calculated(6, 10)["bytes_up"] == pytest.approx(sent(12) - sent(6), rel=0.05)
+
+
+def test_a_server_is_measured_while_a_tenth_vanish():
+    found = server_of(20, 1000)
+    assert found["seconds_server"] > 0
+    assert found["seconds_client"] is None
+    assert found["bytes_up"] > 4000
 
 
 def test_the_table_sets_sparse_against_dense():

@@ -9,12 +9,17 @@ from gradwire.errors import GradwireError
 
 
 def test_the_known_names() -> None:
-    pictures, tables = "digits photographs mnist fashion_mnist cifar10 cifar100 tiny_imagenet", "adult location30 diabetes linnerud"
+    pictures, tables = (
+        "digits photographs mnist fashion_mnist cifar10 cifar100 tiny_imagenet",
+        "adult location30 diabetes linnerud",
+    )
     assert data.names() == (*pictures.split(), *tables.split(), "sst2")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(GradwireError, match=r"unknown data 'cifar'; known: digits, photographs, .* folder of class folders"):
+    with pytest.raises(
+        GradwireError, match=r"unknown data 'cifar'; known: digits, photographs, .* folder of class folders"
+    ):
         data.load("cifar")
 
 

@@ -103,7 +103,7 @@ def test_the_anonymous_union_is_the_union_but_for_marks_that_cancel(clients, var
 def test_with_anonymity_m_just_those_entries_are_sent_that_m_clients_chose(clients, m, variant):
     updates = [random_update(i) for i in range(clients)]
     updates = [{name: t + u[name] for name, t in random_update(99).items()} for u in updates]
-    spec = spec_of("ssga", variant, clients, compression=4, union="anonymous", anonymity=m)
+    spec = spec_of("ssga", variant, clients, compression=4, union="anonymous", anonymity=m, colluders=0)
     cluster = Cluster.of(spec, updates)
     aggregate, seen = cluster.run(updates)
     share = cluster.layout.size // 4 // clients
@@ -268,6 +268,7 @@ def test_without_a_threshold_a_dropout_ends_the_round_and_no_sum_is_released():
         ("ssga:compression=nan", "ssga: compression is nan; it must be at least 1"),
         ("ssga:anonymity=0", "ssga: anonymity is 0; it must be at least 1"),
         ("ssga:anonymity=2", "ssga: anonymity is 2; it needs union=anonymous and mask=topk"),
+        ("ssga:union=anonymous,anonymity=2", "anonymity is 2; a client that sides with the server tells it all votes"),
         ("ssga-dgc:momentum=1", r"ssga-dgc: momentum is 1.0; it must be in \[0, 1\)"),
     ],
 )

@@ -149,6 +149,11 @@ def test_the_report_says_what_is_on_the_wire():
     assert "100 clients have 655 levels each of 16 bits (bits=8 would leave too few levels)" in levels
     assert "largest magnitude is told in the clear" in clear
     assert len(parse("sga:max=1.0").notes(states)) == 1
+    assert "which entries each client chooses is told in the clear" in parse("ssga").notes(states)[-1]
+    assert "the union of all clients' choices is told" in parse("ssga:union=anonymous").notes(states)[-1]
+    voted = parse("ssga:union=anonymous,anonymity=3,colluders=0").notes(states)[-1]
+    assert voted.endswith("how many entries had how many votes is not")
+    assert len(parse("ssga:mask=random,max=1.0").notes(states)) == 1
     assert "sga" in " ".join(parse("powersgd:rank=1+sga").accounting.notes(states))
 
 

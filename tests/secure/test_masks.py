@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from gradwire.secure.masks import TILE_BYTES, blend, expand
+from gradwire.secure.masks import TILE_BYTES, blend, expand, faster, stream
 from gradwire.secure.ring import BITS
 
 KEYS = [bytes([i]) * 32 for i in range(4)]
@@ -35,6 +35,15 @@ def test_masks_of_two_keys_are_independent(bits):
 def test_a_shorter_mask_is_the_beginning_of_a_longer_one(count, bits, key):
     dtype = np.dtype(f"<u{bits // 8}")
     assert np.array_equal(expand(KEYS[key], count, dtype), expand(KEYS[key], 3 * TILE_BYTES, dtype)[:count])
+
+
+@given(st.binary(min_size=32, max_size=32), st.lists(st.integers(1, 3000), min_size=1, max_size=4))
+def test_either_mode_gives_the_same_mask(key, lengths):
+    assert faster() in ("gcm", "ctr")
+    ciphers = [stream(key, mode) for mode in ("gcm", "ctr")]
+    for length in (16 * n for n in lengths):  # both go on where they were
+        first, second = (cipher.update(bytes(length)) for cipher in ciphers)
+        assert first == second
 
 
 @given(st.integers(0, 2 * TILE_BYTES), st.sampled_from(BITS))

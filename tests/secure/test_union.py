@@ -1,3 +1,6 @@
+from collections import Counter
+from itertools import permutations
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -36,6 +39,33 @@ def test_places_under_a_secret_permutation_give_the_entries_back(key, chosen):
     votes = permutation.ballot(entries)
     assert votes.sum() == len(chosen)
     assert torch.equal(permutation.entries(torch.from_numpy(np.flatnonzero(votes))), entries)
+
+
+def seen(ballots, least):
+    """Under each permutation of four entries: the tally that the server has, and the entries that it is told."""
+    views = Counter()
+    for place in permutations(range(4)):
+        permutation = SecretPermutation(np.array(place))
+        tally = sum(permutation.ballot(torch.tensor(sorted(each), dtype=torch.int64)) for each in ballots)
+        views[tuple(tally.tolist()), tuple(permutation.entries(marked(tally, least)).tolist())] += 1
+    return views
+
+
+def test_votes_under_a_secret_permutation_tell_how_many_had_how_many_and_who_had_enough():
+    """What a server sees is distributed alike for all choices of one union and one histogram, and not for others."""
+    chosen = seen([{0, 1}, {0, 2}, {0}], 2)
+    assert seen([{0, 3}, {0}, {0, 1}], 2) == chosen  # other entries that one client chose
+    assert seen([{0, 1, 2}, {0}, {0}], 2) == chosen  # one client chose both
+    assert seen([{0, 1}, {0, 1}, {0}], 2) != chosen  # another union
+    assert seen([{0, 1}, {0}, {0}], 2) != chosen  # another histogram: it is not hidden
+    enough = seen([{0, 1}, {0, 1}, {0}], 2)
+    assert seen([{0, 1}, {0, 1}, {1}], 2) == enough  # nor which of the union had how many
+
+
+def test_a_key_draws_every_permutation_alike_often():
+    drawn = Counter(tuple(SecretPermutation.of(i.to_bytes(32, "big"), 4).place.tolist()) for i in range(4800))
+    counts = np.array([drawn[each] for each in permutations(range(4))])
+    assert chi2.sf(((counts - 200) ** 2 / 200).sum(), 23) > 1e-3
 
 
 def test_everybody_with_the_key_draws_the_same_permutation_and_nobody_else():

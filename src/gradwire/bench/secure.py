@@ -1,13 +1,15 @@
 """What secure sums cost: masks, whole rounds, sparse beside dense; beside Flower's SecAgg+ where it is installed.
 
-Every row says whether it was measured, or calculated from measured parts. Seconds are medians of those that a party
-itself spends, without the wire; bytes are lengths of messages.
+Every row says whether it was measured, or calculated from measured parts. Seconds are medians of the processor time of
+one thread that a party itself spends, without the wire; bytes are lengths of messages.
 """
 
 import json
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gradwire.bench import others
-from gradwire.bench.timing import Stopwatch, median_seconds
+from gradwire.bench import others, timing
 from gradwire.report import COST_COLUMNS
 from gradwire.runs import Row, RunFolder
 from gradwire.schemes import Layout, Round, Scheme, Update, exchange_keys, parse
@@ -47,54 +48,93 @@ from gradwire.wire.transport import drive
 MILLION = 1_000_000
 COMPLETE = 100
 """Clients up to which a round with a complete graph of shares is run: its cost goes with their square."""
-MANY = (10, 30, 100, 300)
-"""Clients among which SSGA is compared with SGA."""
 RESTORED = 1000
 """Secrets that are put together at a time, where that is measured."""
 REPEATS = 3
 """Of rounds; shorter work is repeated more often."""
 
 
-def run_secure(
-    clients: Sequence[int],
-    entries: Sequence[int],
-    flower: str | None,
-    whole: int,
-    served: int,
-    out: str | Path | None = None,
-) -> Path:
-    """Measures everything, and returns the folder that it wrote: results.csv, config.json.
+median_seconds = partial(timing.median_seconds, clock=time.process_time)
+stopwatch = partial(timing.Stopwatch, clock=time.process_time)
 
-    Args:
-        clients, entries: of two curves, each at the smallest of the other.
+
+@dataclass(frozen=True)
+class SecureSettings:
+    """What is measured.
+
+    Attributes:
+        clients, entries: of the curves, each at the smallest of the other.
         flower: a Python that has flwr; by default this one, if it has.
         whole: clients of the round that is compared with Flower's, at a million entries.
-        served: clients of the round whose server is measured, at a million entries.
+        served: clients of the rounds whose server is measured, at a million entries.
+        sparse: clients among whom SSGA is compared with SGA, and `sizes`, the entries of their models.
     """
+
+    clients: Sequence[int] = (10, 30, 100)
+    entries: Sequence[int] = (10_000, 100_000, MILLION)
+    flower: str | None = None
+    whole: int = 100
+    served: Sequence[int] = (1000,)
+    sparse: Sequence[int] = (10, 30, 100, 300)
+    sizes: Sequence[int] = (MILLION, 10 * MILLION)
+
+    def masks(self) -> Iterator[Row]:
+        """One mask."""
+        yield from masks()
+
+    def rounds(self) -> Iterator[Row]:
+        """Whole rounds, against the number of entries and of clients."""
+        few, small = min(self.clients), min(self.entries)
+        for n in sorted({small, *self.entries}):
+            yield from (whole_round(scheme, few, n) for scheme in schemes(few, n))
+        for n in sorted(set(self.clients) - {few}):
+            yield from (whole_round(scheme, n, small) for scheme in schemes(n, small))
+
+    def many(self) -> Iterator[Row]:
+        """Rounds of a million clients, calculated."""
+        yield from (calculated(MILLION, size) for size in (min(self.entries), MILLION))
+
+    def server(self) -> Iterator[Row]:
+        """The server of many clients."""
+        yield from (server_of(clients, MILLION) for clients in self.served)
+
+    def against_dense(self) -> Iterator[Row]:
+        """SSGA beside SGA."""
+        for size in self.sizes:
+            for n in self.sparse:
+                yield from (floor(n, size), *masking(n, size), later("sga", n, size), later("ssga", n, size))
+
+    def beside_flower(self) -> Iterator[Row]:
+        """Flower's SecAgg+, and rounds of as many clients."""
+        threshold = f"sga:threshold={self.whole * 2 // 3 + 1}"
+        yield from (whole_round(spec, self.whole, MILLION) for spec in (threshold, f"{threshold},neighbours=few"))
+        if python := self.flower or (sys.executable if find_spec("flwr") else None):
+            yield from secagg(python, self.whole)
+
+
+PARTS: Mapping[str, Callable[[SecureSettings], Iterator[Row]]] = {
+    "masks": SecureSettings.masks,
+    "rounds": SecureSettings.rounds,
+    "many": SecureSettings.many,
+    "server": SecureSettings.server,
+    "sparse": SecureSettings.against_dense,
+    "flower": SecureSettings.beside_flower,
+}
+
+
+def run_secure(settings: SecureSettings, parts: Sequence[str] = tuple(PARTS), out: str | Path | None = None) -> Path:
+    """Measure some parts, by default all, and return the folder that it wrote: results.csv, config.json."""
     run = RunFolder.create(out, "bench-secure", COST_COLUMNS)
-    settings = {"clients": list(clients), "entries": list(entries), "flower": bool(flower)}
-    run.configure("bench secure", {**settings, "whole": whole, "served": served})
-    for measured in _rows(clients, entries, flower, whole, served):
-        run.append([measured])
+    run.configure("bench secure", {**asdict(settings), "flower": bool(settings.flower), "parts": list(parts)})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for part in parts:
+            for measured in PARTS[part](settings):
+                run.append([measured])
+    finally:
+        torch.set_num_threads(threads)
     return run.path
-
-
-def _rows(clients: Sequence[int], entries: Sequence[int], flower: str | None, whole: int, served: int) -> Iterator[Row]:
-    few, small = min(clients), min(entries)
-    yield from masks()
-    for n in sorted({small, *entries}):
-        yield from (whole_round(scheme, few, n) for scheme in schemes(few, n))
-    for n in sorted(set(clients) - {few}):
-        yield from (whole_round(scheme, n, small) for scheme in schemes(n, small))
-    yield from (calculated(MILLION, size) for size in (small, MILLION))
-    yield server_of(served, MILLION)
-    for size in (MILLION, 10 * MILLION):
-        for n in MANY:
-            yield from (floor(n, size), *masking(n, size), later("sga", n, size), later("ssga", n, size))
-    threshold = f"sga:threshold={whole * 2 // 3 + 1}"
-    yield from (whole_round(spec, whole, MILLION) for spec in (threshold, f"{threshold},neighbours=few"))
-    if python := flower or (sys.executable if find_spec("flwr") else None):
-        yield from secagg(python, whole)
 
 
 def schemes(clients: int, entries: int) -> list[str]:
@@ -134,7 +174,11 @@ def whole_round(spec: str, clients: int, entries: int) -> Row:
     scheme, layout, update = _problem(spec, entries)
     parties = tuple(map(client, range(clients)))
     private = exchange_keys(scheme, {party: scheme.private_state(layout) for party in parties})
-    around, watch, transport = Round(0, parties, 0, layout), Stopwatch(), InProcess(Transcript(keep=0))
+    around, watch, transport = (
+        Round(0, parties, 0, layout),
+        stopwatch(),
+        InProcess(Transcript(keep=0)),
+    )
     halves = {p: watch.around(p, scheme.client(update, private[p], {}, around)) for p in parties}
     drive(transport, halves, watch.around(SERVER, scheme.server({}, around)), 0)
     server = watch.seconds.pop(SERVER)
@@ -157,7 +201,7 @@ def later(spec: str, clients: int, entries: int) -> Row:
     private, clear = {**scheme.private_state(layout), **known}, _clear(scheme, around)
     watches = []
     for _ in range(REPEATS):
-        watch, up = Stopwatch(), 0
+        watch, up = stopwatch(), 0
         half = watch.around("client", scheme.client(update, private, public, around))
         server = watch.around(SERVER, scheme.server(public, around))
         send, _ = next(half), next(server)
@@ -203,7 +247,8 @@ def calculated(clients: int, entries: int) -> Row:
     signature, verification = keys.sign(identity, b"x"), keys.verification_key(identity)
     dealt = [dict(enumerate(shares.split(bytes(16), t, k + 1)))] * RESTORED
     codes = ring.encode(values, 9.0)
-    mask = median_seconds(lambda: blend(codes, [(bytes(32), 1)]))
+    several = [(bytes([i]) * KEY_BYTES, 1) for i in range(10)]  # at once, as both sides take them
+    mask = median_seconds(lambda: blend(codes, several)) / len(several)
     each = 2 * median_seconds(lambda: keys.agree("x25519", secret, public, "peer")) + mask
     each += median_seconds(lambda: keys.verify(verification, signature, b"x"))
     split = median_seconds(lambda: shares.split(bytes(32), t, k + 1), REPEATS)
@@ -241,12 +286,12 @@ def server_of(clients: int, entries: int) -> Row:
         uploads = yield None
         server, uploads = yield from scheme.protocol.server(scheme.gathering(around)).open(uploads)
         codes = {"masked": torch.zeros(entries, dtype=torch.uint32)}
-        stayed = dict.fromkeys([party for i, party in enumerate(uploads) if i % 10], codes)
+        stayed = dict.fromkeys(uploads, codes)
         total = yield from server.total(stayed, ring, entries, "masked")
         yield Send("unmask", {"contributors": torch.tensor(total.contributors)})
         return total
 
-    watch, transport = Stopwatch(), InProcess(Transcript(keep=0))
+    watch, transport = stopwatch(), InProcess(Transcript(keep=0))
     gone = {party for i, party in enumerate(parties) if i % 10 == 0}
     halves = {p: drop_out(member(p), "masked") if p in gone else member(p) for p in parties}
     drive(transport, halves, watch.around(SERVER, serve()), 0)

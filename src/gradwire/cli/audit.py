@@ -2,7 +2,7 @@
 
 import click
 
-from gradwire.cli.show import answers, given, only, outcome, progress_bar, settings_options
+from gradwire.cli.show import answers, given, only, outcome, progress_bar, settings_options, show
 from gradwire.errors import GradwireError
 
 SCHEMES = "Specs of schemes. [default: none, powersgd and topk at ranks 1 and 4, signsgd]"
@@ -28,6 +28,9 @@ OF_RECORDINGS = (
 @click.option(
     "--label", "known", type=int, multiple=True, help="With --transcript: of each example. [default: inferred]"
 )
+@click.option(
+    "--against", default="", metavar="SPEC", help="With --adversary active: lie to flower-secaggplus as well."
+)
 @click.pass_context
 def audit(
     context: click.Context,
@@ -39,6 +42,7 @@ def audit(
     client: str,
     number: int | None,
     truth: str | None,
+    against: str,
     **options: object,
 ) -> None:
     """Attack one round's updates, for each scheme, and report what leaked beside what it cost in bytes."""
@@ -54,6 +58,8 @@ def audit(
         options["schemes"] = schemes
     work = told_work(options) if transcript else None
     settings = AuditSettings(**options)  # type: ignore[arg-type]
+    if against and settings.adversary != "active":
+        raise GradwireError(f"--against is {against!r}; it is of --adversary active")
     if not transcript and settings.adversary != "active":
         from gradwire.studies.audit_intent import intent
 
@@ -62,7 +68,7 @@ def audit(
         if settings.adversary == "active":
             from gradwire.studies.active import active_audit
 
-            folder = active_audit(settings, out, progress)
+            folder = active_audit(settings, out, progress, against)
         elif transcript:
             folder = audit_recording(
                 transcript, settings, known, out, progress, client=client, number=number, work=work, truth=truth
@@ -70,5 +76,9 @@ def audit(
         else:
             folder = run_audit(settings, out, progress, resume)
     outcome(folder)
+    if against:
+        from gradwire import report
+
+        show(report.checks(folder))
     if transcript:
         answers(folder)

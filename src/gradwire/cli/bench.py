@@ -154,6 +154,15 @@ def membership(model: str, data: str, images: int, **options: Any) -> None:
     show(table, f"{whole} networks,\none after another in this process, in {MINUTES} minutes.")
 
 
+def _parts(_: click.Context, option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    from gradwire.bench.secure import PARTS
+
+    for name in names:
+        if name not in PARTS:
+            raise unknown("part", name, PARTS)
+    return names or tuple(PARTS)
+
+
 def _numbers(_: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
     try:
         found = tuple(int(float(part)) for part in text.split(","))
@@ -170,16 +179,27 @@ def _numbers(_: click.Context, option: click.Parameter, text: str) -> tuple[int,
 )
 @click.option("--entries", default="1e4,1e5,1e6", show_default=True, callback=_numbers, help="Of the curve against N.")
 @click.option("--whole", default=100, show_default=True, help="Clients of the round compared with Flower's.")
-@click.option("--served", default=1000, show_default=True, help="Clients of the round whose server is measured.")
+@click.option(
+    "--served", default="1000", show_default=True, callback=_numbers, help="Clients of rounds whose server is measured."
+)
+@click.option(
+    "--sparse", default="10,30,100,300", show_default=True, callback=_numbers, help="Clients of SSGA beside SGA."
+)
+@click.option("--sizes", default="1e6,1e7", show_default=True, callback=_numbers, help="Entries of these.")
 @click.option("--flower", metavar="PYTHON", help="A Python that has flwr. [default: this one, if it has]")
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    callback=_parts,
+    help="masks, rounds, many, server, sparse or flower. Repeatable.",
+)
 @click.option("--out", metavar="DIR", help="Folder to write. [default: runs/bench-secure-<time>]")
-def secure(
-    clients: tuple[int, ...], entries: tuple[int, ...], whole: int, served: int, flower: str | None, out: str | None
-) -> None:
-    """Time masks, whole rounds and their parts; seconds are a party's own, bytes those of its messages."""
-    from gradwire.bench.secure import run_secure
+def secure(parts: tuple[str, ...], out: str | None, **options: Any) -> None:
+    """Time masks, whole rounds and their parts; seconds are a party's own processor time, bytes its messages'."""
+    from gradwire.bench.secure import SecureSettings, run_secure
 
-    outcome(run_secure(clients, entries, flower, whole, served, out))
+    outcome(run_secure(SecureSettings(**options), parts, out))
 
 
 @bench.command()

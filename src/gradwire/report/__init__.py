@@ -14,7 +14,7 @@ from gradwire.report.rows import (
 )
 from gradwire.report.tables import Column, Table, to_latex, to_markdown, to_rich
 from gradwire.report.training import Series, follow, training_table
-from gradwire.report.writer import printed, table, write
+from gradwire.report.writer import checks, printed, table, write
 
 __all__ = [
     "AUDIT_COLUMNS",
@@ -31,6 +31,7 @@ __all__ = [
     "Setting",
     "Summary",
     "Table",
+    "checks",
     "findings",
     "follow",
     "leakage_table",

@@ -9,9 +9,10 @@ from gradwire.report.tables import Table
 
 
 def lies_page(run: Run) -> Page:
-    """Every lie against every scheme."""
-    section = Section("lies", "What lies give the server", lies_table(run.rows))
-    return Page("A server that lies", (section,), _finding(run.rows))
+    """Every lie against every scheme, and what a conformance test found."""
+    told = Section("lies", "What lies give the server", lies_table(run.rows))
+    found = [Section("conformance", "Conformance", checks_table(run.rows))] if _checks(run.rows) else []
+    return Page("A server that lies", (told, *found), _finding(run.rows))
 
 
 def lies_table(rows: Sequence[Row]) -> Table:
@@ -30,13 +31,38 @@ def lies_table(rows: Sequence[Row]) -> Table:
             "what the server has": str(row["outcome"]),
         }
         for row in rows
+        if row["correlation"] != ""
     ]
     return Table.of(lines, ("lie", "scheme", "what the server has"), note)
 
 
+def checks_table(rows: Sequence[Row]) -> Table:
+    """A line a check and implementation."""
+    lines = [
+        {
+            "check": str(row["lie"]),
+            "of": str(row["scheme"]),
+            "passed": "no" if number(row, "succeeds") else "yes",
+            "what was found": str(row["outcome"]),
+        }
+        for row in _checks(rows)
+    ]
+    return Table.of(
+        lines, ("check", "of", "passed", "what was found"), "Whole rounds by each implementation's own code."
+    )
+
+
+def _checks(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["correlation"] == ""]
+
+
 def _finding(rows: Sequence[Row]) -> str:
-    won = [row for row in rows if number(row, "succeeds")]
-    bound = sorted({str(row["lie"]) for row in won if "binding=false" not in str(row["scheme"])})
-    bare = sorted({str(row["lie"]) for row in won if "binding=false" in str(row["scheme"])})
-    ours = f"against bound masks: {', '.join(bound)}" if bound else "against bound masks none does"
-    return f"Lies that succeed by the papers' protocol: {', '.join(bare) or 'none'}; {ours}"
+    of: dict[str, dict[str, None]] = {"the papers' protocol": {}, "bound masks": {}}
+    for row in rows:
+        name = str(row["scheme"]).partition(":")[0]
+        whose = "the papers' protocol" if "binding=false" in str(row["scheme"]) else "bound masks"
+        won = of.setdefault(name if name.startswith("flower") else whose, {})
+        if row["correlation"] != "" and number(row, "succeeds"):
+            won[str(row["lie"])] = None
+    said = [f"against {whose}: {', '.join(sorted(won)) or 'none'}" for whose, won in of.items()]
+    return f"Lies that succeed {'; '.join(said)}"

@@ -17,7 +17,7 @@ from gradwire.report.benches.network import network_page, network_table, paces
 from gradwire.report.benches.speeds import points, speed_table, speeds_page
 from gradwire.report.epsilon import epsilon_page, epsilon_table
 from gradwire.report.figures import LIGHT, THEMES, render
-from gradwire.report.lies import lies_page, lies_table
+from gradwire.report.lies import checks_table, lies_page, lies_table
 from gradwire.report.membership.findings import findings, membership_table
 from gradwire.report.membership.page import membership_page
 from gradwire.report.page import Page, render_page
@@ -77,6 +77,11 @@ def printed(folder: Path) -> list[RenderableType]:
     said = page(run)
     before = [Text(f"{each.rstrip('.')}.", style) for each, style in ((said.finding, "bold"), (said.lede, "")) if each]
     return [*before, table(folder), *([Text(said.untried)] if said.untried else [])]
+
+
+def checks(folder: Path) -> RichTable:
+    """What a conformance test has found beside the lies of an audit, likewise."""
+    return to_rich(checks_table(read(folder).rows))
 
 
 def _files(run: Run, page: Page) -> dict[str, bytes | str]:

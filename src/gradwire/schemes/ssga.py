@@ -6,6 +6,7 @@ not the sum (a factor in the learning rate), and the server's momentum (lines 17
 receives the aggregate.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -44,6 +45,8 @@ class SSGA(SGA):
         union: clients tell their entries in the "open", or by a secure sum ("anonymous"), which costs a byte for each
             of the model's entries.
         anonymity: with the anonymous union, the least number of clients that must choose an entry for it to be sent.
+            From a server that keeps to the protocol and that no client sides with (`colluders=0`), it hides which other
+            entries were chosen, but not how many entries had how many votes; see `secure.union`.
     """
 
     name: ClassVar[str] = "ssga"
@@ -61,6 +64,9 @@ class SSGA(SGA):
         check_positive(self.name, "anonymity", self.anonymity)
         if self.anonymity > 1 and not self.votes:
             raise GradwireError(f"{self.name}: anonymity is {self.anonymity}; it needs union=anonymous and mask=topk")
+        if self.anonymity > 1 and self.colluders != 0:
+            wrong = "a client that sides with the server tells it all votes: it needs colluders=0"
+            raise GradwireError(f"{self.name}: anonymity is {self.anonymity}; {wrong}")
         if self.dp is not None and self.mask == "topk":
             wrong = "the entries that clients choose tell of them; it needs mask=random"
             raise GradwireError(f"{self.name}: dp is {self.dp}; {wrong}")
@@ -198,6 +204,20 @@ class SSGA(SGA):
         allowed = len(chosen) if self.anonymity > 1 else cancelled(len(chosen)) if self.votes else 0
         if lacking > allowed:
             raise WireError(f"{where}: the union lacks {lacking} of this client's {len(chosen)} entries")
+
+    def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
+        """As `SGA`, and what the union tells."""
+        if self.mask == "random":
+            return super().notes(private)
+        told = "which entries each client chooses is told in the clear, and with them its labels"
+        if self.votes:
+            told = "the union of all clients' choices is told in the clear"
+        if self.anonymity > 1:
+            told = (
+                f"entries that fewer than {self.anonymity} clients chose are hidden from a server that keeps to the "
+                "protocol and that no client sides with; how many entries had how many votes is not"
+            )
+        return (*super().notes(private), f"{self.spec}: {told}")
 
     def accumulate(self, gradient: Update, private: State, layout: Layout) -> tuple[Tensor, State]:
         """R_t = R_{t−1} + ∇_t, of which entries are sent (line 6, eq. 3), and what else changes in the state."""

@@ -5,10 +5,17 @@ and 0 elsewhere. The sum is not zero where one client chose. Where several did i
 zero it is distributed as if one had chosen, so that it tells not even counts. Where the elements of several cancel (one
 time in 255 or less) an entry is passed over; the residual keeps it for the next round.
 
-The k-anonymous union tells an entry only if at least m clients chose it; nobody learns which others were chosen. The
-clients vote under a permutation of the entries that the server does not know. The server says which places have m votes
-or more, and only the clients can tell which entries these are. The first client draws the permutation's key and deals
-it to each of the others, sealed.
+So the sum tells the union and nothing else, to whomever; a client that finds an entry of its own missing learns that
+another chose it too.
+
+In the union of entries with m votes or more the clients vote under a permutation of the entries that the server does
+not know. The server says which places have m votes or more, and the clients tell which entries these are. The first
+client draws the permutation's key and deals it to each of the others, sealed. A server that keeps to the protocol and
+that no client sides with has then the number of entries with 0, 1, 2, … votes, in an order that is uniform, and the
+entries with m or more, in an order that tells not which has how many: which other entries were chosen it does not
+learn. That is all that is claimed. Every client knows the permutation, so that one that sides with the server tells it
+all votes; a server that names places of fewer votes hears which entries these are; and of m votes some may be those of
+its own clients.
 """
 
 from collections.abc import Mapping

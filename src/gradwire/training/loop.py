@@ -232,8 +232,8 @@ def notes(settings: TrainSettings, scheme: Scheme, model: nn.Module) -> tuple[st
     """What a report has to say of sums: what is sent beside them in the clear, and weights that are not told."""
     if not scheme.sums_only:
         return ()
-    clear = f"{scheme.spec}: batch norm's running statistics of each client are sent beside the sum, in the clear"
-    told = (clear,) if carried_buffers(model) else ()
+    beside = "loss and batch norm's running statistics are" if carried_buffers(model) else "loss is"
+    told = (f"{scheme.spec}: each client's {beside} told beside the sum, in the clear",)
     if settings.average == "plain" or settings.cohort == settings.clients:
         return told
     return (

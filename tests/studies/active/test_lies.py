@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+import torch
 
 from gradwire import data, report
 from gradwire.cli import main
@@ -11,7 +12,8 @@ from gradwire.schemes import parse
 from gradwire.studies import AuditSettings
 from gradwire.studies.active import active_audit
 from gradwire.studies.active.audit import LIES
-from gradwire.studies.active.scene import Scene
+from gradwire.studies.active.scene import Scene, play
+from gradwire.wire import indices
 
 CLIENTS, COLLUDERS = 6, 2
 PAPER, OURS = "binding=false,threshold=4", "threshold=5"
@@ -57,6 +59,29 @@ def test_these_never_did(lie, spec):
     gain = run(scene(spec))
     assert gain.refusals
     assert abs(gain.correlation) < 0.6
+
+
+@pytest.mark.parametrize("options", ["max=9.0", "threshold=5", "union=anonymous"])
+@pytest.mark.parametrize("lie", ["longer", "lacking"])
+def test_no_client_goes_on_with_a_union_that_cannot_be(options, lie):
+    """In whole rounds: one longer than all choices together, one without any entry that was chosen."""
+    attacked = scene(f"ssga:{SPARSE}{options}")
+    size = sum(p.numel() for p in attacked.model.parameters())
+    longest = size // 20 // CLIENTS * CLIENTS
+
+    def said(played, phase, party, tensors):
+        if "indices" not in tensors:
+            return tensors
+        union = indices.decode(tensors["indices"], int(tensors["count"]), size)
+        rest = torch.ones(size).index_fill_(0, union, 0).nonzero()[:, 0]
+        told = torch.arange(longest + 1) if lie == "longer" else rest[:longest]
+        return {**tensors, "indices": indices.encode(told, size), "count": torch.tensor(len(told))}
+
+    played = play(attacked, said)
+    why = "the choices of all have" if lie == "longer" else "the union lacks"
+    assert sum(why in refusal for refusal in played.refusals) == CLIENTS
+    assert "masked" not in played.uploads
+    assert played.sum is None
 
 
 def test_an_imprint_that_all_get_alike_is_not_stopped_by_binding():

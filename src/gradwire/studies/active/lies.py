@@ -13,6 +13,9 @@ from torch import Tensor
 
 from gradwire.schemes import Layout
 from gradwire.schemes.ssga import SSGA
+from gradwire.secure import keys
+from gradwire.secure.byte_tensors import to_tensor
+from gradwire.secure.kdf import KEY_BYTES, random_bytes
 from gradwire.seeds import generator
 from gradwire.studies.active.scene import VICTIM, Played, Scene, play
 from gradwire.studies.active.shares import unmasked
@@ -121,6 +124,21 @@ def shrunk_neighbourhood(scene: Scene) -> Gain:
             return tensors
         kept = torch.isin(tensors["places"], torch.tensor(bad, dtype=torch.int32))
         return {name: tensor[kept] for name, tensor in tensors.items()}
+
+    return _of_sum(scene, play(scene, said))
+
+
+def false_keys(scene: Scene) -> Gain:
+    """Pass on to the victim keys of the server's own in place of its peers', which nobody but they can sign."""
+    secret = keys.secret_key("x25519", random_bytes(KEY_BYTES))
+    own = to_tensor(keys.public_key("x25519", secret))
+
+    def said(played: Played, phase: str, party: str, tensors: Tensors) -> Tensors:
+        if party != VICTIM or not {"keys", "signatures"} <= tensors.keys():
+            return tensors
+        faked = tensors["keys"].clone()
+        faked[tensors["places"] != 0, : len(own)] = own
+        return {**tensors, "keys": faked}
 
     return _of_sum(scene, play(scene, said))
 
