@@ -1,9 +1,9 @@
 """A screening of schemes as a page: what to take, what it leaves open and what to run next; the front and the rest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradwire.report.figures import Axes, Figure, Theme, legend, panels, plain, ticks
+from gradwire.report.figures import Figure, Theme, legend, panels, plain, ticks
 from gradwire.report.formats import NOTHING, plural, size
 from gradwire.report.page import Page, Section
 from gradwire.report.rows import BASELINE, Row, number
@@ -12,23 +12,30 @@ from gradwire.report.tables import Table
 
 TITLE = "Which defence?"
 FINAL = "screened to the end"
+KINDS = ("dpsgd, which guarantees ε", "victims are given away", "no attack here succeeded", "cannot tell")
+"""How schemes are marked in the figure."""
 NOTE = (
     "Front: nothing else here is at least as good in leakage, accuracy and {cost}, as printed, and better in one; "
-    "where it cannot be told (?), leakage counts as all given away. Intervals hold at 95 %, each for itself: of accuracy for other "
-    "test examples, of the share given away for other victims of the same network. Given away: {criterion}. DP: the "
-    "least ε of the dpsgd rows that come to that accuracy, in whole per cent."
+    "where leakage cannot be told (?), it counts as all given away. Given away: {criterion}. Intervals hold at 95 %, "
+    "each for itself: of accuracy for other test examples, of the share given away for other victims of the same "
+    "network. DP: the least ε of the dpsgd rows that come to that accuracy, in whole per cent."
 )
 
 
 def advise_page(run: Run) -> Page:
-    """The three sentences, who came to the end with two figures, and who did not."""
+    """The three sentences; who came to the end, with a figure, and what can be told of each; and who did not."""
     rows, settings = run.rows, run.settings
     ended = [row for row in rows if row["state"] == FINAL]
     others = [row for row in rows if row["state"] != FINAL]
-    says = "The figures of the table above, a mark a scheme; those on the front have their names."
     sections = [
-        Section("front", "Who came to the end", advise_table(run), lambda theme: leaks_figure(ended, theme), says),
-        Section("costs", "Accuracy and cost", draw=lambda theme: costs_figure(ended, settings, theme), says=says),
+        Section(
+            "front",
+            "Who came to the end",
+            advise_table(run),
+            lambda theme: front_figure(ended, settings, theme),
+            "Accuracy against a step's cost, a mark a scheme; the table above holds the figures.",
+            "Names stand at none, at those on the front, and at dpsgd, by its ε; a hollow mark cannot be told.",
+        ),
         Section("told", "What can be told", told_table(ended)),
     ]
     if others:
@@ -52,15 +59,13 @@ def sentences(rows: Sequence[Row], settings: Mapping[str, Any]) -> tuple[str, st
         why = next((f": {row['why']}" for row in rows if row["scheme"] == BASELINE), "")
         return (f"Nothing can be told: {BASELINE}, with which all is compared, did not run{why}.", "", "")
     taken, safer = advised(ended, float(settings.get("give_up", 0)))
-    about = (
-        f"it comes to {_percent(taken)} accuracy ({BASELINE} to {_percent(plain_)}) at rate {number(taken, 'lr'):g}, "
-    )
-    about += f"and a client’s step is {_cost(taken, settings)} ({_cost(plain_, settings)})"
-    about += f"; {yardstick(taken, ended)}"
+    rate = f"at rate {number(taken, 'lr'):g} it comes to {_percent(taken)} accuracy ({BASELINE} to {_percent(plain_)})"
+    step = f"a client’s step is {_cost(taken, settings)} ({_cost(plain_, settings)})"
+    about = f"{rate}, {step}; {yardstick(taken, ended)}"
     points = f"{100 * float(settings.get('give_up', 0)):g} points of {BASELINE}’s accuracy"
     if safer:
         high, low = (100 * number(row, end) for row, end in ((taken, "high"), (plain_, "low")))
-        least = f"at most {high:.0f} % of others, where {BASELINE} gives away at least {low:.0f} %"
+        least = f"at 95 % confidence at most {high:.0f} % of all, and under {BASELINE} at least {low:.0f} %"
         take = f"Take {taken['scheme']}{_sum(taken)}: the strongest attack gets {_given(taken)}, {least}; {about}."
     elif not number(plain_, "told"):
         short = f"the strongest attack gets only {_given(plain_)} under {BASELINE}"
@@ -127,7 +132,7 @@ def following(row: Row, settings: Mapping[str, Any]) -> str:
 
 
 def advise_table(run: Run, brief: bool = False) -> Table:
-    """A line a scheme that came to the end, those on the front first. `brief` fits 80 characters, and says what to do."""
+    """A line a scheme that came to the end, those on the front first. `brief` fits 80 characters."""
     settings, domain = run.settings, run.domain
     ended = [row for row in run.rows if row["state"] == FINAL]
     worst, lines = f"worst {domain.words.title}", []
@@ -193,72 +198,40 @@ def others_table(rows: Sequence[Row], settings: Mapping[str, Any]) -> Table:
     return Table.of(lines, ("scheme", "became"), note)
 
 
-def leaks_figure(ended: Sequence[Row], theme: Theme) -> Figure:
-    """The share of victims given away, with its interval, against accuracy."""
-
-    def heights(row: Row) -> tuple[float, float, float]:
-        return number(row, "given") / number(row, "victims"), number(row, "low"), number(row, "high")
-
-    def dress(ax: Axes) -> None:
-        ax.set(xlabel="accuracy", ylabel="share of victims given away", ylim=(-0.05, 1.12))
-        ticks(ax.xaxis, lambda value: f"{100 * value:.3g} %")
-        ticks(ax.yaxis, lambda value: f"{100 * value:.0f} %")
-
-    return _figure(ended, theme, lambda row: number(row, "test_accuracy"), heights, dress)
-
-
-def costs_figure(ended: Sequence[Row], settings: Mapping[str, Any], theme: Theme) -> Figure:
-    """Accuracy, with its interval, against what a client's step costs."""
+def front_figure(ended: Sequence[Row], settings: Mapping[str, Any], theme: Theme) -> Figure:
+    """Accuracy, with its interval, against what a client's step costs; marks by what can be told of leakage."""
     from matplotlib.ticker import LogLocator
 
-    def heights(row: Row) -> tuple[float, float, float]:
-        low, high = number(row, "accuracy_low"), number(row, "accuracy_high")
-        return number(row, "test_accuracy"), low, high
-
-    def dress(ax: Axes) -> None:
-        over = (
-            f"time of a client’s step over {settings['link']}" if settings.get("link") else "bytes of a client’s step"
-        )
-        ax.set(xlabel=f"{over} (log scale)", ylabel="accuracy", xscale="log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ticks(ax.xaxis, _milliseconds if settings.get("link") else size)
-        ticks(ax.yaxis, lambda value: f"{100 * value:.3g} %")
-
-    return _figure(ended, theme, lambda row: number(row, "cost"), heights, dress)
-
-
-def _figure(
-    ended: Sequence[Row],
-    theme: Theme,
-    place: Callable[[Row], float],
-    heights: Callable[[Row], tuple[float, float, float]],
-    dress: Callable[[Axes], None],
-) -> Figure:
-    """Marks with intervals, by what can be told: filled where it can be, hollow where it cannot; names on the front."""
     figure, (ax,) = panels(theme, 1, 1, width=8.2, height=4.8)
-    looks = {"given away": 1, "no attack here succeeded": 2, "cannot tell": 3, "dpsgd, which guarantees an ε": 0}
     seen: dict[str, None] = {}
     for row in ended:
-        unknown = "cannot tell" if not number(row, "told") else "given away"
-        kind = "no attack here succeeded" if number(row, "told") and not number(row, "given") else unknown
-        kind = "dpsgd, which guarantees an ε" if row["epsilon"] and _family(row) == "dpsgd" else kind
-        look, (middle, low, high) = theme.mark(looks[kind]), heights(row)
-        reach = [[middle - low], [high - middle]]
+        kind, look = _kind(row), theme.mark(KINDS.index(_kind(row)))
+        x, middle = number(row, "cost"), number(row, "test_accuracy")
+        reach = [[middle - number(row, "accuracy_low")], [number(row, "accuracy_high") - middle]]
         fill = look["color"] if number(row, "told") else theme.paper
-        ax.errorbar(
-            [place(row)], [middle], yerr=reach, markersize=7, elinewidth=0.8, zorder=3, linestyle="none",
-            markerfacecolor=fill, label=None if kind in seen else kind, **look
-        )  # fmt: skip
+        style = {"markersize": 7, "elinewidth": 0.8, "zorder": 3, "linestyle": "none", "markerfacecolor": fill}
+        ax.errorbar([x], [middle], yerr=reach, label=None if kind in seen else kind, **look, **style)
         seen[kind] = None
-        if number(row, "front") or row["scheme"] == BASELINE or kind.startswith("dpsgd"):
-            told = f"ε {number(row, 'epsilon'):.2g}" if kind.startswith("dpsgd") else str(row["scheme"])
-            ax.annotate(
-                plain(told), (place(row), middle), xytext=(6, 5), textcoords="offset points", color=theme.ink,
-                fontsize="small",
-            )  # fmt: skip
-    dress(ax)
+        if number(row, "front") or row["scheme"] == BASELINE or kind == KINDS[0]:
+            told = f"ε {number(row, 'epsilon'):.2g}" if kind == KINDS[0] else str(row["scheme"])
+            place = {"xytext": (7, 4), "textcoords": "offset points", "fontsize": "small"}
+            ax.annotate(plain(told), (x, middle), color=theme.ink, **place)
+    over = f"time of a client’s step over {settings['link']}" if settings.get("link") else "bytes of a client’s step"
+    ax.set(xlabel=f"{over} (log scale)", ylabel="accuracy", xscale="log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ticks(ax.xaxis, _milliseconds if settings.get("link") else size)
+    ticks(ax.yaxis, lambda value: f"{100 * value:.3g} %")
     legend(ax, theme, loc="best")
     return figure
+
+
+def _kind(row: Row) -> str:
+    """How a scheme is marked in the figure."""
+    if row["epsilon"] and _family(row) == "dpsgd":
+        return KINDS[0]
+    if not number(row, "told"):
+        return KINDS[3]
+    return KINDS[1] if number(row, "given") else KINDS[2]
 
 
 def _family(row: Row) -> str:

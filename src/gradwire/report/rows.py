@@ -54,12 +54,14 @@ ADVISE_COLUMNS = (
     *("victims", "given", "low", "high", "worst", "score", "knowledge", "told", "doubts", "summed"),
     *("epsilon", "delta", "guarantee"),
 )
-"""`seconds` are of a client's step, `cost` its bytes both ways, or its time over the link; `low` and `high` the interval
-of the share of victims given away; `told` whether attacks that failed could have succeeded; `summed` how many clients'
-updates the server sees as one."""
+"""`seconds` are of a client's step, `cost` its bytes both ways, or its time over the link; `low` and `high` are the
+interval of the share of victims given away; `told`: whether attacks that failed could have succeeded; `summed`: how
+many clients' updates the server sees as one."""
 RECORDED_COLUMNS = (*_COMMON, "mode", *_ATTACK, "labels")
 """An audit's of a recorded round of which nobody told the truth."""
-Kind = Literal["advise", "epsilon", "study", "network", "speed", "cost", "lies", "membership", "train", "audit", "recorded"]
+Kind = Literal[
+    "advise", "epsilon", "study", "network", "speed", "cost", "lies", "membership", "train", "audit", "recorded"
+]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "advise": ADVISE_COLUMNS,
     "epsilon": EPSILON_COLUMNS,

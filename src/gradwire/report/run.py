@@ -25,8 +25,9 @@ class Run:
 
     Attributes:
         kind: what the rows measure: "train", "audit" (inversion), "recorded" (inversion of a step whose batch nobody
-            showed) or "membership"; "advise": a screening of schemes; "epsilon": what canaries prove of ε; "study": cells
-            of several of these; benchmarks are "network" (steps on links), "speed" (inversion) and "cost" (secure sums).
+            showed) or "membership"; "advise": a screening of schemes; "epsilon": what canaries prove of ε; "study":
+            cells of several of these; benchmarks are "network" (steps on links), "speed" (inversion) and "cost"
+            (secure sums).
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
         pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.

@@ -84,7 +84,7 @@ def advise(
 
 
 NOTES = (
-    "A screening: one network, one seed, few victims, each with one example at an untrained network, the targets known. "
+    "A screening: one network, one seed, few victims, each with one example at an untrained network, targets known. "
     "Its figures choose what is worth an audit of its own.",
     "Learning rates were chosen by the training loss of the first rung; accuracies are of the test split. ε is of what "
     "clients send; that choice and the losses are not part of it.",
