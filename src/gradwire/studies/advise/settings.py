@@ -22,6 +22,9 @@ SCREENED = (
 )
 """Every scheme, with a few settings."""
 
+LEAST = 50
+"""Iterations of an attack that no rung goes below."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -121,7 +124,7 @@ class AdviseSettings:
         found = []
         for number in range(self.budget):
             part = 2 ** (self.budget - 1 - number)
-            given = {"iterations": max(1, full // part)} if full else {}
+            given = {"iterations": max(min(full, LEAST), full // part)} if full else {}
             spec = ATTACKS.spec(ATTACKS.parse(self.attack, **given)) if part > 1 and given else self.attack
             found.append(Rung(number + 1, max(1, self.rounds // part), max(1, self.samples // part), spec))
         return tuple(found)
