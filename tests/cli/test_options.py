@@ -4,10 +4,11 @@ from dataclasses import fields
 
 import pytest
 
-from gradwire.cli import audit, epsilon, membership, train
+from gradwire.cli import advise, audit, epsilon, membership, train
 from gradwire.cli.show import SHARED, with_target
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
+from gradwire.studies.advise import AdviseSettings
 from gradwire.studies.epsilon import EpsilonSettings
 from gradwire.studies.membership import MembershipSettings
 from gradwire.training import TrainSettings
@@ -15,7 +16,13 @@ from gradwire.training import TrainSettings
 
 @pytest.mark.parametrize(
     ("command", "kind"),
-    [(audit, AuditSettings), (membership, MembershipSettings), (epsilon, EpsilonSettings), (train, TrainSettings)],
+    [
+        (advise, AdviseSettings),
+        (audit, AuditSettings),
+        (membership, MembershipSettings),
+        (epsilon, EpsilonSettings),
+        (train, TrainSettings),
+    ],
 )
 def test_every_setting_has_an_option_of_its_default_and_type(command, kind):
     given, options = command.make_context("gradwire", []).params, {option.name: option for option in command.params}

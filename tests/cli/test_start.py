@@ -12,6 +12,7 @@ from gradwire.bench.inversion import InversionSettings
 from gradwire.cli.bench import FEDERATIONS
 from gradwire.cli.source import REQUIRED, Expression, defaults, describe
 from gradwire.studies import AuditSettings
+from gradwire.studies.advise import AdviseSettings
 from gradwire.studies.epsilon import EpsilonSettings
 from gradwire.studies.membership import MembershipSettings
 from gradwire.training import TrainSettings
@@ -27,7 +28,7 @@ def loaded(code):
     return {name.partition(".")[0] for name in found.stdout.splitlines()[-1].split()}
 
 
-COMMANDS = ("audit", "train", "membership", "epsilon", "study", "report", "bench")
+COMMANDS = ("audit", "train", "membership", "epsilon", "advise", "study", "report", "bench")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,9 @@ def test_the_source_tells_what_the_class_says(place):
     assert found.parameters == {f.name: REQUIRED if f.default is MISSING else f.default for f in fields(kind)}
 
 
-@pytest.mark.parametrize("kind", [AuditSettings, MembershipSettings, EpsilonSettings, TrainSettings, InversionSettings])
+@pytest.mark.parametrize(
+    "kind", [AdviseSettings, AuditSettings, MembershipSettings, EpsilonSettings, TrainSettings, InversionSettings]
+)
 def test_options_have_the_defaults_of_the_settings(kind):
     place = f"{kind.__module__}:{kind.__qualname__}"
     made, read = kind(), vars(defaults(place))

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwire.metrics.links import Step
+from gradwire.errors import GradwireError
+from gradwire.metrics.links import Step, rate_of
 
 PLAIN = Step("none", 0.1, 0.01, 100_000_000, 2)
 
@@ -25,3 +26,20 @@ def test_always_and_never():
     assert Step("x", 0.1, 0.005, 10, 2).beats(PLAIN, 0.001) == inf
     assert Step("x", 0.1, 0.02, 100_000_000, 2).beats(PLAIN, 0.001) == 0
     assert PLAIN.beats(PLAIN, 0.001) == 0
+
+
+@pytest.mark.parametrize(
+    ("link", "rate"),
+    [
+        *[("100mbps", 1e8), ("1gbps", 1e9), ("10MB/s", 8e7), ("2.5 Gbit/s", 2.5e9), ("56kbps", 56e3)],
+        *[("9600bps", 9600), ("1 Mb/s", 1e6), ("1MBps", 8e6), (".5gbps", 5e8)],
+    ],
+)
+def test_a_link_is_bits_unless_it_says_bytes(link, rate):
+    assert rate_of(link) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("link", ["", "fast", "100", "mbps", "0mbps", "-1gbps", "1gbps!", "100 parsecs/s", "1e3mbps"])
+def test_what_is_no_link_is_refused_in_one_line(link):
+    with pytest.raises(GradwireError, match=r"^link is .*; it must be a speed such as 100mbps, 1gbps or 10MB/s$"):
+        rate_of(link)

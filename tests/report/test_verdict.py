@@ -43,7 +43,7 @@ def test_nothing_follows_where_nobody_knows_how_far_the_search_came(verdict):
 
 
 def test_nothing_follows_without_images_of_its_own(verdict):
-    assert verdict(expected="") == ("cannot tell: there were no images of the adversary's own to rehearse with")
+    assert verdict(expected="") == ("cannot tell: nothing was rehearsed on images of the adversary's own")
 
 
 def test_nothing_follows_where_its_own_images_come_out(verdict):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from gradwire.cli.advise import advise
 from gradwire.cli.audit import audit
 from gradwire.cli.bench import bench
 from gradwire.cli.catalogue import catalogue
@@ -24,7 +25,7 @@ def gradwire() -> None:
     """Train models together over a wire, and see what that wire gives away."""
 
 
-for command in (audit, train, membership, epsilon, study, report, bench, identity, catalogue):
+for command in (audit, train, membership, epsilon, advise, study, report, bench, identity, catalogue):
     gradwire.add_command(command)
 
 

@@ -5,8 +5,14 @@
 Compute, coding and bytes are measured. The modelled link has one rate each way at once, and nothing overlaps.
 """
 
+import re
 from dataclasses import dataclass
 from math import inf
+
+from gradwire.errors import GradwireError
+
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_UNITS = {"bps": 1, "bit/s": 1, "b/s": 1, "B/s": 8, "Bps": 8}
 
 
 @dataclass(frozen=True)
@@ -36,3 +42,16 @@ class Step:
         if saved <= 0:
             return 0.0 if costs >= 0 else inf
         return inf if costs <= 0 else saved / costs
+
+
+def rate_of(link: str) -> float:
+    """Bits a second of a link such as 100mbps, 1gbps, 2.5Gbit/s or 10MB/s; only a capital B means bytes.
+
+    Raises:
+        GradwireError: anything else, or a speed of 0.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kKmMgGtT]?)(bps|bit/s|b/s|B/s|Bps)\s*", link)
+    rate = float(found[1]) * _PREFIXES[found[2].lower()] * _UNITS[found[3]] if found else 0.0
+    if not rate > 0:
+        raise GradwireError(f"link is {link!r}; it must be a speed such as 100mbps, 1gbps or 10MB/s")
+    return rate

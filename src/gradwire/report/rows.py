@@ -48,10 +48,22 @@ EPSILON_COLUMNS = (
     *("epsilon", "epsilon_any", "epsilon_claimed"),
 )
 """`epsilon` is a lower bound for mechanisms of Gaussian noise, `epsilon_any` for all."""
+ADVISE_COLUMNS = (
+    *_COMMON,
+    *("state", "why", "front", "rung", "rounds", "lr", "test_accuracy", "accuracy_low", "accuracy_high", "cost"),
+    *("victims", "given", "low", "high", "worst", "score", "knowledge", "told", "doubts", "summed"),
+    *("epsilon", "delta", "guarantee"),
+)
+"""`seconds` are of a client's step, `cost` its bytes both ways, or its time over the link; `low` and `high` are the
+interval of the share of victims given away; `told`: whether attacks that failed could have succeeded; `summed`: how
+many clients' updates the server sees as one."""
 RECORDED_COLUMNS = (*_COMMON, "mode", *_ATTACK, "labels")
 """An audit's of a recorded round of which nobody told the truth."""
-Kind = Literal["epsilon", "study", "network", "speed", "cost", "lies", "membership", "train", "audit", "recorded"]
+Kind = Literal[
+    "advise", "epsilon", "study", "network", "speed", "cost", "lies", "membership", "train", "audit", "recorded"
+]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "advise": ADVISE_COLUMNS,
     "epsilon": EPSILON_COLUMNS,
     "study": ("command", "label"),
     "network": NETWORK_COLUMNS,

@@ -25,8 +25,9 @@ class Run:
 
     Attributes:
         kind: what the rows measure: "train", "audit" (inversion), "recorded" (inversion of a step whose batch nobody
-            showed) or "membership"; "epsilon": what canaries prove of ε; "study": cells of several of these;
-            benchmarks are "network" (steps on links), "speed" (inversion) and "cost" (secure sums).
+            showed) or "membership"; "advise": a screening of schemes; "epsilon": what canaries prove of ε; "study":
+            cells of several of these; benchmarks are "network" (steps on links), "speed" (inversion) and "cost"
+            (secure sums).
         rows: the measurements, in the file's order; never empty.
         config: `config.json`, or {} where there is none.
         pictures: tensors V×B×C×H×W in [0, 1] called "originals" and "<scheme>|<attack>|<knowledge>"; {} without.
@@ -92,7 +93,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(config: dict[str, Any], columns: list[str]) -> Kind:
-    unique: tuple[Kind, ...] = ("epsilon", "study", "network", "speed", "cost", "lies")
+    unique: tuple[Kind, ...] = ("advise", "epsilon", "study", "network", "speed", "cost", "lies")
     for kind in unique:
         if set(COLUMNS[kind]) <= set(columns):
             return kind

@@ -8,6 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gradwire.errors import GradwireError
+from gradwire.report.advise import advise_page, advise_table
 from gradwire.report.audit.leakage import leakage_table
 from gradwire.report.audit.page import audit_page
 from gradwire.report.audit.recorded import recorded_page, recorded_table
@@ -31,6 +32,7 @@ REPORTERS: Mapping[Kind, tuple[Callable[[Run], Page], Callable[[Run], Table]]] =
     "recorded": (recorded_page, lambda run: recorded_table(run.rows)),
     "train": (training_page, lambda run: training_table(follow(run.rows), brief=True)),
     "membership": (membership_page, lambda run: membership_table(findings(run.rows), brief=True)),
+    "advise": (advise_page, lambda run: advise_table(run, brief=True)),
     "epsilon": (epsilon_page, lambda run: epsilon_table(run.rows, brief=True)),
     "study": (study_page, brief),
     "network": (network_page, lambda run: network_table(paces(run.rows), brief=True)),

@@ -20,6 +20,7 @@ from gradwire.runs import CHECKPOINT, CLIENTS, Row, RunFolder, check_place, read
 from gradwire.schemes import Layout, parse
 from gradwire.secure.identity_files import Identities
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
+from gradwire.training.malice import Malice
 from gradwire.wire import Collective, InProcess, ParameterServer, Transcript, Transport, client
 from gradwire.wire.rendezvous import agree
 
@@ -69,6 +70,7 @@ def run_training(
     shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     model = dataset.network(model_name, settings.seed)
     options = {"data": data_name, "model": model_name, "eval_every": eval_every, **asdict(settings)}
+    wanted = Malice.parse(settings.malice).judged(held_out) if settings.malicious else None
     transport = transport or InProcess(Transcript(keep=1))
     if isinstance(transport, Collective):
         _check_processes(settings, transport, bool(resume))
@@ -79,7 +81,8 @@ def run_training(
     run = None
     if transport.leads:
         *known, _ = TRAIN_COLUMNS
-        columns = (*known, *(f"test_{name}" for name in dataset.task.loss.measured), "energy_kwh")
+        measures = (*(f"test_{name}" for name in dataset.task.loss.measured), *(["attack_success"] if wanted else ()))
+        columns = (*known, *measures, "energy_kwh")
         old = RunFolder.reopen(resume, columns, keep=state.round) if resume else None
         run = old or RunFolder.create(out, "train", columns)
         run.configure("train", options, _notes(settings, state))
@@ -111,6 +114,8 @@ def run_training(
             **{f"test_{name}": value for name, value in tested.items()},
             "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }
+        if wanted is not None:
+            row["attack_success"] = evaluate(state.model, wanted, settings.device)["accuracy"]
         losses.clear()
         if not secret:
             state.save(run.path / CHECKPOINT, settings, private)
@@ -156,6 +161,10 @@ def _notes(settings: TrainSettings, state: TrainingState) -> list[str]:
     notes, scheme = list(state.notes), parse(settings.scheme)
     if (local := scheme.local_momentum) and settings.optimizer == "sgd":
         notes.append(f"{settings.scheme}: clients keep a momentum of {local:g} themselves; the optimiser adds none.")
+    if settings.malicious:
+        notes.append(f"{settings.malicious} of {settings.clients} clients are malicious: {settings.malice}.")
+    if settings.rule != "mean":
+        notes.append(f"The server follows {settings.rule}; bytes down are counted as those of a plain mean.")
     if state.dropped or state.short:
         notes.append(f"{state.dropped} times a client vanished from a round that the others finished.")
     if state.short:

@@ -33,6 +33,8 @@ from gradwire.training import optimizer
 from gradwire.training.batches import descents, sampled, step_sizes
 from gradwire.training.client import Computation, carried_buffers
 from gradwire.training.cohort import CohortPlan, cohort_plan, contributions
+from gradwire.training.malice import Malice
+from gradwire.training.robust import check_rule, robust_mean, singles
 from gradwire.training.settings import TrainSettings
 from gradwire.training.state import TrainingState
 from gradwire.wire import ClientHalf, InProcess, Need, Transcript, Transport, check_carrier, client, drop_out
@@ -58,6 +60,9 @@ def check(settings: TrainSettings, carrier: Transport) -> Scheme:
     """
     scheme = parse(settings.scheme)
     check_carrier(scheme.spec, scheme.needs, "this run", offers(settings, carrier))
+    check_rule(settings.rule, settings.cohort, settings.average, scheme)
+    if settings.rule != "mean" and not isinstance(carrier, InProcess):
+        raise GradwireError(f"rule is {settings.rule}; only a server in this process follows one")
     return scheme
 
 
@@ -109,6 +114,8 @@ def train(
     if shards is None:
         shards = partition.split(settings.partition, dataset.targets, settings.clients, settings.seed)
     transport = transport or InProcess(Transcript(keep=1))
+    if settings.malicious:
+        dataset = Malice.parse(settings.malice).poisoned(dataset, torch.cat(list(shards[: settings.malicious])))
     plan = planned(state, settings, dataset, shards, transport)
     state.notes = plan.notes + notes(settings, parse(settings.scheme), state.model)
     while state.round < settings.rounds:
@@ -187,6 +194,10 @@ def train_round(
     came = contributions(state.model, dataset, own, work, scheme, state.private, round, plan, how, device)
     weights = {party: len(shard) * settings.clients / len(dataset) for party, shard in own.items()}
     came = {party: replace(brought, weight=weights[party]) for party, brought in came.items()}
+    for party in (party for party in came if members[party] < settings.malicious):
+        brought = came[party]
+        bad = Malice.parse(settings.malice).sent(brought.update, brought.private, public, scheme, round, party)
+        came[party] = replace(brought, update=bad)
     reported = {}
     for party, brought in came.items():
         finite = all(map(_finite, brought.update.values()))
@@ -282,7 +293,7 @@ def _exchange(
     up, down = transport.transcript.bytes_up, transport.transcript.bytes_down
     before = up(round=round.index), down(round=round.index)
     state.private |= {party: brought.private for party, brought in came.items()}
-    result = None
+    public, result = state.public, None
     try:
         result = run_round(scheme, came, state.public, round, transport, partial(exposed, settings, round))
     except TooFewError:
@@ -293,13 +304,18 @@ def _exchange(
     state.bytes_down += down(round=round.index) - before[1]
     if result is None:
         return
+    aggregate = result.aggregate
+    if settings.rule != "mean":
+        messages = list(transport.transcript.messages(round.index))
+        seen = singles(scheme, messages, round, public, settings.rule)
+        aggregate = round.layout.restored(robust_mean(settings.rule, seen, round.layout))
     state.dropped += len(result.left_out) - len(result.refused)
     state.public = result.public
     state.notes += tuple(f"round {round.index}: a client was left out: {why}" for why in result.refused.values())
     state.private |= result.private
     for name, parameter in state.model.named_parameters():
         if parameter.requires_grad:
-            parameter.grad = result.aggregate[name].to(parameter)
+            parameter.grad = aggregate[name].to(parameter)
     optimizer.step(state.optimizer, settings, round.index)
     with torch.no_grad():
         for name, value in result.buffers.items():

@@ -49,6 +49,10 @@ class TrainSettings:
         drop_clients: the chance that a client vanishes before any one message of its own, by a schedule that the seed
             decides; the round is that of the others.
         on_few: what to do when too few are left to finish a round: "stop", or "skip" it and count it.
+        malicious: how many of the clients, the first ones, do what `malice` says: flip, trigger or sign, with boost=…
+            and shaped=true (`training.malice`).
+        rule: how the server makes the mean: mean; or, where the scheme shows it single updates, median, clip, or
+            krum:F against F malicious clients (`training.robust`).
         precision: of the clients' forward and backward products; "bf16" keeps parameters, updates and their sums in
             float32.
         seed: decides initial parameters, partition, batches and the scheme's public randomness.
@@ -76,6 +80,9 @@ class TrainSettings:
     on_nan: str = "stop"
     drop_clients: float = 0.0
     on_few: str = "stop"
+    malicious: int = 0
+    malice: str = ""
+    rule: str = "mean"
     precision: Precision = "fp32"
     seed: int = 0
     device: str = "cpu"
@@ -125,6 +132,10 @@ class TrainSettings:
             raise GradwireError(f"precision is {self.precision!r}; it must be {' or '.join(PRECISIONS)}")
         if not 0 <= self.drop_clients < 1:
             raise GradwireError(f"drop_clients is {self.drop_clients}; it must be in [0, 1)")
+        if not 0 <= self.malicious <= self.clients:
+            raise GradwireError(f"malicious is {self.malicious}; it must be from 0 to {self.clients}, of so many clients")
+        if bool(self.malicious) != bool(self.malice):
+            raise GradwireError(f"malicious is {self.malicious} and malice {self.malice!r}; they go together")
         if self.weight_decay < 0:
             raise GradwireError(f"weight_decay is {self.weight_decay}; it must not be negative")
         if self.seed < 0:

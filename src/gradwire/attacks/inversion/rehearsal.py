@@ -104,6 +104,11 @@ def played(
 
 
 def imitable(problem: Problem) -> bool:
-    """Whether a client's update is one gradient of the model and the batch alone, without a local-step hook."""
-    work = problem.view.work
-    return observation(problem.view)[0].step_hook is None and (work is None or work.steps == 1)
+    """Whether a client's update is one gradient of the model and the batch alone.
+
+    It is not where a local-step hook changes it, nor where one image gives away the noise of the scheme's own network,
+    so that every problem has a network of its own (`OwnNetwork.known`).
+    """
+    view, scheme = problem.view, observation(problem.view)[0]
+    noise_is_read = scheme.network is not None and problem.knowledge == "adaptive" and view.shape[0] == 1
+    return scheme.step_hook is None and not noise_is_read and (view.work is None or view.work.steps == 1)

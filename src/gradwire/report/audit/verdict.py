@@ -85,7 +85,7 @@ def doubts(summary: Summary, summaries: Sequence[Summary]) -> list[str]:
     if known < summary.victims:
         found.append("how far the search came is not known")
     if summary.expected is None:
-        found.append("there were no images of the adversary's own to rehearse with" if domain.pictures else "")
+        found.append("nothing was rehearsed on images of the adversary's own" if domain.pictures else "")
     elif domain.gives_away(summary.expected):
         found.append(f"the adversary's own images came out at {domain.says(summary.expected)}")
     return [reason for reason in found if reason]
