@@ -16,7 +16,16 @@ html_theme_options = {"source_edit_link": "", "footer_icons": []}
 templates_path: list[str] = []
 exclude_patterns = ["_ext"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml", "generated", "drawings", "plain_docstrings", "standins"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "mathml",
+    "generated",
+    "drawings",
+    "plain_docstrings",
+    "standins",
+]
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_block"]
 myst_heading_anchors = 3
 

@@ -1,10 +1,11 @@
-"""Packages that the site is built without: their names are empty abstract classes, so that docstrings beside them can be read."""
+"""Packages that the site is built without: each of their names is an empty class, so that code beside them loads."""
 
 import sys
 from abc import ABCMeta
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import ClassVar
 
 ABSENT = ("flwr",)
 
@@ -12,7 +13,7 @@ ABSENT = ("flwr",)
 class _StandIn(ModuleType):
     """A module in which every name is a class of this name."""
 
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):
