@@ -123,7 +123,7 @@ def adversaries() -> str:
             raise GradwireError(f"{spec}: an eavesdropper sees {eavesdropper}, the server {server}; part the columns")
         told = [f"{of}: {what}" for of, what in (server, client)]
         lines.append(f"| `{spec}` | {told[0]} | {told[1]} | {messages(spec)} |")
-    return _stacked(lines)
+    return _stacked("seen", lines)
 
 
 def needs() -> str:
@@ -135,7 +135,7 @@ def needs() -> str:
         offers = " | ".join("yes" if need in offered else "no" for offered in CARRIERS.values())
         lines.append(f"| {need.value} | {asking or '–'} | {offers} |")
     free = ", ".join(f"`{scheme.name}`" for scheme in parsed.values() if not scheme.needs)
-    return "\n".join([*lines, "", f"These need nothing and run everywhere: {free}."])
+    return "\n".join([_stacked("needs", lines), "", f"These need nothing and run everywhere: {free}."])
 
 
 CARRIERS = {
@@ -162,7 +162,7 @@ def lies() -> str:
             won = [f"`{scheme.name}`" for scheme, succeeds in came if succeeds and scheme.binding == binding]
             told.append(f"**it has them** ({', '.join(dict.fromkeys(won))})" if won else "it fails")
         lines.append(f"| {name} | {what} | {told[0]} | {told[1]} |")
-    return _stacked(lines)
+    return _stacked("lies", lines)
 
 
 LIED_TO = ("sga", "sga:threshold=T", "ssga:compression=10", "ssga:compression=10,threshold=T")
@@ -179,6 +179,6 @@ def _scene(spec: str, binding: bool) -> Scene:
     return Scene(scheme, model, task_of(inputs[0]), [(inputs[i], torch.tensor([i % 4])) for i in range(6)], 2)
 
 
-def _stacked(lines: list[str]) -> str:
-    """A table whose rows become blocks on a narrow screen (site.css)."""
-    return "\n".join(["{.stacked}", *lines])
+def _stacked(kind: str, lines: list[str]) -> str:
+    """A table whose rows become blocks on a narrow screen, in which site.css says by its kind what each cell is."""
+    return "\n".join([f"{{.stacked .{kind}}}", *lines])

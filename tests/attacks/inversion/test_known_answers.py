@@ -3,7 +3,7 @@
 The set-up is that of tables VIII and IX of the study that these figures are compared with ("LMC"): networks untrained
 and in evaluation mode, labels known, one image a victim, plain Adam, which on small smooth networks goes much further
 than signed steps; LMC takes 7,000 iterations and three restarts. Pixels are as they are: behind a layer that
-standardises them LeNet gives away other figures (docs/measurements.md).
+standardises them LeNet gives away other figures (docs/measurements/leaks.md).
 """
 
 import os
