@@ -32,14 +32,15 @@ def table(kind: str, name: str) -> str:
     cls = KINDS[kind][name]
     words = described(cls)
     rows = [field for field in fields(cls) if field.init]
-    example = f"Spelt `{spelt(kind, name)}`." if (kind, name) in EXAMPLES else ""
+    told = [f"Spelt `{spelt(kind, name)}`."] if (kind, name) in EXAMPLES else []
+    told += [needs(name)] if kind == "scheme" else []
     if not rows:
-        return f"`{name}` takes no parameters."
+        return " ".join([f"`{name}` takes no parameters.", *told])
     lines = ["| parameter | default | |", "|---|---|---|"]
     for field in rows:
         default = "required" if field.default is MISSING else _text(field.default)
         lines.append(f"| `{field.name}` | {default} | {_cell(words.get(field.name, ''))} |")
-    return "\n".join([*lines, "", example])
+    return "\n".join([*lines, "", *told])
 
 
 def spelt(kind: str, name: str) -> str:

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from gradwire import registry
+import gradwire
+from gradwire import registry, testing
 from tests.docs.markdown import DOCS, ROOT
 
 sys.path.insert(0, str(DOCS / "_ext"))
@@ -99,3 +100,16 @@ def test_lies_succeed_by_the_papers_protocol_alone_but_for_the_imprint():
     told = {cells[1].strip(): cells[3:5] for row in rows if (cells := row.split("|"))}
     assert "it has them" in told["split R_max"][0]
     assert [name for name, cells in told.items() if "it has them" in cells[1]] == ["imprint"]
+
+
+def test_the_api_reference_has_all_that_is_public():
+    text = (DOCS / "api" / "gradwire.md").read_text()
+    assert set(re.findall(r"auto(?:function|class|exception):: (\w+)", text)) == set(gradwire.__all__)
+    text = (DOCS / "api" / "testing.md").read_text()
+    assert set(re.search(r":members: (.*)", text)[1].split(", ")) == set(testing.__all__)
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    assert len(links) > 20
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
