@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: audit test mutants test-flower test-flower-oldest test-deploy fuzz lint clean
+.PHONY: audit docs test mutants test-flower test-flower-oldest test-deploy fuzz lint clean
 
 audit: $(VENV)/installed
 	$(BIN)/gradwire audit
@@ -35,6 +35,11 @@ test-flower-oldest: $(VENV)-flower/installed
 test-deploy: $(VENV)-flower/installed
 	OMP_NUM_THREADS=1 $(VENV)-flower/bin/python -m pytest -m deploy tests/integrations/flower
 
+# The site, in build/docs/index.html; a warning is an error.
+docs: $(VENV)/installed-docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "docs: build/docs/index.html"
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,6 +52,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 $(VENV)-flower/installed: pyproject.toml constraints-flower.txt

@@ -3,8 +3,8 @@
 The set-up is that of tables VIII and IX of the study that these figures are compared with ("LMC"): networks untrained
 and in evaluation mode, labels known, one image a victim, plain Adam, which on small smooth networks goes much further
 than signed steps; LMC takes 7,000 iterations and three restarts. Pixels are as they are: behind a layer that
-standardises them LeNet gives away other figures (docs/measurements.md). On CIFAR-10 L-BFGS gets as far in a tenth of
-the evaluations. Victims of both grey data sets are attacked as one batch, which takes as long as one victim alone.
+standardises them LeNet gives away other figures (docs/measurements/leaks.md). On CIFAR-10 L-BFGS gets as far in a
+tenth of the evaluations. Victims of both grey data sets are attacked as one batch, which takes as long as one alone.
 """
 
 import os

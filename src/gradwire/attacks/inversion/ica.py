@@ -45,8 +45,11 @@ class ICA(Specified):
         iterations: steps of Adam on the unmixing matrix, whose rows are kept at length one.
         restarts: independent starts; the one with the lowest value is the answer.
         step: Adam's step size, which falls along a half cosine.
-        tv: of pictures alone. Images of a batch have much in common, which a low `alike` allows; a lower one lets
-            rows find one image twice.
+        tv: the weight of total variation, of pictures alone.
+        alike: the weight of sources that are alike. Images of a batch have much in common, which a low one allows; a
+            lower one lets rows find one image twice.
+        sharpness: how near to each other sources must be for that.
+        outside: the weight of what lies beyond the domain, and `contrast`, of the logarithm of an image's share.
         fade: what is left of the paper's terms at the end.
     """
 

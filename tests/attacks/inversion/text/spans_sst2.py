@@ -1,4 +1,4 @@
-"""Figures of the attack `dager` on sentences of SST-2, for docs/measurements.md.
+"""Figures of the attack `dager` on sentences of SST-2, for docs/measurements/leaks.md.
 
     GRADWIRE_DATA=... python -m tests.attacks.inversion.text.spans_sst2 exact lora gpt2 bert
 
