@@ -152,8 +152,7 @@ def advise_table(run: Run, brief: bool = False) -> Table:
         lines.append(line)
     cost = "a step’s time" if settings.get("link") else "a step’s bytes both ways"
     note = NOTE.format(cost=cost, criterion=domain.criterion or "as the domain counts it")
-    note = " ".join(sentences(run.rows, settings)) if brief else note
-    return Table.of(lines, ("scheme", "front"), note, (worst, "DP at this accuracy") if brief else ())
+    return Table.of(lines, ("scheme", "front"), "" if brief else note, (worst, "DP at this accuracy") if brief else ())
 
 
 def told_table(ended: Sequence[Row]) -> Table:
