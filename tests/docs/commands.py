@@ -18,26 +18,26 @@ PLACEHOLDERS = {
     "HOST": "localhost", "NAME": "client:0",
 }  # fmt: skip
 """What stands in a command for a value of the reader's own → a value."""
-RUNS = (
-    "gradwire.studies:audit",
-    "gradwire.studies:audit_recording",
-    "gradwire.studies:run_training",
-    "gradwire.studies.active:active_audit",
-    "gradwire.studies.membership:judge_file",
-    "gradwire.studies.membership:judge_model",
-    "gradwire.studies.membership:run_membership",
-    "gradwire.studies.recorded_membership:membership_of_recording",
-    "gradwire.studies.epsilon:run_epsilon",
-    "gradwire.studies.grid:run_study",
-    "gradwire.bench.inversion_run:run_inversion",
-    "gradwire.bench.training:selection",
-    "gradwire.bench.network:run_network",
-    "gradwire.bench.membership:pool",
-    "gradwire.bench.secure:run_secure",
-    "gradwire.bench.federated:paces",
-    "gradwire.bench.wire:index_costs",
-)
-"""Where a command's work begins: everything before it has been read, resolved and checked."""
+RUNS = {
+    "audit": "gradwire.studies:audit gradwire.studies:audit_recording gradwire.studies.active:active_audit",
+    "train": "gradwire.studies:run_training",
+    "membership": "gradwire.studies.membership:judge_file gradwire.studies.membership:judge_model "
+    "gradwire.studies.membership:run_membership gradwire.studies.recorded_membership:membership_of_recording",
+    "epsilon": "gradwire.studies.epsilon:run_epsilon",
+    "advise": "gradwire.studies.advise:advise",
+    "study": "gradwire.studies.grid:run_study",
+    "report": "gradwire.report:write",
+    "bench inversion": "gradwire.bench.inversion_run:run_inversion",
+    "bench training": "gradwire.bench.training:selection",
+    "bench network": "gradwire.bench.network:run_network",
+    "bench membership": "gradwire.bench.membership:pool",
+    "bench secure": "gradwire.bench.secure:run_secure",
+    "bench federated": "gradwire.bench.federated:paces",
+    "bench wire": "gradwire.bench.wire:index_costs",
+}
+"""Command → where its work begins: everything before that has been read, resolved and checked."""
+QUICK = ("list", "identity", "study list", "study show", "study findings")
+"""Commands without work, which run to their end."""
 
 
 class Begun(BaseException):
@@ -99,7 +99,10 @@ def _begin(arguments: list[str], monkeypatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise Begun
 
-    for place in RUNS:
+    own, two = arguments[0], " ".join(arguments[:2])
+    quick = own.startswith("-") or own in QUICK or two in QUICK or "--dry-run" in arguments
+    assert quick or own in RUNS or two in RUNS, f"name in RUNS where the work of 'gradwire {two}' begins"
+    for place in RUNS.get(two, RUNS.get(own, "")).split():
         module, _, name = place.partition(":")
         monkeypatch.setattr(import_module(module), name, stop)
     try:
@@ -108,9 +111,7 @@ def _begin(arguments: list[str], monkeypatch) -> None:
         return
     except click.exceptions.Exit:  # --help, --version
         pass
-    begins = arguments[:1] in (["list"], ["identity"]) or arguments[0].startswith("-")
-    shows = arguments[0] == "study" and (arguments[1] in ("list", "show", "findings") or "--dry-run" in arguments)
-    assert begins or shows, f"{arguments} ended before its work began"
+    assert quick, f"{arguments} ended before its work began"
 
 
 def _script(path: str, words: list[str]) -> None:

@@ -109,6 +109,14 @@ def test_the_api_reference_has_all_that_is_public():
     assert set(re.search(r":members: (.*)", text)[1].split(", ")) == set(testing.__all__)
 
 
+def test_files_that_the_structure_names_are_there():
+    named = re.findall(r"`([\w/]+\.py)`", (DOCS / "structure.md").read_text())
+    package = ROOT / "src" / "gradwire"
+    there = [str(path) for path in (*package.rglob("*.py"), *ROOT.glob("examples/**/*.py"), *ROOT.glob("tests/*.py"))]
+    assert len(named) > 20
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []
+
+
 def test_links_of_the_readme_lead_somewhere():
     links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
     assert len(links) > 20

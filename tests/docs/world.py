@@ -1,5 +1,6 @@
 """What the pages take to be there: a folder with a user's own files."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def make(shape, classes):
     return nn.Sequential(nn.Conv2d(shape[0], 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.LazyLinear(classes))
 """
 """As docs/measurements/leaks.md describes it, smaller."""
-OUTSIDE = ("terngrad", "tag", "ternary", "shared_folder", "waves")
+OUTSIDE = ROOT / "examples" / "outside"
 
 
 def furnish(folder: Path) -> None:
@@ -27,8 +28,7 @@ def furnish(folder: Path) -> None:
         for number in range(12):
             picture = random.integers(0, 256, (12, 12, 3), dtype=np.uint8)
             Image.fromarray(picture).save(folder / "photos" / kind / f"{number}.png")
-    for module in OUTSIDE:
-        (folder / f"{module}.py").write_text((ROOT / "examples" / "outside" / f"{module}.py").read_text())
+    _install(folder)
     (folder / "normed.py").write_text(NORMED)
     (folder / "mynet.py").write_text(next(b.text for b in blocks(DOCS / "own-model.md") if b.marks.get("file")))
     people(200).to_csv(folder / "people.csv", index=False)
@@ -57,3 +57,17 @@ def people(rows: int) -> pd.DataFrame:
             "income": random.choice(["high", "low"], rows),
         }
     )
+
+
+def _install(folder: Path) -> None:
+    """The example package as an installer leaves it: its modules, and its entry points beside them."""
+    for module in OUTSIDE.glob("*.py"):
+        (folder / module.name).write_text(module.read_text())
+    project = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
+    told = folder / f"gradwire_outside-{project['version']}.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = ""
+    for group, known in project["entry-points"].items():
+        points += f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in known.items())
+    (told / "entry_points.txt").write_text(points)
