@@ -1,5 +1,7 @@
 """Every example's own gradient, of networks that `vmap` takes and of those that it does not."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -36,6 +38,18 @@ class Branching(nn.Module):
         return self.large(x) if x.sum() > 32 else self.small(x)
 
 
+class Attentive(nn.Module):
+    """One layer of attention over the rows of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        rows = x.unflatten(3, (2, 4)).transpose(2, 3).flatten(0, 1)
+        return self.head(nn.functional.scaled_dot_product_attention(rows, rows, rows).mean(2).flatten(1))
+
+
 NETWORKS = {
     "taken by vmap": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
     "gru": Recurrent,
@@ -43,6 +57,7 @@ NETWORKS = {
     "rnn": lambda: Recurrent(nn.RNN),
     "instance norm with statistics": lambda: normed(affine=True, track_running_stats=True),
     "branching": Branching,
+    "attentive": Attentive,
 }
 
 
@@ -64,6 +79,14 @@ def test_each_is_the_gradient_of_a_batch_of_one(name):
         for key, value in alone.items():
             torch.testing.assert_close(found[key][i], value, atol=1e-6, rtol=1e-5)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_attention_runs_for_all_examples_at_once(monkeypatch):
+    """A fused kernel would run for one after another under vmap, and torch would warn of it."""
+    monkeypatch.setattr(torch, "stack", None)  # with which the gradients of one after another are put together
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(example_gradients(Attentive(), *batch())["head.weight"]) == 3
 
 
 @pytest.mark.parametrize("name", ["gru", "branching"])

@@ -29,7 +29,8 @@ class Score:
 
     def __getattr__(self, name: str) -> Tensor:
         try:
-            return self.__dict__["figures"][name]
+            figures: Mapping[str, Tensor] = self.__dict__["figures"]
+            return figures[name]
         except KeyError:
             known = ", ".join(self.__dict__.get("figures", ()))
             raise AttributeError(f"a score of this domain has no {name!r}; it has {known}") from None

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from gradwire.engine.choice import unfused
 from gradwire.errors import GradwireError
 from gradwire.models.mode import failure, in_mode, slopes
 from gradwire.schemes import Layout
@@ -95,7 +96,8 @@ def example_gradients(
                     f"examples have no gradients of their own: {name!r} is batch norm, which mixes a batch"
                 )
         try:
-            return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, targets)
+            with unfused(model):
+                return vmap(grad(value), in_dims=(None, 0, 0), randomness="different")(parameters, inputs, targets)
         except (RuntimeError, NotImplementedError, ValueError):
             pass  # what vmap cannot take, and what no way can: the latter is raised below, by name
         try:
