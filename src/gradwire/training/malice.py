@@ -45,7 +45,7 @@ class Malice:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise unknown("malice", self.kind, KINDS)
-        if not (0 < self.boost and isfinite(self.boost)):
+        if not (isfinite(self.boost) and self.boost > 0):
             raise GradwireError(f"malice {self.kind}: boost is {self.boost}; it must be positive and finite")
 
     @classmethod
@@ -109,7 +109,9 @@ def survives(update: Update, private: State, public: State, scheme: Scheme, roun
         GradwireError: a secure sum, which is none of one client.
     """
     if scheme.sums_only:
-        raise GradwireError(f"malice: shaped needs a scheme that one client can rehearse; {scheme.spec} is a secure sum")
+        raise GradwireError(
+            f"malice: shaped needs a scheme that one client can rehearse; {scheme.spec} is a secure sum"
+        )
     alone = replace(round, clients=(party,), weights="equal")
     came = {party: Contribution(update, private)}
     return run_round(scheme, came, public, alone, InProcess(Transcript(keep=1))).aggregate

@@ -133,7 +133,9 @@ class TrainSettings:
         if not 0 <= self.drop_clients < 1:
             raise GradwireError(f"drop_clients is {self.drop_clients}; it must be in [0, 1)")
         if not 0 <= self.malicious <= self.clients:
-            raise GradwireError(f"malicious is {self.malicious}; it must be from 0 to {self.clients}, of so many clients")
+            raise GradwireError(
+                f"malicious is {self.malicious}; it must be from 0 to {self.clients}, of so many clients"
+            )
         if bool(self.malicious) != bool(self.malice):
             raise GradwireError(f"malicious is {self.malicious} and malice {self.malice!r}; they go together")
         if self.weight_decay < 0:
