@@ -7,7 +7,7 @@ learning", AISTATS 2020. Everything that they send passes compression and error 
 
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -56,7 +56,8 @@ class Malice:
             GradwireError: an unknown kind or parameter, or a value that it cannot have.
         """
         kind, _, rest = spec.partition(":")
-        known = {name: each for name, each in spec_syntax.parameters(cls).items() if name != "kind"}
+        kind_of: Any = cls
+        known = {name: each for name, each in spec_syntax.parameters(kind_of).items() if name != "kind"}
         values = spec_syntax.read(f"malice {spec!r}", kind, rest, known)
         return cls(kind=kind, **values)  # type: ignore[arg-type]
 
