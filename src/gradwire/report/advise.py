@@ -216,7 +216,7 @@ def front_figure(ended: Sequence[Row], settings: Mapping[str, Any], theme: Theme
             "linestyle": "none",
             "markerfacecolor": fill,
         }
-        ax.errorbar([x], [middle], yerr=reach, label=None if kind in seen else kind, **look, **style)
+        ax.errorbar([x], [middle], yerr=reach, label=None if kind in seen else kind, elinewidth=0.8, **look, **style)
         seen[kind] = None
         if number(row, "front") or row["scheme"] == BASELINE or kind == KINDS[0]:
             told = f"ε {number(row, 'epsilon'):.2g}" if kind == KINDS[0] else str(row["scheme"])
