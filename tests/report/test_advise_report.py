@@ -81,7 +81,7 @@ def test_nothing_can_be_told_where_the_attack_does_not_break_none(line):
 
 
 def test_nothing_can_be_told_without_none(line):
-    failed = dict.fromkeys(ADVISE_COLUMNS, "") | {"scheme": "none", "state": "refused", "why": "MemoryError: no"}
+    failed = dict.fromkeys(ADVISE_COLUMNS, "") | {"scheme": "none", "state": "could not run", "why": "MemoryError: no"}
     take, leaves, following = sentences([line("qsgd"), failed], SETTINGS)
     assert take == "Nothing can be told: none, with which all is compared, did not run: MemoryError: no."
     assert leaves == following == ""
@@ -110,13 +110,13 @@ def test_dpsgd_that_does_not_come_to_the_accuracy_says_how_far_it_comes(line, pr
 
 def test_the_report_has_every_scheme_with_what_became_of_it_and_praises_none(tmp_path, line, private):
     dropped = line("topk:ratio=0.1", 8, 0.6, state="dropped", why="rung 1")
-    refused = dict.fromkeys(ADVISE_COLUMNS, "") | {"scheme": "autoencoder", "state": "refused", "why": "needs steps"}
+    refused = dict.fromkeys(ADVISE_COLUMNS, "") | {"scheme": "autoencoder", "state": "could not run", "why": "needs steps"}
     rows = [line("none", front=0), line("sga", 0, summed=4), private(1.0, 5.5, 0.94), dropped, refused]
     folder = RunFolder.create(tmp_path / "run", "advise", ADVISE_COLUMNS)
     folder.append(rows)
     folder.configure("advise", SETTINGS)
     page = write(folder.path).read_text()
-    for text in ("Take sga", "refused: needs steps", "dropped: rung 1", "0 of 8 ? (0–37 %)", "ε 5.5"):
+    for text in ("Take sga", "could not run: needs steps", "dropped: rung 1", "0 of 8 ? (0–37 %)", "ε 5.5"):
         assert text in page
     assert "protects" not in page
     brief = REPORTERS["advise"][1](Run(folder.path, "advise", [*map(_text, rows)], {"settings": SETTINGS}, {}, []))

@@ -208,12 +208,18 @@ def front_figure(ended: Sequence[Row], settings: Mapping[str, Any], theme: Theme
         x, middle = number(row, "cost"), number(row, "test_accuracy")
         reach = [[middle - number(row, "accuracy_low")], [number(row, "accuracy_high") - middle]]
         fill = look["color"] if number(row, "told") else theme.paper
-        style = {"markersize": 7, "elinewidth": 0.8, "zorder": 3, "linestyle": "none", "markerfacecolor": fill}
-        ax.errorbar([x], [middle], yerr=reach, label=None if kind in seen else kind, **look, **style)
+        style: dict[str, Any] = {
+            "markersize": 7,
+            "elinewidth": 0.8,
+            "zorder": 3,
+            "linestyle": "none",
+            "markerfacecolor": fill,
+        }
+        ax.errorbar([x], [middle], yerr=reach, label=None if kind in seen else kind, elinewidth=0.8, **look, **style)
         seen[kind] = None
         if number(row, "front") or row["scheme"] == BASELINE or kind == KINDS[0]:
             told = f"ε {number(row, 'epsilon'):.2g}" if kind == KINDS[0] else str(row["scheme"])
-            place = {"xytext": (7, 4), "textcoords": "offset points", "fontsize": "small"}
+            place: dict[str, Any] = {"xytext": (7, 4), "textcoords": "offset points", "fontsize": "small"}
             ax.annotate(plain(told), (x, middle), color=theme.ink, **place)
     over = f"time of a client’s step over {settings['link']}" if settings.get("link") else "bytes of a client’s step"
     ax.set(xlabel=f"{over} (log scale)", ylabel="accuracy", xscale="log")

@@ -45,5 +45,8 @@ def words(measure: str) -> Measure:
     return KNOWN.get(measure) or Measure(f"test {measure.replace('_', ' ')}")
 
 
-PER_CENT = ("test_accuracy", "balanced_accuracy", "success", "accuracy", "fellow", "tpr_at_1e-2", "tpr_at_1e-3")
+PER_CENT = (
+    *("test_accuracy", "balanced_accuracy", "success", "accuracy", "fellow", "tpr_at_1e-2", "tpr_at_1e-3"),
+    "attack_success",
+)
 """Columns of shares that are shown, and compared, in per cent."""

@@ -7,7 +7,7 @@ learning", AISTATS 2020. Everything that they send passes compression and error 
 
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Malice:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise unknown("malice", self.kind, KINDS)
-        if not (self.boost > 0 and isfinite(self.boost)):
+        if not (isfinite(self.boost) and self.boost > 0):
             raise GradwireError(f"malice {self.kind}: boost is {self.boost}; it must be positive and finite")
 
     @classmethod
@@ -56,7 +56,8 @@ class Malice:
             GradwireError: an unknown kind or parameter, or a value that it cannot have.
         """
         kind, _, rest = spec.partition(":")
-        known = {name: each for name, each in spec_syntax.parameters(cls).items() if name != "kind"}
+        kind_of: Any = cls
+        known = {name: each for name, each in spec_syntax.parameters(kind_of).items() if name != "kind"}
         values = spec_syntax.read(f"malice {spec!r}", kind, rest, known)
         return cls(kind=kind, **values)  # type: ignore[arg-type]
 

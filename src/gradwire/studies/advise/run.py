@@ -32,7 +32,7 @@ from gradwire.training import TrainSettings, begin
 
 GRID = "grid"
 """The folder of the cells, of all rungs."""
-FINAL, DROPPED, REFUSED = "screened to the end", "dropped", "refused"
+FINAL, DROPPED, REFUSED = "screened to the end", "dropped", "could not run"
 """What became of a scheme."""
 OF_THE_RUN = ("data", "model", "eval_every")
 """Of a training's cell, what `TrainSettings` does not have."""
