@@ -60,6 +60,7 @@ def test_what_would_not_shrink_is_sent_dense():
     layout = Layout(SHAPES)
     assert set(Factorisation.of(layout, 4).shapes) == {"conv.weight", "head.weight"}
     assert set(Factorisation.of(layout, 6).shapes) == {"head.weight"}
+    assert not Factorisation.of(Layout({"as many numbers": (4, 4)}), 2).shapes
     update = random_update(0)
     aggregate, _ = Cluster.of("powersgd:rank=1", [update]).run([update])
     assert torch.equal(aggregate["conv.bias"], update["conv.bias"])

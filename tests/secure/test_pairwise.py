@@ -8,7 +8,7 @@ from gradwire.errors import GradwireError
 from gradwire.secure.double_mask import DoubleMask
 from gradwire.secure.identity import Gathering
 from gradwire.secure.kdf import InsecureWarning, insecure_seed
-from gradwire.secure.pairwise import Pairwise
+from gradwire.secure.pairwise import Pairwise, PairwiseMember
 from gradwire.secure.ring import BITS, Ring
 from gradwire.wire import Deal, Send
 from tests.secure.sums import in_phase, random_codes, refused, run_round, states
@@ -65,6 +65,14 @@ def masked(protocol, ring, code):
     _, _, transport = run_round(protocol, states(2), [np.full(1_000_000, code, ring.dtype)] * 2, ring)
     messages = transport.transcript.messages()
     return next(m.tensors["masked"].numpy() for m in messages if "masked" in m.tensors)
+
+
+@pytest.mark.parametrize("digest", [None, b"said"])
+def test_no_two_phases_share_a_mask(digest):
+    gathering = Gathering(("client:0", "client:1"), 0, 0, digest=digest)
+    member = PairwiseMember(gathering, 0, {}, {1: bytes(32)})
+    masks = [next(member.contribute(np.zeros(8, "<u4"), phase)).tensors["masked"] for phase in ("union", "values")]
+    assert not torch.equal(*masks)
 
 
 def test_keys_are_agreed_on_once_and_seeds_are_fresh_each_round():

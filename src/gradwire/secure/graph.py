@@ -65,8 +65,11 @@ def sufficient(clients: int, assumed: Assumptions) -> Degree:
     bad, gone = ceil(assumed.corrupted * n), ceil(assumed.dropping * n)
     for k in range(2, n - 1):
         t = np.arange((k + 1) // 2 + 1, k + 2)
-        # Condition 1 fails with 2t − k − 1 corrupted holders or more; X ≥ x is X > x − 1.
-        both = hypergeom.logsf(2 * t - k - 2, n - 1, bad, k) / log(2)
+        # log₂ P(X ≥ x), x = 0 … k + 1 corrupted holders, from its far end: no term is lost beside a larger one.
+        exactly = np.append(hypergeom.logpmf(np.arange(k + 1), n - 1, bad, k), -np.inf)
+        at_least = np.logaddexp.accumulate(exactly[::-1])[::-1] / log(2)
+        # Condition 1 fails with 2t − k − 1 of them or more.
+        both = at_least[2 * t - k - 1]
         secret = t[union + both <= -assumed.secrecy]
         if not len(secret):
             continue

@@ -1,3 +1,5 @@
+import math
+
 import mpmath
 import pytest
 import torch
@@ -88,6 +90,12 @@ def test_modified_entropy_is_least_when_surely_right_and_most_when_surely_wrong(
     logits = torch.tensor([[20.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 20.0, 0.0]], dtype=torch.float64)
     right, unsure, wrong = mentr(logits, torch.zeros(3, dtype=torch.int64)).tolist()
     assert right < unsure < wrong
+
+
+def test_modified_entropy_is_that_of_equation_8() -> None:
+    chances = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
+    due = -0.5 * math.log(0.5) - 0.3 * math.log(0.7) - 0.2 * math.log(0.8)
+    assert float(mentr(chances.log(), torch.tensor([0]))) == pytest.approx(due)
 
 
 def test_augmentations_are_each_their_own() -> None:
