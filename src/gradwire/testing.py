@@ -160,7 +160,7 @@ class _Finished:
     @property
     def sent(self) -> list[bytes]:
         """The messages, serialised, in an order that does not depend on the carrier."""
-        return sorted(bytes(message.encode()) for message in self.transcript.messages())
+        return sorted(message.frozen() for message in self.transcript.messages())
 
 
 @dataclass(frozen=True)

@@ -96,3 +96,11 @@ def test_the_command_writes_a_report_with_curves(tmp_path):
 def test_sparse_rounds_are_run_only_where_each_client_can_choose_an_entry():
     assert "ssga" in schemes(50, 10_000)
     assert "ssga" not in schemes(51, 10_000)
+
+
+def test_a_part_alone_has_a_report_and_another_is_refused(tmp_path):
+    result = CliRunner().invoke(secure, ["--part", "masks", "--out", str(tmp_path / "run")], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert len((tmp_path / "run" / "results.csv").read_text().splitlines()) == 4
+    with pytest.raises(GradwireError, match="unknown part 'mask'"):
+        CliRunner().invoke(secure, ["--part", "mask"], catch_exceptions=False)

@@ -110,7 +110,8 @@ def test_dpsgd_that_does_not_come_to_the_accuracy_says_how_far_it_comes(line, pr
 
 def test_the_report_has_every_scheme_with_what_became_of_it_and_praises_none(tmp_path, line, private):
     dropped = line("topk:ratio=0.1", 8, 0.6, state="dropped", why="rung 1")
-    refused = dict.fromkeys(ADVISE_COLUMNS, "") | {"scheme": "autoencoder", "state": "could not run", "why": "needs steps"}
+    refused = {"scheme": "autoencoder", "state": "could not run", "why": "needs steps"}
+    refused = dict.fromkeys(ADVISE_COLUMNS, "") | refused
     rows = [line("none", front=0), line("sga", 0, summed=4), private(1.0, 5.5, 0.94), dropped, refused]
     folder = RunFolder.create(tmp_path / "run", "advise", ADVISE_COLUMNS)
     folder.append(rows)

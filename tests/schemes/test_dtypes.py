@@ -105,3 +105,19 @@ def test_what_is_no_dense_tensor_of_real_numbers_is_refused_by_name(tensor, kind
     with pytest.raises(GradwireError, match=f"update of 'weight' is of {kind}; it must be a dense tensor of real num"):
         layout.check({"weight": tensor, "bias": torch.zeros(2)})
     layout.check({"weight": torch.zeros(2, 3, dtype=torch.bfloat16), "bias": torch.zeros(2)})
+
+
+def test_a_difference_lies_in_one_piece_where_it_may():
+    """`vector` then needs no copy, and is what `flatten` gives; elsewhere it is a copy."""
+    shapes = {"a": (3, 4), "empty": (0, 2), "b": (), "c": (5,)}
+    old, new = ({name: torch.randn(shape) for name, shape in shapes.items()} for _ in range(2))
+    layout = Layout.of(old)
+    change = layout.difference(old, new)
+    assert all(torch.equal(change[name], old[name] - new[name]) for name in shapes)
+    assert layout.vector(change).data_ptr() == change["a"].data_ptr()
+    for update in (change, old, {**change, "c": old["c"]}, {**change, "a": change["a"].t().contiguous().t()}):
+        assert torch.equal(layout.vector(update), layout.flatten(update))
+    mixed = {"a": old["a"].half(), "c": old["c"]}
+    apart = Layout.of(mixed).difference(mixed, mixed)
+    assert apart["a"].dtype == torch.float16
+    assert torch.equal(Layout.of(mixed).vector(apart), torch.zeros(17))

@@ -60,7 +60,7 @@ class ClientRound:
             "buffers": self.brought.buffers,
             "public": self.public,
             "start": self.round.start or {},
-            "reply": {str(i): _bytes(bytes(reply.encode())) for i, reply in enumerate(self.session.replies)},
+            "reply": {str(i): _bytes(reply.frozen()) for i, reply in enumerate(self.session.replies)},
         }
         facts = {
             "scheme": self.scheme.spec,
@@ -76,7 +76,7 @@ class ClientRound:
         }
         tensors = {f"{part}/{name}": t for part, several in parts.items() for name, t in several.items()}
         tensors["facts"] = _bytes(json.dumps(facts).encode())
-        return bytes(Message(self.party, "", self.round.index, "saved", tensors).encode())
+        return Message(self.party, "", self.round.index, "saved", tensors).frozen()
 
     @classmethod
     def load(cls, data: bytes) -> "ClientRound":

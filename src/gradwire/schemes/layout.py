@@ -44,6 +44,11 @@ class Layout:
         return torch.float64 if torch.float64 in self.dtypes.values() else torch.float32
 
     @cached_property
+    def own(self) -> dict[str, torch.dtype]:
+        """The dtype of each parameter."""
+        return {name: self.dtypes.get(name, torch.float32) for name in self.shapes}
+
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Entries of each parameter."""
         return {name: prod(shape) for name, shape in self.shapes.items()}
@@ -57,6 +62,30 @@ class Layout:
     def offsets(self) -> dict[str, int]:
         """Where each parameter begins in the flat vector."""
         return dict(zip(self.sizes, accumulate(self.sizes.values(), initial=0), strict=False))
+
+    def difference(self, old: Update, new: Update) -> dict[str, Tensor]:
+        """old − new, of the parameters' own dtypes; where these are all the layout's, in one piece of memory."""
+        if set(self.own.values()) - {self.dtype}:
+            return {name: old[name] - new[name] for name in self.shapes}
+        # NumPy asks for huge pages and PyTorch does not.
+        vector = torch.from_numpy(np.empty(self.size, str(self.dtype).removeprefix("torch.")))
+        parts = self.unflatten(vector)
+        for name, part in parts.items():
+            torch.sub(old[name], new[name], out=part)
+        return parts
+
+    def vector(self, update: Update) -> Tensor:
+        """As `flatten`, but in the update's own memory where that lies in one piece: not to be written to."""
+        first = next(iter(update.values()), None)
+        if first is None or first.dtype != self.dtype or not first.is_contiguous():
+            return self.flatten(update)
+        memory, place = first.untyped_storage().data_ptr(), first.storage_offset()
+        for name, begin in self.offsets.items():
+            part = update[name]
+            here = part.untyped_storage().data_ptr() == memory and part.storage_offset() == place + begin
+            if part.numel() and not (here and part.is_contiguous() and part.dtype == self.dtype):
+                return self.flatten(update)
+        return first.as_strided((self.size,), (1,))
 
     def flatten(self, update: Update) -> Tensor:
         """The update as one vector, shape (size,)."""
@@ -88,10 +117,9 @@ class Layout:
 
     def restored(self, update: Update) -> Update:
         """The update in the parameters' own dtypes; as it is where these are all the layout's dtype."""
-        own = {name: self.dtypes.get(name, torch.float32) for name in self.shapes}
-        if set(own.values()) <= {self.dtype}:
+        if set(self.own.values()) <= {self.dtype}:
             return update
-        return {name: tensor.to(own[name]) for name, tensor in update.items()}
+        return {name: tensor.to(self.own[name]) for name, tensor in update.items()}
 
     def check(self, update: Update) -> None:
         """Refuse an update of another layout, or with a tensor or a value that cannot be sent.

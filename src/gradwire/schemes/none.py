@@ -22,7 +22,7 @@ class PlainSGD(Scheme):
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send the update, flat."""
-        reply = yield Send("update", {"dense": round.layout.flatten(update)}, mean=True, settled=private)
+        reply = yield Send("update", {"dense": round.layout.vector(update)}, mean=True, settled=private)
         return Outcome(round.layout.unflatten(reply["dense"]), public, private)
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:

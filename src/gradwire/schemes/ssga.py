@@ -81,6 +81,10 @@ class SSGA(SGA):
         """With a residual."""
         return self.residual
 
+    def kept_back(self, private: State, layout: Layout) -> Update:
+        """R."""
+        return layout.unflatten(private["residual"]) if self.residual else {}
+
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Lines 5 to 14 of Algorithm 1."""
         member = yield from self.protocol.join(self.gathering(round), private, public)  # 2, and 11: fresh seeds

@@ -1,6 +1,6 @@
 """A run of the train command: rounds of training, with a row and a checkpoint every so many rounds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -17,7 +17,7 @@ from gradwire.registry import MODELS
 from gradwire.report import TRAIN_COLUMNS
 from gradwire.rounds.recording import Recorder, save
 from gradwire.runs import CHECKPOINT, CLIENTS, Row, RunFolder, check_place, read_table, write_table
-from gradwire.schemes import Layout, parse
+from gradwire.schemes import Layout, State, parse
 from gradwire.secure.identity_files import Identities
 from gradwire.training import TrainingState, TrainSettings, begin, evaluate, train
 from gradwire.training.malice import Malice
@@ -82,7 +82,7 @@ def run_training(
     if transport.leads:
         *known, _ = TRAIN_COLUMNS
         measures = (*(f"test_{name}" for name in dataset.task.loss.measured), *(["attack_success"] if wanted else ()))
-        columns = (*known, *measures, "energy_kwh")
+        columns = (*known, *measures, "residual", "energy_kwh")
         old = RunFolder.reopen(resume, columns, keep=state.round) if resume else None
         run = old or RunFolder.create(out, "train", columns)
         run.configure("train", options, _notes(settings, state))
@@ -112,6 +112,7 @@ def run_training(
             "epoch": float(settings.passes(state.round, len(dataset))),
             "train_loss": sum(losses) / len(losses) if losses else float("nan"),
             **{f"test_{name}": value for name, value in tested.items()},
+            "residual": "" if secret else _residual(settings, state, private),
             "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }
         if wanted is not None:
@@ -135,6 +136,17 @@ def run_training(
         save(recorder.rounds, record)
     run.configure("train", options, _notes(settings, state))
     return run.path
+
+
+def _residual(settings: TrainSettings, state: TrainingState, private: Mapping[str, State]) -> float | str:
+    """The standard deviation of what clients hold back of their updates, over all of them; "" where nothing is."""
+    scheme, layout = parse(settings.scheme), Layout.of_model(state.model)
+    kept = (tensor.double() for own in private.values() for tensor in scheme.kept_back(own, layout).values())
+    moments = [(t.numel(), float(t.sum()), float(t.square().sum())) for t in kept]
+    if not moments:
+        return ""
+    count, total, squares = map(sum, zip(*moments, strict=True))
+    return max(0.0, squares / count - (total / count) ** 2) ** 0.5
 
 
 def _by_client(

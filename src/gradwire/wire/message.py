@@ -47,10 +47,17 @@ class Message:
 
     def encode(self) -> bytearray:
         """The serialised form. Tensors may be of any shape, layout (dense) and device; they arrive on the CPU."""
+        return bytearray().join(self._pieces())
+
+    def frozen(self) -> bytes:
+        """The serialised form as bytes, put together once."""
+        return b"".join(self._pieces())
+
+    def _pieces(self) -> tuple[bytes | memoryview, ...]:
+        """The serialised form, its tensors' bytes where they are."""
         header, parts = self._header(), body.parts(self.tensors)
         length = sum(map(len, parts))
-        prefix = _PREFIX.pack(MAGIC, VERSION, len(header), length, _checksum((header, *parts)))
-        return bytearray().join((prefix, header, *parts))
+        return _PREFIX.pack(MAGIC, VERSION, len(header), length, _checksum((header, *parts))), header, *parts
 
     @property
     def size(self) -> int:

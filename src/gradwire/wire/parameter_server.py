@@ -68,7 +68,7 @@ class ParameterServer(Collective):
         while message is not None:
             self._turn += 1
             what = f"{message.phase!r} of round {message.round}"
-            self._put("up", self.party, bytes(message.encode()))
+            self._put("up", self.party, message.frozen())
             if self.leads:
                 self._serve(server, what)
             message = self._answered(session, what)
@@ -78,7 +78,7 @@ class ParameterServer(Collective):
     def share(self, tensors: Mapping[str, Tensors]) -> dict[str, Tensors]:
         """What every party told that is still there. Not counted: it is no part of what a scheme sends."""
         self._turn += 1
-        self._put("up", self.party, bytes(Message(self.party, EVERYONE, 0, "share", tensors[self.party]).encode()))
+        self._put("up", self.party, Message(self.party, EVERYONE, 0, "share", tensors[self.party]).frozen())
         if self.leads:
             told = self._collected(tuple(party for party in self.parties if party not in self.lost))
             sizes = {party: len(data) for party, data in told.items()}
@@ -109,7 +109,7 @@ class ParameterServer(Collective):
                 self._hand(party, {"fault": str(error)})
             raise
         sizes = {"up": {party: len(data) for party, data in uploads.items()}}
-        written = {id(message): bytes(message.encode()) for message, _ in replies}
+        written = {id(message): message.frozen() for message, _ in replies}
         down = {party: len(written[id(message)]) for message, to in replies for party in to}
         for message, to in replies:
             for party in to:

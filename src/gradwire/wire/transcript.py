@@ -72,7 +72,7 @@ class Transcript:
 
     def encode(self) -> bytes:
         """The messages kept, in their serialised form, one after another."""
-        parts = [bytes(message.encode()) for message in self.messages()]
+        parts = [message.frozen() for message in self.messages()]
         return _MAGIC + b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
     @staticmethod

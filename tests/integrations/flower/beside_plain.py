@@ -85,16 +85,17 @@ def measured(spec, nodes, parameters):
         grid = inner if own is None else SchemeGrid(inner, own, examples=10.0)
         start = ArrayRecord({"w": torch.zeros(parameters // 1000, 1000)})
         strategy = FedAvg(min_train_nodes=nodes, min_available_nodes=nodes, fraction_evaluate=0.0)
-        before = time.perf_counter()
+        before, used = time.perf_counter(), time.process_time()
         strategy.start(grid, start, num_rounds=ROUNDS)
-        seconds = time.perf_counter() - before
+        seconds, processor = time.perf_counter() - before, time.process_time() - used
     model, times = 4 * parameters, nodes * ROUNDS
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     wire = "" if own is None else f", objects {inner.up / grid.transcript.bytes_up():.4f} of the transcript's bytes up"
     return (
         f"{spec:24} {nodes} nodes, {parameters:,} parameters: {inner.up / times / model:.4f} models up, "
         f"{inner.down / times / model:.4f} down a client and round, {inner.trips / ROUNDS:.2f} trips a round, "
-        f"{seconds / ROUNDS:.2f} s a round, {inner.held / model:.2f} models held by a node, "
+        f"{seconds / ROUNDS:.2f} s a round ({processor / ROUNDS:.2f} s of the processor), "
+        f"{inner.held / model:.2f} models held by a node, "
         f"peak {peak / model:.1f} models{wire}"
     )
 

@@ -14,6 +14,14 @@ from gradwire.schemes import Layout
 
 ROUNDING = 1e-5
 """What a mean of equal numbers is off by at most, relatively."""
+PART = 1 << 16
+"""Entries that are compared at a time."""
+
+
+def alike(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two tensors differ by no more than `ROUNDING`, relatively; a cache's worth of entries at a time."""
+    parts = zip(tensor.reshape(-1).split(PART), other.reshape(-1).split(PART), strict=True)
+    return all(bool(a.equal(b) or torch.allclose(a, b, ROUNDING, 0)) for a, b in parts)
 
 
 @dataclass
@@ -24,7 +32,8 @@ class FederatedArrays:
         parameters: names of those that go through the scheme; `buffers`, of those that are averaged beside it.
         like: tensors without values, of the shapes and dtypes of the first round.
         means: running statistics as the last round left them, where a server's optimiser may move them.
-        left: all arrays as it left them, where the strategy takes the mean of equal ones, which rounds them.
+        left: all arrays as it left them, where the strategy takes the mean of equal ones, which rounds them; `record`,
+            the same as Flower carries them.
     """
 
     parameters: list[str] | None = None
@@ -32,6 +41,7 @@ class FederatedArrays:
     like: dict[str, Tensor] = field(default_factory=dict)
     means: dict[str, Tensor] = field(default_factory=dict)
     left: dict[str, Tensor] = field(default_factory=dict)
+    record: ArrayRecord | None = None
 
     @classmethod
     def of(cls, model: nn.Module | None, parameters: Sequence[str] | None) -> "FederatedArrays":
@@ -42,23 +52,39 @@ class FederatedArrays:
         named = [name for name, parameter in trained if parameter.requires_grad]
         return cls(named, [name for name, _ in model.named_buffers(remove_duplicate=False)])
 
+    def leave(self, tensors: Mapping[str, Tensor]) -> ArrayRecord:
+        """Keep all arrays as a round leaves them, and the record that strategies are handed."""
+        handed = ArrayRecord(torch_state_dict=dict(tensors))
+        # A strategy may empty what it is handed.
+        self.left, self.record = dict(tensors), ArrayRecord(dict(handed))
+        return handed
+
     def restored(self, arrays: ArrayRecord) -> ArrayRecord:
         """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers.
 
         A mean of equal arrays is these arrays, to the last bit: a sign or a choice in the next round may hang on it.
         """
-        tensors = dict(arrays.to_torch_state_dict())
+        return self._restored(arrays)[0]
+
+    def _restored(self, arrays: ArrayRecord) -> tuple[ArrayRecord, dict[str, Tensor]]:
+        """The record, and its tensors: both as they came, or as the last round left them, where these are the same."""
+        came = arrays.to_torch_state_dict()
+        tensors = dict(came)
         for name, like in self.like.items():
             if name in tensors and tensors[name].shape == like.shape:
                 tensor = self.means[name] if name in self.means else tensors[name]
                 whole = tensor.is_floating_point() and not like.is_floating_point()
                 tensors[name] = (tensor.round() if whole else tensor).to(like.dtype)
-                if name in self.left and torch.allclose(tensors[name], self.left[name], ROUNDING, 0):
+                if name in self.left and alike(tensors[name], self.left[name]):
                     tensors[name] = self.left[name]
-        return ArrayRecord(torch_state_dict=tensors)
+        if all(tensors[name] is each for name, each in came.items()):
+            return arrays, tensors
+        if self.record is not None and all(tensors[name] is self.left.get(name) for name in tensors):
+            return self.record, tensors
+        return ArrayRecord(torch_state_dict=tensors), tensors
 
-    def sent(self, messages: Sequence[FlowerMessage], where: str) -> tuple[str, ArrayRecord]:
-        """The one model that a strategy sends all clients, in its own dtypes, and its key.
+    def sent(self, messages: Sequence[FlowerMessage], where: str) -> tuple[str, ArrayRecord, dict[str, Tensor]]:
+        """The one model that a strategy sends all clients, in its own dtypes: its key, its record, its tensors.
 
         Args:
             where: the round, for errors.
@@ -72,9 +98,9 @@ class FederatedArrays:
             raise GradwireError(f"{where}: the strategy sends clients different arrays; a scheme needs one")
         if not self.like:
             self._decide(dict(sent.to_torch_state_dict()))
-        arrays = self.restored(sent)
-        records.check_arrays(dict(arrays.to_torch_state_dict()), self.like, "the strategy's")
-        return key, arrays
+        arrays, tensors = self._restored(sent)
+        records.check_arrays(tensors, self.like, "the strategy's")
+        return key, arrays, tensors
 
     def _decide(self, tensors: Mapping[str, Tensor]) -> None:
         """By the first round's arrays, what is what."""

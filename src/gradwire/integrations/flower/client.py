@@ -152,8 +152,9 @@ class SchemeMod:
             if name not in (*begin.parameters, *begin.buffers) and not before[name].equal(after[name]):
                 raise GradwireError(f"training changed {name!r}, which is frozen in the server's model")
         lent.check(after)
-        update = {name: start[name] - after[name] for name in begin.parameters}
-        if lent.brought is not None:
+        if lent.brought is None:
+            update = layout.difference(start, after)
+        else:
             update, private = {name: lent.brought.update[name] for name in begin.parameters}, lent.brought.private
         layout.check(update)
         kept.passes = lent.passes
@@ -162,8 +163,8 @@ class SchemeMod:
             weight = records.examples_of(reply.content, begin.weighted_by) / (begin.examples or 1)
         brought = Contribution(update, private, records.pick(after, begin.buffers), weight)
         if Need.LOCAL_UPDATE not in self.scheme.needs:
-            # Where no half needs it, a session does not keep a model more.
-            round = round.without_start()
+            # Where no half needs it, a session does not keep a model more. Nothing but masks is bound to what it was.
+            round = replace(round, start=None) if exchange is None else round.without_start()
         session = ClientRound(self.scheme, begin.party, brought, public, round)
         waits = bool(begin.weighted_by) and not begin.examples
         says, payload = self._sent(session, kept, waits)
@@ -198,7 +199,7 @@ def _messages(session: ClientRound) -> Payload:
         return {}
     beside = () if session.session.replies else sent_beside(session.brought, session.round)
     return {
-        name: bytes(Message(session.party, SERVER, session.round.index, send.phase, send.tensors).encode())
+        name: Message(session.party, SERVER, session.round.index, send.phase, send.tensors).frozen()
         for name, send in (("message", sending), *((send.phase, send) for send in beside))
     }
 

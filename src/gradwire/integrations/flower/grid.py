@@ -8,6 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
+import torch
 from flwr.app import ArrayRecord, Error, RecordDict
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
@@ -122,7 +123,7 @@ class SchemeGrid:
         if not isinstance(strategy, strategies.MOVING):
             self.arrays.means = {}
         if not strategies.averages(strategy):
-            self.arrays.left = {}
+            self.arrays.left, self.arrays.record = {}, None
         return [*replies, *handed]
 
     def restored(self, arrays: ArrayRecord) -> ArrayRecord:
@@ -143,8 +144,7 @@ class SchemeGrid:
 
     def _play(self, messages: Sequence[FlowerMessage], deadline: float | None) -> list[FlowerMessage]:
         """A round: what each client's reply comes to."""
-        key, arrays = self.arrays.sent(messages, f"round {self.round}")
-        before = arrays.to_torch_state_dict()
+        key, arrays, before = self.arrays.sent(messages, f"round {self.round}")
         nodes = [message.metadata.dst_node_id for message in messages]
         asked = dict(zip(map(self.members.party, nodes), messages, strict=True))
         for message in messages:
@@ -187,9 +187,10 @@ class SchemeGrid:
                 each = opened(self.scheme, served, public, round, buffers, self.lr or 1.0)
                 handed = {party: ArrayRecord(torch_state_dict={**before, **own}) for party, own in each.items()}
             else:
-                moved = {name: tensor - (self.lr or 1.0) * outcome.aggregate[name] for name, tensor in start.items()}
-                self.arrays.left = {**before, **moved, **self.arrays.means}
-                handed = dict.fromkeys(session.parties, ArrayRecord(torch_state_dict=self.arrays.left))
+                mean, step = outcome.aggregate, self.lr or 1.0
+                moved = {name: torch.sub(tensor, mean[name], alpha=step) for name, tensor in start.items()}
+                after = self.arrays.leave({**before, **moved, **self.arrays.means})
+                handed = dict.fromkeys(session.parties, after)
         return [*handed_on(asked, replies, handed, session.refused, refused, key)]
 
     def _adds(self, layout: Layout) -> bool:

@@ -103,7 +103,7 @@ def read(content: RecordDict, name: str) -> Message:
 
 def pack(state: Tensors) -> bytes:
     """A state as bytes."""
-    return bytes(Message("", "", 0, "state", state).encode())
+    return Message("", "", 0, "state", state).frozen()
 
 
 def unpack(data: bytes | None) -> State:

@@ -77,7 +77,7 @@ class ServedRound:
                 break
             told = {}
             for message, to in replies:
-                data = bytes(message.encode())
+                data = message.frozen()
                 told |= {party: ({}, {"message": data}) for party in to if party in unsettled}
             self.ended.clear()
             answers = ask(told, partial(self._received, ()))

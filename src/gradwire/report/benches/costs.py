@@ -27,7 +27,7 @@ def costs_page(run: Run) -> Page:
         "costs",
         "What a round costs",
         cost_table(run.rows),
-        lambda theme: cost_figure(run.rows, theme),
+        (lambda theme: cost_figure(run.rows, theme)) if _rounds(run.rows) else None,
         "Seconds of a client and of the server and bytes that a client sends, against the number of clients and "
         "against the number of entries; the table above holds the figures.",
     )
@@ -37,7 +37,7 @@ def costs_page(run: Run) -> Page:
 def cost_table(rows: Sequence[Row]) -> Table:
     """Every row."""
     note = (
-        "Seconds are what a party itself spends, without the wire; bytes are those of a client's messages. A round is "
+        "Seconds are the processor time that a party itself spends; bytes are those of a client's messages. A round is "
         "a first one, with its key exchange; a later round has its keys. “sga ÷” says how many times as long dense "
         "sums take as sparse ones (the aim at 200× is 50): for a client, and for all clients and the server together. "
         "The floor is the addition of gradient and residual alone, which remains however few entries are sent."
@@ -88,7 +88,7 @@ def cost_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
 
     Hollow marks are calculated from measured parts.
     """
-    rounds = [row for row in rows if str(row["what"]).startswith(ROUND) and row["by"] == "gradwire"]
+    rounds = _rounds(rows)
     least = {axis: min(number(row, axis) for row in rounds) for axis in ("clients", "entries")}
     figure, axes = panels(theme, 2, 3, width=4.4, height=3.4)
     for line, (axis, fixed) in enumerate((("clients", "entries"), ("entries", "clients"))):
@@ -100,6 +100,11 @@ def cost_figure(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
             ax.set_xlabel(f"{axis} (log scale)")
     legend(axes[0], theme, loc="best")
     return figure
+
+
+def _rounds(rows: Sequence[Row]) -> list[Row]:
+    """The rows that are drawn."""
+    return [row for row in rows if str(row["what"]).startswith(ROUND) and row["by"] == "gradwire"]
 
 
 def _curves(ax: Axes, rows: Sequence[Row], axis: str, name: str, theme: Theme) -> None:
