@@ -5,12 +5,15 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradwire.errors import GradwireError
+from safetensors import SafetensorError
+
+from gradwire.errors import GradwireError, in_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,8 +90,14 @@ class RunFolder:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add finished rows to results.csv."""
-        with (self.path / RESULTS).open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerows(map(self._cells, rows))
+        table, cells = self.path / RESULTS, [self._cells(row) for row in rows]
+        before = table.stat().st_size
+        try:
+            with table.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns).writerows(cells)
+        except OSError as error:
+            os.truncate(table, before)  # a full disk must not leave half a row
+            raise _unwritten(table, error) from None
 
     def rewrite(self, rows: Iterable[Row], name: str = RESULTS) -> None:
         """Replace what results.csv, or another table with its columns, holds by these rows."""
@@ -128,9 +137,8 @@ class RunFolder:
             "settings": dict(settings),
             "notes": list(notes),
         }
-        temporary = (self.path / CONFIG).with_suffix(".tmp")  # a kill must not leave half a file
-        temporary.write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(temporary, self.path / CONFIG)
+        with replacing(self.path / CONFIG) as file:
+            file.write_text(json.dumps(config, indent=2) + "\n")
 
     def save(self, tensors: Mapping[str, "Tensor"], name: str = RECONSTRUCTIONS) -> None:
         """Write tensors beside the table."""
@@ -159,13 +167,33 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a CSV file; what a row lacks stays empty. An interrupted write leaves the file that was there."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    """Write a CSV file; what a row lacks stays empty. Raises as `replacing`."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` at the end. An interrupted write leaves what was there.
+
+    Raises:
+        GradwireError: it cannot be written, as on a full disk.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _unwritten(path, error) from None
+
+
+def _unwritten(path: Path, error: Exception) -> GradwireError:
+    reason = error.strerror if isinstance(error, OSError) else in_line(error)
+    return GradwireError(f"{path} cannot be written: {reason}; what it held before is kept")
 
 
 def check_place(out: str | Path | None, resume: str | Path | None) -> None:

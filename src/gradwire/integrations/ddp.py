@@ -9,7 +9,6 @@ scales the loss, the hook should know it: `ddp_hook("powersgd:rank=4", model, sc
 
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -61,19 +60,12 @@ def hook(state: HookState, bucket: dist.GradBucket) -> Future[Tensor]:
     Where a gradient is not finite, all workers get NaN: `GradScaler` looks for it and skips the step, of which no
     residual keeps a trace.
     """
-    buffer, gradients, names = bucket.buffer(), bucket.gradients(), state.names(bucket)
-    index, last, scale = bucket.index(), bucket.is_last(), state.scale
+    buffer, names, index, last = bucket.buffer(), state.names(bucket), bucket.index(), bucket.is_last()
+    gradients = dict(zip(names, bucket.gradients(), strict=True))
 
     def work() -> Tensor:
-        # A sum is finite only if every term is, and costs a fraction of looking at each. One that overflows by itself
-        # counts as not finite, too: such a gradient is of no use.
-        finite = bool(torch.isfinite(buffer.sum(dtype=torch.float32)))
-        means = state.reduce(names, [_plain(g, scale) for g in gradients], finite, index)
-        if means is None:
+        if not state.reduce(buffer, gradients, index):
             buffer.fill_(float("nan"))
-        else:
-            for gradient, mean in zip(gradients, means, strict=True):
-                gradient.copy_(mean if scale == 1 else mean * scale)
         if last:
             state.end_step()
         return buffer
@@ -83,10 +75,3 @@ def hook(state: HookState, bucket: dist.GradBucket) -> Future[Tensor]:
     future: Future[Tensor] = Future(devices=[buffer.device])
     future.set_result(work())
     return future
-
-
-def _plain(gradient: Tensor, scale: float) -> Tensor:
-    """Schemes work on the CPU, in float32 where autocast has left half precision, and without the loss's scale."""
-    half = gradient.dtype in (torch.float16, torch.bfloat16)
-    plain = gradient.detach().to("cpu", torch.float32 if half else None)
-    return plain if scale == 1 else plain / scale

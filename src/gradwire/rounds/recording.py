@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.models.mode import copied
+from gradwire.runs import replacing
 from gradwire.schemes import State
 from gradwire.schemes.buckets import joined
 from gradwire.tasks import Task, task_of
@@ -25,6 +26,7 @@ from gradwire.wire.view import LocalWork, Mode, Weights
 
 PUBLIC = "public"
 TITLE = b"gradwire recording: "
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class RecordedRound:
 
 
 def save(rounds: Mapping[int, RecordedRound], path: str | Path, redact: bool = False) -> str:
-    """Write rounds to a file that only its owner may read; an interrupted write leaves what was there.
+    """Write rounds to a file that only its owner may read.
 
     Args:
         redact: keep sizes only.
@@ -176,7 +178,7 @@ def save(rounds: Mapping[int, RecordedRound], path: str | Path, redact: bool = F
         The line that says what the file holds.
 
     Raises:
-        GradwireError: no round to write.
+        GradwireError: no round to write, or the file cannot be written, as `runs.replacing` has it.
     """
     chosen = [each.redacted() if redact else each for each in rounds.values()]
     # Later residuals follow from the first one and the messages, as far as anybody else can know them.
@@ -191,13 +193,10 @@ def save(rounds: Mapping[int, RecordedRound], path: str | Path, redact: bool = F
     which = f"round {numbers[0]}" if len(numbers) == 1 else f"rounds {numbers[0]} to {numbers[-1]}"
     holds = "sizes of messages only" if redact else "the model, public state and messages: enough to attack them"
     line = f"{which} of {chosen[0].scheme}, {len(chosen[0].clients)} clients; {holds}"
-    where = Path(path)
-    temporary = where.with_name(f"{where.name}.tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with replacing(Path(path)) as place, os.fdopen(os.open(place, FLAGS, 0o600), "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(TITLE + line.encode() + b"\n")
         file.write(transcript.encode())
-    os.replace(temporary, where)
     return line
 
 

@@ -1,7 +1,6 @@
 """The whole state of a training run between two rounds, and the file that holds it (safetensors, no pickle)."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
+from gradwire.runs import replacing
 from gradwire.schemes import State
 from gradwire.training.settings import TrainSettings
 
@@ -58,7 +58,7 @@ class TrainingState:
         return self.round - self.skipped - self.short
 
     def save(self, path: Path, settings: TrainSettings, private: Mapping[str, State] | None = None) -> None:
-        """Write the state; an interrupted write leaves the file that was there.
+        """Write the state; raises as `runs.replacing`.
 
         Args:
             private: all clients' states, where this process has only its own.
@@ -72,10 +72,9 @@ class TrainingState:
         for party, state in (self.private if private is None else private).items():
             tensors |= {f"private/{party}/{name}": tensor for name, tensor in state.items()}
         header = {name: getattr(self, name) for name in self._COUNTERS} | {"settings": asdict(settings)}
-        temporary = path.with_suffix(".tmp")
         owned = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        save_file(owned, temporary, {"gradwire": json.dumps(header)})
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            save_file(owned, file, {"gradwire": json.dumps(header)})
 
     def restore(self, path: Path, settings: TrainSettings) -> None:
         """Take over the state that `save` wrote for the same settings.
