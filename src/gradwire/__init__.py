@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradwire.attacks.inversion import Guess, invert
     from gradwire.errors import GradwireError, WireError
-    from gradwire.integrations import ddp_hook, fsdp_hook, outer_step
+    from gradwire.integrations import ddp_hook, outer_step
+    from gradwire.integrations.fsdp import fsdp_hook
     from gradwire.studies.membership.judging import judge
     from gradwire.tasks import Score, score
     from gradwire.training.capture import capture
@@ -41,7 +42,7 @@ _ROOMS = {
     "View": "wire",
     "capture": "training",
     "ddp_hook": "integrations",
-    "fsdp_hook": "integrations",
+    "fsdp_hook": "integrations.fsdp",
     "judge": "studies.membership",
     "outer_step": "integrations",
 }

@@ -30,7 +30,7 @@ WORKERS, RANK = 2, 4
 WARM_UP = 4
 """Steps that are not timed: DDP rebuilds its buckets after the first, PyTorch's hook compresses from the third on."""
 PLAIN, ALL_REDUCE, FP16, POWERSGD = "plain DDP", "all-reduce hook", "fp16 hook", f"PowerSGD hook, rank {RANK}"
-REFERENCES = {"none": ALL_REDUCE, "half": FP16, "half:dtype=fp16": FP16}
+REFERENCES = {"none": ALL_REDUCE, "half:dtype=fp16": FP16, "half": FP16}
 """Scheme → the hook of PyTorch's that does most nearly the same; PowerSGD's for all others."""
 ONE_BUCKET = 100.0
 """Megabytes. With several buckets PyTorch's PowerSGD hook starts collectives from the callbacks of others, and over
@@ -46,6 +46,8 @@ class HookTime:
     Attributes:
         ratio: the median, over turns, of its time divided by the reference's in the same turn; `low` and `high`, the
             quartiles.
+        processor: median seconds of a worker's threads on a processor, which other work on the machine hardly changes;
+            `processor_ratio`, divided by the reference's.
     """
 
     way: str
@@ -54,20 +56,24 @@ class HookTime:
     ratio: float
     low: float
     high: float
+    processor: float
+    processor_ratio: float
 
 
 def compare(schemes: tuple[str, ...], steps: int = 15) -> list[HookTime]:
     """Times PyTorch's hooks and gradwire's for each scheme, two processes over gloo, on ResNet-18's gradients."""
     with TemporaryDirectory() as folder:
         mp.spawn(_worker, (folder, schemes, steps), nprocs=WORKERS)
-        seconds = json.loads(Path(folder, "seconds.json").read_text())
-    return [_compared(way, seconds, REFERENCES.get(way, POWERSGD)) for way in seconds]
+        times = json.loads(Path(folder, "times.json").read_text())
+    return [_compared(way, times, REFERENCES.get(way, POWERSGD)) for way in times]
 
 
-def _compared(way: str, seconds: Mapping[str, list[float]], reference: str) -> HookTime:
-    ratios = [ours / theirs for ours, theirs in zip(seconds[way], seconds[reference], strict=True)]
+def _compared(way: str, times: Mapping[str, list[tuple[float, float]]], reference: str) -> HookTime:
+    ratios = [ours / theirs for (ours, _), (theirs, _) in zip(times[way], times[reference], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    return HookTime(way, statistics.median(seconds[way]), reference, middle, low, high)
+    wall, ours = (statistics.median(each) for each in zip(*times[way], strict=True))
+    theirs = statistics.median(processor for _, processor in times[reference])
+    return HookTime(way, wall, reference, middle, low, high, ours, ours / theirs)
 
 
 def _worker(index: int, folder: str, schemes: tuple[str, ...], steps: int) -> None:
@@ -83,14 +89,14 @@ def _worker(index: int, folder: str, schemes: tuple[str, ...], steps: int) -> No
         **{spec: partial(ddp_hook, spec) for spec in schemes},
     }
     steppers = {way: _stepper(gradient, register, way == POWERSGD) for way, register in ways.items()}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     order = random.Random(0)
     for _ in range(WARM_UP + steps):
         for way in order.sample(list(ways), len(ways)):
             dist.barrier()
-            seconds[way].append(steppers[way]())
+            times[way].append(steppers[way]())
     if index == 0:
-        Path(folder, "seconds.json").write_text(json.dumps({way: each[WARM_UP:] for way, each in seconds.items()}))
+        Path(folder, "times.json").write_text(json.dumps({way: each[WARM_UP:] for way, each in times.items()}))
     dist.destroy_process_group()
 
 
@@ -106,17 +112,17 @@ class Fed(nn.Module):
         return torch.stack([(w * g).sum() for w, g in zip(self.weights, gradient.values(), strict=True)]).sum()
 
 
-def _stepper(gradient: Update, register: Register | None, one_bucket: bool) -> Callable[[], float]:
-    """A network of its own under DDP, and the function that runs a step of it and returns its seconds."""
+def _stepper(gradient: Update, register: Register | None, one_bucket: bool) -> Callable[[], tuple[float, float]]:
+    """A network of its own under DDP, and the function that runs a step and returns its seconds by both clocks."""
     model = DistributedDataParallel(Fed(gradient), bucket_cap_mb=ONE_BUCKET if one_bucket else None)
     if register is not None:
         model.register_comm_hook(*register(model))
 
-    def once() -> float:
+    def once() -> tuple[float, float]:
         model.zero_grad()
         loss = model(gradient)
-        started = time.perf_counter()
+        wall, processor = time.perf_counter(), time.process_time()
         loss.backward()
-        return time.perf_counter() - started
+        return time.perf_counter() - wall, time.process_time() - processor
 
     return once

@@ -1,6 +1,7 @@
 """gradwire bench: speed, side by side with what is installed."""
 
 import os
+from dataclasses import astuple
 from typing import Any
 
 import click
@@ -98,22 +99,22 @@ def ddp(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
 
     Every way takes a step in turn, and a ratio is the median over turns: other work on the machine slows all alike.
     """
-    from gradwire.bench.ddp import compare
+    from gradwire.bench.ddp import HookTime, compare
     from gradwire.devices import machine
     from gradwire.schemes import parse
 
     for spec in schemes:
         parse(spec)
-    headings = ("step by", "ms", "beside PyTorch's", "ratio", "quartiles")
+    headings = ("step by", "ms", "CPU ms", "beside PyTorch's", "ratio", "quartiles", "CPU ratio")
     title = f"ResNet-18 gradients, {steps} steps each, {machine('cpu')}, load {os.getloadavg()[0]:.1f}"
     table, found = figures(title, *headings, words=("step by", "beside PyTorch's")), compare(schemes, steps)
     for way in found:
-        told = (f"{way.ratio:.2f}", f"{way.low:.2f} to {way.high:.2f}")
-        table.add_row(way.way, f"{1e3 * way.seconds:.1f}", way.reference, *told)
+        spent = (f"{1e3 * seconds:.0f}" for seconds in (way.seconds, way.processor))
+        told = (f"{way.ratio:.2f}", f"{way.low:.2f} to {way.high:.2f}", f"{way.processor_ratio:.2f}")
+        table.add_row(way.way, *spent, way.reference, *told)
     show(table)
     if out is not None:
-        rows = [(way.way, way.seconds, way.reference, way.ratio, way.low, way.high) for way in found]
-        write_csv(out, ("way", "seconds", "reference", "ratio", "low", "high"), rows)
+        write_csv(out, tuple(HookTime.__annotations__), [astuple(way) for way in found])
 
 
 @bench.command()

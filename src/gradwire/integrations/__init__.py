@@ -1,7 +1,6 @@
 """gradwire inside other people's training loops."""
 
 from gradwire.integrations.ddp import HookState, ddp_hook
-from gradwire.integrations.fsdp import fsdp_hook
 from gradwire.integrations.outer import OuterStep, outer_step
 
-__all__ = ["HookState", "OuterStep", "ddp_hook", "fsdp_hook", "outer_step"]
+__all__ = ["HookState", "OuterStep", "ddp_hook", "outer_step"]

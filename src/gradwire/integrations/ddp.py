@@ -16,7 +16,7 @@ from torch.futures import Future
 
 from gradwire.errors import GradwireError, at_least
 from gradwire.integrations.hook_state import HookState
-from gradwire.integrations.wrapped import unwrapped
+from gradwire.integrations.wrapped import check_whole, unwrapped
 from gradwire.schemes import Scheme, adapted, parse
 from gradwire.wire import Need, check_carrier
 
@@ -40,12 +40,14 @@ def ddp_hook(
         dense_steps: the first so many steps send whole gradients, which are steep and differ much from step to step.
 
     Raises:
-        GradwireError: a scheme that needs what a hook does not offer, or another network than this one.
+        GradwireError: a scheme that needs what a hook does not offer, or another network than this one; parameters
+            that are DTensors.
     """
     scheme = parse(spec)
     at_least(0, dense_steps=dense_steps)
     check_carrier(scheme.spec, scheme.needs, "a DDP hook", OFFERS)
     network = unwrapped(model)
+    check_whole(network)
     if adapted(scheme, network, seed) is not network:
         raise GradwireError(
             f"{scheme.spec} is for another network than the one it was given: make the DDP model of "

@@ -96,7 +96,8 @@ def _hook(state: HookState, shapes: Shapes, index: int, module: str, shard: Tens
 
 def _own(module: Any, prefix: str) -> Iterator[tuple[str, DTensor]]:
     """The parameters that a module's own group shards: not those of sharded modules in it, nor frozen ones."""
-    inner = {id(p) for m in module.modules() if m is not module and isinstance(m, FSDPModule) for p in m.parameters()}
+    within: list[Any] = [m for m in module.modules() if m is not module and isinstance(m, FSDPModule)]
+    inner = {id(p) for m in within for p in m.parameters()}
     for name, parameter in module.named_parameters():
         if id(parameter) not in inner and parameter.requires_grad:
             assert isinstance(parameter, DTensor)

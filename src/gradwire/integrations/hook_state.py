@@ -18,7 +18,7 @@ from torch.futures import Future
 from gradwire import seeds
 from gradwire.errors import GradwireError
 from gradwire.integrations.memory import Loose, gather, split
-from gradwire.integrations.whole import mean_in_place
+from gradwire.integrations.whole import mean_in_place, told
 from gradwire.integrations.wrapped import Seen, parallel_of, plain_name, unwrapped
 from gradwire.rounds import run_round
 from gradwire.rounds.recording import RecordedRound, Recorder, save
@@ -190,13 +190,34 @@ class HookState:
         transport = self._join()
         if not self._given_up:
             payload = self.acting.payload(buffer.dtype)
-            # What is recorded, and what says which parameters were used, are messages of a round.
-            if payload is not None and not self.record and not self._looks_for_unused and not buffer.is_cuda:
-                self._given_up = not mean_in_place(transport, buffer, payload, self.step, index)
-                self._count(transport)
+            # Which parameters were used is told by messages of a round.
+            if payload is not None and not self._looks_for_unused and not buffer.is_cuda:
+                self._given_up = not self._average(transport, buffer, payload, gradients, index)
             else:
                 self._given_up = not self._compress(transport, buffer, gradients, index)
         return not self._given_up
+
+    def _average(
+        self,
+        transport: Collective,
+        buffer: Tensor,
+        payload: torch.dtype,
+        gradients: Mapping[str, Tensor],
+        index: int,
+    ) -> bool:
+        """`reduce` where the bucket lies; a copy is made only of what is recorded."""
+
+        def flat() -> Tensor:
+            return torch.cat([_plain(g, self.scale).reshape(-1) for g in gradients.values()]).to(payload)
+
+        upload = flat() if self.record else torch.empty_like(buffer, dtype=payload)  # whose length is counted
+        finite = mean_in_place(transport, buffer, payload, self.step, index)
+        kept = self.record and finite
+        told(transport, upload, flat() if kept else upload, self.step, index, kept)
+        self._count(transport)
+        if kept:
+            self._note(transport, tuple(gradients), index, {}, {})
+        return finite
 
     def _compress(self, transport: Collective, buffer: Tensor, gradients: Mapping[str, Tensor], index: int) -> bool:
         """`reduce` by a round of the scheme."""
@@ -290,7 +311,8 @@ class HookState:
         result = run_round(scheme, brought, {} if dense else bucket.public, round, transport, bucket=index)
         self._count(transport)
         if self.record:
-            self._note(transport, bucket, names, index)
+            public, held = ({}, {}) if dense else (bucket.public, bucket.private)
+            self._note(transport, names, index, public, held if self.scheme.feeds_back else {})
         self._before[names] = bucket.public, bucket.private
         if not dense:
             bucket.public, bucket.private = result.public, result.private[transport.party]
@@ -342,7 +364,7 @@ class HookState:
         self._seen.passes += 1
         self._seen.batch += len(given[0]) if given else 0
 
-    def _note(self, transport: Collective, bucket: Bucket, names: Names, index: int) -> None:
+    def _note(self, transport: Collective, names: Names, index: int, public: State, held: State) -> None:
         """Record a bucket's messages; the first of a step begins a new round of the recording.
 
         Raises:
@@ -367,8 +389,6 @@ class HookState:
             )
             self.recorder.begin(facts, seen.model)
         messages = tuple(transport.transcript.messages())
-        public, held = (bucket.public, bucket.private) if self.acting is self.scheme else ({}, {})
-        held = held if self.scheme.feeds_back else {}
         self.recorder.add_bucket(self.step, index, names, messages, public, held)
 
 

@@ -16,29 +16,41 @@ from gradwire.wire import EVERYONE, SERVER, Collective, Message, Transcript, wid
 def mean_in_place(transport: Collective, buffer: Tensor, payload: torch.dtype, step: int, index: int) -> bool:
     """Replace a bucket's entries by their mean over all workers; whether all of them are finite, in every worker.
 
-    Bytes are counted in the transport's transcript, as those of the messages of a round of `none`.
-
     Args:
         buffer: shape (entries,).
         payload: the dtype in which entries are sent.
-        step, index: of the bucket, for the messages' names.
+        step, index: of the bucket, for what is said of a worker that is lost.
     """
     sent, n = buffer.to(payload), len(transport.parties)
     if wide(payload) != payload:
         sent.div_(n)
-    phase = f"{index}/update"
-    transport.roll.attempt(f"{phase!r} of round {step}", lambda: dist.all_reduce(sent, group=transport.group))
+    what = f"{phase_of(index)!r} of round {step}"
+    transport.roll.attempt(what, lambda: dist.all_reduce(sent, group=transport.group))
     if wide(payload) == payload:
         sent.div_(n)
-    _count(transport, sent, step, phase)
     if sent is not buffer:
         buffer.copy_(sent)
     return bool(torch.isfinite(sent.sum(dtype=torch.float32)))
 
 
-def _count(transport: Collective, sent: Tensor, step: int, phase: str) -> None:
-    transport.transcript = transcript = Transcript(keep=0)
+def phase_of(index: int) -> str:
+    """What a bucket's messages are called in a round of `none`."""
+    return f"{index}/update"
+
+
+def told(transport: Collective, upload: Tensor, reply: Tensor, step: int, index: int, keep: bool) -> None:
+    """Count a bucket's messages in a transcript of the transport's, as those of a round of `none`, or keep them, too.
+
+    Args:
+        upload, reply: what this worker sent and the mean of all, shape (entries,), of the payload's dtype.
+    """
+    transport.transcript = transcript = Transcript(keep=1 if keep else 0)
+    phase = phase_of(index)
     for party in transport.parties:
-        transcript.count(party, step, Message(party, SERVER, step, phase, {"dense": sent}).size, (SERVER,))
-    reply = Message(SERVER, EVERYONE, step, phase, {"dense": sent})
-    transcript.count(SERVER, step, reply.size, transport.parties)
+        message = Message(party, SERVER, step, phase, {"dense": upload})
+        if party == transport.party:
+            transcript.record(message, message.size, (SERVER,))
+        else:
+            transcript.count(party, step, message.size, (SERVER,))
+    mean = Message(SERVER, EVERYONE, step, phase, {"dense": reply})
+    transcript.record(mean, mean.size, transport.parties)
