@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradwire.attacks.inversion import Guess, invert
     from gradwire.errors import GradwireError, WireError
     from gradwire.integrations import ddp_hook, outer_step
+    from gradwire.integrations.fsdp import fsdp_hook
     from gradwire.studies.membership.judging import judge
     from gradwire.tasks import Score, score
     from gradwire.training.capture import capture
@@ -27,6 +28,7 @@ __all__ = [
     "WireError",
     "capture",
     "ddp_hook",
+    "fsdp_hook",
     "invert",
     "judge",
     "outer_step",
@@ -40,6 +42,7 @@ _ROOMS = {
     "View": "wire",
     "capture": "training",
     "ddp_hook": "integrations",
+    "fsdp_hook": "integrations.fsdp",
     "judge": "studies.membership",
     "outer_step": "integrations",
 }

@@ -211,7 +211,7 @@ def _table(package: str, words: str) -> dict[str, str]:
 
 
 _SCHEMES = """
-    none:PlainSGD topk:TopK randomk:RandomK powersgd:PowerSGD lqsgd:LQSGD dgc:DGC qsgd:QSGD signsgd:SignSGD
+    none:PlainSGD topk:TopK randomk:RandomK powersgd:PowerSGD lqsgd:LQSGD dgc:DGC qsgd:QSGD signsgd:SignSGD half:Half
     noise:Noise sparsify:Sparsify dpsgd:DPSGD dpftrl:DPFTRL dpfedavg:DPFedAvg
     autoencoder:Autoencoder precode:Precode sga:SGA ssga:SSGA ssga_dgc:SSGADGC
 """

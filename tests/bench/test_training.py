@@ -2,10 +2,8 @@
 
 import csv
 
-import pytest
-
 from gradwire.bench import training, wire
-from gradwire.bench.training import Comparison, hooks, selection
+from gradwire.bench.training import Comparison, selection
 from gradwire.cli import main
 from tests.schemes.rounds import random_update
 
@@ -25,19 +23,9 @@ def test_selection_is_measured_beside_pytorchs(monkeypatch):
     assert all(figure.seconds > 0 and figure.reference_seconds > 0 for figure in (largest, dgc))
 
 
-@pytest.mark.slow
-def test_hooks_are_measured_in_two_processes():
-    plain, ours = hooks(("powersgd:rank=4",), steps=2)
-    assert plain.what == "PyTorch's all-reduce hook"
-    assert ours.what == "gradwire's hook, powersgd:rank=4"
-    assert ours.reference == plain.reference == "PyTorch's PowerSGD hook, rank 4"
-    assert ours.reference_seconds == plain.reference_seconds > 0
-
-
 def test_the_command_shows_and_writes_its_figures(monkeypatch, tmp_path, capsys):
     figures = [Comparison("ours", 0.001, "theirs", 0.002)]
     monkeypatch.setattr(training, "selection", lambda: figures)
-    monkeypatch.setattr(training, "hooks", lambda schemes, steps: figures)
     monkeypatch.setattr(wire, "message_speeds", lambda: (1.5, 9.0))
     main(["bench", "training", "--out", str(tmp_path / "figures.csv")])
     assert "encode 1.50 GB/s" in capsys.readouterr().out
@@ -50,10 +38,3 @@ def test_the_command_shows_and_writes_its_figures(monkeypatch, tmp_path, capsys)
         "beside_seconds": "0.002",
         "ratio": "0.5",
     }
-
-
-def test_a_scheme_that_there_is_not_is_refused_before_anything_is_measured(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", "training", "--scheme", "gzip"])
-    assert stop.value.code == 2
-    assert "unknown scheme 'gzip'" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def test_a_worker_that_dies_ends_the_run_and_resume_goes_on_as_if_it_had_not(tmp
     _, error = first.communicate(timeout=60)
     assert first.returncode == 2
     line = error.strip().splitlines()[-1]
-    assert line.startswith("gradwire: lost contact with another worker during")
+    assert line.startswith("gradwire: lost contact with rank 1, which has ended, during ")
     done = len(rows(broken)) * 10
     target = str(done + 20)
     whole = together(*options, "--rounds", target, "--out", str(tmp_path / "reference"))
@@ -61,7 +61,7 @@ def test_a_worker_that_hangs_ends_the_run_within_the_timeout(tmp_path):
     finally:
         workers.kill(second)
     assert first.returncode == 2
-    assert "gradwire: lost contact with another worker during" in error.strip().splitlines()[-1]
+    assert "gradwire: lost contact with rank 1, which is stopped, during " in error.strip().splitlines()[-1]
 
 
 def test_a_worker_with_other_hyper_parameters_is_refused_by_name(tmp_path):

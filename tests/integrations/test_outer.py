@@ -30,36 +30,46 @@ def train(model, outer, rank, steps=range(STEPS)):
     return changes
 
 
-def by_hand(transport, lr, momentum):
-    """DiLoCo, and the same with all-reduces and torch.optim.SGD: how far apart they end."""
+def by_hand(transport, lr, momentum, fragments):
+    """DiLoCo, and the same with all-reduces and torch.optim.SGD: how far apart they end, and rounds."""
     rank = dist.get_rank()
     model = network()
-    train(model, gradwire.outer_step(model, "none", EVERY, lr, momentum), rank)
+    outer = gradwire.outer_step(model, "none", EVERY, lr, momentum, fragments=fragments)
+    train(model, outer, rank)
     mine, common = network(), network()
-    outside = torch.optim.SGD(common.parameters(), lr, momentum, nesterov=momentum > 0)
+    names = [list(part.layout.shapes) for part in outer.fragments]
+    assert [name for part in names for name in part] == [name for name, _ in mine.named_parameters()]
+    shared = dict(common.named_parameters())
+    outside = [torch.optim.SGD([shared[n] for n in part], lr, momentum, nesterov=momentum > 0) for part in names]
 
     class ByHand:
         steps = 0
 
         def step(self):
             self.steps += 1
-            if self.steps % EVERY:
-                return
-            for shared, p in zip(common.parameters(), mine.parameters(), strict=True):
-                shared.grad = shared.detach() - p.detach()
-                dist.all_reduce(shared.grad)
-                shared.grad /= dist.get_world_size()
-            outside.step()
-            mine.load_state_dict(common.state_dict())
+            for number, part in enumerate(names):
+                if self.steps % EVERY != number * EVERY // fragments:
+                    continue
+                for name in part:
+                    shared[name].grad = shared[name].detach() - mine.get_parameter(name).detach()
+                    dist.all_reduce(shared[name].grad)
+                    shared[name].grad /= dist.get_world_size()
+                outside[number].step()
+                for name in part:
+                    mine.get_parameter(name).data.copy_(shared[name].detach())
 
     train(mine, ByHand(), rank)
-    return max(float((a - b).abs().max()) for a, b in zip(model.parameters(), mine.parameters(), strict=True))
+    off = max(float((a - b).abs().max()) for a, b in zip(model.parameters(), mine.parameters(), strict=True))
+    return off, outer.rounds, max(map(len, names))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("lr", "momentum"), [(0.7, 0.9), (1.0, 0.0)])
-def test_it_is_diloco_and_local_sgd(tmp_path, lr, momentum):
-    assert max(workers.run(by_hand, tmp_path, lr, momentum)) < 1e-5
+@pytest.mark.parametrize(("lr", "momentum", "fragments"), [(0.7, 0.9, 1), (1.0, 0.0, 1), (0.7, 0.9, 2)])
+def test_it_is_diloco_whole_or_in_fragments_and_local_sgd(tmp_path, lr, momentum, fragments):
+    for off, rounds, largest in workers.run(by_hand, tmp_path, lr, momentum, fragments):
+        assert off < 1e-5
+        assert rounds == fragments * STEPS // EVERY
+        assert (largest < len(list(network().parameters()))) == (fragments > 1)
 
 
 def conserved(transport, spec):
@@ -68,7 +78,8 @@ def conserved(transport, spec):
     before = copy.deepcopy(model)
     outer = gradwire.outer_step(model, spec, EVERY, lr=1.0, momentum=0.0)
     changes = train(model, outer, dist.get_rank())
-    held = outer.scheme.kept_back(outer.private, outer.layout)
+    (whole,) = outer.fragments
+    held = outer.scheme.kept_back(whole.private, whole.layout)
     off = 0.0
     for name, p in model.named_parameters():
         due = sum(change[name] for change in changes) - held.get(name, 0)
@@ -95,6 +106,7 @@ def test_nothing_is_lost_and_a_restored_state_goes_on(tmp_path, spec):
     [
         ({"scheme": "dgc"}, "needs .*; an outer step does not offer that"),
         ({"scheme": "none", "every": 0}, "every is 0; it must be at least 1"),
+        ({"scheme": "none", "every": 2, "fragments": 3}, "fragments is 3; .* no more of them than steps, every=2"),
         ({"scheme": "none", "momentum": 1.0}, r"momentum 1.0; .* in \[0, 1\)"),
     ],
 )

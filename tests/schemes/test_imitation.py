@@ -19,6 +19,7 @@ from gradwire.training import capture
 
 EXACT = (
     "none",
+    "half",
     "topk:ratio=0.05",
     "topk:ratio=0.05,per=model",
     "topk:match_rank=1",

@@ -1,5 +1,7 @@
 """gradwire bench: speed, side by side with what is installed."""
 
+import os
+from dataclasses import astuple
 from typing import Any
 
 import click
@@ -11,7 +13,7 @@ from gradwire.errors import GradwireError, unknown
 DEFAULT = defaults("gradwire.bench.inversion:InversionSettings")
 BREACHING = "A Python that has breaching 0.1.2, which is then timed on the same images."
 PRECISIONS = "fp32, tf32 or bf16. Repeatable."
-DDP_SCHEMES = ("none", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "qsgd", "signsgd")
+DDP_SCHEMES = ("none", "half", "powersgd:rank=4", "topk:ratio=0.01", "dgc:ratio=0.01", "qsgd", "signsgd")
 MINUTES, SHADOWS = 10, 64
 FEDERATIONS = ("lenet", "mlp", "cnn")
 
@@ -66,19 +68,14 @@ def inversion(out: str | None, **options: object) -> None:
 
 
 @bench.command()
-@click.option("--scheme", "schemes", multiple=True, default=DDP_SCHEMES, show_default=True, metavar="SPEC")
-@click.option("--steps", default=15, show_default=True, help="Timed steps of two processes.")
 @click.option("--out", metavar="FILE", help="Write the figures to this CSV file as well.")
-def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
-    """What compression costs in a step: selection, messages, and DDP's hooks beside PyTorch's own."""
-    from gradwire.bench.training import hooks, selection
+def training(out: str | None) -> None:
+    """What compression costs a client in a step: selection and messages."""
+    from gradwire.bench.training import selection
     from gradwire.bench.wire import message_speeds
     from gradwire.devices import machine
-    from gradwire.schemes import parse
 
-    for spec in schemes:
-        parse(spec)
-    found = [*selection(), *hooks(schemes, steps=steps)]
+    found = selection()
     headings = ("measured", "ms", "beside", "ms", "ratio")
     table = figures(f"ResNet-18 gradients, medians, {machine('cpu')}", *headings, words=("measured", "beside"))
     for figure in found:
@@ -91,6 +88,33 @@ def training(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
         rows: list[tuple[object, ...]] = [(f.what, f.seconds, f.reference, f.reference_seconds, f.ratio) for f in found]
         rows += [(f"{name} a message, GB/s", speed, "", "", "") for name, speed in speeds.items()]
         write_csv(out, ("measured", "seconds", "beside", "beside_seconds", "ratio"), rows)
+
+
+@bench.command()
+@click.option("--scheme", "schemes", multiple=True, default=DDP_SCHEMES, show_default=True, metavar="SPEC")
+@click.option("--steps", default=15, show_default=True, help="Timed steps of each way, in turn.")
+@click.option("--out", metavar="FILE", help="Write the figures to this CSV file as well.")
+def ddp(schemes: tuple[str, ...], steps: int, out: str | None) -> None:
+    """DDP's hook with each scheme, in default buckets, beside PyTorch's own hooks: two processes over gloo.
+
+    Every way takes a step in turn, and a ratio is the median over turns: other work on the machine slows all alike.
+    """
+    from gradwire.bench.ddp import HookTime, compare
+    from gradwire.devices import machine
+    from gradwire.schemes import parse
+
+    for spec in schemes:
+        parse(spec)
+    headings = ("step by", "ms", "CPU ms", "beside PyTorch's", "ratio", "quartiles", "CPU ratio")
+    title = f"ResNet-18 gradients, {steps} steps each, {machine('cpu')}, load {os.getloadavg()[0]:.1f}"
+    table, found = figures(title, *headings, words=("step by", "beside PyTorch's")), compare(schemes, steps)
+    for way in found:
+        spent = (f"{1e3 * seconds:.0f}" for seconds in (way.seconds, way.processor))
+        told = (f"{way.ratio:.2f}", f"{way.low:.2f} to {way.high:.2f}", f"{way.processor_ratio:.2f}")
+        table.add_row(way.way, *spent, way.reference, *told)
+    show(table)
+    if out is not None:
+        write_csv(out, tuple(HookTime.__annotations__), [astuple(way) for way in found])
 
 
 @bench.command()

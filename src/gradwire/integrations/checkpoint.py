@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.integrations.hook_state import HookState
@@ -59,7 +60,8 @@ class RankState:
 
 def _bytes(part: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
-    torch.save(dict(part), file)
+    # Copies: a part of a longer vector would be written with all of it.
+    torch.save({key: value.clone() if isinstance(value, Tensor) else value for key, value in part.items()}, file)
     return file.getvalue()
 
 

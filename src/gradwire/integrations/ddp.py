@@ -9,7 +9,6 @@ scales the loss, the hook should know it: `ddp_hook("powersgd:rank=4", model, sc
 
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -17,7 +16,7 @@ from torch.futures import Future
 
 from gradwire.errors import GradwireError, at_least
 from gradwire.integrations.hook_state import HookState
-from gradwire.integrations.wrapped import unwrapped
+from gradwire.integrations.wrapped import check_whole, unwrapped
 from gradwire.schemes import Scheme, adapted, parse
 from gradwire.wire import Need, check_carrier
 
@@ -41,12 +40,14 @@ def ddp_hook(
         dense_steps: the first so many steps send whole gradients, which are steep and differ much from step to step.
 
     Raises:
-        GradwireError: a scheme that needs what a hook does not offer, or another network than this one.
+        GradwireError: a scheme that needs what a hook does not offer, or another network than this one; parameters
+            that are DTensors.
     """
     scheme = parse(spec)
     at_least(0, dense_steps=dense_steps)
     check_carrier(scheme.spec, scheme.needs, "a DDP hook", OFFERS)
     network = unwrapped(model)
+    check_whole(network)
     if adapted(scheme, network, seed) is not network:
         raise GradwireError(
             f"{scheme.spec} is for another network than the one it was given: make the DDP model of "
@@ -61,19 +62,12 @@ def hook(state: HookState, bucket: dist.GradBucket) -> Future[Tensor]:
     Where a gradient is not finite, all workers get NaN: `GradScaler` looks for it and skips the step, of which no
     residual keeps a trace.
     """
-    buffer, gradients, names = bucket.buffer(), bucket.gradients(), state.names(bucket)
-    index, last, scale = bucket.index(), bucket.is_last(), state.scale
+    buffer, names, index, last = bucket.buffer(), state.names(bucket), bucket.index(), bucket.is_last()
+    gradients = dict(zip(names, bucket.gradients(), strict=True))
 
     def work() -> Tensor:
-        # A sum is finite only if every term is, and costs a fraction of looking at each. One that overflows by itself
-        # counts as not finite, too: such a gradient is of no use.
-        finite = bool(torch.isfinite(buffer.sum(dtype=torch.float32)))
-        means = state.reduce(names, [_plain(g, scale) for g in gradients], finite, index)
-        if means is None:
+        if not state.reduce(buffer, gradients, index):
             buffer.fill_(float("nan"))
-        else:
-            for gradient, mean in zip(gradients, means, strict=True):
-                gradient.copy_(mean if scale == 1 else mean * scale)
         if last:
             state.end_step()
         return buffer
@@ -83,10 +77,3 @@ def hook(state: HookState, bucket: dist.GradBucket) -> Future[Tensor]:
     future: Future[Tensor] = Future(devices=[buffer.device])
     future.set_result(work())
     return future
-
-
-def _plain(gradient: Tensor, scale: float) -> Tensor:
-    """Schemes work on the CPU, in float32 where autocast has left half precision, and without the loss's scale."""
-    half = gradient.dtype in (torch.float16, torch.bfloat16)
-    plain = gradient.detach().to("cpu", torch.float32 if half else None)
-    return plain if scale == 1 else plain / scale

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future as Running
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -17,12 +18,15 @@ from torch.futures import Future
 from gradwire import seeds
 from gradwire.errors import GradwireError
 from gradwire.integrations.memory import Loose, gather, split
+from gradwire.integrations.whole import mean_in_place, told
 from gradwire.integrations.wrapped import Seen, parallel_of, plain_name, unwrapped
 from gradwire.rounds import run_round
 from gradwire.rounds.recording import RecordedRound, Recorder, save
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State, parse
-from gradwire.wire import Collective, Transcript
+from gradwire.schemes.layout import write
+from gradwire.wire import Collective, Transcript, wide
 from gradwire.wire.rendezvous import agree
+from gradwire.wire.roll_call import RollCall
 
 Names = tuple[str, ...]
 COUNTERS = ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped")
@@ -48,6 +52,7 @@ class HookState:
         step: the number of the next step.
         epoch: passes over the data so far; set it once an epoch for schemes that warm up (dgc).
         record: whether to keep the messages of steps, and the model before their forward passes; set it before one.
+        recordable: whether steps can be recorded; `in_step`, whether one has begun whose end is not a bucket's.
         recorder: what keeps them; `recorder.keep` is how many of the latest steps, None: all from the first on that was
             recorded. Under error feedback an audit of one step uses those before it.
         bytes_up: sent by this process so far; `bytes_down`, received.
@@ -63,17 +68,18 @@ class HookState:
         seed: int = 0,
         scaler: GradScaler | None = None,
         dense_steps: int = 0,
+        group: dist.ProcessGroup | None = None,
     ):
         self.scheme = scheme
         self.scaler = scaler
         self.module = unwrapped(model)
         parallel = parallel_of(model)
-        self.group: dist.ProcessGroup | None = None if parallel is None else parallel.process_group
+        self.group: dist.ProcessGroup | None = group if parallel is None else parallel.process_group
         self.seed = seed
         self.dense_steps = dense_steps
         self.step = 0
         self.epoch = 0
-        self.record = False
+        self.record, self.recordable, self.in_step = False, True, False
         self.recorder = Recorder()
         self.bytes_up = 0
         self.bytes_down = 0
@@ -90,6 +96,7 @@ class HookState:
         self._worker: ThreadPoolExecutor | None = None
         self._own: dist.ProcessGroup | None = None
         self._running: list[Running[Tensor]] = []
+        self._broken: Exception | None = None
         self._seen: Seen | None = None
         self.module.register_forward_pre_hook(self._look, with_kwargs=True)
 
@@ -118,9 +125,15 @@ class HookState:
 
         Args:
             redact: keep sizes only.
+
+        Raises:
+            GradwireError: there are none, or the file cannot be written, as on a full disk; the training may go on.
         """
         self.recording()
-        return save(self.recorder.rounds, path, redact)
+        try:
+            return save(self.recorder.rounds, path, redact)
+        except GradwireError as error:
+            raise GradwireError(f"rank {self._place()['rank']}: {error}") from None
 
     def state_dict(self) -> dict[str, Any]:
         """This process's state, to be saved beside its model's: residuals differ from worker to worker."""
@@ -161,29 +174,76 @@ class HookState:
                 parameter, _, entry = key.rpartition("|")
                 loose[plain_name(parameter), entry] = tensor
 
-    def reduce(self, names: Names, gradients: list[Tensor], finite: bool, index: int) -> list[Tensor] | None:
-        """The mean of all workers' gradients of a bucket, as the scheme lets it through.
+    def reduce(self, buffer: Tensor, gradients: Mapping[str, Tensor], index: int) -> bool:
+        """Replace a bucket's gradients by their mean over all workers, as the scheme lets it through.
+
+        If any worker's are not finite, which is told beside the bucket's first message, the step is given up: nothing
+        is sent of the buckets after it.
 
         Args:
-            names: of the bucket's parameters; `gradients`, of these, in the same order.
-            finite: whether this worker's gradients are. If any worker's are not, which is told beside the bucket's
-                first message, the step is given up: nothing is sent of the buckets after it, and None comes back.
+            buffer: the bucket's memory, shape (entries,); `gradients`, of its parameters, views of it.
             index: the bucket's number.
+
+        Returns:
+            whether the step goes on.
         """
         transport = self._join()
-        if self._given_up:
-            return None
-        # Nothing of a gradient that is not finite goes through the scheme: the step is given up in any case.
-        given = {name: g if finite else torch.zeros_like(g) for name, g in zip(names, gradients, strict=True)}
+        if not self._given_up:
+            payload = self.acting.payload(buffer.dtype)
+            # Which parameters were used is told by messages of a round.
+            if payload is not None and not self._looks_for_unused and not buffer.is_cuda:
+                self._given_up = not self._average(transport, buffer, payload, gradients, index)
+            else:
+                self._given_up = not self._compress(transport, buffer, gradients, index)
+        return not self._given_up
+
+    def _average(
+        self,
+        transport: Collective,
+        buffer: Tensor,
+        payload: torch.dtype,
+        gradients: Mapping[str, Tensor],
+        index: int,
+    ) -> bool:
+        """`reduce` where the bucket lies; a copy is made only of what is recorded."""
+
+        def flat() -> Tensor:
+            return torch.cat([_plain(g, self.scale).reshape(-1) for g in gradients.values()]).to(payload)
+
+        upload = flat() if self.record else torch.empty_like(buffer, dtype=payload)  # whose length is counted
+        finite = mean_in_place(transport, buffer, payload, self.step, index)
+        kept = self.record and finite
+        told(transport, upload, flat() if kept else upload, self.step, index, kept)
+        self._count(transport)
+        if kept:
+            self._note(transport, tuple(gradients), index, {}, {})
+        return finite
+
+    def _compress(self, transport: Collective, buffer: Tensor, gradients: Mapping[str, Tensor], index: int) -> bool:
+        """`reduce` by a round of the scheme."""
+        # A sum is finite only if every term is, and costs a fraction of looking at each. One that overflows by itself
+        # counts as not finite, too: such a gradient is of no use.
+        finite, scale = bool(torch.isfinite(buffer.sum(dtype=torch.float32))), self.scale
         # In the model's order, whichever order DDP has: what a scheme draws at random for a bucket stays the same.
-        update = {name: given[name] for name in sorted(names, key=self._places.__getitem__)}
+        names = sorted(gradients, key=self._places.__getitem__)
+        # Nothing of a gradient that is not finite goes through the scheme: the step is given up in any case.
+        plain = {name: _plain(gradients[name], scale) for name in names}
+        update = plain if finite else {name: torch.zeros_like(g) for name, g in plain.items()}
         if self._looks_for_unused:
             used = transport.any([bool(g.any()) for g in update.values()], self.step)
             update = {name: g for (name, g), sent in zip(update.items(), used, strict=True) if sent}
         transport.flag = not finite
-        means = {**self._exchange(transport, update, index)} if update else {}
-        self._given_up = transport.raised if update else False
-        return None if self._given_up else [means[n] if n in means else torch.zeros_like(given[n]) for n in names]
+        means = self._exchange(transport, update, index) if update else {}
+        if update and transport.raised:
+            return False
+        for name, gradient in gradients.items():
+            if name in means:
+                write(means, name, gradient)
+            else:
+                gradient.zero_()
+        if scale != 1:
+            buffer.mul_(scale)
+        return True
 
     def run(self, work: Callable[[], Tensor]) -> Future[Tensor]:
         """Do a bucket's work beside the backward pass, bucket after bucket; at its end, raise what went wrong.
@@ -199,16 +259,26 @@ class HookState:
             return future
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="gradwire")
-        running = self._worker.submit(work)
+        running = self._worker.submit(self._unless_broken, work)
         self._running.append(running)
         running.add_done_callback(lambda done: future.set_result(torch.empty(0) if done.exception() else done.result()))
         return future
 
+    def _unless_broken(self, work: Callable[[], Tensor]) -> Tensor:
+        """A bucket's work; once one's has failed, the others are not tried, each of which would wait for its end."""
+        if self._broken is None:
+            try:
+                return work()
+            except Exception as error:
+                self._broken = error
+        raise self._broken
+
     def _finish(self) -> None:
         """Wait for the buckets' work."""
         running, self._running = self._running, []
-        for each in running:
-            each.result()
+        wait(running)
+        if self._broken is not None:
+            raise self._broken
 
     def end_step(self) -> None:
         """Go on to the next step. One that was given up leaves every bucket's state as it was before."""
@@ -217,7 +287,7 @@ class HookState:
             for names, before in self._before.items():
                 self._buckets[names].public, self._buckets[names].private = before
         self._before.clear()
-        self._given_up = False
+        self._given_up = self.in_step = False
         self.step += 1
 
     def names(self, bucket: dist.GradBucket) -> Names:
@@ -228,7 +298,7 @@ class HookState:
         """This worker's place among the others; before there are any, that of one alone."""
         if not dist.is_initialized():
             return {"rank": 0, "world_size": 1}
-        return {"rank": dist.get_rank(self.group), "world_size": dist.get_world_size(self.group)}
+        return {"rank": dist.get_rank(), "world_size": dist.get_world_size()}
 
     def _exchange(self, transport: Collective, update: dict[str, Tensor], index: int) -> Mapping[str, Tensor]:
         """One bucket's round."""
@@ -239,14 +309,18 @@ class HookState:
         scheme, dense = self.acting, self.step < self.dense_steps
         brought = {transport.party: Contribution(update, {} if dense else bucket.private)}
         result = run_round(scheme, brought, {} if dense else bucket.public, round, transport, bucket=index)
-        self.bytes_up += transport.transcript.bytes_up(transport.party)
-        self.bytes_down += transport.transcript.bytes_down(transport.party)
+        self._count(transport)
         if self.record:
-            self._note(transport, bucket, names, index)
+            public, held = ({}, {}) if dense else (bucket.public, bucket.private)
+            self._note(transport, names, index, public, held if self.scheme.feeds_back else {})
         self._before[names] = bucket.public, bucket.private
         if not dense:
             bucket.public, bucket.private = result.public, result.private[transport.party]
         return result.aggregate
+
+    def _count(self, transport: Collective) -> None:
+        self.bytes_up += transport.transcript.bytes_up(transport.party)
+        self.bytes_down += transport.transcript.bytes_down(transport.party)
 
     def _join(self) -> Collective:
         """The transport; on first use, after making sure that all workers compress alike and are at one step."""
@@ -282,13 +356,15 @@ class HookState:
         """Note a step's forward passes, if it is to be recorded, and the model as it is before the first of them."""
         if not self.record or not torch.is_grad_enabled():
             return
+        if not self.recordable:
+            raise GradwireError("state.record is set; steps of a sharded model are not recorded, for no worker has it")
         if self._seen is None or self._seen.step != self.step:
             self._seen = Seen.of(self.step, module)
         given = [each for each in (*arguments, *named.values()) if isinstance(each, Tensor) and each.ndim]
         self._seen.passes += 1
         self._seen.batch += len(given[0]) if given else 0
 
-    def _note(self, transport: Collective, bucket: Bucket, names: Names, index: int) -> None:
+    def _note(self, transport: Collective, names: Names, index: int, public: State, held: State) -> None:
         """Record a bucket's messages; the first of a step begins a new round of the recording.
 
         Raises:
@@ -313,8 +389,6 @@ class HookState:
             )
             self.recorder.begin(facts, seen.model)
         messages = tuple(transport.transcript.messages())
-        public, held = (bucket.public, bucket.private) if self.acting is self.scheme else ({}, {})
-        held = held if self.scheme.feeds_back else {}
         self.recorder.add_bucket(self.step, index, names, messages, public, held)
 
 
@@ -324,9 +398,16 @@ def _beside(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
     assert whole is not None
     backend = whole._get_backend(torch.device("cuda" if dist.get_backend(whole) == "nccl" else "cpu"))
     limit = getattr(getattr(backend, "options", None), "_timeout", None)
-    made = dist.new_group(dist.get_process_group_ranks(whole), timeout=limit, use_local_synchronization=True)
-    assert isinstance(made, dist.ProcessGroup)
-    return made
+    ranks, made = dist.get_process_group_ranks(whole), list[Any]()
+    meet = partial(dist.new_group, ranks, timeout=limit, use_local_synchronization=True)
+    RollCall(whole).attempt("the first step, in which all workers' hooks meet", lambda: made.append(meet()))
+    return cast(dist.ProcessGroup, made[0])
+
+
+def _plain(gradient: Tensor, scale: float) -> Tensor:
+    """Schemes work on the CPU, in float32 where autocast has left half precision, and without the loss's scale."""
+    plain = gradient.detach().to("cpu", wide(gradient.dtype))
+    return plain if scale == 1 else plain / scale
 
 
 def _loosen(bucket: Bucket, loose: dict[str, Loose]) -> None:

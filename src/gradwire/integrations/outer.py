@@ -2,7 +2,12 @@
 
 A. Douillard et al., "DiLoCo: Distributed low-communication training of language models", 2023, algorithm 1: every H
 steps Δ ← mean of (θ − θ_i), and θ ← OuterOpt(θ, Δ), by Nesterov momentum. With learning rate 1 and no momentum this is
-local SGD (S. U. Stich, ICLR 2019). What a scheme leaves unsent of a difference is added to the next one.
+local SGD (S. U. Stich, ICLR 2019). What a scheme leaves unsent of a difference is added to the next one: late, so that
+momentum outside overshoots. Where a scheme sends a small share, learning rate 1 without momentum is better.
+
+In fragments it is the first part of A. Douillard et al., "Streaming DiLoCo with overlapping communication", 2025: each
+part of the parameters has its own round every H steps, one part after another, so that less is sent at a time. The
+second part, sending beside the next local steps, is not done; the third, few bits, is a scheme's affair.
 
 >>> outer = gradwire.outer_step(model, "topk:ratio=0.05", every=500)
 >>> for batch in loader:
@@ -11,6 +16,7 @@ local SGD (S. U. Stich, ICLR 2019). What a scheme leaves unsent of a difference 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,22 +25,33 @@ from torch import Tensor, nn
 
 from gradwire import seeds
 from gradwire.errors import GradwireError, at_least
-from gradwire.integrations.wrapped import plain_name, unwrapped
+from gradwire.integrations.wrapped import check_whole, plain_name, unwrapped
 from gradwire.rounds import run_round
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State, adapted, parse
+from gradwire.schemes.halves import joined, under
 from gradwire.wire import Collective, Need, Transcript, check_carrier
 from gradwire.wire.rendezvous import agree
 
 OFFERS = frozenset({Need.LOCAL_UPDATE, Need.EQUAL_WEIGHTS, Need.OWN_NETWORK})
 """What a scheme may need and finds here: it sees what local steps changed, and no server."""
-KINDS = ("anchor", "velocity", "public", "private")
 COUNTERS = ("steps", "rounds", "bytes_up", "bytes_down")
+
+
+@dataclass
+class Fragment:
+    """A part of the parameters, sent together at steps that leave `offset` when divided by H; the scheme's state."""
+
+    layout: Layout
+    offset: int
+    public: State
+    private: State
 
 
 class OuterStep:
     """Parameters that all workers have in common every so many steps.
 
     Attributes:
+        fragments: one, or several that are sent at different steps.
         steps: local ones so far, and `rounds`, outer ones.
         bytes_up: sent by this process so far; `bytes_down`, received.
     """
@@ -48,39 +65,50 @@ class OuterStep:
         momentum: float = 0.9,
         seed: int = 0,
         group: dist.ProcessGroup | None = None,
+        fragments: int = 1,
     ):
         self.scheme, self.every, self.lr, self.momentum, self.seed = scheme, every, lr, momentum, seed
         named = unwrapped(model).named_parameters()
         self.parameters = {plain_name(name): p for name, p in named if p.requires_grad}
         self.transport = Collective(Transcript(keep=0), group)
         self.layout = Layout.of({name: p.detach() for name, p in self.parameters.items()})
-        settings = {"every": every, "lr": lr, "momentum": momentum, "seed": seed}
+        settings = {"every": every, "lr": lr, "momentum": momentum, "seed": seed, "fragments": fragments}
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}
         agree(self.transport, {"scheme": scheme.spec, **settings, "parameters": shapes})
         self.anchor = {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
         self.velocity = {name: torch.zeros_like(p) for name, p in self.anchor.items()}
-        self.public: State = scheme.public_state(self.layout)
-        secret = seeds.number("private", seed, self.transport.party)
-        self.private: State = scheme.private_state(self.layout, secret)
+        secret, names = seeds.number("private", seed, self.transport.party), list(self.layout.shapes)
+        # Of consecutive parameters, with about as many entries each.
+        place = {
+            name: min(fragments - 1, fragments * at // self.layout.size) for name, at in self.layout.offsets.items()
+        }
+        self.fragments = []
+        for number in range(fragments):
+            part = self.layout.part([name for name in names if place[name] == number])
+            states = scheme.public_state(part), scheme.private_state(part, secret + number)
+            self.fragments.append(Fragment(part, number * every // fragments, *states))
         self.steps = self.rounds = self.bytes_up = self.bytes_down = 0
 
     def step(self) -> bool:
-        """Count a local step; after every `every` of them, run a round. Whether one was run."""
+        """Count a local step; run the rounds that are due after it. Whether any was."""
         self.steps += 1
-        if self.steps % self.every:
-            return False
-        update = {name: self.anchor[name] - p.detach().cpu() for name, p in self.parameters.items()}
+        due = [part for part in self.fragments if part.layout.shapes and self.steps % self.every == part.offset]
+        for part in due:
+            self._round(part)
+        return bool(due)
+
+    def _round(self, part: Fragment) -> None:
+        anchor = {name: self.anchor[name] for name in part.layout.shapes}
+        update = {name: each - self.parameters[name].detach().cpu() for name, each in anchor.items()}
         self.transport.transcript = transcript = Transcript(keep=0)
-        round = Round(self.rounds, self.transport.parties, self.seed, self.layout, start=self.anchor)
+        round = Round(self.rounds, self.transport.parties, self.seed, part.layout, start=anchor)
         party = self.transport.party
-        brought = {party: Contribution(update, self.private)}
-        result = run_round(self.scheme, brought, self.public, round, self.transport)
-        self.public, self.private = result.public, result.private[party]
+        result = run_round(self.scheme, {party: Contribution(update, part.private)}, part.public, round, self.transport)
+        part.public, part.private = result.public, result.private[party]
         self.bytes_up += transcript.bytes_up(party)
         self.bytes_down += transcript.bytes_down(party)
         self.rounds += 1
         self._apply(result.aggregate)
-        return True
 
     def state_dict(self) -> dict[str, Any]:
         """This process's state, to be saved beside its model's: residuals differ from worker to worker."""
@@ -89,7 +117,11 @@ class OuterStep:
             "party": self.transport.party,
             "workers": len(self.transport.parties),
             **{name: getattr(self, name) for name in COUNTERS},
-            **{name: dict(getattr(self, name)) for name in KINDS},
+            "anchor": dict(self.anchor),
+            "velocity": dict(self.velocity),
+            "public": joined({number: part.public for number, part in enumerate(self.fragments)}),
+            "private": joined({number: part.private for number, part in enumerate(self.fragments)}),
+            "fragments": len(self.fragments),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -99,20 +131,22 @@ class OuterStep:
             GradwireError: the state is of another scheme, rank, number of workers or model.
         """
         here = self.state_dict()
-        for name in ("scheme", "party", "workers"):
+        for name in ("scheme", "party", "workers", "fragments"):
             if state.get(name) != here[name]:
                 raise GradwireError(f"state has {name}={state.get(name)!r}; this outer step has {name}={here[name]!r}")
         if odd := set(state["anchor"]) ^ set(self.anchor):
             raise GradwireError(f"state is of another model: only one of the two has a parameter {min(odd)!r}")
-        for name in (*COUNTERS, *KINDS):
+        for name in (*COUNTERS, "anchor", "velocity"):
             setattr(self, name, state[name])
+        for number, part in enumerate(self.fragments):
+            part.public, part.private = under(state["public"], number), under(state["private"], number)
 
     @torch.no_grad()
     def _apply(self, difference: Mapping[str, Tensor]) -> None:
         """Nesterov: v ← m·v + Δ; θ ← θ − lr·(Δ + m·v), in the model too."""
-        for name, anchor in self.anchor.items():
-            velocity = self.velocity[name].mul_(self.momentum).add_(difference[name])
-            anchor.sub_(difference[name] + self.momentum * velocity, alpha=self.lr)
+        for name, change in difference.items():
+            anchor, velocity = self.anchor[name], self.velocity[name].mul_(self.momentum).add_(change)
+            anchor.sub_(change + self.momentum * velocity, alpha=self.lr)
             self.parameters[name].copy_(anchor)
 
 
@@ -124,6 +158,7 @@ def outer_step(
     momentum: float = 0.9,
     seed: int = 0,
     group: dist.ProcessGroup | None = None,
+    fragments: int = 1,
 ) -> OuterStep:
     """What `step` after each of the inner optimiser's steps makes DiLoCo of a training without DDP.
 
@@ -133,15 +168,19 @@ def outer_step(
         every: local steps from one round to the next.
         lr: of the outer optimiser, and its Nesterov `momentum`; 1 and 0 average the parameters.
         seed: of the scheme's public randomness, the same in every worker.
+        fragments: parts of the parameters that are sent one after another within these steps.
 
     Raises:
         GradwireError: a scheme that needs what this does not offer, workers that differ, a number out of range.
     """
     chosen = parse(scheme)
     check_carrier(chosen.spec, chosen.needs, "an outer step", OFFERS)
-    at_least(1, every=every)
+    check_whole(unwrapped(model))
+    at_least(1, every=every, fragments=fragments)
+    if fragments > every:
+        raise GradwireError(f"fragments is {fragments}; there must be no more of them than steps, every={every}")
     if not lr > 0 or not 0 <= momentum < 1:
         raise GradwireError(f"lr is {lr} and momentum {momentum}; the one must be positive, the other in [0, 1)")
     if adapted(chosen, unwrapped(model), seed) is not unwrapped(model):
         raise GradwireError(f"{chosen.spec} is for another network than the one it was given")
-    return OuterStep(model, chosen, every, lr, momentum, seed, group)
+    return OuterStep(model, chosen, every, lr, momentum, seed, group, fragments)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from gradwire.errors import GradwireError
+
 PREFIXES = ("_orig_mod.", "module.")
 """What torch.compile and DDP put before the names of parameters."""
 
@@ -36,6 +38,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
     parallel = parallel_of(model)
     model = model if parallel is None else parallel.module
     return getattr(model, "_orig_mod", model)
+
+
+def check_whole(model: nn.Module) -> None:
+    """Refuse a model of which each worker holds a part.
+
+    Raises:
+        GradwireError: naming the first parameter that is a DTensor.
+    """
+    from torch.distributed.tensor import DTensor  # takes a second, which DDP has spent already
+
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, DTensor):
+            raise GradwireError(
+                f"parameter {plain_name(name)!r} is a DTensor, of which each worker holds a part; fsdp_hook compresses "
+                "between replicas of models that fully_shard has sharded"
+            )
 
 
 def plain_name(name: str) -> str:

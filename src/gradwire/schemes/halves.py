@@ -3,10 +3,11 @@
 from collections.abc import Callable, Generator, Mapping
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from gradwire.schemes.round import State
-from gradwire.wire import Tensors
+from gradwire.wire import Tensors, wide
 
 Y = TypeVar("Y")
 G = TypeVar("G")
@@ -20,11 +21,15 @@ def mean(uploads: Mapping[str, Tensors]) -> dict[str, Tensor]:
     if len(parties) == 1:  # one client, or a transport that has taken the mean already
         return dict(parties[0])
     # Added up one by one: many clients' tensors as one would be as large as all of them together.
-    totals = {name: tensor.clone() for name, tensor in parties[0].items()}
+    totals = {name: tensor.to(wide(tensor.dtype), copy=True) for name, tensor in parties[0].items()}
     for tensors in parties[1:]:
         for name, total in totals.items():
             total += tensors[name]
-    return {name: total / len(parties) for name, total in totals.items()}
+    return {name: (total / len(parties)).to(_mean_dtype(parties[0][name])) for name, total in totals.items()}
+
+
+def _mean_dtype(tensor: Tensor) -> torch.dtype:
+    return tensor.dtype if tensor.is_floating_point() else torch.float32
 
 
 def advanced(half: Generator[Y, G, R], got: G | None) -> tuple[Y | None, R | None]:

@@ -11,7 +11,7 @@ from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Dense, Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme, exactly
-from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
+from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, wide
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class PlainSGD(Scheme):
     """Plain distributed SGD: the baseline of everything."""
 
     name: ClassVar[str] = "none"
+
+    def payload(self, dtype: torch.dtype) -> torch.dtype | None:
+        """At least float32. A subclass may do more to updates, and inherits no rule."""
+        return wide(dtype) if type(self) is PlainSGD else None
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send the update, flat."""

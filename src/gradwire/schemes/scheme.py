@@ -109,6 +109,13 @@ class Scheme(ABC):
         """Whether clients add what they have not sent of earlier updates to the next one, and nothing else."""
         return False
 
+    def payload(self, dtype: torch.dtype) -> torch.dtype | None:
+        """What updates of this dtype are sent in, where all of each is sent, nothing is kept, and the mean comes back.
+
+        None, which is the default, where more is done to them than that.
+        """
+        return None
+
     @property
     def local_momentum(self) -> float:
         """The momentum that clients apply. The optimiser must add none where it is not 0."""
@@ -232,8 +239,7 @@ class ErrorFeedback(Scheme):
 
     def corrected(self, update: Update, private: State, layout: Layout) -> Tensor:
         """g + e, flat."""
-        g = layout.flatten(update)
-        return g + private["residual"] if private else g
+        return layout.plus(update, private["residual"]) if private else layout.flatten(update)
 
 
 PublicKeys = Mapping[str, State]

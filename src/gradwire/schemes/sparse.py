@@ -1,13 +1,13 @@
 """Some entries of a flat update: their positions and values, the messages that carry them, the mean of several."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gradwire.errors import WireError
-from gradwire.schemes.layout import Layout, Update
+from gradwire.schemes.layout import Formed, Layout, Update
 from gradwire.schemes.measurement import Measurement, Support
 from gradwire.schemes.round import Observation, Outcome, Round, State
 from gradwire.schemes.scheme import Scheme
@@ -69,21 +69,16 @@ class Sparse:
 
 
 @dataclass(frozen=True, eq=False)
-class Scattered(Mapping[str, Tensor]):
+class Scattered(Formed):
     """A sparse vector as an update. A parameter is made dense only when it is asked for."""
 
     sparse: Sparse
     layout: Layout
 
-    def __getitem__(self, name: str) -> Tensor:
+    def write(self, name: str, out: Tensor) -> None:
+        """Zeros, and the entries that are there."""
         part = self.sparse.within(self.layout.offsets[name], self.layout.sizes[name])
-        return part.dense().view(self.layout.shapes[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.layout.shapes)
-
-    def __len__(self) -> int:
-        return len(self.layout.shapes)
+        out.zero_().view(-1).index_put_((part.indices,), part.values)
 
 
 def merge(parts: Sequence[Sparse]) -> Sparse:

@@ -118,12 +118,13 @@ def run_training(
         if wanted is not None:
             row["attack_success"] = evaluate(state.model, wanted, settings.device)["accuracy"]
         losses.clear()
-        if not secret:
-            state.save(run.path / CHECKPOINT, settings, private)
+        # The checkpoint last: rows that go beyond it are cut when the run is resumed, and none is missing.
         run.append([row])
         if by_client:
             judged.extend(_by_client(state, settings, dataset, shards))
             write_table(run.path / CLIENTS, tuple(judged[0]), judged)
+        if not secret:
+            state.save(run.path / CHECKPOINT, settings, private)
 
     judged: list[Row] = []
     if resume and (Path(resume) / CLIENTS).exists():

@@ -4,7 +4,7 @@ from gradwire.wire.collective import Collective
 from gradwire.wire.message import EVERYONE, SERVER, Message, client
 from gradwire.wire.need import Need, check_carrier
 from gradwire.wire.parameter_server import ParameterServer
-from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors, drop_out
+from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors, drop_out, wide
 from gradwire.wire.session import ClientSession, ServerSession
 from gradwire.wire.transcript import Record, Transcript
 from gradwire.wire.transport import InProcess, Transport
@@ -36,4 +36,5 @@ __all__ = [
     "check_carrier",
     "client",
     "drop_out",
+    "wide",
 ]

@@ -6,7 +6,7 @@ Bytes are counted as if that server stood there, by the lengths of the same mess
 other transport, whatever tree or ring the collectives build underneath.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar, TypeVar
 
@@ -17,7 +17,8 @@ from torch import Tensor
 from gradwire.errors import WireError
 from gradwire.wire.message import EVERYONE, Message, client
 from gradwire.wire.need import Need
-from gradwire.wire.protocol import Send, Tensors
+from gradwire.wire.protocol import Send, Tensors, wide
+from gradwire.wire.roll_call import RollCall
 from gradwire.wire.session import ClientSession, ServerSession
 from gradwire.wire.transcript import Transcript
 
@@ -31,6 +32,7 @@ class Collective:
     """This process's place among the others of a process group: client number `rank`.
 
     Attributes:
+        roll: says who is missing when a collective fails.
         flag: told to all beside the first message of an exchange; `raised`: whether any process's was set in the last.
     """
 
@@ -41,6 +43,7 @@ class Collective:
     ):
         self.transcript = Transcript() if transcript is None else transcript
         self.group = group
+        self.roll = RollCall(group)
         self.limit = limit
         self.parties = tuple(client(i) for i in range(dist.get_world_size(group)))
         self.party = self.parties[dist.get_rank(group)]
@@ -88,8 +91,13 @@ class Collective:
     def share(self, tensors: Mapping[str, Tensors]) -> dict[str, Tensors]:
         """What every party told, this process's own among it. Not counted: it is no part of what a scheme sends."""
         message = Message(self.party, EVERYONE, 0, "share", tensors[self.party])
-        told = self._all_gather(message.encode(), "what the workers share")
-        return {party: Message.decode(data).tensors for party, data in told.items()}
+        told, shared = self._all_gather(message.encode(), "what the workers share"), {}
+        for party, data in told.items():
+            try:
+                shared[party] = Message.decode(data).tensors
+            except WireError as error:
+                raise WireError(f"worker {party}: {error}") from None
+        return shared
 
     def any(self, flags: Sequence[bool], step: int) -> list[bool]:
         """Which of the flags are set in any process.
@@ -98,22 +106,27 @@ class Collective:
             WireError: the processes are not at the same step.
         """
         told = torch.tensor([float(step), -float(step), *map(float, flags)], device=self.device, dtype=torch.float64)
-        attempt("flags", partial(dist.all_reduce, told, op=dist.ReduceOp.MAX, group=self.group))
+        self.roll.attempt("flags", partial(dist.all_reduce, told, op=dist.ReduceOp.MAX, group=self.group))
         last, first, *found = told.tolist()
         if last != -first:
             raise WireError(f"workers are at steps {-first:.0f} to {last:.0f}; this one, {self.party}, is at {step}")
         return [bool(flag) for flag in found]
 
     def _mean(self, send: Send, what: str) -> dict[str, Tensor]:
-        """The entry-wise mean over all processes, by one all-reduce for each dtype, in the order of the tensors."""
+        """The entry-wise mean over all processes, by one all-reduce for each dtype, in the order of the tensors.
+
+        Numbers of sixteen bits are divided before they are added up, for a sum overflows.
+        """
         means: dict[str, Tensor] = {}
         for dtype in dict.fromkeys(tensor.dtype for tensor in send.tensors.values()):
             layout = {name: tensor.shape for name, tensor in send.tensors.items() if tensor.dtype == dtype}
             parts = [send.tensors[name].reshape(-1).to(self.device) for name in layout]
             flat = torch.cat([*parts, parts[0].new_tensor([float(self.flag)])])
-            attempt(what, partial(dist.all_reduce, flat, group=self.group))
+            before, after = (len(self.parties), 1) if wide(dtype) != dtype else (1, len(self.parties))
+            flat = flat.div_(before) if before > 1 else flat
+            self.roll.attempt(what, partial(dist.all_reduce, flat, group=self.group))
             self._tell(float(flat[-1]) > 0)
-            pieces = flat.div_(len(self.parties)).split([*(shape.numel() for shape in layout.values()), 1])
+            pieces = (flat.div_(after) if after > 1 else flat).split([*(shape.numel() for shape in layout.values()), 1])
             for (name, shape), piece in zip(layout.items(), pieces, strict=False):
                 means[name] = piece.view(shape).to(send.tensors[name].device)
         return means
@@ -133,14 +146,14 @@ class Collective:
         lengths = self._lengths(len(data), what)
         block = self._block(data, max(lengths.values()))
         blocks = [torch.empty_like(block) for _ in self.parties]
-        attempt(what, lambda: dist.all_gather(blocks, block, group=self.group))
+        self.roll.attempt(what, lambda: dist.all_gather(blocks, block, group=self.group))
         return {p: start(b, length) for (p, length), b in zip(lengths.items(), blocks, strict=True)}
 
     def _lengths(self, own: int, what: str) -> dict[str, int]:
         """How many bytes each process is about to send."""
         mine = torch.tensor([own, self.flag], device=self.device)
         every = [torch.empty_like(mine) for _ in self.parties]
-        attempt(what, lambda: dist.all_gather(every, mine, group=self.group))
+        self.roll.attempt(what, lambda: dist.all_gather(every, mine, group=self.group))
         told = [each.tolist() for each in every]
         self._tell(any(flag for _, flag in told))
         lengths = {party: length for party, (length, _) in zip(self.parties, told, strict=True)}
@@ -164,12 +177,3 @@ class Collective:
 def start(block: Tensor, length: int) -> memoryview:
     """The first bytes of a block that was received."""
     return block.cpu().numpy().data[:length]
-
-
-def attempt(what: str, collective: Callable[[], object]) -> None:
-    """Run a collective; a process that died or hangs is an error of one line."""
-    try:
-        collective()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WireError(f"lost contact with another worker during {what}: {reason}") from error

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
 from gradwire.errors import GradwireError, WireError
-from gradwire.wire.collective import LIMIT, Collective, attempt
+from gradwire.wire.collective import LIMIT, Collective
 from gradwire.wire.message import EVERYONE, SERVER, Message
 from gradwire.wire.need import Need
 from gradwire.wire.protocol import Tensors
@@ -167,7 +167,7 @@ class ParameterServer(Collective):
         if len(data) > self.limit:
             raise WireError(f"{party} announces {len(data)} bytes; a message takes 1 to {self.limit}")
         key = self._key(way, party)
-        attempt("a message", lambda: self._store.set(key, data))  # type: ignore[arg-type]
+        self.roll.attempt("a message", lambda: self._store.set(key, data))  # type: ignore[arg-type]
 
     def _hand(self, party: str, head: Mapping[str, object], body: bytes = b"") -> None:
         """Put down for a client what it is told: a line of facts, and a message."""
@@ -176,7 +176,8 @@ class ParameterServer(Collective):
     def _heard(self, what: str) -> tuple[dict[str, dict[str, int]], bytes]:
         """What the server has for this process; WireError if that is a fault, or if nothing comes."""
         key = self._key("down", self.party)
-        attempt(what, lambda: self._store.wait([key], timedelta(seconds=(len(self.parties) + 1) * self.patience)))
+        limit = timedelta(seconds=(len(self.parties) + 1) * self.patience)
+        self.roll.attempt(what, lambda: self._store.wait([key], limit))
         head, _, body = self._store.get(key).partition(b"\n")
         self._store.delete_key(key)
         facts = json.loads(head)

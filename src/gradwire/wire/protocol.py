@@ -9,10 +9,16 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
 T = TypeVar("T")
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What numbers of a dtype are added up in: float32 for those of sixteen bits, a sum of which overflows."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 @dataclass(frozen=True)

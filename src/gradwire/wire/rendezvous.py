@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from importlib.metadata import version
 
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from gradwire.errors import GradwireError, WireError
 from gradwire.wire.collective import Collective
 from gradwire.wire.parameter_server import ParameterServer
+from gradwire.wire.roll_call import Place
 from gradwire.wire.transcript import Transcript
 
 
@@ -57,15 +59,17 @@ def joined(
 
 
 def agree(transport: Collective, facts: Mapping[str, object]) -> None:
-    """Make sure that all processes hold the same facts and run the same version.
+    """Make sure that all processes hold the same facts and run the same version; learn where each of them lives.
 
     Raises:
         GradwireError: in every process, naming the first fact that differs, and whose.
     """
     own = {"gradwire": version("gradwire"), "torch": torch.__version__, **facts}
-    text = torch.frombuffer(bytearray(json.dumps(own, default=str).encode()), dtype=torch.uint8)
-    told = transport.share({transport.party: {"facts": text}})
-    held = {party: json.loads(tensors["facts"].numpy().tobytes()) for party, tensors in told.items()}
+    here = json.dumps([own, asdict(Place.here())], default=str)
+    told = transport.share({transport.party: {"facts": torch.frombuffer(bytearray(here.encode()), dtype=torch.uint8)}})
+    read = {party: json.loads(tensors["facts"].numpy().tobytes()) for party, tensors in told.items()}
+    held = {party: facts for party, (facts, _) in read.items()}
+    transport.roll.places = {transport.parties.index(party): Place(**place) for party, (_, place) in read.items()}
     first, *rest = held
     for party in rest:
         for name in held[first] | held[party]:

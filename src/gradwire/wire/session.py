@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradwire.errors import TooFewError, WireError
 from gradwire.wire.message import EVERYONE, SERVER, Message
-from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors
+from gradwire.wire.protocol import ClientHalf, Deal, Dropped, Send, ServerHalf, Tensors, wide
 from gradwire.wire.transcript import Transcript
 
 C = TypeVar("C")
@@ -132,6 +132,7 @@ class ServerSession(Generic[S]):
         self.transcript = Transcript(keep=0) if transcript is None else transcript
         self._half, self._check, self._adds = half, check, adds
         self._totals: dict[str, dict[str, Tensor]] = {}
+        self._dtypes: dict[str, torch.dtype] = {}
         self._counted: tuple[str, ...] = ()
         self._uploads: dict[str, Message] = {}
         self._early: dict[str, dict[str, Message]] = {}
@@ -191,7 +192,8 @@ class ServerSession(Generic[S]):
         """Add a message to those of its phase."""
         totals = self._totals.setdefault(message.phase, {})
         for name, tensor in message.tensors.items():
-            totals[name] = totals[name].add_(tensor) if name in totals else tensor.clone()
+            self._dtypes[name] = tensor.dtype
+            totals[name] = totals[name].add_(tensor) if name in totals else tensor.to(wide(tensor.dtype), copy=True)
 
     def receive_mean(self, send: Send, mean: Tensors, party: str) -> None:
         """Take in the mean of what all clients sent in a phase, which a collective has formed.
@@ -234,7 +236,8 @@ class ServerSession(Generic[S]):
         senders = tuple(self._uploads)
         uploads: dict[str, Tensors] = {party: message.tensors for party, message in self._uploads.items()}
         if self._adds:
-            uploads = {EVERYONE: {name: total / len(senders) for name, total in self._totals.pop(phase).items()}}
+            means = {name: total / len(senders) for name, total in self._totals.pop(phase).items()}
+            uploads = {EVERYONE: {name: each.to(self._dtypes[name]) for name, each in means.items()}}
             self._counted = self._counted or senders
         try:
             reply = self._half.send(uploads)
