@@ -27,13 +27,13 @@ def test_a_sum_is_within_half_a_step_a_client_of_the_real_sum(ring, seed, scale)
     assert error <= ring.clients * (step / 2 + 1e-6 * scale)
 
 
-@given(rings())
 def test_a_sum_of_fewer_clients_than_the_ring_is_for_is_theirs():
     ring, values = Ring(32, 5), torch.randn(3, 50, generator=torch.Generator().manual_seed(0)).clamp(-4, 4)
     total = sum(ring.encode(value, 4.0, i) for i, value in enumerate(values))
     torch.testing.assert_close(ring.decode(total, 3, 4.0), values.double().sum(0), atol=1e-6, rtol=0)
 
 
+@given(rings())
 def test_the_edges_are_the_first_and_the_last_code(ring):
     codes = ring.encode(torch.tensor([-3.0, 3.0, -9.0, 9.0]), 3.0)
     assert codes.tolist() == [0, ring.ceiling, 0, ring.ceiling]

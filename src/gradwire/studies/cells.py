@@ -72,7 +72,8 @@ class Command:
         check_keys(self.kind.__name__, settings, (*known, *self.own))
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         own = {name: given.pop(name, default) for name, default in self.own.items()}
-        check_fits(self.kind.__name__, given, parameters(self.kind))
+        kind: Any = self.kind
+        check_fits(self.kind.__name__, given, parameters(kind))
         check_fits(self.kind.__name__, own, {n: Parameter(type(value), value) for n, value in self.own.items()})
         return self.kind(**given), own
 

@@ -84,7 +84,8 @@ class ClaimSpec:
         """
         check_keys(f"{what}, claims", content, KEYS)
         given = {("predicate" if key == "is" else key): value for key, value in content.items()} | {"paper": paper}
-        check_fits(f"{what}, claims", given, parameters(cls))
+        kind: Any = cls
+        check_fits(f"{what}, claims", given, parameters(kind))
         claim = cls(**given)
         if claim.id:
             said = papers.claims(paper).get(claim.id) if paper else None

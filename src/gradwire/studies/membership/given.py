@@ -96,9 +96,11 @@ class Given:
         if self.kind == "probabilities" and ((asked.sum(-1) - 1).abs() > 1e-3).any():
             off = asked.sum(-1)[(asked.sum(-1) - 1).abs().argmax()]
             raise GradwireError(f"score-is probabilities: those of an example add up to {float(off):g}; they must to 1")
-        classes = self.scores.shape[-1]
-        if self.kind == "probabilities" and not ((self.labels >= 0) & (self.labels < classes)).all():
-            raise GradwireError(f"labels must be those of the {classes} classes that have probabilities, from 0 on")
+        if self.kind == "probabilities":
+            assert self.labels is not None
+            classes = self.scores.shape[-1]
+            if bool(((self.labels < 0) | (self.labels >= classes)).any()):
+                raise GradwireError(f"labels must be those of the {classes} classes with probabilities, from 0 on")
         for model, own, truth in zip(self.models, self.asked, self.members, strict=True):
             if len(set(truth[own].tolist())) < 2:
                 sides = "non-member" if truth[own].any() else "member"
