@@ -208,13 +208,7 @@ def front_figure(ended: Sequence[Row], settings: Mapping[str, Any], theme: Theme
         x, middle = number(row, "cost"), number(row, "test_accuracy")
         reach = [[middle - number(row, "accuracy_low")], [number(row, "accuracy_high") - middle]]
         fill = look["color"] if number(row, "told") else theme.paper
-        style: dict[str, Any] = {
-            "markersize": 7,
-            "elinewidth": 0.8,
-            "zorder": 3,
-            "linestyle": "none",
-            "markerfacecolor": fill,
-        }
+        style: dict[str, Any] = {"markersize": 7, "markerfacecolor": fill, "linestyle": "none", "zorder": 3}
         ax.errorbar([x], [middle], yerr=reach, label=None if kind in seen else kind, elinewidth=0.8, **look, **style)
         seen[kind] = None
         if number(row, "front") or row["scheme"] == BASELINE or kind == KINDS[0]:
