@@ -45,8 +45,8 @@ def test_the_shortest_spec():
     [
         (
             "powersdg",
-            "unknown scheme 'powersdg'; known: none, topk, randomk, powersgd, dgc, qsgd, signsgd, half, noise, sparsify, "
-            "dpsgd, dpftrl, dpfedavg, autoencoder, precode, sga, ssga",
+            "unknown scheme 'powersdg'; known: none, topk, randomk, powersgd, dgc, qsgd, signsgd, half, noise, "
+            "sparsify, dpsgd, dpftrl, dpfedavg, autoencoder, precode, sga, ssga",
         ),
         ("powersgd:ranks=2", "cannot read 'ranks=2'; powersgd takes rank, error_feedback, warm_start, as key=value"),
         ("none:x=1", "none takes no parameters"),
