@@ -47,3 +47,14 @@ def test_a_line_of_a_fine_tuning_is_read_from_the_transcript(tmp_path):
         read.append(last.removeprefix(f"client:{rank} in step 0: "))
     assert set(read) <= set(lines)
     assert read[0] != read[1]
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_gpt_is_trained_by_diloco():
+    port = free_port()
+    args = ("examples/diloco.py", "--steps", "4", "--every", "2", "--scheme", "qsgd:bits=4")
+    first, second = [finished(w) for w in [started(*args, place=environment(rank, 2, port)) for rank in (0, 1)]]
+    assert first.startswith("qsgd:bits=4: loss ")
+    assert "2 rounds, " in first
+    assert not second

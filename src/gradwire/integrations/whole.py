@@ -1,7 +1,7 @@
 """A bucket that is sent whole: its own memory is all-reduced where it lies, without a copy.
 
-It is what a round of `none` comes to, without the halves and their messages: two passes over the bucket, one that
-divides by the number of workers and one that looks for what is not finite. As PyTorch's hooks do (torch.distributed.
+It is what a round of `none` comes to, without the halves and their messages: one pass over the bucket, which divides by
+the number of workers and looks for what is not finite. As PyTorch's hooks do (torch.distributed.
 algorithms.ddp_comm_hooks.default_hooks), sixteen-bit payloads are divided before they are summed up, for a sum of
 float16 overflows.
 """
@@ -11,6 +11,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gradwire.wire import EVERYONE, SERVER, Collective, Message, Transcript, wide
+
+PART = 1 << 18
+"""Entries at a time."""
 
 
 def mean_in_place(transport: Collective, buffer: Tensor, payload: torch.dtype, step: int, index: int) -> bool:
@@ -26,11 +29,15 @@ def mean_in_place(transport: Collective, buffer: Tensor, payload: torch.dtype, s
         sent.div_(n)
     what = f"{phase_of(index)!r} of round {step}"
     transport.roll.attempt(what, lambda: dist.all_reduce(sent, group=transport.group))
-    if wide(payload) == payload:
-        sent.div_(n)
-    if sent is not buffer:
-        buffer.copy_(sent)
-    return bool(torch.isfinite(sent.sum(dtype=torch.float32)))
+    total = torch.zeros((), dtype=torch.float64)
+    # Part by part, so that one pass over memory serves both: the sum finds its part in a core's cache.
+    for part, came in zip(buffer.split(PART), sent.split(PART), strict=True):
+        if wide(payload) == payload:
+            torch.div(came, n, out=part)
+        elif sent is not buffer:
+            part.copy_(came)
+        total += part.sum(dtype=torch.float32)
+    return bool(torch.isfinite(total))
 
 
 def phase_of(index: int) -> str:
