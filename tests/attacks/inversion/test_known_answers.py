@@ -74,11 +74,10 @@ def test_a_little_noise_does_not_protect_lenet_nor_do_zeros_from_who_knows_bette
 
 def test_lenet_gives_coloured_images_away():
     """LMC has 0.60 to 0.62 against no defence."""
-    assert ssim(COLOUR, ("none",), "lenet", "iga", tv=1e-6, iterations=400, **LBFGS)["cifar10", "none"] >= 0.5
-    # To a search that goes less far, noise makes no more of a difference; nor do zeros help it.
-    naive = ssim(COLOUR, ("none", ZEROS), "lenet", "iga", "naive", tv=1e-6, iterations=2000, **ADAM)
+    naive = ssim(COLOUR, ("none", ZEROS), "lenet", "iga", "naive", tv=1e-6, iterations=600, **LBFGS)
+    assert naive["cifar10", "none"] >= 0.5
     assert naive["cifar10", ZEROS] <= 0.15
-    noisy = ssim(COLOUR, (NOISE,), "lenet", "iga", "naive", tv=1e-4, iterations=2000, **ADAM)
+    noisy = ssim(COLOUR, (NOISE,), "lenet", "iga", "naive", tv=1e-4, iterations=600, **LBFGS)
     assert noisy["cifar10", NOISE] >= 0.8 * naive["cifar10", "none"]
 
 
