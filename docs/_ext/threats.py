@@ -20,8 +20,7 @@ from gradwire.errors import GradwireError
 from gradwire.integrations import ddp, outer
 from gradwire.schemes import parse
 from gradwire.schemes.observation import observation, pooled
-from gradwire.studies import AuditSettings
-from gradwire.studies.active.audit import LIES, row
+from gradwire.studies.active.audit import LIES, succeeds
 from gradwire.studies.active.scene import Scene
 from gradwire.tasks import task_of
 from gradwire.training import capture
@@ -151,15 +150,14 @@ CARRIERS = {
 def lies() -> str:
     """The table of what an active server says, and of whom it then has the victim's own values."""
     scenes = [_scene(spec, binding) for spec in LIED_TO for binding in (False, True)]
-    settings = AuditSettings()
     lines = ["| lie | what the server does | by the papers' protocol | by gradwire's |", "|---|---|---|---|"]
-    for name, (_, what) in LIES.items():
+    for name, (lie, what) in LIES.items():
         if name == "none":
             continue
-        came = [(scene.scheme, row(settings, scene, name)["succeeds"]) for scene in scenes]
+        came = [(scene.scheme, succeeds(name, lie(scene))) for scene in scenes]
         told = []
         for binding in (False, True):
-            won = [f"`{scheme.name}`" for scheme, succeeds in came if succeeds and scheme.binding == binding]
+            won = [f"`{scheme.name}`" for scheme, fell in came if fell and scheme.binding == binding]
             told.append(f"**it has them** ({', '.join(dict.fromkeys(won))})" if won else "it fails")
         lines.append(f"| {name} | {what} | {told[0]} | {told[1]} |")
     return _stacked("lies", lines)

@@ -130,7 +130,8 @@ class Nodes:
 
     def memory(self, node: int) -> Mapping[str, Any]:
         """What a node remembers: a colluder's is the server's."""
-        return self._contexts[node].state.config_records["secaggplus_state"]
+        held: Mapping[str, Any] = self._contexts[node].state.config_records["secaggplus_state"]
+        return held
 
     def _app(self, message: Message, context: Context) -> Message:
         fit = compat.recorddict_to_fitins(message.content, keep_input=True)

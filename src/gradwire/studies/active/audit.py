@@ -91,13 +91,18 @@ def ours(scene: Scene) -> Told:
     return {name: (partial(lie, scene), what) for name, (lie, what) in LIES.items()}
 
 
+def succeeds(name: str, gain: Gain) -> bool:
+    """Whether a lie has laid a client's values open."""
+    return gain.correlation >= SUCCESS and name != "none"
+
+
 def _lines(settings: AuditSettings, spec: str, scene: Scene, told: Told) -> Iterator[Row]:
     """One line a lie."""
     for name, (lie, what) in told.items():
         gain = lie()
-        succeeds = gain.correlation >= SUCCESS and name != "none"
-        found = {"correlation": round(gain.correlation, 4), "succeeds": int(succeeds)}
-        yield _line(settings, spec, scene, name, what) | found | {"outcome": _outcome(gain, succeeds)}
+        fell = succeeds(name, gain)
+        found = {"correlation": round(gain.correlation, 4), "succeeds": int(fell)}
+        yield _line(settings, spec, scene, name, what) | found | {"outcome": _outcome(gain, fell)}
 
 
 def _line(settings: AuditSettings, spec: str, scene: Scene, name: str, what: str) -> dict[str, object]:
