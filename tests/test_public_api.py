@@ -11,8 +11,8 @@ import pytest
 
 PUBLIC = {
     "gradwire": (
-        *("GradwireError", "Guess", "Score", "View", "WireError", "capture", "ddp_hook", "invert", "judge"),
-        *("outer_step", "score"),
+        *("GradwireError", "Guess", "Score", "View", "WireError", "capture", "ddp_hook", "fsdp_hook"),
+        *("invert", "judge", "outer_step", "score"),
     ),
     "gradwire.testing": ("check_attack", "check_carrier", "check_scheme"),
     "gradwire.integrations": ("HookState", "OuterStep", "ddp_hook", "outer_step"),

@@ -19,7 +19,8 @@ PLACEHOLDERS = {
 }  # fmt: skip
 """What stands in a command for a value of the reader's own → a value."""
 RUNS = {
-    "audit": "gradwire.studies:audit gradwire.studies:audit_recording gradwire.studies.active:active_audit",
+    "audit": "gradwire.studies.audit_intent:intent gradwire.studies:audit gradwire.studies:audit_recording "
+    "gradwire.studies.active:active_audit",
     "train": "gradwire.studies:run_training",
     "membership": "gradwire.studies.membership:judge_file gradwire.studies.membership:judge_model "
     "gradwire.studies.membership:run_membership gradwire.studies.recorded_membership:membership_of_recording",
@@ -29,6 +30,7 @@ RUNS = {
     "report": "gradwire.report:write",
     "bench inversion": "gradwire.bench.inversion_run:run_inversion",
     "bench training": "gradwire.bench.training:selection",
+    "bench ddp": "gradwire.bench.ddp:compare",
     "bench network": "gradwire.bench.network:run_network",
     "bench membership": "gradwire.bench.membership:pool",
     "bench secure": "gradwire.bench.secure:run_secure",

@@ -127,3 +127,25 @@ def test_what_cannot_be_is_refused_in_one_line(spec: str, message: str) -> None:
         models.build(spec, SHAPE, 4)
     assert "\n" not in str(caught.value)
     assert repr(spec) in str(caught.value)
+
+
+def lazy(shape, classes):
+    return nn.Sequential(nn.BatchNorm2d(shape[0]), nn.Flatten(), nn.LazyLinear(classes))
+
+
+def lazy_and_narrow(shape, classes):
+    return nn.Sequential(nn.Conv2d(9, 2, 1), nn.Flatten(), nn.LazyLinear(classes))
+
+
+def test_lazy_layers_get_their_shapes_from_the_data() -> None:
+    first, again = (models.build(lazy, (1, 4, 4), 3, seed=5) for _ in range(2))
+    assert first[2].weight.shape == (3, 16)
+    assert torch.equal(first[2].weight, again[2].weight)
+    assert first.training
+    assert first[0].training
+    assert first[0].num_batches_tracked == 0
+
+
+def test_lazy_layers_that_do_not_suit_the_data_are_refused() -> None:
+    with pytest.raises(GradwireError, match=r"has lazy layers, and failed on inputs of shape \(1, 4, 4\): Runtime"):
+        models.build(lazy_and_narrow, (1, 4, 4), 3)

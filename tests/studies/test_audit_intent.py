@@ -25,6 +25,11 @@ def test_no_time_is_promised_where_a_training_comes_first() -> None:
     assert said == "Attacking 1 victim (digits, mlp, batches of 1) under 2 schemes, naive, by iga:iterations=2."
 
 
+def test_more_victims_than_there_are_are_refused() -> None:
+    with pytest.raises(GradwireError, match="this audit needs 900"):
+        intent(AuditSettings(**QUICK, samples=900))
+
+
 def test_what_cannot_be_audited_is_refused_before_anything_is_promised() -> None:
     with pytest.raises(GradwireError, match="mlpp"):
         intent(AuditSettings(**QUICK | {"model": "mlpp"}))

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gradwire import spec_syntax
 from gradwire.errors import GradwireError
@@ -97,7 +99,26 @@ def _called(factory: Callable[..., Any], what: str, given: Mapping[str, object])
         raise GradwireError(f"{what} returned a {type(net).__name__}; it must return a torch.nn.Module")
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise GradwireError(f"{what} has no parameter that requires a gradient; at least one must")
+    if any(map(is_lazy, net.parameters())):
+        _give_shapes(net, what, given["shape"])
     return net
+
+
+def _give_shapes(net: nn.Module, what: str, shape: Any) -> None:
+    """Give lazy layers their shapes by two inputs of zeros, which leave running statistics as they are.
+
+    Raises:
+        GradwireError: the network does not take such inputs.
+    """
+    modes = {module: module.training for module in net.modules()}
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(2, *shape))
+    except Exception as error:  # the user's code may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise GradwireError(f"{what} has lazy layers, and failed on inputs of shape {shape}: {reason}") from error
+    for module, training in modes.items():
+        module.training = training
 
 
 def _of_images(factory: Callable[..., Any]) -> bool:

@@ -9,14 +9,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gradwire import data, metrics
+from gradwire import metrics
 from gradwire.attacks.inversion import ATTACKING, Guess, Problem, certificates, label_notes, part_of
-from gradwire.errors import GradwireError
 from gradwire.progress import Progress, part, silent
 from gradwire.report import AUDIT_COLUMNS
 from gradwire.runs import EXAMPLES, RunFolder, begun, check_place
 from gradwire.schemes import Layout, observation
-from gradwire.studies.audit_cells import AuditCell, Truth, chunk_size, chunks, held, load_public_examples, network
+from gradwire.studies.audit_cells import (
+    AuditCell,
+    Truth,
+    chunk_size,
+    chunks,
+    held,
+    load_public_examples,
+    load_victims,
+    network,
+)
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.verdicts import verdicts
 from gradwire.tasks import Domain, Pixels, Task
@@ -40,12 +48,8 @@ def audit(
         GradwireError: settings that cannot be met, or a folder that cannot be written or resumed.
     """
     check_place(out, resume)
-    victims = data.load(settings.data, settings.split).under(settings.loss)
-    settings, domain = settings.of(victims.task), victims.task.domain
-    needed = settings.samples * settings.batch * settings.parties
-    if len(victims) < needed:
-        has = f"{settings.data} has {len(victims)} {settings.split} {domain.what}"
-        raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
+    settings, victims = load_victims(settings)
+    domain = victims.task.domain
     model, public_examples = network(settings, victims), load_public_examples(settings, victims)
     dense = 4 * Layout.of_model(model).size
     before = begun(resume) if resume else {}

@@ -46,6 +46,20 @@ class AuditCell:
     notes: tuple[str, ...] = ()
 
 
+def load_victims(settings: AuditSettings) -> tuple[AuditSettings, Dataset]:
+    """Whom the audit attacks, and the settings with what is usual for such data.
+
+    Raises:
+        GradwireError: data that cannot be had, or fewer examples than the parties of all rounds hold.
+    """
+    victims = data.load(settings.data, settings.split).under(settings.loss)
+    needed = settings.samples * settings.batch * settings.parties
+    if len(victims) < needed:
+        has = f"{settings.data} has {len(victims)} {settings.split} {victims.task.domain.what}"
+        raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
+    return settings.of(victims.task), victims
+
+
 def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
     """The untrained model that the settings name."""
     return dataset.network(settings.model, settings.seed, not settings.standardised).to(settings.device)

@@ -5,13 +5,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gradwire import data
 from gradwire.attacks.inversion import Problem
 from gradwire.errors import GradwireError
 from gradwire.progress import silent
 from gradwire.registry import ATTACKS
 from gradwire.report.formats import plural
-from gradwire.studies.audit_cells import chunk_size, chunks, network
+from gradwire.studies.audit_cells import chunk_size, chunks, load_victims, network
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.tasks import Columns, Pixels
 
@@ -32,8 +31,7 @@ def intent(settings: AuditSettings) -> str:
     Raises:
         GradwireError: data or a network that cannot be had.
     """
-    victims = data.load(settings.data, settings.split).under(settings.loss)
-    settings = settings.of(victims.task)
+    settings, victims = load_victims(settings)
     whom = f"{plural(settings.samples, 'victim')} ({victims.name}, {settings.model}, batches of {settings.batch})"
     how = f"{' and '.join(settings.knows)}, by {', '.join(settings.attacks)}"
     said = f"Attacking {whom} under {plural(len(settings.schemes), 'scheme')}, {how}"
