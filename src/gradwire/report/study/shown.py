@@ -144,7 +144,8 @@ def _text(heading: str, measured: Measured) -> str:
 
 def _note(spec: Mapping[str, Any], lines: Lines) -> str:
     counts = [each.number for own in lines.values() for each in own.values()]
-    over = f"Means ± sample standard deviation over {min(counts)} to {max(counts)} seeds or victims." if counts else ""
+    many = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else ""
+    over = f"Means ± sample standard deviation over {many} seeds or victims." if many else ""
     return " ".join(filter(None, [spec.get("note", ""), over]))
 
 
