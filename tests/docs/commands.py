@@ -19,8 +19,7 @@ PLACEHOLDERS = {
 }  # fmt: skip
 """What stands in a command for a value of the reader's own → a value."""
 RUNS = {
-    "audit": "gradwire.studies.audit_intent:intent gradwire.studies:audit gradwire.studies:audit_recording "
-    "gradwire.studies.active:active_audit",
+    "audit": "gradwire.studies:audit gradwire.studies:audit_recording gradwire.studies.active:active_audit",
     "train": "gradwire.studies:run_training",
     "membership": "gradwire.studies.membership:judge_file gradwire.studies.membership:judge_model "
     "gradwire.studies.membership:run_membership gradwire.studies.recorded_membership:membership_of_recording",

@@ -1,5 +1,7 @@
 """gradwire audit: attack one round's updates."""
 
+from functools import partial
+
 import click
 
 from gradwire.cli.show import answers, given, only, outcome, progress_bar, settings_options, show
@@ -60,10 +62,6 @@ def audit(
     settings = AuditSettings(**options)  # type: ignore[arg-type]
     if against and settings.adversary != "active":
         raise GradwireError(f"--against is {against!r}; it is of --adversary active")
-    if not transcript and settings.adversary != "active":
-        from gradwire.studies.audit_intent import intent
-
-        click.echo(intent(settings), err=True)
     with progress_bar() as progress:
         if settings.adversary == "active":
             from gradwire.studies.active import active_audit
@@ -74,7 +72,7 @@ def audit(
                 transcript, settings, known, out, progress, client=client, number=number, work=work, truth=truth
             )
         else:
-            folder = run_audit(settings, out, progress, resume)
+            folder = run_audit(settings, out, progress, resume, partial(click.echo, err=True))
     outcome(folder)
     if against:
         from gradwire import report

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from gradwire.studies.audit_cells import (
     load_victims,
     network,
 )
+from gradwire.studies.audit_intent import intent
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.studies.verdicts import verdicts
 from gradwire.tasks import Domain, Pixels, Task
@@ -35,6 +36,7 @@ def audit(
     out: str | Path | None = None,
     progress: Progress = silent,
     resume: str | Path | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Path:
     """Run a whole audit and return the folder that it wrote: results.csv, config.json, reconstructions.
 
@@ -43,6 +45,7 @@ def audit(
 
     Args:
         out: the folder to write; `resume`: the folder of an audit that was cut, with the same settings.
+        announce: is told in a sentence what will be done, and about how long it will take.
 
     Raises:
         GradwireError: settings that cannot be met, or a folder that cannot be written or resumed.
@@ -62,6 +65,8 @@ def audit(
     run.checkpoints.mkdir(exist_ok=True)
     options = asdict(settings) | {"domain": described(victims.task)}
     run.configure("audit", options)
+    if announce:
+        announce(intent(settings, victims, model))
     originals = victims.batch(range(settings.samples * settings.batch))[0].unflatten(0, (settings.samples, -1))
     answers = {"originals": originals}
     notes: dict[str, None] = {}

@@ -3,14 +3,16 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+
+from torch import nn
 
 from gradwire.attacks.inversion import Problem
+from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.progress import silent
 from gradwire.registry import ATTACKS
 from gradwire.report.formats import plural
-from gradwire.studies.audit_cells import chunk_size, chunks, load_victims, network
+from gradwire.studies.audit_cells import chunks
 from gradwire.studies.audit_settings import AuditSettings
 from gradwire.tasks import Columns, Pixels
 
@@ -22,16 +24,15 @@ PATIENCE = 2.0
 """Seconds that an iteration may take for more of them to be timed."""
 
 
-def intent(settings: AuditSettings) -> str:
+def intent(settings: AuditSettings, victims: Dataset, model: nn.Module) -> str:
     """Say whom an audit attacks, under what, by what, and about how long that takes on this machine.
 
     The time follows from a few iterations on the first victims. There is none where an attack is no search of pixels or
     columns, or the network is trained before it: the bar that moves then says what is left.
 
-    Raises:
-        GradwireError: data or a network that cannot be had.
+    Args:
+        settings: of an audit that begins, its chunk and model known; `victims` and `model` are what they name.
     """
-    settings, victims = load_victims(settings)
     whom = f"{plural(settings.samples, 'victim')} ({victims.name}, {settings.model}, batches of {settings.batch})"
     how = f"{' and '.join(settings.knows)}, by {', '.join(settings.attacks)}"
     said = f"Attacking {whom} under {plural(len(settings.schemes), 'scheme')}, {how}"
@@ -46,8 +47,6 @@ def intent(settings: AuditSettings) -> str:
         * (settings.samples + (REHEARSED if hasattr(attack, "rehearsals") else 0))
         for attack in attacks
     )
-    model = network(settings, victims)
-    settings = replace(settings, chunk=settings.chunk or chunk_size(settings, model, victims.task))
     first = next(chunks(settings, victims, model, None, silent))
     try:
         each = _seconds_an_evaluation([cell.problem for cell in first], settings)

@@ -5,6 +5,8 @@ import csv
 import numpy as np
 import pytest
 
+pytest.importorskip("flwr")
+
 from gradwire import data
 from gradwire.cli import main
 from gradwire.errors import GradwireError, WireError
