@@ -46,6 +46,8 @@ def run(transcript, tmp_path, *options):
             "audit",
             "--transcript",
             str(transcript),
+            "--data",
+            "digits",
             "--model",
             "mlp",
             "--attack",

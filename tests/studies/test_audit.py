@@ -14,7 +14,12 @@ from gradwire.schemes.topk import TopK
 from gradwire.studies import AuditSettings, audit
 from gradwire.studies.cells import COMMANDS
 
-QUICK = {"samples": 2, "attacks": ("iga:iterations=5",), "schemes": ("none", "powersgd:rank=1", "topk:match_rank=1")}
+QUICK = {
+    "data": "digits",
+    "samples": 2,
+    "attacks": ("iga:iterations=5",),
+    "schemes": ("none", "powersgd:rank=1", "topk:match_rank=1"),
+}
 
 
 def rows(folder):
@@ -47,7 +52,13 @@ def test_one_row_a_victim_scheme_and_knowledge(tmp_path):
 
 def test_under_a_secure_sum_the_images_of_all_clients_are_scored(tmp_path):
     settings = AuditSettings(
-        schemes=("sga",), clients=2, samples=1, attacks=("iga:iterations=3",), model="mlp", labels="inferred"
+        data="digits",
+        schemes=("sga",),
+        clients=2,
+        samples=1,
+        attacks=("iga:iterations=3",),
+        model="mlp",
+        labels="inferred",
     )
     folder = audit(settings, tmp_path / "run")
     assert [row["knowledge"] for row in rows(folder)] == ["naive", "adaptive"]
@@ -119,12 +130,14 @@ def test_labels_can_be_inferred_and_batches_attacked(tmp_path):
 @pytest.mark.parametrize("attack", ["dlg", "idlg", "bayes"])
 def test_every_iterative_attack_can_be_an_audits(tmp_path, attack):
     spec = f"{attack}:iterations=3"
-    settings = AuditSettings(samples=1, schemes=("noise:std=0.01", "sparsify:drop=0.9"), attacks=(spec,))
+    settings = AuditSettings(data="digits", samples=1, schemes=("noise:std=0.01", "sparsify:drop=0.9"), attacks=(spec,))
     assert {row["attack"] for row in rows(audit(settings, tmp_path / "run"))} == {spec}
 
 
 def test_objects_become_their_specs():
-    settings = AuditSettings(schemes=(TopK(ratio=0.1), parse("powersgd:rank=2+sga")), attacks=(IGA(tv=0.5), "dlg"))
+    settings = AuditSettings(
+        data="digits", schemes=(TopK(ratio=0.1), parse("powersgd:rank=2+sga")), attacks=(IGA(tv=0.5), "dlg")
+    )
     assert settings.schemes == ("topk:ratio=0.1", "powersgd:rank=2+sga")
     assert settings.attacks == ("iga:tv=0.5", "dlg")
     assert list(settings.inversions.values()) == [IGA(tv=0.5), DLG()]
@@ -136,7 +149,7 @@ class Cut(Exception):
 
 @pytest.mark.parametrize("moment", [110, 350])
 def test_an_audit_that_was_cut_ends_with_the_table_of_one_that_was_not(tmp_path, moment):
-    few = {"samples": 1, "schemes": ("none", "topk:ratio=0.1"), "knowledge": "adaptive"}
+    few = {"data": "digits", "samples": 1, "schemes": ("none", "topk:ratio=0.1"), "knowledge": "adaptive"}
     settings = AuditSettings(**few, attacks=("iga:iterations=120", "dlg:iterations=120"), chunk=1, model="mlp")
 
     def cut(stage, done, total):
@@ -209,6 +222,7 @@ def test_several_rounds_are_one_attack_among_others(tmp_path, lr):
 @pytest.mark.slow
 def test_rounds_see_more_of_a_compressed_victim_than_its_first_one_alone(tmp_path):
     settings = AuditSettings(
+        data="digits",
         samples=4,
         schemes=("topk:ratio=0.001",),
         attacks=("rounds:iterations=150", "iga:iterations=150"),
@@ -224,6 +238,7 @@ def test_rounds_see_more_of_a_compressed_victim_than_its_first_one_alone(tmp_pat
 @pytest.mark.parametrize("scheme", ["sga", "none"])
 def test_a_report_says_what_a_secure_sum_leaves_in_the_clear(tmp_path, scheme):
     settings = AuditSettings(
+        data="digits",
         samples=1,
         attacks=("iga:iterations=1",),
         schemes=(scheme,),
@@ -322,7 +337,7 @@ def test_settings_that_cannot_be(settings, message):
 
 def test_more_victims_than_images_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(GradwireError, match="digits has 359 test images; this audit needs 1000"):
-        audit(AuditSettings(samples=1000), tmp_path / "run")
+        audit(AuditSettings(data="digits", samples=1000), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -58,7 +58,12 @@ def test_the_truth_is_put_in_the_order_of_the_labels_that_were_inferred():
 def rows(tmp_path_factory):
     """An audit by the default attack, with a search of hardly any length."""
     settings = AuditSettings(
-        schemes=("none", "signsgd"), attacks=("strongest:iterations=24",), samples=1, knowledge="adaptive", mode="eval"
+        data="digits",
+        schemes=("none", "signsgd"),
+        attacks=("strongest:iterations=24",),
+        samples=1,
+        knowledge="adaptive",
+        mode="eval",
     )
     folder = audit(settings, tmp_path_factory.mktemp("audits") / "run")
     with (folder / "results.csv").open() as file:

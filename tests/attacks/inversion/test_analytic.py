@@ -190,6 +190,6 @@ def test_rows_of_a_layer_without_any_slope_are_what_is_usual():
 
 
 def test_it_takes_no_options_and_an_audit_gives_it_none(mlp, digits):
-    assert AuditSettings(attacks=("analytic", "iga")).inversions["analytic"] == Analytic()
+    assert AuditSettings(data="digits", attacks=("analytic", "iga")).inversions["analytic"] == Analytic()
     view = gradwire.capture(mlp, *digits.batch([0]))
     assert gradwire.invert(dataclasses.replace(view, targets=None), "analytic").targets == digits.targets[0]

@@ -111,7 +111,19 @@ def rows(folder):
 
 def test_the_command_attacks_a_client_on_one_round_and_on_several(tmp_path, capsys):
     recorded(tmp_path / "t", "topk:ratio=0.3", rounds=3, which=(0, 1, 2))
-    common = ["audit", "--transcript", str(tmp_path / "t"), "--client", "client:2", "--local-steps", "1", "--lr", "0.1"]
+    common = [
+        "audit",
+        "--data",
+        "digits",
+        "--transcript",
+        str(tmp_path / "t"),
+        "--client",
+        "client:2",
+        "--local-steps",
+        "1",
+        "--lr",
+        "0.1",
+    ]
     common += ["--model", "mlp", "--label", str(int(batch(3, 1)[1]))]
     main([*common, "--attack", "iga:iterations=2,tv=0", "--round", "0", "--out", str(tmp_path / "one")])
     main([*common, "--attack", "rounds:iterations=2,tv=0", "--rounds", "3", "--out", str(tmp_path / "several")])
@@ -128,7 +140,19 @@ def test_the_command_attacks_a_client_on_one_round_and_on_several(tmp_path, caps
 @pytest.mark.usefixtures("installed")
 def test_a_scheme_from_outside_is_recorded_and_attacked_by_an_attack_from_outside(tmp_path):
     recorded(tmp_path / "t", "terngrad:clip=2")
-    common = ["audit", "--transcript", str(tmp_path / "t"), "--client", "client:1", "--local-steps", "1", "--lr", "0.1"]
+    common = [
+        "audit",
+        "--data",
+        "digits",
+        "--transcript",
+        str(tmp_path / "t"),
+        "--client",
+        "client:1",
+        "--local-steps",
+        "1",
+        "--lr",
+        "0.1",
+    ]
     known = ["--model", "mlp", "--label", str(int(batch(2, 1)[1]))]
     main([*common, *known, "--attack", "tag:iterations=2", "--out", str(tmp_path / "out")])
     assert {(row["scheme"], row["attack"]) for row in rows(tmp_path / "out")} == {

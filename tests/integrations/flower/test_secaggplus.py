@@ -84,7 +84,19 @@ def test_what_its_rounds_do_to_values():
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_the_audit_shows_both(tmp_path, capsys):
     spec = "flower-secaggplus:threshold=4"
-    asked = ["audit", "--adversary", "active", "--model", "mlp", "--scheme", "sga:threshold=5", "--against", spec]
+    asked = [
+        "audit",
+        "--data",
+        "digits",
+        "--adversary",
+        "active",
+        "--model",
+        "mlp",
+        "--scheme",
+        "sga:threshold=5",
+        "--against",
+        spec,
+    ]
     main([*asked, "--out", str(tmp_path / "run")])
     rows = list(csv.DictReader((tmp_path / "run" / "results.csv").open()))
     theirs = {row["lie"] for row in rows if row["scheme"] == spec and row["succeeds"] == "1" and row["correlation"]}
@@ -100,7 +112,7 @@ def test_software_that_is_not_known_is_refused():
     from gradwire.studies import AuditSettings
     from gradwire.studies.active import active_audit
 
-    settings = AuditSettings(model="mlp", adversary="active", schemes=("sga",))
+    settings = AuditSettings(data="digits", model="mlp", adversary="active", schemes=("sga",))
     for against, wrong in (("pysyft", "must be flower-secaggplus"), ("flower-secaggplus:k=3", "cannot read 'k=3'")):
         with pytest.raises(GradwireError, match=wrong):
             active_audit(settings, against=against)

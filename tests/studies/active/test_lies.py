@@ -89,7 +89,7 @@ def test_an_imprint_that_all_get_alike_is_not_stopped_by_binding():
 
 
 def test_the_audit_shows_both_protocols(tmp_path):
-    settings = AuditSettings(model="mlp", adversary="active", schemes=("sga:threshold=5",))
+    settings = AuditSettings(data="digits", model="mlp", adversary="active", schemes=("sga:threshold=5",))
     folder = active_audit(settings, tmp_path / "run")
     rows = list(csv.DictReader((folder / "results.csv").open()))
     won = {(row["lie"], "binding=false" in row["scheme"]) for row in rows if row["succeeds"] == "1"}
@@ -101,6 +101,6 @@ def test_the_audit_shows_both_protocols(tmp_path):
 
 def test_plain_schemes_are_refused(tmp_path):
     with pytest.raises(GradwireError, match="adversary 'active' lies in secure sums; topk"):
-        active_audit(AuditSettings(adversary="active", schemes=("topk:ratio=0.1",)), tmp_path / "run")
+        active_audit(AuditSettings(data="digits", adversary="active", schemes=("topk:ratio=0.1",)), tmp_path / "run")
     with pytest.raises(SystemExit):
         main(["audit", "--adversary", "active", "--scheme", "none", "--out", str(tmp_path / "other")])
