@@ -58,3 +58,18 @@ def test_what_was_not_tried_follows_the_settings() -> None:
     assert words.untried(tried) == ""
     assert "knows the scheme" in words.untried(tried | {"knowledge": "naive"})
     assert words.untried({}) == ""
+
+
+def test_no_share_of_plain_sgd_is_told_where_nothing_was_inverted(rows) -> None:
+    failed = [{**row, "success": "0"} for row in rows]
+    said = "Nothing can be told: not even plain SGD was inverted (0 of 2 victims); a longer attack may"
+    assert words.headline(pair(summarise(failed))) == said
+    # Where the scheme's own updates were inverted there is something to tell, whatever became of plain SGD's.
+    some = [{**row, "success": "1" if row["scheme"] != "none" else "0"} for row in rows]
+    assert words.headline(pair(summarise(some))) != said
+
+
+def test_of_several_attacks_the_headline_has_the_best_for_either_adversary(rows) -> None:
+    weak = [{**row, "attack": "dlg", "ssim": str(float(row["ssim"]) / 4)} for row in rows]
+    alone, both = (words.headline(pair(summarise(each))) for each in (rows, [*weak, *rows]))
+    assert both == alone

@@ -110,7 +110,10 @@ def audit_recording(
         if not isinstance(told, str):
             problems.append(replace(told.problem, public_examples=own))
             names.append(HEARD)
+    # What the recording says in place of the settings: how far the model was trained is not known.
     options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path), "domain": described(task)}
+    options |= {"labels": "known" if labels else "inferred", "samples": 1, "trained_rounds": None}
+    options["rounds"] = len(heard)
     run.configure("audit", options, notes)
     dense = 4 * Layout.of_model(view.model).size
     answers: dict[str, Tensor] = {} if held is None else {"originals": held[0][None]}

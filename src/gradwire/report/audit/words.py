@@ -1,9 +1,11 @@
 """An audit in sentences: what leaks most, what plain SGD gives away beside it, and what was assumed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gradwire.report.audit.summary import Pair, Setting, Summary
+from gradwire.report.audit.verdict import BREAKS
 from gradwire.report.domain import PIXELS, RunDomain
 from gradwire.report.formats import part, percent, plural, size
 from gradwire.report.rows import BASELINE
@@ -43,10 +45,18 @@ def headline(pairs: Sequence[Pair]) -> str | None:
     """The finding in one sentence: the scheme whose two attacks are furthest apart, or None if nothing compares.
 
     Of images it is in per cent of what plain SGD leaks; of all else in plain figures, beside what knowing nothing gets.
+    Where no attack breaks anything, not even plain SGD, it says that nothing can be told. Of several attacks each
+    adversary has the one that does best.
     """
     schemes = [pair for pair in pairs if pair.scheme != BASELINE]
     if not pairs[0].present[0].domain.pictures:
         return _in_figures(schemes)
+    plain = [summary for pair in pairs if pair.scheme == BASELINE for summary in pair.present]
+    if plain and max(summary.success for pair in pairs for summary in pair.present) < BREAKS:
+        most = max(plain, key=lambda summary: summary.success)
+        broken = f"{round(most.success * most.victims)} of {most.victims} victims"
+        return f"Nothing can be told: not even plain SGD was inverted ({broken}); a longer attack may"
+    schemes = _strongest(schemes)
     both = [pair for pair in schemes if None not in (_share(pair.naive), _share(pair.adaptive))]
     if both:
         widest = max(both, key=lambda pair: (_share(pair.adaptive) or 0) - (_share(pair.naive) or 0))
@@ -59,6 +69,21 @@ def headline(pairs: Sequence[Pair]) -> str | None:
         return None
     pair, summary = max(single, key=lambda item: _share(item[1]) or 0)
     return f"{_leaks(pair, summary)} to the {summary.knowledge} attack"
+
+
+def _strongest(pairs: Sequence[Pair]) -> list[Pair]:
+    """Of each scheme one pair: the attack that does best for either adversary."""
+    groups: dict[tuple[str, Setting], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.scheme, pair.setting._replace(attack="")), []).append(pair)
+
+    def best(found: Sequence[Summary | None]) -> Summary | None:
+        return max((each for each in found if each), key=lambda each: _share(each) or 0, default=None)
+
+    return [
+        replace(several[0], naive=best([p.naive for p in several]), adaptive=best([p.adaptive for p in several]))
+        for several in groups.values()
+    ]
 
 
 def baseline(pairs: Sequence[Pair]) -> str | None:
