@@ -155,3 +155,17 @@ def test_the_smallest_scale_says_nothing_of_a_papers_data():
     for changed, scale, expected in (({}, "desk", HOLDS), ({}, "smoke", OPEN), ({"anywhere": True}, "smoke", HOLDS)):
         spec = ClaimSpec.of_file("test", claim | changed, "trust")
         assert judge([spec], NONE + FAR, scale)[0].verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "changed", "why"),
+    [
+        (NONE[:1] + FAR[:1], {}, "one run does not tell how much it varies; add seeds or victims"),
+        (NONE + NEAR, {}, "the interval reaches over the limit"),
+        (NONE + FAR, {"value": "bytes"}, "no row has the column 'bytes'"),
+    ],
+)
+def test_what_cannot_be_told_says_why(found, changed, why):
+    usual = {"says": "so", "value": "ssim", "of": {"scheme": "topk"}, "than": {"scheme": "none"}, "is": "below"}
+    (judged,) = judge([ClaimSpec.of_file("test", usual | changed, "")], found)
+    assert (judged.verdict, judged.why) == (OPEN, why)

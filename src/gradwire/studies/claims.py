@@ -7,7 +7,7 @@ comparisons), and is left open otherwise: "not significantly different" is no ev
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 from gradwire import papers
@@ -173,6 +173,8 @@ def _judged(claim: ClaimSpec, rows: Sequence[Row], every: Sequence[Row]) -> Judg
 
     if claim.lacks:
         return told(UNTESTABLE, claim.lacks)
+    if every and not any(claim.value in row for row in every):
+        return told(OPEN, f"no row has the column {claim.value!r}")
     pairs = list(_pairs(claim, every))
     made = [_compared(claim, *pair, rows, len(pairs)) for pair in pairs]
     if missing := [each.why for each in made if each.why]:
@@ -189,7 +191,9 @@ def _judged(claim: ClaimSpec, rows: Sequence[Row], every: Sequence[Row]) -> Judg
     if missing:
         return told(OPEN, why, measured, worst)
     if not all(each.inside for each in good):
-        return told(OPEN, "the interval reaches over the limit", measured, worst)
+        alone = "one run does not tell how much it varies; add seeds or victims"
+        why = "the interval reaches over the limit" if isfinite(worst.interval.low) else alone
+        return told(OPEN, why, measured, worst)
     if claim.searched and any(each.short for each in good):
         return told(OPEN, f"{sum(each.short for each in good)} searches were too short", measured, worst)
     return told(HOLDS, "", measured, worst)
