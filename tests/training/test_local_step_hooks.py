@@ -56,6 +56,7 @@ LOCAL = {
     "randomk": "randomk:ratio=0.5",
     "powersgd": "powersgd:rank=2",
     "lqsgd": "lqsgd:rank=2",
+    "half": "half",
     "dgc": "single gradients",
     "qsgd": "qsgd:bits=6",
     "signsgd": "signsgd",
