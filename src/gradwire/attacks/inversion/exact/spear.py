@@ -151,9 +151,15 @@ class Spear:
                 break
         if len(found) < k:
             raise GradwireError(f"spear finds {len(found)} of {k} directions in which slopes vanish as behind a ReLU")
-        for _ in range(REFINED):
-            found = refined(found, factors.rows(found)[1] @ unit.mT + offset, factors.left)
         slopes, inputs = factors.rows(found)
+        for _ in range(REFINED):
+            again = refined(found, inputs @ unit.mT + offset, factors.left)
+            better = factors.rows(again)
+            if not better[1].isfinite().all():  # two of them became one: nothing follows from these
+                break
+            found, (slopes, inputs) = again, better
+        if not inputs.isfinite().all():
+            raise GradwireError(f"spear finds {k} directions that depend on each other, from which no inputs follow")
         return inputs, slopes, agree(found)
 
 
@@ -227,11 +233,13 @@ def refined(directions: Tensor, outputs: Tensor, left: Tensor) -> Tensor:
 def agreement(slopes: Tensor, outputs: Tensor) -> Tensor:
     """For each example the share of slopes (…, n, k) that are zero where outputs (…, k, n) of the layer are negative.
 
-    Rows in which no example has a slope tell nothing: the unit behind may lead nowhere.
+    Rows in which no example has a slope tell nothing: the unit behind may lead nowhere. Directions that depend on each
+    other, so that outputs are not finite, agree nowhere.
     """
     zero = slopes.abs() <= ZERO * slopes.abs().amax(-2, keepdim=True)
     told = ~zero.all(-1, keepdim=True)
-    right = ((outputs.mT <= 0) == zero) & told & slopes.isfinite().all(-2, keepdim=True)
+    known = slopes.isfinite().all(-2, keepdim=True) & outputs.isfinite().all((-2, -1))[..., None, None]
+    right = ((outputs.mT <= 0) == zero) & told & known
     return right.double().sum(-2) / told.sum(-2).clamp_min(1)
 
 
