@@ -33,7 +33,18 @@ INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 """Operations that count, first, how often a mask holds."""
 # "none" and "signsgd" twice and apart, so that their rows are taken by number.
 ALONE = ("none", "topk:ratio=0.1", "topk:ratio=0.1,per=model", "randomk:ratio=0.1", "powersgd", "dgc", "qsgd")
-ALONE += ("lqsgd", "signsgd", "noise:std=0.1", "none", "sparsify:drop=0.5", "dpsgd", "dpftrl", "dpfedavg", "signsgd")
+ALONE += (
+    "lqsgd",
+    "half",
+    "signsgd",
+    "noise:std=0.1",
+    "none",
+    "sparsify:drop=0.5",
+    "dpsgd",
+    "dpftrl",
+    "dpfedavg",
+    "signsgd",
+)
 POOLED = ("sga", "ssga", "ssga-dgc")
 AUTOENCODER = ("autoencoder:warmup_rounds=0,warmup_iterations=1,passes=1",)
 PRECODE = ("precode",)

@@ -78,6 +78,10 @@ class Factors:
         return self.left @ scaled, inputs
 
 
+FURTHER, PROMISING = 3, 0.9
+"""Searches from other starts, while slopes agree with their ReLUs to so large a share in the mean, but not all do."""
+
+
 @dataclass(frozen=True)
 class Spear:
     """Find the sparse directions.
@@ -101,6 +105,12 @@ class Spear:
     def solution(self, problem: Problem, random: torch.Generator) -> Solution:
         """The batch as far as it was found; raises as `rows`."""
         rows, _, agree = self.rows(problem, random)
+        for _ in range(FURTHER):
+            if bool((agree >= AGREE).all()) or agree.mean() < PROMISING:
+                break
+            again, _, agrees = self.rows(problem, random)
+            if agrees.mean() > agree.mean():
+                rows, agree = again, agrees
         found = nothing_known(problem.view.task.domain, problem.view.shape[0]).double()
         found[: len(rows)] = self.layer.undone(rows, problem.view.shape)
         right = int((agree >= AGREE).sum())
