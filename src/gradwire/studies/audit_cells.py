@@ -13,6 +13,7 @@ from gradwire.attacks.inversion.memory import rows_that_fit
 from gradwire.data import Dataset
 from gradwire.data.dataset import fingerprints
 from gradwire.errors import GradwireError
+from gradwire.models.mode import failure, in_mode
 from gradwire.progress import Progress
 from gradwire.schemes import State, parse
 from gradwire.studies.audit_settings import AuditSettings
@@ -61,8 +62,18 @@ def load_victims(settings: AuditSettings) -> tuple[AuditSettings, Dataset]:
 
 
 def network(settings: AuditSettings, dataset: Dataset) -> nn.Module:
-    """The untrained model that the settings name."""
-    return dataset.network(settings.model, settings.seed, not settings.standardised).to(settings.device)
+    """The untrained model that the settings name; GradwireError where it does not take the data's inputs."""
+    model = dataset.network(settings.model, settings.seed, not settings.standardised).to(settings.device)
+    inputs = dataset.batch([0])[0].to(settings.device)
+    try:
+        with torch.no_grad(), in_mode(model, "eval"):
+            dataset.task.output(model, inputs, targets=dataset.batch([0])[1].to(settings.device))
+    except GradwireError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        shape = tuple(inputs.shape[1:])
+        raise GradwireError(f"model {settings.model!r} fails on inputs of shape {shape}: {failure(error)}") from error
+    return model
 
 
 def load_public_examples(settings: AuditSettings, victims: Dataset, parties: int = 0) -> PublicExamples | None:
