@@ -66,9 +66,9 @@ def headline(found: Sequence[Finding]) -> str | None:
         if turned := [area for area in areas if area.high < 0.5]:
             least = min(area.value for area in turned)
             return f"Members have the lower scores (AUC {least:.3f}): say --score-is loss if these are losses"
-        most = max(area.high for area in areas if area.high == area.high) if any(a.high == a.high for a in areas) else 1
-        found = "No attack in this table was found to tell members from others better than chance would"
-        return f"{found}; an AUC of {most:.2f} is not excluded"
+        most = max((area.high for area in areas if area.high == area.high), default=1.0)
+        nothing = "No attack in this table was found to tell members from others better than chance would"
+        return f"{nothing}; an AUC of {most:.2f} is not excluded"
     named = " ".join(word for word in ("the", best.knowledge, best.attack, "attack") if word)
     if best.finds not in RATES:
         surer = "at no rate of false alarms that could be judged does it name more than guessing"
