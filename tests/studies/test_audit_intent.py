@@ -50,7 +50,7 @@ def test_what_cannot_be_audited_is_refused_before_anything_is_announced(tmp_path
         (59, "1 minute"),
         (100, "2 minutes"),
         (3500, "1 hour"),
-        (8000, "2 hours"),
+        (8000, "3 hours"),
     ],
 )
 def test_times_are_round(seconds: float, words: str) -> None:

@@ -74,7 +74,7 @@ def _about(seconds: float) -> str:
     if seconds < 55:
         return f"about {max(10, math.ceil(seconds / 10) * 10)} seconds"
     if seconds < 55 * 60:
-        minutes = round(seconds / 60)
+        minutes = math.ceil(seconds / 60)
         return f"about {minutes} minute{'' if minutes == 1 else 's'}"
-    hours = round(seconds / 3600)
+    hours = math.ceil(seconds / 3600)
     return f"about {hours} hour{'' if hours == 1 else 's'}"
