@@ -131,7 +131,7 @@ def test_a_step_under_ddp_is_attacked_from_its_transcript(tmp_path):
         for name, gradient in mine.items():
             assert torch.equal(gradient, other[name])
     batch = ["--truth", str(tmp_path / "batch.1"), "--model", "tests.test_outside:wrapped_network", "--raw"]
-    recorded = ["--transcript", str(tmp_path / "steps.1"), "--attack", "tag:iterations=2", *batch]
+    recorded = ["--data", "digits", "--transcript", str(tmp_path / "steps.1"), "--attack", "tag:iterations=2", *batch]
     main(["audit", *recorded, "--out", str(tmp_path / "audit")])
     found = rows(tmp_path / "audit")
     assert {(row["scheme"], row["attack"], row["victim"]) for row in found} == {
