@@ -108,7 +108,10 @@ class Spear:
         for _ in range(FURTHER):
             if bool((agree >= AGREE).all()) or agree.mean() < PROMISING:
                 break
-            again, _, agrees = self.rows(problem, random)
+            try:
+                again, _, agrees = self.rows(problem, random)
+            except GradwireError:  # this start leads nowhere; the answer at hand stays
+                continue
             if agrees.mean() > agree.mean():
                 rows, agree = again, agrees
         found = nothing_known(problem.view.task.domain, problem.view.shape[0]).double()
