@@ -163,7 +163,7 @@ class _NodesGrid(Grid):
         return list(self.nodes.names)
 
     def _unused(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError("the workflow of SecAgg+ does not call this")
 
     create_message = push_messages = pull_messages = set_run = _unused
 
