@@ -2,9 +2,11 @@
 
 import os
 import signal
+import time
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from gradwire import data, models
@@ -130,6 +132,19 @@ def asked(transport, how):
 )
 def test_what_the_server_refuses_every_process_hears(tmp_path, how, message):
     assert workers.run(asked, tmp_path, how) == [message, message]
+
+
+def asked_slowly(transport, how):
+    """As `asked`; the last process reads nothing before the first has had time to end."""
+    if not transport.leads:
+        wait = dist.PrefixStore.wait
+        dist.PrefixStore.wait = lambda *args: (time.sleep(1), wait(*args))[1]
+    return asked(transport, how)
+
+
+def test_process_0_does_not_end_before_the_others_have_heard_why(tmp_path):
+    first, last = workers.run(asked_slowly, tmp_path, "refuses")
+    assert first == last == "round 0, phase 'ask', client:1: is not to be had"
 
 
 def test_who_sends_a_message_of_another_round_is_left_out_and_hears_it(tmp_path):

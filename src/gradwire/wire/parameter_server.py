@@ -9,6 +9,7 @@ server that must not know one of the clients' own data, let that client hold non
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import ClassVar, TypeVar
 
@@ -20,6 +21,7 @@ from gradwire.wire.collective import LIMIT, Collective
 from gradwire.wire.message import EVERYONE, SERVER, Message
 from gradwire.wire.need import Need
 from gradwire.wire.protocol import Tensors
+from gradwire.wire.roll_call import GRACE
 from gradwire.wire.session import ClientSession, ServerSession
 from gradwire.wire.transcript import Transcript
 
@@ -52,6 +54,7 @@ class ParameterServer(Collective):
         self.lost: dict[str, str] = {}
         self._store = dist.PrefixStore("gradwire", distributed_c10d._get_default_store())
         self._turn = 0
+        self._unheard: list[str] = []
 
     def exchange(self, clients: Mapping[str, ClientSession[C]], server: ServerSession[S]) -> None:
         """Drive this process's client to its end, and the server with it in process 0.
@@ -65,13 +68,16 @@ class ParameterServer(Collective):
             for party, why in self.lost.items():
                 server.drop(party, why)
         message: Message | None = session.begin()
-        while message is not None:
-            self._turn += 1
-            what = f"{message.phase!r} of round {message.round}"
-            self._put("up", self.party, message.frozen())
-            if self.leads:
-                self._serve(server, what)
-            message = self._answered(session, what)
+        try:
+            while message is not None:
+                self._turn += 1
+                what = f"{message.phase!r} of round {message.round}"
+                self._put("up", self.party, message.frozen())
+                if self.leads:
+                    self._serve(server, what)
+                message = self._answered(session, what)
+        finally:
+            self._until_heard()
         if self.leads:
             server.finish()
 
@@ -129,7 +135,8 @@ class ParameterServer(Collective):
             return session.answer(reply)
         except WireError as error:
             self._turn += 1
-            self._put("up", self.party, REFUSES + f"it refuses to go on: {error}".encode())
+            with suppress(WireError):  # after the last reply, process 0 may be gone
+                self._put("up", self.party, REFUSES + f"it refuses to go on: {error}".encode())
             raise
 
     def _note(self, session: ClientSession[C], reply: Message, head: Mapping[str, Mapping[str, int]]) -> None:
@@ -172,6 +179,15 @@ class ParameterServer(Collective):
     def _hand(self, party: str, head: Mapping[str, object], body: bytes = b"") -> None:
         """Put down for a client what it is told: a line of facts, and a message."""
         self._put("down", party, json.dumps(head).encode() + b"\n" + body)
+        if party != self.party:
+            self._unheard.append(self._key("down", party))
+
+    def _until_heard(self) -> None:
+        """Let the clients read what they are told: the store goes with process 0, which may end after this round."""
+        until = time.monotonic() + min(GRACE, self.patience)
+        while any(self._store.check([key]) for key in self._unheard) and time.monotonic() < until:
+            time.sleep(0.001)
+        self._unheard.clear()
 
     def _heard(self, what: str) -> tuple[dict[str, dict[str, int]], bytes]:
         """What the server has for this process; WireError if that is a fault, or if nothing comes."""
