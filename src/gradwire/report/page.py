@@ -4,6 +4,7 @@ The page needs nothing else: no script, no link, every picture inside.
 """
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -95,11 +96,11 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
     return text.rstrip() + "\n"
 
 
-def _breakable(text: str) -> "Markup":
-    """A name that may go on in the next line behind an underscore, and at a bracket."""
+def _breakable(text: object) -> "Markup":
+    """A name or spec that may go on in the next line behind an underscore, comma, colon or plus, and at a bracket."""
     from markupsafe import Markup, escape
 
-    return escape(text).replace("_", Markup("_<wbr>")).replace("[", Markup("<wbr>["))
+    return Markup(re.sub(r"([_,:+](?=[a-zA-Z]))", r"\1<wbr>", str(escape(text))).replace("[", "<wbr>["))
 
 
 def _uri(data: bytes, kind: str) -> str:

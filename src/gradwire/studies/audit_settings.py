@@ -12,8 +12,7 @@ from gradwire.tasks import Task
 from gradwire.wire import Need, check_carrier
 from gradwire.wire.view import Mode
 
-RANKS = (1, 4)
-DEFAULT_SCHEMES = ("none", *(f"powersgd:rank={r}" for r in RANKS), *(f"topk:match_rank={r}" for r in RANKS), "signsgd")
+DEFAULT_SCHEMES = ("none", "powersgd:rank=1", "powersgd:rank=4", "topk:match_rank=1", "signsgd")
 NOT_NEGATIVE = (
     *("trained_rounds", "trained_epochs", "chunk", "seed", "clients", "public"),
     *("local_steps", "local_batch", "lr", "weight_decay"),

@@ -111,6 +111,7 @@ def listen(
         taken = {name: scale_of(view) * tensor.to(EXACT) for name, tensor in scheme.taken(seen).items()}
         held = _kept(found, held, sent, taken)
         unsure = _kept(_noise(view, seed + i), unsure, _nothing(sent), {})
+    progress(LISTENING, len(views), len(views))
     problem = replace(problem, inferred=problem.inferred and replace(problem.inferred, reason=""))
     mixing = {name: Full(tensor[None]) for name, tensor in unsure.items()}
     terms = [(name, term) for name, each in sent.items() for term in each]
