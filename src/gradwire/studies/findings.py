@@ -49,12 +49,13 @@ def findings(folder: Path) -> str:
 
 
 def _line(id: str, said: Mapping[str, str], best: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[str, str]:
-    known = [row for (_, name), row in best.items() if name == id]
+    known = [row for (_, name), row in best.items() if name in (id, said["same_as"])]
     if not known:
         why = said["lacks"] or "no study of it yet"
         empty = dict.fromkeys(("study", "measured", "interval"), "")
         return {"claim": f"{id} {said['claim']}", **empty, "verdict": f"{UNTESTABLE}: {why}"}
-    return _told(f"{id} {known[0]['says']}", known[0])
+    again = f"{said['claim']} (as {said['same_as']})" if said["same_as"] else known[0]["says"]
+    return _told(f"{id} {again}", known[0])
 
 
 def _told(claim: str, row: Mapping[str, str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from gradwire.wire.view import Mode
 
 THEORY = (
     *("data", "model", "scheme", "seed", "clients", "victim", "layer", "entries", "bytes_up", "bytes_down"),
-    *("ratio", "down", "error", "tail", "excess", "cosine", "floor"),
+    *("ratio", "down", "forwarded", "error", "tail", "excess", "cosine", "floor"),
 )
 WHOLE = "all"
 
@@ -60,7 +60,7 @@ def theory(settings: TheorySettings) -> Iterator[Row]:
 
     Where a server sees a sum only, the true gradient is the clients' mean. `excess` is error − tail, `floor` is
     1 − cosine: the least objective that the truth itself leaves a naive attack. `ratio` and `down` have the bytes of
-    the plain parameters over those sent, and those received over them.
+    the plain parameters over those sent, and those received over them; `forwarded`, those received over those sent.
     """
     dataset, scheme = data.load(settings.data, settings.split), parse(settings.scheme)
     model = dataset.network(settings.model, settings.seed)
@@ -77,6 +77,7 @@ def theory(settings: TheorySettings) -> Iterator[Row]:
         about = {name: getattr(settings, name) for name in ("data", "model", "scheme", "seed", "clients")}
         about |= {"victim": victim, "bytes_up": view.bytes_up, "bytes_down": view.bytes_down}
         about |= {"ratio": dense / view.bytes_up, "down": view.bytes_down / dense}
+        about["forwarded"] = view.bytes_down / view.bytes_up
         parts = {WHOLE: list(true)} if settings.whole else {name: [name] for name in true}
         for layer, names in parts.items():
             yield about | {"layer": layer} | _row([(true[n], sent[n], tails[n]) for n in names])
