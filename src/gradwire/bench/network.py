@@ -75,7 +75,14 @@ def _real(settings: NetworkSettings, steps: Sequence[Step], progress: Progress) 
 
 def _row(settings: NetworkSettings, step: Step, rate: float, seconds: float, sent: float | None = None) -> Row:
     """A step's time at a rate: modelled, or measured with `sent` bytes."""
-    row = {"data": "random", "model": settings.model, "seed": settings.seed, "device": "cpu", **asdict(step), "rate": rate}
+    row = {
+        "data": "random",
+        "model": settings.model,
+        "seed": settings.seed,
+        "device": "cpu",
+        **asdict(step),
+        "rate": rate,
+    }
     row |= {"batch": settings.batch, "seconds": seconds, "latency": settings.latency}
     if sent is None:
         return row | {"source": "modelled", "workers": settings.workers}
@@ -83,7 +90,12 @@ def _row(settings: NetworkSettings, step: Step, rate: float, seconds: float, sen
 
 
 def measure(
-    schemes: tuple[str, ...], model: str = "resnet18", batch: int = 32, workers: int = 2, repeats: int = 3, seed: int = 0
+    schemes: tuple[str, ...],
+    model: str = "resnet18",
+    batch: int = 32,
+    workers: int = 2,
+    repeats: int = 3,
+    seed: int = 0,
 ) -> list[Step]:
     """What a worker's step of each scheme is made of, for a network on images of CIFAR-10's shape.
 
