@@ -72,7 +72,8 @@ def theory(settings: TheorySettings) -> Iterator[Row]:
         view = capture(model, *batches[0], scheme, fellows=batches[1:], **how)
         known = batches if scheme.sums_only else batches[:1]
         plain = [_decoded(capture(trained, *batch, "none", **how)) for batch in known]
-        true, sent = {name: sum(each[name] for each in plain) / len(plain) for name in plain[0]}, _decoded(view)
+        true = {name: torch.stack([each[name] for each in plain]).mean(0) for name in plain[0]}
+        sent = _decoded(view)
         tails = {name: _tail(scheme, true[name], sent[name]) for name in true}
         about = {name: getattr(settings, name) for name in ("data", "model", "scheme", "seed", "clients")}
         about |= {"victim": victim, "bytes_up": view.bytes_up, "bytes_down": view.bytes_down}
