@@ -95,17 +95,21 @@ def to_latex(table: Table, caption: str = "") -> str:
     )
 
 
-def to_rich(table: Table) -> RenderableType:
-    """A table for `rich.console.Console.print`; names with brackets in them are shown as they are.
-
-    Where a terminal is too narrow for its figures, every row is a few lines, a cell each.
-    """
-    return _Fitted(table)
+def to_rich(table: Table) -> "FittedTable":
+    """A table for `rich.console.Console.print`; names with brackets in them are shown as they are."""
+    return FittedTable(table)
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class FittedTable:
+    """A table as wide as the terminal: where that is too narrow for its figures, every row is a few lines, a cell each."""
+
     table: Table
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+        return len(self.table.rows)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         cells = zip(*self.table.rows, strict=True) if self.table.rows else [()] * len(self.table.columns)
