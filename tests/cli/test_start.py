@@ -40,6 +40,25 @@ def test_help_and_list_load_no_torch(arguments):
     assert not {"torch", "numpy", *SLOW} & loaded(code)
 
 
+WITHOUT_TORCH = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from gradwire.__main__ import run
+"""
+
+
+@pytest.mark.parametrize("arguments", [["study", "show", "ssga-fig3"], ["train"]])
+def test_without_torch_a_command_that_needs_it_says_so_in_one_line(arguments):
+    code = f"{WITHOUT_TORCH}sys.argv[1:] = {arguments}\nrun()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = "gradwire: this needs torch, which is not installed; install gradwire with its dependencies\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", said)
+
+
 def test_what_is_not_used_is_not_imported():
     assert not {"torch", *SLOW} & loaded("import gradwire")
     used = loaded(

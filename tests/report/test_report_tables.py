@@ -32,6 +32,19 @@ def test_terminal_aligns_figures_and_shows_brackets() -> None:
     assert "50 %" in lines
 
 
+@pytest.mark.parametrize("width", [39, 40, 80, 200])
+def test_a_terminal_that_is_too_narrow_loses_nothing(width: int) -> None:
+    figures = {f"a heading of its own, number {n}": f"{n}.123 ± 0.456" for n in range(4)}
+    table = Table.of([{"scheme": "topk:match_rank=1", **figures}, {"scheme": "none", **figures}], ("scheme",), "so")
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(to_rich(table))
+    text = "".join(console.export_text().split())
+    for told in (*figures, *figures.values()):
+        assert text.count("".join(told.split())) >= 1, told
+    assert all(text.count(value.replace(" ", "")) == 2 for value in figures.values())
+    assert "…" not in text
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [

@@ -44,12 +44,19 @@ NEAR = rows("topk", (0.80, 0.81, 0.82, 0.79, 0.83, 0.81, 0.80, 0.82))
         (FAR, {"is": "alike", "margin": 0.1, "than": None}, OPEN),
         (FAR[:1], {"is": "below"}, OPEN),
         ([], {"is": "below"}, OPEN),
-        (FAR, {"lacks": "a GPU"}, UNTESTABLE),
+        (FAR, {"lacks": "a GPU", "value": ""}, UNTESTABLE),
     ],
 )
 @pytest.mark.parametrize("test", ["welch", "bootstrap"])
 def test_a_verdict_is_what_the_interval_says(found, changed, expected, test):
     assert verdict(NONE + found, **changed, test=test) == expected
+
+
+def test_what_lacks_is_not_lacking_where_rows_have_the_value():
+    lacks = {"lacks": "a GPU", "is": "below"}
+    assert verdict(NONE + FAR, **lacks) == HOLDS
+    assert verdict(NONE + FAR, **lacks, value="energy_kwh") == UNTESTABLE
+    assert verdict(NONE + FAR, **lacks, where={"data": "tiny_imagenet"}) == UNTESTABLE
 
 
 def test_shares_of_successes_are_compared_by_newcombe():

@@ -34,7 +34,25 @@ def test_every_claim_has_a_line_and_none_says_more_than_the_tables(tmp_path):
     assert "0.1 to 0.9 | holds |" in line(page, "T18")
     assert "trust-table1 (desk: lenet; 2026-01-01, abc)" in line(page, "T18")
     assert "not testable here: cited from other work" in line(page, "T03")
-    assert "40 claims: 1 holds, 0 does not hold, 0 cannot tell, 39 not testable here." in page
+    assert line(page, "T40").endswith("| trust-table2 |  |  | cannot tell: no committed table of trust-table2 has it |")
+    assert "40 claims: 2 holds, 0 does not hold, 29 cannot tell, 9 not testable here." in page
+
+
+def test_a_sentence_that_repeats_another_has_its_verdict(tmp_path):
+    keep(tmp_path, "trust-table1", "desk", JudgedClaim("T01", "resists", "", "", "0.4", "0.1", "0.9", HOLDS, ""))
+    page = findings(tmp_path)
+    assert line(page, "T39").startswith(
+        "| T39 compression significantly lowers the quality of reconstructed images (as T01)"
+    )
+    assert "0.1 to 0.9 | holds |" in line(page, "T39")
+
+
+def test_every_claim_is_one_of_a_study_or_says_why_there_is_none():
+    studies = [papers.study(name) for name in papers.names()]
+    judged = {claim.get("id") for study in studies for claim in study.get("claims", ())}
+    for paper in papers.PAPERS:
+        for id, said in papers.claims(paper).items():
+            assert id in judged or said["lacks"] or said["same_as"] in judged, id
 
 
 def test_the_largest_scale_counts(tmp_path):

@@ -52,7 +52,7 @@ LINKS = (
 def run_network(settings: NetworkSettings, out: str | Path | None = None, progress: Progress = silent) -> Path:
     """Measures everything, and returns the folder that it wrote: results.csv, config.json."""
     schemes = (BASELINE, *(spec for spec in settings.schemes if spec != BASELINE))
-    steps = measure(schemes, settings.model, settings.batch, settings.workers)
+    steps = measure(schemes, settings.model, settings.batch, settings.workers, seed=settings.seed)
     run = RunFolder.create(out, "bench-network", NETWORK_COLUMNS)
     for step in steps:
         run.append(_row(settings, step, rate, step.seconds(rate, settings.latency)) for rate in RATES)
@@ -75,7 +75,14 @@ def _real(settings: NetworkSettings, steps: Sequence[Step], progress: Progress) 
 
 def _row(settings: NetworkSettings, step: Step, rate: float, seconds: float, sent: float | None = None) -> Row:
     """A step's time at a rate: modelled, or measured with `sent` bytes."""
-    row = {"data": "random", "model": settings.model, "seed": 0, "device": "cpu", **asdict(step), "rate": rate}
+    row = {
+        "data": "random",
+        "model": settings.model,
+        "seed": settings.seed,
+        "device": "cpu",
+        **asdict(step),
+        "rate": rate,
+    }
     row |= {"batch": settings.batch, "seconds": seconds, "latency": settings.latency}
     if sent is None:
         return row | {"source": "modelled", "workers": settings.workers}
@@ -83,7 +90,12 @@ def _row(settings: NetworkSettings, step: Step, rate: float, seconds: float, sen
 
 
 def measure(
-    schemes: tuple[str, ...], model: str = "resnet18", batch: int = 32, workers: int = 2, repeats: int = 3
+    schemes: tuple[str, ...],
+    model: str = "resnet18",
+    batch: int = 32,
+    workers: int = 2,
+    repeats: int = 3,
+    seed: int = 0,
 ) -> list[Step]:
     """What a worker's step of each scheme is made of, for a network on images of CIFAR-10's shape.
 
@@ -94,7 +106,7 @@ def measure(
     for scheme in chosen:
         name, carrier = ("a server", ParameterServer) if _starred(scheme) else ("a collective", Collective)
         check_carrier(scheme.spec, scheme.needs, name, carrier.offers)
-    network, source = models.build(model, SHAPE, CLASSES, seed=0), torch.Generator().manual_seed(0)
+    network, source = models.build(model, SHAPE, CLASSES, seed=seed), torch.Generator().manual_seed(seed)
     with threads(workers):
         batches = [examples(batch, source) for _ in range(workers)]
         compute = median_seconds(lambda: gradient(network, *batches[0]), repeats)

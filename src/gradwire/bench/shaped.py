@@ -54,7 +54,7 @@ class NetworkSettings:
     """What decides the benchmark.
 
     Attributes:
-        schemes: beside plain SGD, with which all are compared; `batch`: images a worker.
+        schemes: beside plain SGD, with which all are compared; `batch`: images a worker, which the seed draws.
         workers, latency: of the modelled link; seconds that a message takes beside its bytes.
         real, steps: whether to measure on real links, too, and how many steps of each scheme there.
     """
@@ -66,6 +66,7 @@ class NetworkSettings:
     latency: float = 1e-4
     real: bool = True
     steps: int = 3
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("workers", 2), ("steps", 1)):

@@ -43,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo(f"gradwire: {message}", err=True)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "gradwire"):
+            raise
+        click.echo(
+            f"gradwire: this needs {missing}, which is not installed; install gradwire with its dependencies", err=True
+        )
+        sys.exit(2)
     except BrokenPipeError:  # whoever read the output has gone
         sys.exit(1)
     except OSError as error:

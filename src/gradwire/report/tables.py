@@ -1,14 +1,18 @@
 """A table of text, and its three printed forms: Markdown, LaTeX and the terminal."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 Titles = Container[str]
+NARROWEST = 8
+"""Characters of a column of words, which are folded; figures are not."""
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -91,8 +95,38 @@ def to_latex(table: Table, caption: str = "") -> str:
     )
 
 
-def to_rich(table: Table) -> RichTable:
+def to_rich(table: Table) -> "FittedTable":
     """A table for `rich.console.Console.print`; names with brackets in them are shown as they are."""
+    return FittedTable(table)
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """A table as wide as the terminal: where that is too narrow for its figures, every row is a few lines, a cell each."""
+
+    table: Table
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+        return len(self.table.rows)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        cells = zip(*self.table.rows, strict=True) if self.table.rows else [()] * len(self.table.columns)
+        widths = (
+            max(map(cell_len, (column.title, *own))) if column.numeric else NARROWEST
+            for column, own in zip(self.table.columns, cells, strict=True)
+        )
+        if sum(width + 1 for width in widths) <= options.max_width:
+            yield _side_by_side(self.table)
+            return
+        for row in self.table.rows:
+            told = zip(self.table.columns, row, strict=True)
+            yield Text("\n".join(f"{column.title}: {cell}" for column, cell in told) + "\n")
+        yield Text(self.table.note)
+
+
+def _side_by_side(table: Table) -> RichTable:
     note = Text(table.note) if table.note else None
     result = RichTable(
         box=box.SIMPLE_HEAD,
@@ -103,7 +137,9 @@ def to_rich(table: Table) -> RichTable:
         caption_justify="left",
     )
     for column in table.columns:
-        side: Any = {"justify": "right", "no_wrap": True} if column.numeric else {"justify": "left", "min_width": 8}
+        side: Any = (
+            {"justify": "right", "no_wrap": True} if column.numeric else {"justify": "left", "min_width": NARROWEST}
+        )
         result.add_column(Text(column.title), overflow="fold", **side)
     for row in table.rows:
         result.add_row(*map(Text, row))

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import RenderableType
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from gradwire.errors import GradwireError
@@ -24,7 +23,7 @@ from gradwire.report.membership.page import membership_page
 from gradwire.report.page import Page, render_page
 from gradwire.report.run import Kind, Run, read
 from gradwire.report.study.page import brief, study_page
-from gradwire.report.tables import Table, to_latex, to_markdown, to_rich
+from gradwire.report.tables import FittedTable, Table, to_latex, to_markdown, to_rich
 from gradwire.report.training import follow, training_page, training_table
 
 REPORTERS: Mapping[Kind, tuple[Callable[[Run], Page], Callable[[Run], Table]]] = {
@@ -65,7 +64,7 @@ def write(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def table(folder: Path) -> RichTable:
+def table(folder: Path) -> FittedTable:
     """A run's summary for `rich.console.Console.print`, made to fit 80 characters; `GradwireError` as in `write`."""
     run = read(folder)
     _, brief = REPORTERS[run.kind]
@@ -81,7 +80,7 @@ def printed(folder: Path) -> list[RenderableType]:
     return [*before, table(folder), *([Text(said.untried)] if said.untried else [])]
 
 
-def checks(folder: Path) -> RichTable:
+def checks(folder: Path) -> FittedTable:
     """What a conformance test has found beside the lies of an audit, likewise."""
     return to_rich(checks_table(read(folder).rows))
 

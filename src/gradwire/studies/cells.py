@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gradwire.bench.network import run_network
+from gradwire.bench.shaped import NetworkSettings
 from gradwire.errors import check_keys
 from gradwire.registry import ATTACKS, MEMBERSHIP, MODELS
 from gradwire.runs import CHECKPOINT, CHECKPOINTS, CONFIG, RunFolder
@@ -82,6 +84,10 @@ def _train(settings: TrainSettings, own: Mapping[str, Any], out: Where, resume: 
     run_training(own["data"], own["model"], settings, eval_every=own["eval_every"], out=out, resume=resume)
 
 
+def _network(settings: NetworkSettings, own: Mapping[str, Any], out: Where, resume: Where) -> None:
+    run_network(settings, out)
+
+
 def _whole(run: Callable[..., object], settings: object, own: Mapping[str, Any], out: Where, resume: Where) -> None:
     run(settings, out=out, resume=resume)
 
@@ -103,6 +109,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command(TrainSettings, _train, (CHECKPOINT,), {"data": "digits", "model": "convnet", "eval_every": 20}),
     "audit": Command(AuditSettings, partial(_whole, audit), (CHECKPOINTS, CONFIG)),
     "membership": Command(MembershipSettings, partial(_whole, run_membership), (CONFIG,)),
+    "network": Command(NetworkSettings, _network),
     "theory": Command(TheorySettings, partial(_rows, theory, "theory", THEORY)),
     "labels": Command(LabelLeak, partial(_rows, label_leak, "labels", LABELS)),
     "maximum": Command(MaximumLeak, partial(_rows, maximum_leak, "maximum", MAXIMUM)),

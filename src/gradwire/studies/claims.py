@@ -49,7 +49,7 @@ class ClaimSpec:
         controls: claims without which this one tells nothing.
         searched: a low figure counts as protection only where no search was too short.
         anywhere: whether it is about no data or network, so that the smallest scale can tell.
-        lacks: what is not at hand; the claim is not testable then.
+        lacks: what is not at hand; without a `value`, or where no row has one, the claim is not testable then.
     """
 
     id: str = ""
@@ -171,7 +171,7 @@ def _judged(claim: ClaimSpec, rows: Sequence[Row], every: Sequence[Row]) -> Judg
         paper = "" if shown is None or shown.published is None else f"{shown.published:.4g}"
         return JudgedClaim(claim.id, claim.says, claim.source, paper, measured, *ends, verdict, why)
 
-    if claim.lacks:
+    if claim.lacks and not any(row.get(claim.value) for row in selected(every, claim.where)):
         return told(UNTESTABLE, claim.lacks)
     if every and not any(claim.value in row for row in every):
         return told(OPEN, f"no row has the column {claim.value!r}")

@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from gradwire import papers
@@ -49,12 +50,20 @@ def findings(folder: Path) -> str:
 
 
 def _line(id: str, said: Mapping[str, str], best: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[str, str]:
-    known = [row for (_, name), row in best.items() if name == id]
+    known = [row for (_, name), row in best.items() if name in (id, said["same_as"])]
     if not known:
-        why = said["lacks"] or "no study of it yet"
-        empty = dict.fromkeys(("study", "measured", "interval"), "")
-        return {"claim": f"{id} {said['claim']}", **empty, "verdict": f"{UNTESTABLE}: {why}"}
-    return _told(f"{id} {known[0]['says']}", known[0])
+        asked = " or ".join(study for name, study in _asked() if name in (id, said["same_as"]))
+        why = f"{UNTESTABLE}: {said['lacks']}" if said["lacks"] else f"{OPEN}: no committed table of {asked} has it"
+        return {"claim": f"{id} {said['claim']}", "study": asked, "measured": "", "interval": "", "verdict": why}
+    again = f"{said['claim']} (as {said['same_as']})" if said["same_as"] else known[0]["says"]
+    return _told(f"{id} {again}", known[0])
+
+
+@lru_cache(None)
+def _asked() -> Sequence[tuple[str, str]]:
+    """Each claim's id, and the study that asks for it."""
+    claims = [(own, name) for name in papers.names() for own in papers.study(name).get("claims", ())]
+    return [(own["id"], name) for own, name in claims if "id" in own]
 
 
 def _told(claim: str, row: Mapping[str, str]) -> dict[str, str]:
