@@ -2,7 +2,8 @@
 
 M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
 Algorithm 1, lines 7, 8 and 19; Y. Lin, S. Han, H. Mao, Y. Wang, W. Dally, "Deep gradient compression", ICLR 2018,
-whose momentum factor masking is not in Algorithm 1 and is an option here. The optimiser that receives the aggregate must have no momentum.
+whose momentum factor masking is not in Algorithm 1 and is an option here. The optimiser that receives the aggregate
+must have no momentum.
 """
 
 from dataclasses import dataclass
