@@ -26,6 +26,7 @@ def test_selection_is_measured_beside_pytorchs(monkeypatch):
 def test_the_command_shows_and_writes_its_figures(monkeypatch, tmp_path, capsys):
     figures = [Comparison("ours", 0.001, "theirs", 0.002)]
     monkeypatch.setattr(training, "selection", lambda: figures)
+    monkeypatch.setattr(training, "codec", list)
     monkeypatch.setattr(wire, "message_speeds", lambda: (1.5, 9.0))
     main(["bench", "training", "--out", str(tmp_path / "figures.csv")])
     assert "encode 1.50 GB/s" in capsys.readouterr().out

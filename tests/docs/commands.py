@@ -28,7 +28,7 @@ RUNS = {
     "study": "gradwire.studies.grid:run_study",
     "report": "gradwire.report:write",
     "bench inversion": "gradwire.bench.inversion_run:run_inversion",
-    "bench training": "gradwire.bench.training:selection",
+    "bench training": "gradwire.bench.training:selection gradwire.bench.training:codec",
     "bench ddp": "gradwire.bench.ddp:compare",
     "bench network": "gradwire.bench.network:run_network",
     "bench membership": "gradwire.bench.membership:pool",

@@ -48,12 +48,14 @@ def test_sga_is_sgd_up_to_the_width_of_a_code(clients, bits, variant):
     st.sampled_from(["ssga", "ssga-dgc"]),
     st.sampled_from(["topk", "random"]),
     variants | st.just("max=0.5"),
+    st.booleans(),
 )
 @settings(max_examples=25)
-def test_the_round_is_algorithm_1(clients, name, mask, variant):
-    """Three rounds beside a plain rendering of lines 5 to 14."""
+def test_the_round_is_algorithm_1(clients, name, mask, variant, masking):
+    """Three rounds beside a plain rendering of lines 5 to 14, with DGC's momentum factor masking or without."""
     updates = [random_update(i) for i in range(clients)]
-    cluster = Cluster.of(spec_of(name, variant, clients, compression=20, mask=mask), updates)
+    own = {"masking": str(masking).lower()} if name == "ssga-dgc" else {}
+    cluster = Cluster.of(spec_of(name, variant, clients, compression=20, mask=mask, **own), updates)
     size = cluster.layout.size
     residual, velocity = torch.zeros(clients, size), torch.zeros(clients, size)
     for turn in range(3):
@@ -73,6 +75,8 @@ def test_the_round_is_algorithm_1(clients, name, mask, variant):
         expected[union] = residual[:, union].clamp(-maximum, maximum).mean(0)
         assert (flat(aggregate) - expected).abs().max() <= step(cluster, seen) + 1e-5
         residual[:, union] = 0
+        if own and masking:
+            velocity[:, union] = 0
         for r, state in zip(residual, cluster.private.values(), strict=True):
             torch.testing.assert_close(state["residual"], r)
 

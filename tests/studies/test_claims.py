@@ -59,6 +59,14 @@ def test_what_lacks_is_not_lacking_where_rows_have_the_value():
     assert verdict(NONE + FAR, **lacks, where={"data": "tiny_imagenet"}) == UNTESTABLE
 
 
+def test_each_side_is_judged_at_the_best_value_of_what_was_swept():
+    found = [dict(row, lr=lr) for lr, several in (("0.1", FAR), ("0.2", NEAR)) for row in several]
+    found += [dict(row, lr="0.1") for row in NONE] + [dict(row, lr="0.2", ssim="nan") for row in NONE]
+    assert verdict(found, **{"is": "alike", "margin": 0.1, "best": "lr"}) == HOLDS
+    assert verdict(found, **{"is": "alike", "margin": 0.1}) == OPEN  # several rows of a seed are meant
+    assert verdict(found, **{"is": "alike", "margin": 0.1, "where": {"lr": "0.1"}}) == FAILS
+
+
 def test_shares_of_successes_are_compared_by_newcombe():
     def shares(scheme, good, of):
         ones = [1.0] * good + [0.0] * (of - good)

@@ -70,14 +70,18 @@ def inversion(out: str | None, **options: object) -> None:
 @bench.command()
 @click.option("--out", metavar="FILE", help="Write the figures to this CSV file as well.")
 def training(out: str | None) -> None:
-    """What compression costs a client in a step: selection and messages."""
-    from gradwire.bench.training import selection
+    """What compression costs a client in a step: selection, messages, and a round under an autoencoder."""
+    from gradwire.bench.training import codec, selection
     from gradwire.bench.wire import message_speeds
     from gradwire.devices import machine
 
-    found = selection()
+    found = selection() + codec()
     headings = ("measured", "ms", "beside", "ms", "ratio")
-    table = figures(f"ResNet-18 gradients, medians, {machine('cpu')}", *headings, words=("measured", "beside"))
+    table = figures(
+        f"ResNet-18 gradients (medians) and LeNet's parameters, {machine('cpu')}",
+        *headings,
+        words=("measured", "beside"),
+    )
     for figure in found:
         ours, theirs = (f"{1e3 * seconds:.1f}" for seconds in (figure.seconds, figure.reference_seconds))
         table.add_row(figure.what, ours, figure.reference, theirs, f"{figure.ratio:.2f}")

@@ -26,12 +26,22 @@ Where the paper says nothing or contradicts itself, clients here do the followin
   message, and trains its autoencoder in that round first if it never has. One that takes fewer than m_w steps makes up
   for the others on the parameters after its last step. `warmup_rounds=0,warmup_iterations=100` with one local step is
   the paper's attack on untrained models.
+- Turns: T_w is "35 for each client" (section IV-A) and the rounds t = 1 … T_w (section III-C2). With `counted=run` they
+  are the run's rounds, with `counted=client` those that the client was in.
+- Coded: "the fine-tuning process … entails using updates" (section IV-A) while all equations are about parameters. With
+  `coded=updates` steps are plain, the autoencoder is trained on how far they have gone from the round's start, and it
+  codes that once, at the end. Sizes of layers are sent along. What it leaves out is added to the next round's
+  (`error_feedback`), which is not the paper's.
 - Training: the optimiser is Adam, as plain gradient descent (`optimizer=sgd`) learns nothing in 30 steps. A pass takes
   one step for each segment of a layer, in random order; one step for each layer costs as much and learns far less.
   Noise is added to the parameters (`jitter`), as an autoencoder that learns them by heart follows no step from them.
+
+Controls are `codec=untrained`, in which all is alike but that the autoencoder is never trained, and `codec=projection`,
+the fixed projection that it begins as, without a network. With `response=affine` a round's steps go through the
+autoencoder to first order (`codec.affine`), and what is sent through itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from statistics import fmean
@@ -41,9 +51,22 @@ import torch
 from torch import Tensor
 
 from gradwire.errors import GradwireError, unknown
-from gradwire.schemes.codec import messages, network
+from gradwire.schemes.codec import bare, messages, network
+from gradwire.schemes.codec.affine import AFFINE, response, tangent
 from gradwire.schemes.codec.initial import projection, uniform
-from gradwire.schemes.codec.layers import Layers, Tangent, beginning, code_sizes, pulled
+from gradwire.schemes.codec.layers import (
+    BARE,
+    NETWORK,
+    BareTangent,
+    Codec,
+    Layers,
+    Tangent,
+    beginning,
+    code_sizes,
+    pulled,
+    sizes,
+)
+from gradwire.schemes.codec.network import preimage
 from gradwire.schemes.codec.training import OPTIMIZERS, Training, fallen, fit
 from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Layout, Update
@@ -54,8 +77,16 @@ from gradwire.schemes.scheme import Accounting, Scheme, check_positive, exactly
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Need, Send, ServerHalf, Tensors
 
-STEPS = ("through", "straight", "replaced")
 STARTS = {"projection": projection, "uniform": uniform}
+CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "steps": ("through", "straight", "replaced"),
+    "start": tuple(STARTS),
+    "codec": ("trained", "untrained", "projection"),
+    "coded": ("parameters", "updates"),
+    "counted": ("run", "client"),
+    "response": ("exact", "affine"),
+}
 LENGTHENED = 16
 """The largest factor by which a slope is made longer: one of which next to nothing is left says nothing."""
 
@@ -76,6 +107,11 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         optimizer: of the autoencoder, "adam" or "sgd".
         steps: of a client: "through", "straight" or "replaced"; see above.
         start: the untrained autoencoder: "projection" or "uniform".
+        codec: "trained", or a control: "untrained", or the bare "projection".
+        coded: "parameters" or "updates".
+        counted: the warming-up's rounds, of the "run" or those in which a "client" was.
+        error_feedback: with coded updates, add what the codec left out to the next one.
+        response: of the autoencoder to a step that is not sent: "exact", or "affine".
     """
 
     name: ClassVar[str] = "autoencoder"
@@ -90,6 +126,11 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
     optimizer: Literal["adam", "sgd"] = "adam"
     steps: Literal["through", "straight", "replaced"] = "through"
     start: Literal["projection", "uniform"] = "projection"
+    codec: Literal["trained", "untrained", "projection"] = "trained"
+    coded: Literal["parameters", "updates"] = "parameters"
+    counted: Literal["run", "client"] = "run"
+    error_feedback: bool = True
+    response: Literal["exact", "affine"] = "exact"
 
     def __post_init__(self) -> None:
         if self.warmup_rounds < 0:
@@ -103,30 +144,70 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
             raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
         if not 0 <= self.jitter < inf:
             raise GradwireError(f"autoencoder: jitter is {self.jitter}; it must be finite and not negative")
-        for name, choices in (("optimizer", OPTIMIZERS), ("steps", STEPS), ("start", tuple(STARTS))):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown(f"autoencoder: {name}", getattr(self, name), choices)
+        for name, value, told in self._idle():
+            if getattr(self, name) != getattr(type(self), name):
+                raise GradwireError(f"autoencoder: {name} is {getattr(self, name)!r}; {value} {told}")
+
+    def _idle(self) -> Iterator[tuple[str, str, str]]:
+        """Hyper-parameters that would do nothing, the choice that makes it so, and why."""
+        if self.coded == "updates":
+            yield "steps", "coded=updates", "leaves steps as they are"
+            yield "response", "coded=updates", "puts no step through the autoencoder"
+        else:
+            yield "error_feedback", "coded=parameters", "feeds nothing back"
+        if self.codec != "trained":
+            for name in ("lr", "passes", "segment", "jitter", "optimizer"):
+                yield name, f"codec={self.codec}", "is never trained"
+        if self.codec == "projection":
+            yield "start", "codec=projection", "has no other weights"
+            yield "response", "codec=projection", "is linear"
 
     @property
     def least_rounds(self) -> int:  # type: ignore[override]
         """Those of the warming-up, in which nothing is compressed."""
         return self.warmup_rounds
 
+    @property
+    def feeds_back(self) -> bool:
+        """Where updates are coded, with error feedback."""
+        return self.coded == "updates" and self.error_feedback
+
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The client's untrained autoencoder, with Adam's moments. Those of all clients are alike.
 
         `fits` counts its training steps, and is the decoder's version. `told` says whether the server has the decoder;
-        `fallbacks`, how often the autoencoder diverged; `error`, the relative norm of its last error. Between two
-        perturbed steps there are also the client's `own` parameters, and what the autoencoder `left` of them.
+        `fallbacks`, how often the autoencoder diverged; `joined`, in how many rounds the client was; `error`, the
+        relative norm of its last error; `residual`, what is fed back. Between two perturbed steps there are also the
+        client's `own` parameters, what the autoencoder `left` of them, and its affine response.
         """
-        weights = STARTS[self.start](generator("autoencoder"))
+        weights = (bare.start if self.codec == "projection" else STARTS[self.start])(generator("autoencoder"))
         return {
             "weights": weights,
             "first": torch.zeros_like(weights),
             "second": torch.zeros_like(weights),
-            **{name: torch.zeros((), dtype=torch.int64) for name in ("fits", "told", "fallbacks")},
+            **{name: torch.zeros((), dtype=torch.int64) for name in ("fits", "told", "fallbacks", "joined")},
             "error": torch.zeros(()),
+            **({"residual": torch.zeros(layout.size, dtype=layout.dtype)} if self.feeds_back else {}),
         }
+
+    def kept_back(self, private: State, layout: Layout) -> Update:
+        """What the codec left out of the last update and those before."""
+        return layout.unflatten(private["residual"]) if self.feeds_back else {}
+
+    @property
+    def _kind(self) -> Codec:
+        return BARE if self.codec == "projection" else NETWORK
+
+    def _turn(self, private: State, round: Round) -> int:
+        """The round, as the warming-up counts."""
+        return int(private["joined"]) if self.counted == "client" else round.index
+
+    def _layers(self, round: Round, sizes: Tensor | None = None) -> Layers:
+        """The model's layers; where updates are coded, those of these sizes."""
+        return Layers.of(round, self._kind) if sizes is None else Layers.of_update(round, self._kind, sizes)
 
     # The client: algorithms 1 and 2.
 
@@ -141,51 +222,71 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
 
     def after_step(self, parameters: Update, private: State, step: LocalStep) -> tuple[Update, State]:
         """Train the autoencoder on the parameters after a step, or put them through it."""
-        state, layers = dict(private), Layers.of(step.round)
-        if step.index == 0 and not state["told"] and (step.round.index < self.warmup_rounds or not state["fits"]):
+        state, round, warm = dict(private), step.round, self._turn(private, step.round) < self.warmup_rounds
+        due = warm or (self.codec == "trained" and not state["fits"])
+        if step.index == 0 and not state["told"] and due:
             state["good"] = state["weights"]
         training = "good" in state and step.index < self.warmup_iterations
-        now = layers.layout.flatten(parameters).detach()
+        now = round.layout.flatten(parameters).detach()
+        if self.coded == "updates":
+            if step.last and self.feeds_back:
+                now = now - state["residual"].to(now)
+            layers = self._layers(round, sizes(round.layout, now - beginning(round).to(now)))
+        else:
+            layers = self._layers(round)
         if "left" in state:
             now = now + (state.pop("own") - state.pop("left")).detach()
-        elif step.index == 0 and not training and self.steps != "replaced":
-            start = beginning(step.round).to(now)
-            now = now + layers.preimage(state["weights"], start) - start
-        if training:
+        elif step.index == 0 and not training and self.coded == "parameters" and self.steps != "replaced":
+            start = beginning(round).to(now)
+            if self.response == "affine" and not step.last:
+                state |= tangent(state["weights"], start, layers)
+                before = preimage(lambda vector: response(state, vector, layers), start)
+            else:
+                before = layers.preimage(state["weights"], start)
+            now = now + before - start
+        if training and self.codec == "trained":
             for _ in range(self.warmup_iterations - step.index if step.last else 1):
-                state = fit(state, layers.vectors(now), self._training(step.round))
-        if training and not step.last:
+                state = fit(state, layers.vectors(now), self._training(self._turn(private, round)))
+        if not step.last and (training or self.coded == "updates"):
             return parameters, state
         with torch.set_grad_enabled(self.steps == "through" and not step.last):
             now.requires_grad_(torch.is_grad_enabled())
-            state, code, left = _perturbed(state, now, layers)
-        state["error"] = ((left - now).norm() / now.norm()).detach().float().cpu()
-        if self.steps != "replaced":
+            state, code, left = _perturbed(state, now, layers, self.response == "affine" and not step.last)
+        change = (now - layers.base).detach()
+        state["error"] = ((left - now).norm() / change.norm()).nan_to_num(0).detach().float().cpu()
+        if self.coded == "parameters" and self.steps != "replaced":
             # They hold the graph through which `before_step` pulls the next slope back.
             state |= {"own": now, "left": left}
         if step.last:
-            state = {n: t for n, t in state.items() if n not in ("good", "own", "left")} | {"code": code}
-        return step.round.layout.unflatten(left.detach()), state
+            state = {n: t for n, t in state.items() if n not in ("good", "own", "left", *AFFINE)} | {"code": code}
+            if self.coded == "updates":
+                state |= {"sizes": layers.sizes}
+            if self.feeds_back:
+                state |= {"residual": (left - now).cpu()}
+        return round.layout.unflatten(left.detach()), state
 
-    def _training(self, round: Round) -> Training:
+    def _training(self, turn: int) -> Training:
         """λ falls linearly to zero at the end of the warming-up; for a client that trains later it is whole."""
-        left = 1 - round.index / max(1, self.warmup_rounds)
+        left = 1 - turn / max(1, self.warmup_rounds)
         return Training(self.passes, self.segment, self.lr * left if left > 0 else self.lr, self.optimizer, self.jitter)
 
     def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
         """Send what the autoencoder left of the parameters, or their code; the decoder once."""
         if "code" not in private:
             raise GradwireError("autoencoder has no code to send: no local step was taken under its hook")
-        start, after = beginning(round), dict(private)
-        code, version = after.pop("code").cpu(), after["fits"]
+        start, after, turn = beginning(round), dict(private), self._turn(private, round)
+        coded = {name: after.pop(name).cpu() for name in ("code", "sizes") if name in after}
+        version = after["fits"]
         message: dict[str, Tensor] = {}
-        if round.index < self.warmup_rounds:
+        if turn < self.warmup_rounds:
             message["parameters"] = start - round.layout.flatten(update)
         else:
-            message |= {"code": code, "version": version}
-        if not after["told"] and round.index >= self.warmup_rounds - 1:
-            message |= {"decoder": network.halves(after["weights"])[1].cpu().to(start.dtype), "version": version}
+            message |= coded | {"version": version}
+        if not after["told"] and turn >= self.warmup_rounds - 1:
+            decoder = self._kind.halves(after["weights"])[1].cpu().to(start.dtype)
+            message |= {"decoder": decoder, "version": version}
             after["told"] = torch.ones_like(after["told"])
+        after["joined"] = after["joined"] + 1
         reply = yield Send("model", message, settled=after)
         return Outcome(round.layout.unflatten(start - reply["parameters"]), public, after)
 
@@ -197,7 +298,7 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         known, opened, refused = dict(public), dict[str, Tensors](), dict[str, str]()
         for party, tensors in uploads.items():
             try:
-                opened[party] = {"parameters": messages.read(tensors, party, public, round)}
+                opened[party] = {"parameters": self._read(tensors, party, public, round)}
             except GradwireError as error:
                 refused[party] = str(error)
             else:
@@ -209,20 +310,25 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         aggregate = round.layout.unflatten(beginning(round) - average["parameters"])
         return Outcome(aggregate, known, {}, refused)
 
+    def _read(self, upload: Tensors, party: str, public: State, round: Round) -> Tensor:
+        return messages.read(upload, party, public, self._layers(round, upload.get("sizes")))
+
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
         """Parameters, or a code with its version; and a decoder with its version once the warming-up ends."""
         layout, due = round.layout, dict[str, tuple[int, ...]]()
-        if round.index < self.warmup_rounds:
+        late = round.index >= self.warmup_rounds if self.counted == "run" else "parameters" not in tensors
+        if not late:
             due["parameters"] = (layout.size,)
         else:
             due |= {"code": (sum(code_sizes(layout).values()),), "version": ()}
-        if "decoder" in tensors and round.index >= self.warmup_rounds - 1:
-            due |= {"decoder": (network.HALVES["decode"].size,), "version": ()}
+            due |= {"sizes": (len(code_sizes(layout)),)} if self.coded == "updates" else {}
+        if "decoder" in tensors and (late or self.counted == "client" or round.index == self.warmup_rounds - 1):
+            due |= {"decoder": (self._kind.size,), "version": ()}
         exactly(tensors, due, {**dict.fromkeys(due, layout.dtype), "version": torch.int64})
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean parameters of the others."""
-        return super().others(reply, {"parameters": messages.read(own, party, public, round)}, party, public, round)
+        return super().others(reply, {"parameters": self._read(own, party, public, round)}, party, public, round)
 
     # What an adversary makes of it.
 
@@ -230,7 +336,7 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         """Old − new parameters, as the server works them out."""
         upload, round = observation.uploads["model"], observation.round
         return round.layout.unflatten(
-            beginning(round) - messages.read(upload, observation.victim, observation.public, round)
+            beginning(round) - self._read(upload, observation.victim, observation.public, round)
         )
 
     def measure(self, observation: Observation) -> Measurement:
@@ -240,22 +346,23 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         one step's change. It does not hold the encoder. But no small change of z would reduce the error of an encoder
         that was trained to invert D: Jᵀε ≈ 0 for D's derivative J at z. So Jᵀ(θ₀ − D(z)) ≈ Jᵀ(θ₀ − θ), also where the
         client begins with other parameters of which its autoencoder makes θ₀. This measurement is linear in the change,
-        holds as many numbers as the code, and is as good as the encoder is.
+        holds as many numbers as the code, and is as good as the encoder is. What coded updates feed back of earlier
+        rounds is part of the change here.
         """
         upload, decoded = observation.uploads["model"], self.decode(observation)
         if "code" not in upload:
             return dense(decoded)
         weights = messages.decoder(upload, observation.victim, observation.public)
-        codes = Layers.of(observation.round).codes(upload["code"])
+        codes = self._layers(observation.round).codes(upload["code"])
+        term, codec = (BareTangent if self.codec == "projection" else Tangent), self._kind
         return {
-            name: [Tangent(pulled(weights, codes[name], change.reshape(-1))[None], codes[name][None], weights[None])]
-            for name, change in decoded.items()
-            if name in codes
+            name: [term(pulled(weights, code, decoded[name].reshape(-1), codec)[None], code[None], weights[None])]
+            for name, code in codes.items()
         }
 
     def notes(self, private: Mapping[str, State]) -> tuple[str, ...]:
         """What a decoder weighs, how well autoencoders were trained, and how many fell back."""
-        size = 4 * network.HALVES["decode"].size
+        size = 4 * self._kind.size
         told = sum(int(state["told"]) for state in private.values())
         fallen = {party: int(state["fallbacks"]) for party, state in private.items() if int(state["fallbacks"])}
         yet = "; the others' parameters are not compressed yet" if told < len(private) else ""
@@ -270,10 +377,20 @@ class Autoencoder(Scheme, LocalStepHook, Accounting):
         return tuple(notes)
 
 
-def _perturbed(state: dict[str, Tensor], own: Tensor, layers: Layers) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """The state, the code of parameters, and what it stands for; of the last good autoencoder if this one diverges."""
-    code = layers.encode(state["weights"], own)
-    left = layers.decode(network.halves(state["weights"])[1], code)
+def _perturbed(
+    state: dict[str, Tensor], own: Tensor, layers: Layers, affine: bool
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """The state, the code of parameters (none of an affine response), and what it stands for.
+
+    It is that of the last good autoencoder if this one diverges.
+    """
+    weights, code = state["weights"], own.new_empty(0)
+    if affine:
+        state = state if "at" in state else state | tangent(weights, own, layers)
+        left = response(state, own, layers)
+    else:
+        code = layers.encode(weights, own)
+        left = layers.decode(layers.codec.halves(weights)[1], code)
     if "good" in state and not bool(torch.isfinite(code).all() and torch.isfinite(left).all()):
-        return _perturbed(fallen(state), own, layers)
+        return _perturbed({n: t for n, t in fallen(state).items() if n not in AFFINE}, own, layers, affine)
     return state, code, left

@@ -104,7 +104,7 @@ class SSGA(SGA):
         values = summed[union]
         member = self.counted(member, values, self.finite(values, member.gathering, member.seat), maximum)
         left = {"residual": summed.index_fill_(0, union, 0)} if self.residual else {}  # 14
-        state: State = {**member.state, **accumulated, **left}
+        state: State = {**member.state, **self.sent(accumulated, union), **left}
         total = yield from self.add(values, maximum, member, round, state)  # 12 and 13
         state = self.spending(replace(member, state=state), total, values, round).state
         aggregate = self.sparse(union, self.mean(total, maximum, round, len(union)), round)
@@ -226,6 +226,10 @@ class SSGA(SGA):
     def accumulate(self, gradient: Update, private: State, layout: Layout) -> tuple[Tensor, State]:
         """R_t = R_{t−1} + ∇_t, of which entries are sent (line 6, eq. 3), and what else changes in the state."""
         return (layout.plus(gradient, private["residual"]) if self.residual else layout.flatten(gradient)), {}
+
+    def sent(self, accumulated: State, union: Tensor) -> State:
+        """What `accumulate` changed in the state, once these entries are sent."""
+        return accumulated
 
     def choice(self, summed: Tensor, round: Round) -> Tensor:
         """The entries that a client chooses, ascending: its ⌊K/|C|⌋ largest; none where all are drawn."""

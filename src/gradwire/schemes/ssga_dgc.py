@@ -2,7 +2,8 @@
 
 M. van Rooij, S. van Rooij, H. Bouma, A. Pimentel, "Secure sparse gradient aggregation in distributed architectures",
 Algorithm 1, lines 7, 8 and 19; Y. Lin, S. Han, H. Mao, Y. Wang, W. Dally, "Deep gradient compression", ICLR 2018,
-whose momentum factor masking is not in Algorithm 1. The optimiser that receives the aggregate must have no momentum.
+whose momentum factor masking is not in Algorithm 1 and is an option here. The optimiser that receives the aggregate
+must have no momentum.
 """
 
 from dataclasses import dataclass
@@ -24,12 +25,15 @@ class SSGADGC(SSGA):
 
     Attributes:
         momentum: γ of the local momentum.
+        masking: clear the momentum of the entries that are sent, as in deep gradient compression (section 3.2 there,
+            momentum factor masking). Not the paper's: its Algorithm 1 goes on pushing them.
     """
 
     name: ClassVar[str] = "ssga-dgc"
     feeds_back = False  # but momentum
 
     momentum: float = 0.9
+    masking: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,3 +54,7 @@ class SSGADGC(SSGA):
         velocity = layout.plus(gradient, private["momentum"], self.momentum)
         summed, _ = super().accumulate(layout.unflatten(velocity), private, layout)
         return summed, {"momentum": velocity}
+
+    def sent(self, accumulated: State, union: Tensor) -> State:
+        """u, cleared where entries are sent if `masking` is set."""
+        return {"momentum": accumulated["momentum"].index_fill(0, union, 0)} if self.masking else accumulated

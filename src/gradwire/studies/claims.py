@@ -8,6 +8,7 @@ comparisons), and is left open otherwise: "not significantly different" is no ev
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import inf, isfinite
+from statistics import fmean
 from typing import Any
 
 from gradwire import papers
@@ -61,6 +62,7 @@ class ClaimSpec:
     of: Filter = field(default_factory=dict, hash=False)
     than: Any = field(default=None, hash=False)
     compare: Sequence[Any] = field(default=(), hash=False)
+    best: str = ""
     each: Sequence[str] = field(default=(), hash=False)
     predicate: str = "above"
     margin: float = 0.0
@@ -216,7 +218,7 @@ def _may_be(row: Row, key: str, wanted: object) -> bool:
 
 
 def _compared(claim: ClaimSpec, left: Filter, right: Filter | None, rows: Sequence[Row], number: int) -> _Compared:
-    sides = [selected(rows, wanted) for wanted in (left, right) if wanted is not None]
+    sides = [_best(claim, selected(rows, wanted)) for wanted in (left, right) if wanted is not None]
     figures = []
     for side in sides:
         units: dict[object, float] = {}
@@ -242,6 +244,18 @@ def _compared(claim: ClaimSpec, left: Filter, right: Filter | None, rows: Sequen
     short = sum(row.get("verdict") == TOO_SHORT for side in lower for row in side)
     means = tuple(sum(units.values()) / len(units) for units in figures)
     return _Compared(paper, means, interval, strict, region, short)
+
+
+def _best(claim: ClaimSpec, side: Sequence[Row]) -> Sequence[Row]:
+    """The rows of the value of `best` at which the figure is highest on the mean; all where nothing is swept."""
+    swept: dict[str, list[Row]] = {}
+    for row in side:
+        if row.get(claim.value, "") != "":
+            swept.setdefault(row.get(claim.best, ""), []).append(row)
+    if not claim.best or not swept:
+        return side
+    means = {value: fmean(float(row[claim.value]) for row in found) for value, found in swept.items()}
+    return swept[max(means, key=lambda value: means[value] if isfinite(means[value]) else -inf)]
 
 
 def _published(claim: ClaimSpec, side: Sequence[Row]) -> float | None:

@@ -41,9 +41,14 @@ def drawn(half: str, random: torch.Generator) -> Tensor:
 
 def projection(random: torch.Generator) -> Tensor:
     """Weights of an orthogonal projection. Channels that it does not use are those of `uniform`."""
-    upper = _columns(random)
-    lower = upper.roll(1, 1)  # rows 8 to 15 of B: the same, with the code's channels in another order
+    upper, lower = block(random)
     return torch.cat([_encoder(drawn("encode", random), upper, lower), _decoder(drawn("decode", random), upper)])
+
+
+def block(random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows 0 to 7 and 8 to 15 of B, shape (8, 4) each."""
+    upper = _columns(random)
+    return upper, upper.roll(1, 1)  # the same, with the code's channels in another order
 
 
 def _columns(random: torch.Generator) -> Tensor:

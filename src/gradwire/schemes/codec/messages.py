@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError
 from gradwire.schemes.codec.layers import Layers
-from gradwire.schemes.round import Round, State
+from gradwire.schemes.round import State
 from gradwire.wire import Tensors
 
 
@@ -29,7 +29,7 @@ def decoder(upload: Tensors, party: str, public: State) -> Tensor:
     return known[f"decoder/{party}"]
 
 
-def read(upload: Tensors, party: str, public: State, round: Round) -> Tensor:
+def read(upload: Tensors, party: str, public: State, layers: Layers) -> Tensor:
     """The parameters that a client's message stands for, flat, shape (N,).
 
     Raises:
@@ -42,7 +42,7 @@ def read(upload: Tensors, party: str, public: State, round: Round) -> Tensor:
     if int(version) != int(at_hand):
         wrong = f"version {int(version)}; the decoder at hand is of version {int(at_hand)}"
         raise GradwireError(f"autoencoder: {party}'s code is of {wrong}")
-    found = Layers.of(round).decode(weights, upload["code"])
+    found = layers.decode(weights, upload["code"])
     if not bool(torch.isfinite(found).all()):
         raise GradwireError(f"autoencoder: {party}'s parameters are not finite")
     return found

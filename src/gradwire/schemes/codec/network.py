@@ -9,8 +9,8 @@ layer is a banded product (`banded`).
 By table II the decoder has 43,472 weights and 261 biases; the 72,352 that the paper states do not follow from it.
 """
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from math import inf
 
 import torch
 from torch import Tensor
@@ -105,17 +105,23 @@ def _decoded(layers: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
     return torch.addmm(layers[f"{last}.bias"], hidden, final[0])[:, 0]
 
 
-def preimage(weights: Tensor, target: Tensor, steps: int = 3) -> Tensor:
+def preimage(make: Callable[[Tensor], Tensor], target: Tensor, steps: int = 3) -> Tensor:
     """A vector near `target`, both (N,), whose output is nearer to `target` than that of `target` itself.
 
     Steepest descent on half the squared distance from `target`, with a trial step for each step's length (exact for a
     linear autoencoder). The best of the vectors on the way, `target` among them, is returned.
+
+    Args:
+        make: the output for a vector.
     """
-    vectors = [target]
-    for _ in range(steps):
-        made, pulled_back = vjp(partial(rebuilt, weights), vectors[-1])[:2]
-        (along,) = pulled_back(target - made)
-        length = along.square().sum() / (rebuilt(weights, vectors[-1] + along) - made).square().sum()
-        vectors.append(vectors[-1] + length.where(length.isfinite(), 0) * along)
-    distances = [float((target - rebuilt(weights, vector)).norm()) for vector in vectors]
-    return vectors[distances.index(min(distances))]
+    vector, best, least = target, target, inf
+    for step in range(steps + 1):
+        made, pulled_back = vjp(make, vector)[:2] if step < steps else (make(vector), None)
+        distance = float((target - made).norm())
+        if distance < least:
+            best, least = vector, distance
+        if pulled_back is not None:
+            (along,) = pulled_back(target - made)
+            length = along.square().sum() / (make(vector + along) - made).square().sum()
+            vector = vector + length.where(length.isfinite(), 0) * along
+    return best
