@@ -13,6 +13,8 @@ second part, sending beside the next local steps, is not done; the third, few bi
 >>> for batch in loader:
 ...     optimizer.zero_grad(); loss(batch).backward(); optimizer.step()
 ...     outer.step()
+
+Members may come and go: after a round, those of another group call `outer.regroup(group)`.
 """
 
 from collections.abc import Mapping
@@ -70,14 +72,13 @@ class OuterStep:
         self.scheme, self.every, self.lr, self.momentum, self.seed = scheme, every, lr, momentum, seed
         named = unwrapped(model).named_parameters()
         self.parameters = {plain_name(name): p for name, p in named if p.requires_grad}
-        self.transport = Collective(Transcript(keep=0), group)
         self.layout = Layout.of({name: p.detach() for name, p in self.parameters.items()})
         settings = {"every": every, "lr": lr, "momentum": momentum, "seed": seed, "fragments": fragments}
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}
-        agree(self.transport, {"scheme": scheme.spec, **settings, "parameters": shapes})
+        self._facts = {"scheme": scheme.spec, **settings, "parameters": shapes}
         self.anchor = {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
         self.velocity = {name: torch.zeros_like(p) for name, p in self.anchor.items()}
-        secret, names = seeds.number("private", seed, self.transport.party), list(self.layout.shapes)
+        names = list(self.layout.shapes)
         # Of consecutive parameters, with about as many entries each.
         place = {
             name: min(fragments - 1, fragments * at // self.layout.size) for name, at in self.layout.offsets.items()
@@ -85,9 +86,36 @@ class OuterStep:
         self.fragments = []
         for number in range(fragments):
             part = self.layout.part([name for name in names if place[name] == number])
-            states = scheme.public_state(part), scheme.private_state(part, secret + number)
-            self.fragments.append(Fragment(part, number * every // fragments, *states))
+            self.fragments.append(Fragment(part, number * every // fragments, scheme.public_state(part), {}))
         self.steps = self.rounds = self.bytes_up = self.bytes_down = 0
+        self.regroup(group)
+        if not self.rounds:
+            self._hold_nothing()
+
+    def regroup(self, group: dist.ProcessGroup | None = None) -> None:
+        """Go on with the members of another group; all of them call this, newcomers by making their outer step.
+
+        Whoever has not done all the rounds and steps that others have takes over the parameters, the momentum and the
+        scheme's public state that these have in common, and holds nothing back. Members that are gone take with them
+        what they held back.
+
+        Args:
+            group: the members from now on; None: all processes.
+
+        Raises:
+            GradwireError: members whose settings differ.
+        """
+        self.transport = Collective(Transcript(keep=0), group)
+        agree(self.transport, self._facts)
+        own, counts = self.transport.party, {"counts": torch.tensor([self.rounds, self.steps])}
+        told = {party: each["counts"].tolist() for party, each in self.transport.share({own: counts}).items()}
+        furthest = max(told, key=told.__getitem__)
+        if any(each != told[furthest] for each in told.values()):
+            parts = {number: part.public for number, part in enumerate(self.fragments)}
+            mine = joined({"anchor": self.anchor, "velocity": self.velocity}) | joined(parts)
+            common = self.transport.share({own: mine if own == furthest else {}})[furthest]
+            if told[own] != told[furthest]:
+                self._follow(common, *told[furthest])
 
     def step(self) -> bool:
         """Count a local step; run the rounds that are due after it. Whether any was."""
@@ -96,6 +124,24 @@ class OuterStep:
         for part in due:
             self._round(part)
         return bool(due)
+
+    @torch.no_grad()
+    def _follow(self, common: Mapping[str, Tensor], rounds: int, steps: int) -> None:
+        """Take over what the others have in common."""
+        self.rounds, self.steps = rounds, steps
+        for name, parameter in self.parameters.items():
+            self.anchor[name].copy_(common[f"anchor/{name}"])
+            self.velocity[name].copy_(common[f"velocity/{name}"])
+            parameter.copy_(self.anchor[name])
+        for number, part in enumerate(self.fragments):
+            part.public = under(common, number)
+        self._hold_nothing()
+
+    def _hold_nothing(self) -> None:
+        # Never the secret of another member, who may have had this place in an earlier group.
+        secret = seeds.number("private", self.seed, self.transport.party, *([self.rounds] if self.rounds else []))
+        for number, part in enumerate(self.fragments):
+            part.private = self.scheme.private_state(part.layout, secret + number)
 
     def _round(self, part: Fragment) -> None:
         anchor = {name: self.anchor[name] for name in part.layout.shapes}
