@@ -73,11 +73,15 @@ def test_it_is_diloco_whole_or_in_fragments_and_local_sgd(tmp_path, lr, momentum
         assert (largest < len(list(network().parameters()))) == (fragments > 1)
 
 
-def conserved(transport, spec):
-    """How far what was applied is from what local steps changed, less what is held back; and an exact resumption."""
+def conserved(transport, spec, local_residual):
+    """How far what was applied is from what local steps changed, less what is held back; and an exact resumption.
+
+    Then whether all workers have one model in the end, from which nothing is missing.
+    """
     model = network()
     before = copy.deepcopy(model)
-    outer = gradwire.outer_step(model, spec, EVERY, lr=1.0, momentum=0.0)
+    how = {"lr": 1.0, "momentum": 0.0, "local_residual": local_residual}
+    outer = gradwire.outer_step(model, spec, EVERY, **how)
     changes = train(model, outer, dist.get_rank())
     (whole,) = outer.fragments
     held = outer.scheme.kept_back(whole.private, whole.layout)
@@ -85,19 +89,27 @@ def conserved(transport, spec):
     for name, p in model.named_parameters():
         due = sum(change[name] for change in changes) - held.get(name, 0)
         dist.all_reduce(due)
-        off = max(off, float((due / 2 - (before.get_parameter(name) - p.detach())).abs().max()))
+        common = p.detach() + held[name] if local_residual else p.detach()
+        off = max(off, float((due / 2 - (before.get_parameter(name) - common)).abs().max()))
     other = copy.deepcopy(model)
-    again = gradwire.outer_step(other, spec, EVERY, lr=1.0, momentum=0.0)
+    again = gradwire.outer_step(other, spec, EVERY, **how)
     again.load_state_dict(copy.deepcopy(outer.state_dict()))
     for net, its in ((model, outer), (other, again)):
-        train(net, its, dist.get_rank(), range(STEPS, 2 * STEPS))
-    return off, all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+        more = train(net, its, dist.get_rank(), range(STEPS, 2 * STEPS))
+    resumed = all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    outer.finish()
+    for name, p in model.named_parameters():
+        due = sum(change[name] for change in (*changes, *more))
+        dist.all_reduce(due)
+        off = max(off, float((due / 2 - (before.get_parameter(name) - p.detach())).abs().max()))
+    return off, resumed
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("local_residual", [False, True])
 @pytest.mark.parametrize("spec", ["topk:ratio=0.05", "powersgd:rank=1"])
-def test_nothing_is_lost_and_a_restored_state_goes_on(tmp_path, spec):
-    for off, resumed in workers.run(conserved, tmp_path, spec):
+def test_nothing_is_lost_and_a_restored_state_goes_on(tmp_path, spec, local_residual):
+    for off, resumed in workers.run(conserved, tmp_path, spec, local_residual):
         assert off < 1e-5
         assert resumed
 

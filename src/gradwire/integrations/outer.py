@@ -3,7 +3,8 @@
 A. Douillard et al., "DiLoCo: Distributed low-communication training of language models", 2023, algorithm 1: every H
 steps Δ ← mean of (θ − θ_i), and θ ← OuterOpt(θ, Δ), by Nesterov momentum. With learning rate 1 and no momentum this is
 local SGD (S. U. Stich, ICLR 2019). What a scheme leaves unsent of a difference is added to the next one: late, so that
-momentum outside overshoots. Where a scheme sends a small share, learning rate 1 without momentum is better.
+momentum outside overshoots. Where a scheme sends a small share, learning rate 1 without momentum is better, and better
+still with `local_residual`: a worker's own model then keeps what was not sent, and `finish` ends with the mean of all.
 
 In fragments it is the first part of A. Douillard et al., "Streaming DiLoCo with overlapping communication", 2025: each
 part of the parameters has its own round every H steps, one part after another, so that less is sent at a time. The
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from gradwire import seeds
 from gradwire.errors import GradwireError, at_least
 from gradwire.integrations.wrapped import check_whole, plain_name, unwrapped
-from gradwire.rounds import run_round
+from gradwire.rounds import RoundResult, run_round
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State, adapted, parse
 from gradwire.schemes.halves import joined, under
 from gradwire.wire import Collective, Need, Transcript, check_carrier
@@ -68,12 +69,15 @@ class OuterStep:
         seed: int = 0,
         group: dist.ProcessGroup | None = None,
         fragments: int = 1,
+        local_residual: bool = False,
     ):
+        self.local_residual = local_residual
         self.scheme, self.every, self.lr, self.momentum, self.seed = scheme, every, lr, momentum, seed
         named = unwrapped(model).named_parameters()
         self.parameters = {plain_name(name): p for name, p in named if p.requires_grad}
         self.layout = Layout.of({name: p.detach() for name, p in self.parameters.items()})
         settings = {"every": every, "lr": lr, "momentum": momentum, "seed": seed, "fragments": fragments}
+        settings["local_residual"] = local_residual
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}
         self._facts = {"scheme": scheme.spec, **settings, "parameters": shapes}
         self.anchor = {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
@@ -143,18 +147,53 @@ class OuterStep:
         for number, part in enumerate(self.fragments):
             part.private = self.scheme.private_state(part.layout, secret + number)
 
+    def finish(self) -> None:
+        """Give all workers the mean of their parameters and of what they hold back, sent whole, as a training ends."""
+        for part in self.fragments:
+            held, update = self.scheme.kept_back(part.private, part.layout), self._changed(part)
+            whole = {name: each + held[name] if name in held else each for name, each in update.items()}
+            mean = self._exchange(parse("none"), part, whole, {}, {}).aggregate
+            for name, anchor in self._anchor(part).items():
+                anchor.sub_(mean[name])
+        self._hold_nothing()
+        for part in self.fragments:
+            self._begin(part)
+
     def _round(self, part: Fragment) -> None:
-        anchor = {name: self.anchor[name] for name in part.layout.shapes}
-        update = {name: each - self.parameters[name].detach().cpu() for name, each in anchor.items()}
-        self.transport.transcript = transcript = Transcript(keep=0)
-        round = Round(self.rounds, self.transport.parties, self.seed, part.layout, start=anchor)
-        party = self.transport.party
-        result = run_round(self.scheme, {party: Contribution(update, part.private)}, part.public, round, self.transport)
-        part.public, part.private = result.public, result.private[party]
-        self.bytes_up += transcript.bytes_up(party)
-        self.bytes_down += transcript.bytes_down(party)
+        result = self._exchange(self.scheme, part, self._changed(part), part.private, part.public)
+        part.public, part.private = result.public, result.private[self.transport.party]
         self.rounds += 1
         self._apply(result.aggregate)
+        self._begin(part)
+
+    def _exchange(
+        self, scheme: Scheme, part: Fragment, update: dict[str, Tensor], private: State, public: State
+    ) -> RoundResult:
+        """One round of a fragment, and what it cost."""
+        self.transport.transcript = transcript = Transcript(keep=0)
+        party, parties = self.transport.party, self.transport.parties
+        round = Round(self.rounds, parties, self.seed, part.layout, start=self._anchor(part))
+        result = run_round(scheme, {party: Contribution(update, private)}, public, round, self.transport)
+        self.bytes_up += transcript.bytes_up(party)
+        self.bytes_down += transcript.bytes_down(party)
+        return result
+
+    def _anchor(self, part: Fragment) -> dict[str, Tensor]:
+        return {name: self.anchor[name] for name in part.layout.shapes}
+
+    def _start(self, part: Fragment) -> dict[str, Tensor]:
+        """Where this worker's local steps begin: at the common parameters, or at these and what it has not sent."""
+        held = self.scheme.kept_back(part.private, part.layout) if self.local_residual else {}
+        return {name: each - held[name] if name in held else each for name, each in self._anchor(part).items()}
+
+    def _changed(self, part: Fragment) -> dict[str, Tensor]:
+        """What local steps have changed since they began."""
+        return {name: each - self.parameters[name].detach().cpu() for name, each in self._start(part).items()}
+
+    @torch.no_grad()
+    def _begin(self, part: Fragment) -> None:
+        for name, each in self._start(part).items():
+            self.parameters[name].copy_(each)
 
     def state_dict(self) -> dict[str, Any]:
         """This process's state, to be saved beside its model's: residuals differ from worker to worker."""
@@ -189,11 +228,10 @@ class OuterStep:
 
     @torch.no_grad()
     def _apply(self, difference: Mapping[str, Tensor]) -> None:
-        """Nesterov: v ← m·v + Δ; θ ← θ − lr·(Δ + m·v), in the model too."""
+        """Nesterov: v ← m·v + Δ; θ ← θ − lr·(Δ + m·v)."""
         for name, change in difference.items():
             anchor, velocity = self.anchor[name], self.velocity[name].mul_(self.momentum).add_(change)
             anchor.sub_(change + self.momentum * velocity, alpha=self.lr)
-            self.parameters[name].copy_(anchor)
 
 
 def outer_step(
@@ -205,6 +243,7 @@ def outer_step(
     seed: int = 0,
     group: dist.ProcessGroup | None = None,
     fragments: int = 1,
+    local_residual: bool = False,
 ) -> OuterStep:
     """What `step` after each of the inner optimiser's steps makes DiLoCo of a training without DDP.
 
@@ -215,6 +254,8 @@ def outer_step(
         lr: of the outer optimiser, and its Nesterov `momentum`; 1 and 0 average the parameters.
         seed: of the scheme's public randomness, the same in every worker.
         fragments: parts of the parameters that are sent one after another within these steps.
+        local_residual: whether what a scheme leaves unsent stays in a worker's own model, which goes on training with
+            it, so that nothing that is sent late meets a model without it. Workers' models then differ until `finish`.
 
     Raises:
         GradwireError: a scheme that needs what this does not offer, workers that differ, a number out of range.
@@ -229,4 +270,4 @@ def outer_step(
         raise GradwireError(f"lr is {lr} and momentum {momentum}; the one must be positive, the other in [0, 1)")
     if adapted(chosen, unwrapped(model), seed) is not unwrapped(model):
         raise GradwireError(f"{chosen.spec} is for another network than the one it was given")
-    return OuterStep(model, chosen, every, lr, momentum, seed, group, fragments)
+    return OuterStep(model, chosen, every, lr, momentum, seed, group, fragments, local_residual)
