@@ -1,7 +1,8 @@
-"""A small GPT trained by DiLoCo: workers train alone, and every so many steps send what that changed.
+r"""A small GPT trained by DiLoCo: workers train alone, and every so many steps send what that changed.
 
     torchrun --nproc-per-node 4 examples/diloco.py --scheme none
-    torchrun --nproc-per-node 4 examples/diloco.py --scheme topk:ratio=0.05
+    torchrun --nproc-per-node 4 examples/diloco.py --scheme topk:ratio=0.05,per=model --outer-lr 1 --outer-momentum 0 \
+        --local-residual
     torchrun --nproc-per-node 4 examples/diloco.py --scheme qsgd:bits=4
 
 Each trains on its share of SST-2's sentences, byte by byte, for 2,000 steps, and ends with the loss on sentences that
@@ -64,6 +65,7 @@ parser.add_argument("--steps", type=int, default=2000)
 parser.add_argument("--every", type=int, default=50)
 parser.add_argument("--outer-lr", type=float, default=0.7)
 parser.add_argument("--outer-momentum", type=float, default=0.9)
+parser.add_argument("--local-residual", action="store_true", help="keep what is not sent in the worker's own model")
 parser.add_argument("--batch", type=int, default=8)
 parser.add_argument("--seed", type=int, default=0)
 options = parser.parse_args()
@@ -74,7 +76,8 @@ torch.set_num_threads(1)
 torch.manual_seed(options.seed)
 model = GPT()
 mine = text("train").chunk(workers)[rank]
-outer = gradwire.outer_step(model, options.scheme, options.every, options.outer_lr, options.outer_momentum)
+how = {"lr": options.outer_lr, "momentum": options.outer_momentum, "local_residual": options.local_residual}
+outer = gradwire.outer_step(model, options.scheme, options.every, **how)
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 random, started = torch.Generator().manual_seed(1000 * options.seed + rank), time.perf_counter()
 for _ in range(options.steps):
@@ -82,6 +85,8 @@ for _ in range(options.steps):
     loss_of(model, *batch(mine, options.batch, random)).backward()
     optimizer.step()
     outer.step()
+if options.local_residual:
+    outer.finish()
 
 if rank == 0:
     with torch.no_grad():

@@ -58,3 +58,19 @@ def test_a_gpt_is_trained_by_diloco():
     assert first.startswith("qsgd:bits=4: loss ")
     assert "2 rounds, " in first
     assert not second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["lightning", "accelerate"])
+def test_a_trainers_script_is_compressed_and_goes_on_with_the_state_that_it_saved(tmp_path, library):
+    pytest.importorskip(library)
+    command = (f"examples/{library}_ddp.py", "--scheme", "topk:ratio=0.05", "--folder", str(tmp_path / "run"))
+    said = []
+    for more in (("--epochs", "1"), ("--epochs", "2", "--resume")):
+        port = free_port()
+        both = [started(*command, *more, place=environment(rank, 2, port)) for rank in (0, 1)]
+        first, _ = [finished(worker) for worker in both]
+        said.append(first)
+    # 1,437 digits in batches of 32 for each of two workers; 403 entries of 8,026 a step, and their positions.
+    assert "step 22: 0.05 MB sent" in said[0]
+    assert "step 44: 0.10 MB sent" in said[1]

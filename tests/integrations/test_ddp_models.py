@@ -1,5 +1,7 @@
 """Models that are compiled, tie their parameters or keep some still, through the DDP hook in real processes."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -116,3 +118,54 @@ def test_distributed_parameters_are_refused_by_name(tmp_path):
         assert len(said) == 2
         for line in said:
             assert line.startswith("parameter 'weight' is a DTensor, of which each worker holds a part; ")
+
+
+def unhooked(transport):
+    """What is said of a step whose DDP has no hook; then a step of one that has."""
+    model = DistributedDataParallel(network())
+    state, hook = gradwire.ddp_hook("none", model.module)
+    inputs, _ = batch(0, 0)
+    with torch.no_grad():
+        model(inputs)
+    model.module(inputs)
+    try:
+        model(inputs)
+    except GradwireError as error:
+        said = str(error)
+    model.register_comm_hook(state, hook)
+    model(inputs).sum().backward()
+    return said, state.step
+
+
+@pytest.mark.slow
+def test_a_step_that_would_not_be_compressed_is_named(tmp_path):
+    for said, steps in workers.run(unhooked, tmp_path):
+        assert said.startswith("this step would not be compressed: the DistributedDataParallel has no communication ho")
+        assert steps == 1
+
+
+class Nested(nn.Module):
+    """A network that takes a batch as a loader hands it on, and calls itself once more."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, batch, again=True):
+        return self(batch, False) if again else self.last(batch[0])
+
+
+def nested(transport):
+    model = DistributedDataParallel(Nested())
+    state, hook = gradwire.ddp_hook("none", model)
+    model.register_comm_hook(state, hook)
+    state.record = True
+    for last in (False, True):
+        with nullcontext() if last else model.no_sync():
+            model((torch.ones(3, 4), torch.zeros(3))).sum().backward()
+    return state.recording().batch, state.recording().passes
+
+
+@pytest.mark.slow
+def test_the_batch_and_the_passes_of_a_recorded_step_are_counted_as_they_were(tmp_path):
+    assert workers.run(nested, tmp_path) == [(6, 2), (6, 2)]

@@ -1,6 +1,7 @@
 """`gradwire audit --transcript`: from a recorded step to pictures."""
 
 import csv
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -125,9 +126,69 @@ def test_a_batch_that_was_recorded_need_not_be_told_and_must_not_be_contradicted
     run(transcript, tmp_path, "--label", "4", "--label", "4")
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
         assert all(row["batch"] == "2" and row["mode"] == "eval" for row in csv.DictReader(file))
+    for option, value in (("batch", "3"), ("batch", "1"), ("mode", "train")):
+        with pytest.raises(SystemExit):
+            run(transcript, tmp_path, f"--{option}", value)
+        recorded = {"batch": 2, "mode": "eval"}[option]
+        assert f"--{option} is {value}; round 5 was recorded with {recorded}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--local-steps", "2"), "round 5 holds gradients; leave --local-steps out"),
+        (("--local-batch", "2"), "local_batch is 2; it is of --local-steps, of which there are none"),
+        (("--lr", "0.1"), "--lr is of --local-steps or of several --rounds; leave it out"),
+    ],
+)
+def test_options_of_local_steps_are_refused_where_gradients_were_sent(transcript, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit):
-        run(transcript, tmp_path, "--batch", "3")
-    assert "--batch is 3; round 5 was recorded with 2" in capsys.readouterr().err
+        run(transcript, tmp_path, *options)
+    assert message in capsys.readouterr().err
+
+
+OWN = """
+from torch import nn
+from torch.nn.functional import mse_loss, one_hot
+
+class Net(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.layer = nn.Linear(64, classes)
+
+    def forward(self, x):
+        return {"scores": self.layer(x.flatten(1)), "extra": None}
+
+def loss(output, targets):
+    return mse_loss(output["scores"], one_hot(targets, 10).float())
+"""
+
+
+def test_an_own_network_with_any_output_and_an_own_loss(tmp_path, monkeypatch):
+    (tmp_path / "ownnet.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    ownnet = importlib.import_module("ownnet")
+    torch.manual_seed(0)
+    model, (image, label) = ownnet.Net((1, 8, 8), 10), data.load("digits", "test").batch([3])
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    ownnet.loss(model(image), label).backward()
+    update = {name: p.grad for name, p in model.named_parameters()}
+    layout, scheme, transport = Layout.of(update), parse("none"), InProcess()
+    round = Round(0, ("client:0",), 0, layout)
+    half = scheme.client(update, scheme.private_state(layout), {}, round)
+    drive(transport, {"client:0": half}, scheme.server({}, round), 0)
+    recorder = Recorder()
+    recorder.begin(RecordedRound("none", 0, 0, ("client:0",), "client:0", batch=1), kept)
+    recorder.add(0, tuple(transport.transcript.messages()), {})
+    save(recorder.rounds, tmp_path / "step")
+    torch.save({"inputs": image, "targets": label}, tmp_path / "batch")
+    own = ("--model", "ownnet:Net", "--loss", "ownnet:loss", "--label", str(int(label)), "--raw")
+    how = ("--attack", "iga:iterations=60,tv=0", "--truth", str(tmp_path / "batch"))
+    run(tmp_path / "step", tmp_path, *own, *how)
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["attack"].startswith("iga:iterations=60")]
+    assert max(float(row["ssim"]) for row in found) > 0.9
+    assert "ownnet:loss" in (tmp_path / "out" / "config.json").read_text()
 
 
 @pytest.mark.parametrize("option", ["--samples", "--clients", "--trained-rounds", "--chunk"])

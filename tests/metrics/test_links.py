@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradwire.errors import GradwireError
-from gradwire.metrics.links import Step, rate_of
+from gradwire.metrics.links import Step, crossing, rate_of
 
 PLAIN = Step("none", 0.1, 0.01, 100_000_000, 2)
 
@@ -20,6 +20,15 @@ def test_below_the_crossing_point_and_only_there_a_scheme_is_faster(coding, size
     crossing = scheme.beats(PLAIN, latency)
     assert scheme.seconds(0.9 * crossing, latency) < PLAIN.seconds(0.9 * crossing, latency)
     assert scheme.seconds(1.1 * crossing, latency) > PLAIN.seconds(1.1 * crossing, latency)
+
+
+def test_measured_steps_cross_where_their_lines_in_one_over_the_rate_do():
+    rates = (1e8, 1e9, 1e10)
+    plain, sparse = ({rate: base + size / rate for rate in rates} for base, size in ((1.0, 1e9), (1.5, 1e8)))
+    assert crossing(plain, sparse) == pytest.approx(9e8 / 0.5)
+    assert crossing(plain, {rate: seconds - 0.1 for rate, seconds in plain.items()}) == inf
+    assert crossing(plain, plain) == 0
+    assert crossing(plain, {**sparse, 1e8: 99.0}) == 0  # nothing is claimed of links slower than one on which it lost
 
 
 def test_always_and_never():

@@ -36,7 +36,7 @@ def test_a_scheme_pays_below_the_rate_at_which_it_takes_as_long(network_rows):
 def test_the_table_has_model_and_measurement_side_by_side(network_rows):
     rows = network_table(paces(network_rows)).rows
     assert rows[0] == ("none", "0.500 s", "0.000 s", "100.00", "8.50 / 17.00", "1.30", "–")
-    assert [row[-1] for row in rows] == ["–", "10 Gbps", "never"]
+    assert [row[-1] for row in rows] == ["–", "10 Gbps / over 100 Mbps", "never / under 100 Mbps"]
     assert network_table(paces(network_rows), brief=True).rows[1][:2] == ("topk:ratio=0.01", "0.00")
 
 

@@ -59,6 +59,9 @@ def audit(
     if schemes:
         options["schemes"] = schemes
     work = told_work(options) if transcript else None
+    told = {name: options[name] for name in ("batch", "mode") if given(context, name)}
+    if transcript and work is None and options["rounds"] == 1 and given(context, "lr"):
+        raise GradwireError("--lr is of --local-steps or of several --rounds; leave it out")
     settings = AuditSettings(**options)  # type: ignore[arg-type]
     if against and settings.adversary != "active":
         raise GradwireError(f"--against is {against!r}; it is of --adversary active")
@@ -69,7 +72,16 @@ def audit(
             folder = active_audit(settings, out, progress, against)
         elif transcript:
             folder = audit_recording(
-                transcript, settings, known, out, progress, client=client, number=number, work=work, truth=truth
+                transcript,
+                settings,
+                known,
+                out,
+                progress,
+                client=client,
+                number=number,
+                work=work,
+                truth=truth,
+                told=told,
             )
         else:
             folder = run_audit(settings, out, progress, resume, partial(click.echo, err=True))

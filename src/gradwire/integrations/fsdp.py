@@ -53,7 +53,7 @@ def fsdp_hook(
     if dist.get_world_size(replicas) < 2:
         raise GradwireError(
             "replicas is a group of one worker; without replicas fully_shard sends gradients by its reduce-scatter "
-            "alone, which gradwire does not compress"
+            "alone, which gradwire does not compress: each worker would keep a residual of the whole model"
         )
     sharded = {plain_name(name): m for name, m in model.named_modules() if isinstance(m, FSDPModule)}
     if not sharded:

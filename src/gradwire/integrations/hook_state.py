@@ -1,27 +1,25 @@
 """What DDP's hook keeps from step to step: the scheme's state for each bucket, and what it all has cost."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future as Running
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.autograd import Variable
 from torch.futures import Future
 
 from gradwire import seeds
 from gradwire.errors import GradwireError
+from gradwire.integrations.beside import BesideBackward
 from gradwire.integrations.memory import Loose, gather, split
+from gradwire.integrations.recorded_steps import RecordedSteps
 from gradwire.integrations.whole import mean_in_place, told
-from gradwire.integrations.wrapped import Seen, parallel_of, plain_name, unwrapped
+from gradwire.integrations.wrapped import parallel_of, place, plain_name, unwrapped
 from gradwire.rounds import run_round
-from gradwire.rounds.recording import RecordedRound, Recorder, save
+from gradwire.rounds.recording import RecordedRound
 from gradwire.schemes import Contribution, Layout, Round, Scheme, State, parse
 from gradwire.schemes.layout import write
 from gradwire.wire import Collective, Transcript, wide
@@ -42,19 +40,15 @@ class Bucket:
     private: State
 
 
-class HookState:
+class HookState(RecordedSteps):
     """What the hook keeps from step to step: the scheme's state for each bucket, bytes, the recorded steps.
 
     DDP rebuilds its buckets after the first step; what error feedback holds back follows the parameters. Of a parameter
     that no worker used in a step, nothing is sent, and what is held back of it waits.
 
     Attributes:
-        step: the number of the next step.
         epoch: passes over the data so far; set it once an epoch for schemes that warm up (dgc).
-        record: whether to keep the messages of steps, and the model before their forward passes; set it before one.
-        recordable: whether steps can be recorded; `in_step`, whether one has begun whose end is not a bucket's.
-        recorder: what keeps them; `recorder.keep` is how many of the latest steps, None: all from the first on that was
-            recorded. Under error feedback an audit of one step uses those before it.
+        in_step: whether a step has begun whose end is not a bucket's.
         bytes_up: sent by this process so far; `bytes_down`, received.
         skipped: steps that were given up because a gradient, of whichever worker, was not finite.
         scaler: what scales the loss, where something does.
@@ -73,14 +67,13 @@ class HookState:
         self.scheme = scheme
         self.scaler = scaler
         self.module = unwrapped(model)
+        super().__init__(self.module)
         parallel = parallel_of(model)
         self.group: dist.ProcessGroup | None = group if parallel is None else parallel.process_group
         self.seed = seed
         self.dense_steps = dense_steps
-        self.step = 0
         self.epoch = 0
-        self.record, self.recordable, self.in_step = False, True, False
-        self.recorder = Recorder()
+        self.in_step = False
         self.bytes_up = 0
         self.bytes_down = 0
         self.skipped = 0
@@ -93,12 +86,8 @@ class HookState:
         self._loose: dict[str, Loose] = {"public": {}, "private": {}}
         self._before: dict[Names, tuple[State, State]] = {}
         self._given_up = False
-        self._worker: ThreadPoolExecutor | None = None
+        self._beside = BesideBackward()
         self._own: dist.ProcessGroup | None = None
-        self._running: list[Running[Tensor]] = []
-        self._broken: Exception | None = None
-        self._seen: Seen | None = None
-        self.module.register_forward_pre_hook(self._look, with_kwargs=True)
 
     @property
     def acting(self) -> Scheme:
@@ -110,31 +99,6 @@ class HookState:
         """What the gradients of this step are multiplied by."""
         return 1.0 if self.scaler is None else self.scaler.get_scale()
 
-    def recording(self) -> RecordedRound:
-        """The last step that was recorded, as this process saw it.
-
-        Raises:
-            GradwireError: there is none.
-        """
-        if not self.recorder.rounds:
-            raise GradwireError("no step was recorded; set state.record = True before its forward pass")
-        return self.recorder.rounds[max(self.recorder.rounds)]
-
-    def save_transcript(self, path: str | Path, redact: bool = False) -> str:
-        """Write the recorded steps, for `gradwire audit --transcript`; returns the line that says what is in the file.
-
-        Args:
-            redact: keep sizes only.
-
-        Raises:
-            GradwireError: there are none, or the file cannot be written, as on a full disk; the training may go on.
-        """
-        self.recording()
-        try:
-            return save(self.recorder.rounds, path, redact)
-        except GradwireError as error:
-            raise GradwireError(f"rank {self._place()['rank']}: {error}") from None
-
     def state_dict(self) -> dict[str, Any]:
         """This process's state, to be saved beside its model's: residuals differ from worker to worker."""
         loose = {kind: dict(parts) for kind, parts in self._loose.items()}
@@ -144,7 +108,7 @@ class HookState:
         counters = {name: getattr(self, name) for name in COUNTERS}
         return {
             "scheme": self.scheme.spec,
-            **self._place(),
+            **place(),
             "parameters": sorted(self._names.values()),
             **counters,
             **memory,
@@ -156,7 +120,7 @@ class HookState:
         Raises:
             GradwireError: the state is of another scheme, rank, number of workers or model.
         """
-        for name, here in {"scheme": self.scheme.spec, **self._place()}.items():
+        for name, here in {"scheme": self.scheme.spec, **place()}.items():
             if state.get(name) != here:
                 raise GradwireError(f"state has {name}={state.get(name)!r}; this hook has {name}={here!r}")
         own, theirs = set(self._names.values()), set(map(plain_name, state.get("parameters", ())))
@@ -216,7 +180,7 @@ class HookState:
         told(transport, upload, flat() if kept else upload, self.step, index, kept)
         self._count(transport)
         if kept:
-            self._note(transport, tuple(gradients), index, {}, {})
+            self.note(self._facts(transport), tuple(gradients), index, transport.transcript, {}, {})
         return finite
 
     def _compress(self, transport: Collective, buffer: Tensor, gradients: Mapping[str, Tensor], index: int) -> bool:
@@ -250,35 +214,8 @@ class HookState:
 
         DDP sends things of its own meanwhile (which parameters are unused, SyncBatchNorm): the hook has its own group.
         """
-        future: Future[Tensor] = Future()
         self._join()
-        try:
-            Variable._execution_engine.queue_callback(self._finish)
-        except RuntimeError:  # no backward pass is under way: DDP's own start of a step
-            future.set_result(work())
-            return future
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="gradwire")
-        running = self._worker.submit(self._unless_broken, work)
-        self._running.append(running)
-        running.add_done_callback(lambda done: future.set_result(torch.empty(0) if done.exception() else done.result()))
-        return future
-
-    def _unless_broken(self, work: Callable[[], Tensor]) -> Tensor:
-        """A bucket's work; once one's has failed, the others are not tried, each of which would wait for its end."""
-        if self._broken is None:
-            try:
-                return work()
-            except Exception as error:
-                self._broken = error
-        raise self._broken
-
-    def _finish(self) -> None:
-        """Wait for the buckets' work."""
-        running, self._running = self._running, []
-        wait(running)
-        if self._broken is not None:
-            raise self._broken
+        return self._beside.run(work)
 
     def end_step(self) -> None:
         """Go on to the next step. One that was given up leaves every bucket's state as it was before."""
@@ -294,12 +231,6 @@ class HookState:
         """The names of a bucket's parameters."""
         return tuple(self._names[id(p)] for p in bucket.parameters())
 
-    def _place(self) -> dict[str, int]:
-        """This worker's place among the others; before there are any, that of one alone."""
-        if not dist.is_initialized():
-            return {"rank": 0, "world_size": 1}
-        return {"rank": dist.get_rank(), "world_size": dist.get_world_size()}
-
     def _exchange(self, transport: Collective, update: dict[str, Tensor], index: int) -> Mapping[str, Tensor]:
         """One bucket's round."""
         names = tuple(update)
@@ -312,7 +243,8 @@ class HookState:
         self._count(transport)
         if self.record:
             public, held = ({}, {}) if dense else (bucket.public, bucket.private)
-            self._note(transport, names, index, public, held if self.scheme.feeds_back else {})
+            held = held if self.scheme.feeds_back else {}
+            self.note(self._facts(transport), names, index, transport.transcript, public, held)
         self._before[names] = bucket.public, bucket.private
         if not dense:
             bucket.public, bucket.private = result.public, result.private[transport.party]
@@ -326,7 +258,7 @@ class HookState:
         """The transport; on first use, after making sure that all workers compress alike and are at one step."""
         if self._transport is None:
             if self._own is None:
-                self._own = _beside(self.group)
+                self._own = _group_beside(self.group)
             self._transport = Collective(Transcript(keep=0), self._own)
             layout = {name: list(p.shape) for name, p in self.module.named_parameters()}
             settings = {"scheme": self.scheme.spec, "seed": self.seed, "dense_steps": self.dense_steps}
@@ -352,47 +284,14 @@ class HookState:
         self._buckets[names] = bucket
         return bucket
 
-    def _look(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Note a step's forward passes, if it is to be recorded, and the model as it is before the first of them."""
-        if not self.record or not torch.is_grad_enabled():
-            return
-        if not self.recordable:
-            raise GradwireError("state.record is set; steps of a sharded model are not recorded, for no worker has it")
-        if self._seen is None or self._seen.step != self.step:
-            self._seen = Seen.of(self.step, module)
-        given = [each for each in (*arguments, *named.values()) if isinstance(each, Tensor) and each.ndim]
-        self._seen.passes += 1
-        self._seen.batch += len(given[0]) if given else 0
-
-    def _note(self, transport: Collective, names: Names, index: int, public: State, held: State) -> None:
-        """Record a bucket's messages; the first of a step begins a new round of the recording.
-
-        Raises:
-            GradwireError: recording was switched on after the step's forward pass, which may have changed the model.
-        """
-        seen = self._seen
-        if seen is None or seen.step != self.step:
-            raise GradwireError(f"step {self.step} cannot be recorded; set state.record = True before its forward pass")
-        if self.step not in self.recorder.rounds:
-            carried = self.acting.feeds_back and self.step > self.skipped + self.dense_steps
-            facts = RecordedRound(
-                self.acting.spec,
-                self.seed,
-                self.step,
-                transport.parties,
-                transport.party,
-                self.epoch,
-                carried=carried,
-                batch=seen.batch,
-                passes=seen.passes,
-                evaluated=seen.evaluated,
-            )
-            self.recorder.begin(facts, seen.model)
-        messages = tuple(transport.transcript.messages())
-        self.recorder.add_bucket(self.step, index, names, messages, public, held)
+    def _facts(self, transport: Collective) -> RecordedRound:
+        """What a recording says of this step, beside what its forward passes showed."""
+        carried = self.acting.feeds_back and self.step > self.skipped + self.dense_steps
+        party, parties = transport.party, transport.parties
+        return RecordedRound(self.acting.spec, self.seed, self.step, parties, party, self.epoch, carried=carried)
 
 
-def _beside(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+def _group_beside(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
     """A group of the same processes: collectives of two threads in one group would cross those of another process."""
     whole = group or dist.group.WORLD
     assert whole is not None

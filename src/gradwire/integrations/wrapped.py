@@ -1,36 +1,14 @@
-"""Networks within torch.compile and DDP, the names of their parameters, and what a step's forward passes show."""
+"""Networks within torch.compile and DDP, the names of their parameters, and a worker's place among the others."""
 
-from dataclasses import dataclass
-
-from torch import Tensor, nn
+import torch
+import torch.distributed as dist
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gradwire.errors import GradwireError
 
 PREFIXES = ("_orig_mod.", "module.")
 """What torch.compile and DDP put before the names of parameters."""
-
-
-@dataclass
-class Seen:
-    """A step to be recorded, as its forward passes showed it.
-
-    Attributes:
-        model: before the first of them, and the names of modules that were in evaluation mode.
-        passes: so far, with `batch` examples in all.
-    """
-
-    step: int
-    model: dict[str, Tensor]
-    evaluated: tuple[str, ...]
-    passes: int = 0
-    batch: int = 0
-
-    @classmethod
-    def of(cls, step: int, network: nn.Module) -> "Seen":
-        """A network before a step."""
-        model = {plain_name(name): tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-        return cls(step, model, tuple(plain_name(name) for name, m in network.named_modules() if not m.training))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -67,3 +45,27 @@ def parallel_of(model: nn.Module) -> DistributedDataParallel | None:
     """The DistributedDataParallel in a model, compiled or not."""
     inner = getattr(model, "_orig_mod", model)
     return inner if isinstance(inner, DistributedDataParallel) else None
+
+
+def check_hooked() -> None:
+    """See that steps are compressed, in the forward pass of a network that has a hook's state.
+
+    Raises:
+        GradwireError: the DistributedDataParallel whose forward pass this is has no communication hook.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return
+    parallel = DistributedDataParallel._get_active_ddp_module()
+    if parallel is not None and not parallel._comm_hooks:
+        raise GradwireError(
+            "this step would not be compressed: the DistributedDataParallel has no communication hook; call "
+            "model.register_comm_hook(state, hook) before the first step (Lightning's DDPStrategy registers none on a "
+            "CPU; examples/lightning_ddp.py does)"
+        )
+
+
+def place() -> dict[str, int]:
+    """This worker's place among the others; before there are any, that of one alone."""
+    if not dist.is_initialized():
+        return {"rank": 0, "world_size": 1}
+    return {"rank": dist.get_rank(), "world_size": dist.get_world_size()}

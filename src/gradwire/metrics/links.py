@@ -6,6 +6,7 @@ Compute, coding and bytes are measured. The modelled link has one rate each way 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -42,6 +43,27 @@ class Step:
         if saved <= 0:
             return 0.0 if costs >= 0 else inf
         return inf if costs <= 0 else saved / costs
+
+
+def crossing(plain: Mapping[float, float], other: Mapping[float, float]) -> float:
+    """The rate below which measured steps are faster than plain ones.
+
+    Args:
+        plain, other: bits a second → seconds of a step; both as they were measured, overlap included.
+
+    Returns:
+        Between the fastest link up to which the step was faster on every link, and the next one: where a line in
+        1 / rate, on which steps lie that wait for their bytes, meets that of plain ones. 0 where it was slower on the
+        slowest link already, inf where it was faster on all.
+    """
+    rates = sorted(plain.keys() & other.keys())
+    gains = [plain[rate] - other[rate] for rate in rates]
+    slower = next((i for i, gain in enumerate(gains) if gain <= 0), len(rates))
+    if slower in (0, len(rates)):
+        return inf if slower else 0.0
+    share = gains[slower - 1] / (gains[slower - 1] - gains[slower])
+    low, high = 1 / rates[slower - 1], 1 / rates[slower]
+    return 1 / (low + share * (high - low))
 
 
 def rate_of(link: str) -> float:

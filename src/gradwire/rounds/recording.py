@@ -91,8 +91,11 @@ class RecordedRound:
         """The same round with another victim ("": the recorded one), whose local steps are these (None: as recorded).
 
         Raises:
-            GradwireError: the round was without it.
+            GradwireError: the round was without it, or it holds no local steps that the recorder did not know.
         """
+        if work is not None and not self.local:
+            holds = "gradients" if self.work is None else f"{self.work.steps} local steps, as it was recorded"
+            raise GradwireError(f"round {self.round} holds {holds}; leave --local-steps out")
         if name and name not in self.clients:
             raise GradwireError(f"round {self.round} has no client {name!r}; it has {', '.join(self.clients)}")
         return replace(self, victim=name or self.victim, work=work or self.work)

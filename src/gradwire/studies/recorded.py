@@ -40,9 +40,16 @@ Truth = tuple[Tensor, Tensor]
 
 
 def told_work(options: dict[str, Any]) -> LocalWork | None:
-    """Take the local steps of recorded clients out of an audit's options; None where there are none."""
+    """Take the local steps of recorded clients out of an audit's options; None where there are none.
+
+    Raises:
+        GradwireError: a number out of range, or of local steps without any.
+    """
     steps, batch, decay = (options.pop(name, 0) for name in ("local_steps", "local_batch", "weight_decay"))
     at_least(0, local_steps=steps, local_batch=batch, weight_decay=decay)
+    for name, value in {"local_batch": batch, "weight_decay": decay}.items():
+        if value and not steps:
+            raise GradwireError(f"{name} is {value}; it is of --local-steps, of which there are none")
     return LocalWork(steps, batch or options["batch"], options["lr"], decay) if steps else None
 
 
@@ -57,6 +64,7 @@ def audit_recording(
     number: int | None = None,
     work: LocalWork | None = None,
     truth: str | Path | None = None,
+    told: Mapping[str, object] | None = None,
 ) -> Path:
     """Attack a client of a recorded round and return the folder that holds what came of it.
 
@@ -71,6 +79,7 @@ def audit_recording(
         labels: of the batch, where targets are classes and known. None: they are inferred, which one example's can be.
         client: by default the worker that recorded the step, or a federation's first. `number`: of the (last) round,
             by default the last. `work`: the client's local steps, where the recorder did not know them.
+        told: "batch" and "mode" as somebody named them, which the recording may not contradict.
         truth: a file of torch.save with the batch, {"inputs": …, "targets": …}; answers are scored by it, once they are
             chosen.
 
@@ -80,7 +89,7 @@ def audit_recording(
     heard = [each.of_client(client, work) for each in _until(load(path), number, client)]
     recordings = _several(heard, settings.rounds)
     recording = recordings[-1]
-    settings = _of_batch(settings, recording)
+    settings = _as_recorded(settings, recording, told or {})
     dataset = data.load(settings.data, settings.split).under(settings.loss)
     settings, task = settings.of(dataset.task), dataset.task
     if labels and not task.loss.classes:
@@ -105,10 +114,10 @@ def audit_recording(
         before = [
             each.view(model, (each.batch or shape[0], *shape[1:]), mode=settings.mode, task=task) for each in heard
         ]
-        told = _listened([*before[:-1], view], heard[0], settings, progress)
-        notes.append(told if isinstance(told, str) else told.sentence)
-        if not isinstance(told, str):
-            problems.append(replace(told.problem, public_examples=own))
+        listened = _listened([*before[:-1], view], heard[0], settings, progress)
+        notes.append(listened if isinstance(listened, str) else listened.sentence)
+        if not isinstance(listened, str):
+            problems.append(replace(listened.problem, public_examples=own))
             names.append(HEARD)
     # What the recording says in place of the settings: how far the model was trained is not known.
     options = asdict(settings) | {"schemes": [recording.scheme], "transcript": str(path), "domain": described(task)}
@@ -182,13 +191,17 @@ def _at_least_alone(guess: Guess, names: Sequence[str]) -> Guess:
     )
 
 
-def _of_batch(settings: AuditSettings, recording: RecordedRound) -> AuditSettings:
-    """The settings with the batch that was recorded, which another one than the default contradicts."""
-    if not recording.batch or settings.batch == recording.batch:
-        return settings
-    if settings.batch != 1:
-        raise GradwireError(f"--batch is {settings.batch}; round {recording.round} was recorded with {recording.batch}")
-    return replace(settings, batch=recording.batch)
+def _as_recorded(settings: AuditSettings, recording: RecordedRound, told: Mapping[str, object]) -> AuditSettings:
+    """The settings with the batch and the mode that were recorded, which nobody may have told otherwise."""
+    if settings.batch != AuditSettings.batch:
+        told = {"batch": settings.batch, **told}
+    known: dict[str, Any] = {"batch": recording.batch} if recording.batch else {}
+    if recording.evaluated is not None:
+        known["mode"] = "eval" if "" in recording.evaluated else "train"
+    for name, recorded in known.items():
+        if told.get(name, recorded) != recorded:
+            raise GradwireError(f"--{name} is {told[name]}; round {recording.round} was recorded with {recorded}")
+    return replace(settings, **known)
 
 
 def _truth(path: str | Path, shape: tuple[int, ...]) -> Truth:

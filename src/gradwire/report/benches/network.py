@@ -1,7 +1,7 @@
 """A network benchmark's rows: what a step takes on a link of any speed, and below which speed a scheme pays."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,8 @@ class StepPace:
     Attributes:
         step: what its step is made of. latency: seconds a message.
         modelled: rate in bits a second → seconds a step, at the rates of the table. measured: on real links.
-        crossing: the rate below which it beats plain SGD; 0 for never, inf for always, None for plain SGD itself.
+        crossing: the rate below which it beats plain SGD by the model; 0 for never, inf for always, None for plain SGD
+            itself. met: the same of the measured steps, overlap included, as text; "" where nothing was measured.
     """
 
     step: "Step"
@@ -51,6 +52,7 @@ class StepPace:
     modelled: dict[float, float]
     measured: dict[float, float]
     crossing: float | None
+    met: str = ""
 
 
 def paces(rows: Iterable[Row]) -> list[StepPace]:
@@ -62,8 +64,20 @@ def paces(rows: Iterable[Row]) -> list[StepPace]:
     for scheme, group in groups.items():
         latency = number(group[0], "latency")
         crossing = steps[scheme].beats(baseline, latency) if baseline and scheme != BASELINE else None
-        found.append(StepPace(steps[scheme], latency, _times(group, MODELLED), _times(group, MEASURED), crossing))
+        modelled, measured = _times(group, MODELLED), _times(group, MEASURED)
+        met = _met(_times(groups[BASELINE], MEASURED), measured) if crossing is not None else ""
+        found.append(StepPace(steps[scheme], latency, modelled, measured, crossing, met))
     return found
+
+
+def _met(plain: Mapping[float, float], other: Mapping[float, float]) -> str:
+    from gradwire.metrics.links import crossing
+
+    if not (rates := plain.keys() & other.keys()):
+        return ""
+    rate = crossing(plain, other)
+    ends = {0.0: f"under {rate_text(min(rates))}", math.inf: f"over {rate_text(max(rates))}"}
+    return ends.get(rate, rate_text(rate))
 
 
 def rate_text(rate: float | None) -> str:
@@ -86,13 +100,18 @@ def network_table(found: Sequence[StepPace], brief: bool = False) -> Table:
         step, real = pace.step, pace.measured
         made_of = [] if brief else [f"{step.compute:.3f} s", f"{step.coding:.3f} s"]
         times = [f"{pace.modelled[r]:.2f}" + (f" / {real[r]:.2f}" if r in real else "") for r in rates]
-        rows.append((step.scheme, *made_of, f"{step.bytes / 1e6:.2f}", *times, rate_text(pace.crossing)))
+        rows.append((step.scheme, *made_of, f"{step.bytes / 1e6:.2f}", *times, _pays(pace)))
     both = " / measured on a real link" if any(pace.measured for pace in found) else ""
     note = (
         f"Seconds a step: modelled{both}. MB are what a worker's link carries each way in a step. Modelled is compute "
-        f"+ coding + 8·bytes/rate + {1e3 * found[0].latency:g} ms a message; nothing overlaps."
+        f"+ coding + 8·bytes/rate + {1e3 * found[0].latency:g} ms a message; nothing overlaps. A measured crossing is "
+        "what users get, sending beside the backward pass included; it lies on a line between two measured links."
     )
     return Table((Column("scheme", numeric=False), *map(Column, titles)), tuple(rows), note)
+
+
+def _pays(pace: StepPace) -> str:
+    return rate_text(pace.crossing) + (f" / {pace.met}" if pace.met else "")
 
 
 def headline(found: Sequence[StepPace]) -> str | None:
