@@ -102,7 +102,7 @@ def to_rich(table: Table) -> "FittedTable":
 
 @dataclass(frozen=True)
 class FittedTable:
-    """A table as wide as the terminal: where that is too narrow for its figures, every row is a few lines, a cell each."""
+    """A table as wide as the terminal: where that is too narrow for its figures, a row is a few lines, a cell each."""
 
     table: Table
 
