@@ -14,6 +14,10 @@ import torch.multiprocessing as mp
 from gradwire.errors import GradwireError
 from gradwire.wire.rendezvous import joined
 
+FORKS = mp.get_context("forkserver")
+"""Processes that are forked from one which has imported what they need, and nothing else: each would take seconds."""
+FORKS.set_forkserver_preload(["pytest", "torch.distributed", "gradwire.training", "tests.distributed.workers"])
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -28,7 +32,8 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
 
 def run(function: Callable, folder: Path, *args: object, size: int = 2, timeout: float = 60) -> list:
     """Call function(transport, *args) in `size` processes; what each returned, or the message of its GradwireError."""
-    mp.spawn(_main, (size, free_port(), function, str(folder), timeout, args), nprocs=size)
+    how = (size, free_port(), function, str(folder), timeout, args)
+    mp.start_processes(_main, how, nprocs=size, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 

@@ -42,7 +42,7 @@ def choose(vector: Tensor, layout: Layout, counts: Mapping[str, int], per: Per) 
 
 
 def largest(vector: Tensor, count: int) -> Tensor:
-    """Positions of the `count` largest magnitudes of a vector, int64, ascending; what is not a number is the largest."""
+    """Positions of the `count` largest magnitudes of a vector, int64, ascending; NaN counts as the largest."""
     candidates = _candidates(vector, count)
     if candidates is None:
         return _exact(vector.abs(), count)
@@ -69,7 +69,7 @@ def _candidates(vector: Tensor, count: int) -> Tensor | None:
 def _reaching(vector: Tensor, threshold: float) -> Tensor:
     """Positions of magnitudes that are not below `threshold`, ascending.
 
-    On a CPU NumPy makes a bit of each entry, and looks into the words of 64 that hold any: ten times as fast as PyTorch.
+    On a CPU NumPy makes a bit of each entry and looks into words of 64 that hold any: ten times as fast as PyTorch.
     """
     if vector.is_cuda:
         return (~(vector.abs() < threshold)).nonzero()[:, 0]
