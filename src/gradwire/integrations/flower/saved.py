@@ -37,7 +37,7 @@ class BetweenRounds:
     def save(self, path: str | Path) -> None:
         """Write it; an interrupted write leaves what was there."""
         members, arrays = self.members, self.arrays
-        facts = {"settings": dict(self.settings), "place": dict(self.place)}
+        facts: dict[str, Any] = {"settings": dict(self.settings), "place": dict(self.place)}
         facts |= {"parties": list(members.parties.items()), "named": members.named, "met": members.met}
         facts |= {"parameters": arrays.parameters, "buffers": arrays.buffers}
         facts |= {"like": {name: [list(t.shape), NAMES[t.dtype]] for name, t in arrays.like.items()}}
