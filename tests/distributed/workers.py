@@ -32,8 +32,7 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
 
 def run(function: Callable, folder: Path, *args: object, size: int = 2, timeout: float = 60) -> list:
     """Call function(transport, *args) in `size` processes; what each returned, or the message of its GradwireError."""
-    how = (size, free_port(), function, str(folder), timeout, args)
-    mp.start_processes(_main, how, nprocs=size, start_method="forkserver")
+    mp.spawn(_main, (size, free_port(), function, str(folder), timeout, args), nprocs=size)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
