@@ -91,7 +91,8 @@ class SSGA(SGA):
         summed, accumulated = self.accumulate(update, private, round.layout)  # 6 to 8
         chosen = self.choice(summed, round)  # 9
         # Of all entries those that are not finite are chosen first.
-        self.finite(summed[chosen] if self.mask == "topk" else summed, member.gathering, member.seat)
+        if self.mask == "random" or not summed[chosen].isfinite().all():
+            self.finite(summed, member.gathering, member.seat)
         reply: Tensors = {}
         if self.votes:
             reply, member = yield from self.vote(chosen, member, round)
