@@ -7,7 +7,6 @@ import time
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from gradwire import data, models
 from gradwire.errors import WireError
@@ -191,8 +190,8 @@ def two_rounds(rank, port, phase, folder):
 
 @pytest.mark.parametrize("phase", ["keys", "shares", "ready", "offer", "masked", "survivors", "unmask"])
 def test_three_processes_of_which_one_is_killed_give_the_survivors_sum(tmp_path, phase):
-    context, port = mp.get_context("spawn"), workers.free_port()
-    started = [context.Process(target=two_rounds, args=(i, port, phase, str(tmp_path))) for i in range(3)]
+    port = workers.free_port()
+    started = [workers.FORKS.Process(target=two_rounds, args=(i, port, phase, str(tmp_path))) for i in range(3)]
     for process in started:
         process.start()
     for process in started:

@@ -14,6 +14,10 @@ import torch.multiprocessing as mp
 from gradwire.errors import GradwireError
 from gradwire.wire.rendezvous import joined
 
+FORKS = mp.get_context("forkserver")
+"""Processes that are forked from one which has imported what they need, and nothing else: each would take seconds."""
+FORKS.set_forkserver_preload(["pytest", "torch.distributed", "gradwire.training", "tests.distributed.workers"])
+
 
 def free_port() -> int:
     with socket.socket() as probe:

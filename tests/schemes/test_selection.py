@@ -69,3 +69,14 @@ def test_adding_onto_a_vector_is_adding_the_flat_update(factor):
     before = vector.clone()
     torch.testing.assert_close(layout.plus(update, vector, factor), layout.flatten(update) + factor * vector)
     assert torch.equal(vector, before)
+
+
+@pytest.mark.parametrize("size", [1000, 200_003])
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_chosen_first(size, wrong):
+    vector = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    for places in ([7], [0, size // 2, size - 1], list(range(3, 400))):
+        spoiled = vector.clone()
+        spoiled[places] = wrong
+        assert set(places) <= set(largest(spoiled, 400).tolist())
+        assert set(largest(spoiled, 1).tolist()) <= set(places)

@@ -6,7 +6,7 @@ not clearly below that, as a full selection would move every entry. Y. Lin et al
 """
 
 from collections.abc import Mapping
-from math import sqrt
+from math import inf, sqrt
 from typing import Literal
 
 import numpy as np
@@ -19,10 +19,10 @@ from gradwire.schemes.sparse import Sparse
 Per = Literal["tensor", "model"]
 """Whether K entries are chosen of each parameter or of the whole model."""
 SMALL = 1 << 16
-PART = 1 << 16
+PART = 1 << 15
 """Entries looked through at a time: few enough to stay in a core's cache."""
-WORD = 8
-"""Truth values that are compared as one integer."""
+WORD = 64
+"""Bits that are compared as one integer."""
 STRIDE = 97
 """Every 97th entry is sampled: a prime, so that no channel or kernel position is sampled more than others."""
 
@@ -42,7 +42,7 @@ def choose(vector: Tensor, layout: Layout, counts: Mapping[str, int], per: Per) 
 
 
 def largest(vector: Tensor, count: int) -> Tensor:
-    """Positions of the `count` largest magnitudes of a vector, int64, ascending."""
+    """Positions of the `count` largest magnitudes of a vector, int64, ascending; NaN counts as the largest."""
     candidates = _candidates(vector, count)
     if candidates is None:
         return _exact(vector.abs(), count)
@@ -67,29 +67,36 @@ def _candidates(vector: Tensor, count: int) -> Tensor | None:
 
 
 def _reaching(vector: Tensor, threshold: float) -> Tensor:
-    """Positions of magnitudes of at least `threshold`, ascending.
+    """Positions of magnitudes that are not below `threshold`, ascending.
 
-    On a CPU NumPy looks at words of eight entries first, few of which hold any: ten times as fast as PyTorch.
+    On a CPU NumPy makes a bit of each entry and looks into words of 64 that hold any: ten times as fast as PyTorch.
     """
     if vector.is_cuda:
-        return (vector.abs() >= threshold).nonzero()[:, 0]
-    values, found = vector.numpy(), []
-    magnitudes, reached = np.empty(PART, values.dtype), np.zeros(PART, dtype=bool)
+        return (~(vector.abs() < threshold)).nonzero()[:, 0]
+    values = vector.numpy()
+    magnitudes, below = np.empty(PART, values.dtype), np.empty(PART, dtype=bool)
+    bits = np.zeros(-(-len(values) // WORD) * 8, dtype=np.uint8)
     for begin in range(0, len(values), PART):
         part = values[begin : begin + PART]
-        np.abs(part, out=magnitudes[: len(part)])
-        reached[len(part) :] = False
-        np.greater_equal(magnitudes[: len(part)], threshold, out=reached[: len(part)])
-        hit = np.flatnonzero(reached.view(np.uint64))
-        word, place = np.nonzero(reached.reshape(-1, WORD)[hit])
-        found.append(begin + hit[word] * WORD + place)
-    return torch.from_numpy(np.concatenate(found))
+        size = len(part)
+        np.abs(part, out=magnitudes[:size])
+        below[size:] = True
+        np.less(magnitudes[:size], threshold, out=below[:size])
+        packed = np.packbits(below)[: -(-size // 8)]
+        np.invert(packed, out=bits[begin // 8 : begin // 8 + len(packed)])
+    word = np.flatnonzero(bits.view(np.uint64))
+    held = bits.reshape(-1, 8)[word].reshape(-1)
+    byte = np.flatnonzero(held)
+    bit = np.flatnonzero(np.unpackbits(held[byte]).view(bool))
+    begins = word[byte >> 3] * WORD + (byte & 7) * 8
+    return torch.from_numpy(begins[bit >> 3] + (bit & 7))
 
 
 def _exact(magnitude: Tensor, count: int) -> Tensor:
     """Positions of the `count` largest, ascending; of equal ones at the border, the first."""
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=magnitude.device)
+    magnitude = magnitude.nan_to_num_(nan=inf, posinf=inf)
     border = magnitude.topk(count, sorted=False).values.min()
     kept = magnitude > border
     ties = (magnitude == border).nonzero()[: count - int(kept.sum()), 0]

@@ -89,8 +89,10 @@ class SSGA(SGA):
         """Lines 5 to 14 of Algorithm 1."""
         member = yield from self.protocol.join(self.gathering(round), private, public)  # 2, and 11: fresh seeds
         summed, accumulated = self.accumulate(update, private, round.layout)  # 6 to 8
-        self.finite(summed, member.gathering, member.seat)
         chosen = self.choice(summed, round)  # 9
+        # Of all entries those that are not finite are chosen first.
+        if self.mask == "random" or not summed[chosen].isfinite().all():
+            self.finite(summed, member.gathering, member.seat)
         reply: Tensors = {}
         if self.votes:
             reply, member = yield from self.vote(chosen, member, round)
@@ -204,7 +206,8 @@ class SSGA(SGA):
         where, most = self.gathering(round).where("offer", "server"), self.share(round) * len(round.clients)
         if len(union) > most:
             raise WireError(f"{where}: the union has {len(union)} entries; the choices of all have {most} at most")
-        lacking = len(chosen) - int(torch.isin(chosen, union).sum())
+        nearest = torch.searchsorted(union, chosen).clamp_(max=max(0, len(union) - 1))
+        lacking = int((union[nearest] != chosen).sum()) if len(union) else len(chosen)
         allowed = len(chosen) if self.anonymity > 1 else cancelled(len(chosen)) if self.votes else 0
         if lacking > allowed:
             raise WireError(f"{where}: the union lacks {lacking} of this client's {len(chosen)} entries")

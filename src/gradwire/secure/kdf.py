@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 KEY_BYTES = 32
@@ -62,10 +63,17 @@ def derive(secret: bytes, label: str, *context: bytes, length: int = KEY_BYTES) 
 
     Every part of the info follows its length, so that two purposes never have the same info.
     """
+    hkdf, sha256 = _library()
+    return hkdf(sha256(), length, salt=None, info=framed(b"gradwire", label.encode(), *context)).derive(secret)
+
+
+@cache
+def _library() -> tuple[Any, Any]:
+    """HKDF and SHA-256, imported once: to look them up in each call takes as long as to derive a key."""
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    return HKDF(SHA256(), length, salt=None, info=framed(b"gradwire", label.encode(), *context)).derive(secret)
+    return HKDF, SHA256
 
 
 def framed(*parts: bytes) -> bytes:

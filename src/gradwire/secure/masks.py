@@ -9,6 +9,7 @@ while the masks of all peers are added to them.
 import time
 from collections.abc import Iterable
 from functools import cache
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -49,16 +50,15 @@ def stream(key: bytes, mode: str) -> Any:
 
 @cache
 def faster() -> str:
-    """The mode that this machine's OpenSSL runs faster, in a fifth of a millisecond."""
-    room, took = bytearray(TILE_BYTES + 15), {}
-    for mode in ("gcm", "ctr"):
-        cipher = stream(bytes(32), mode)
-        cipher.update_into(_ZEROS, room)
-        started = time.perf_counter()
-        for _ in range(3):
+    """The mode that this machine's OpenSSL runs faster: the best of several turns each, half a millisecond in all."""
+    ciphers, room = {mode: stream(bytes(32), mode) for mode in ("ctr", "gcm")}, bytearray(TILE_BYTES + 15)
+    best = dict.fromkeys(ciphers, inf)
+    for _ in range(8):
+        for mode, cipher in ciphers.items():
+            started = time.perf_counter()
             cipher.update_into(_ZEROS, room)
-        took[mode] = time.perf_counter() - started
-    return min(took, key=lambda mode: took[mode])
+            best[mode] = min(best[mode], time.perf_counter() - started)
+    return min(best, key=lambda mode: best[mode])
 
 
 def expand(key: bytes, count: int, dtype: np.dtype[np.unsignedinteger]) -> Codes:

@@ -9,6 +9,7 @@ table is looked up by a secret value, and all shares, or all clients' secrets, a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,17 +66,14 @@ class Field:
     def interpolation(self, places: NDArray[np.int64], holders: int) -> NDArray[np.int64]:
         """The Lagrange coefficients at 0 of polynomials that are known at places (m, t), each row different ones.
 
-        The coefficient of place i is the product of x_j / (x_j − x_i) over the other places j: that over all holders'
-        places, which is the same for every row, without those of the absent, which are fewer.
+        The coefficient of place i is the product of x_j / (x_j − x_i) over the other places j. One matrix product adds
+        up all logarithms, exactly in float64.
         """
-        powers, logarithms = self.tables
-        exponents = _of_all(self, holders)[places - 1]
-        there = np.zeros((len(places), holders), dtype=bool)
-        np.put_along_axis(there, places - 1, True, axis=1)
-        absent = np.nonzero(~there)[1].reshape(len(places), -1) + 1
-        for column in absent.T[:, :, None]:
-            exponents -= logarithms[column] - logarithms[column ^ places]
-        return powers[exponents % ((1 << self.bits) - 1)]
+        powers, _ = self.tables
+        there = np.zeros((len(places), holders))
+        np.put_along_axis(there, places - 1, 1, axis=1)
+        exponents = np.take_along_axis(there @ _apart(self, holders), places - 1, axis=1)
+        return powers[exponents.astype(np.int64) % ((1 << self.bits) - 1)]
 
 
 BYTES, PAIRS = Field(8, 0x1D), Field(16, 0x100B)
@@ -100,13 +98,13 @@ def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
 
 
 @lru_cache(maxsize=8)
-def _of_all(field: Field, holders: int) -> NDArray[np.int64]:
-    """For each of the places 1 to `holders`, the logarithm of its coefficient if all of them are known."""
+def _apart(field: Field, holders: int) -> NDArray[np.float64]:
+    """The logarithm of x_j / (x_j − x_i) for places j (rows) and i of so many; 0 where they are one."""
     _, logarithms = field.tables
     numbers = np.arange(1, holders + 1)
-    apart = logarithms[numbers] - logarithms[numbers[:, None] ^ numbers]
+    apart = (logarithms[numbers] - logarithms[numbers[:, None] ^ numbers]).T
     np.fill_diagonal(apart, 0)
-    return apart.sum(1)
+    return np.ascontiguousarray(apart, dtype=np.float64)
 
 
 @lru_cache(maxsize=8)
@@ -130,8 +128,8 @@ def combine_all(several: Sequence[Mapping[int, bytes]], threshold: int, holders:
     """The secrets behind many sets of shares, each of at least `threshold`, all of one length."""
     if not several:
         return []
-    places = np.array([list(shares)[:threshold] for shares in several], dtype=np.int64) + 1
-    joined = b"".join(share for shares in several for share in list(shares.values())[:threshold])
+    places = np.array([list(islice(shares, threshold)) for shares in several], dtype=np.int64) + 1
+    joined = b"".join(chain.from_iterable(islice(shares.values(), threshold) for shares in several))
     words = np.frombuffer(joined, dtype="<u8").reshape(*places.shape, -1)
     rows = max(1, AT_ONCE // threshold)
     parts = [
@@ -144,9 +142,9 @@ def combine_all(several: Sequence[Mapping[int, bytes]], threshold: int, holders:
 def _restored(field: Field, holders: int, places: NDArray[np.int64], words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The secrets (m, w) behind shares (m, t, w) of the holders at places (m, t), in 64-bit words."""
     coefficients = field.interpolation(places, holders)
-    total = np.zeros_like(words)
-    for bit in range(field.bits):
-        chosen = (-((coefficients >> bit) & 1)).astype(np.uint64)[:, :, None]
-        total ^= words & chosen
-        words = field.times_x(words)
-    return np.bitwise_xor.reduce(total, axis=1)
+    planes = np.ascontiguousarray(words.transpose(2, 0, 1))
+    total = np.zeros(planes.shape[:2], dtype=np.uint64)
+    for bit in reversed(range(field.bits)):
+        chosen = (-((coefficients >> bit) & 1)).astype(np.uint64)
+        total = field.times_x(total) ^ np.bitwise_xor.reduce(planes & chosen, axis=2)
+    return np.ascontiguousarray(total.T)

@@ -1,6 +1,14 @@
-"""No test waits for an answer that will not come: time stands still, and a pause is longer than any patience."""
+"""Strategies sample alike. No test waits for what will not come: time stands still, a pause outlasts any patience."""
+
+import random
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _sampling():
+    """Flower's strategies draw the order of clients from Python's own generator."""
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

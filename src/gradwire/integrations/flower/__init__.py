@@ -14,7 +14,7 @@ strategy that would be something else over Flower is refused by name. Needs flwr
 
 from gradwire.integrations.flower.client import SchemeMod
 from gradwire.integrations.flower.grid import SchemeGrid
+from gradwire.integrations.flower.started import run
 from gradwire.integrations.flower.steps import local_steps, scheme_network
-from gradwire.integrations.flower.strategies import run
 
 __all__ = ["SchemeGrid", "SchemeMod", "local_steps", "run", "scheme_network"]

@@ -29,8 +29,9 @@ class SchemeMod:
     """A mod that sends a scheme's messages in place of the trained arrays.
 
     The update is old − new arrays. The context's state keeps the round's session between two messages, and the last
-    answer: a message that is delivered twice gets it again, and nothing is trained or drawn twice. A message that is
-    late or corrupted is an error, and the state stays as it is. Mods that change what training made (Flower's
+    answer: a message that is delivered twice gets it again, and nothing is trained or drawn twice. A scheme without
+    state (none) keeps no answers either: there a second delivery is an error. A message that is late or corrupted is an
+    error, and the state stays as it is. Mods that change what training made (Flower's
     `LocalDpMod`, `fixedclipping_mod`) stand behind this one: `mods=[SchemeMod(…), LocalDpMod(…)]`. Before it they
     find no arrays and refuse.
 
@@ -69,6 +70,8 @@ class SchemeMod:
             raise WireError(f"a record names turn {turn} of run {run}; a number and a name are due")
         kept = Kept.of(context.state, run, self._drawn(context))
         if turn == kept.turn:
+            if not kept.answer:
+                raise WireError(f"turn {turn} of run {run} has been answered; {self.scheme.spec} keeps no answers")
             return FlowerMessage(kept.answer, reply_to=message)
         begin = self._begin(record) if "scheme" in record else None
         if begin is not None and turn < kept.turn:

@@ -12,16 +12,18 @@ import torch
 from flwr.app import ArrayRecord, Error, RecordDict
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 from torch import nn
 
 from gradwire.errors import GradwireError
-from gradwire.integrations.flower import records, saved, strategies
+from gradwire.integrations.flower import records, strategies
 from gradwire.integrations.flower.arrays import FederatedArrays
 from gradwire.integrations.flower.members import Members
 from gradwire.integrations.flower.opened import opened
 from gradwire.integrations.flower.questions import Parts, Questions
 from gradwire.integrations.flower.recorded import FederationRecorder
 from gradwire.integrations.flower.records import KEY, PAYLOAD, Begin
+from gradwire.integrations.flower.saved import BetweenRounds
 from gradwire.integrations.flower.served import ServedRound
 from gradwire.rounds.halves import checking, server_half
 from gradwire.schemes import Layout, Round, Scheme, State, Weights, adapted
@@ -30,6 +32,8 @@ from gradwire.wire import Need, ServerSession, Transcript
 
 MOST = 8
 """Questions of a round of the longest protocol: enrolment, examples, and six phases of a secure sum."""
+PLACE = ("round", "epoch", "examples", "_run", "_turn", "_questions")
+"""What rounds move, beside states: it is saved with them."""
 log = logging.getLogger(__name__)
 
 
@@ -118,7 +122,7 @@ class SchemeGrid:
         if not training:
             return replies
         strategy = strategies.calling()
-        strategies.check(strategy, self)
+        self.check(strategy)
         handed = self._play(training, None if timeout is None else monotonic() + timeout)
         if not isinstance(strategy, strategies.MOVING):
             self.arrays.means = {}
@@ -126,13 +130,18 @@ class SchemeGrid:
             self.arrays.left, self.arrays.record = {}, None
         return [*replies, *handed]
 
+    def check(self, strategy: Strategy | None) -> None:
+        """Refuse a strategy that the scheme would make another; raises as `strategies.check`."""
+        strategies.check(strategy, self.scheme.spec, self.replies, self.weighted_by)
+
     def restored(self, arrays: ArrayRecord) -> ArrayRecord:
         """Arrays as a strategy's mean left them, in the dtypes of the first round; counters as whole numbers."""
         return self.arrays.restored(arrays)
 
     def save(self, path: str | Path) -> None:
         """Write the state between two rounds, from which a grid of the same settings can go on."""
-        saved.save(self, path)
+        place = {name: getattr(self, name) for name in PLACE}
+        BetweenRounds(self._settings, place, self.arrays, self.members, self.public).save(path)
 
     def load(self, path: str | Path) -> None:
         """Go on from what `save` wrote, with the same nodes.
@@ -140,7 +149,16 @@ class SchemeGrid:
         Raises:
             GradwireError: no such file, or one of another grid.
         """
-        saved.load(self, path)
+        found = BetweenRounds.load(path, self._settings)
+        self.arrays, self.members, self.public = found.arrays, found.members, found.public
+        for name in PLACE:
+            setattr(self, name, found.place[name])
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same in a grid that goes on."""
+        said = {name: getattr(self, name) for name in ("seed", "weighted_by", "lr", "replies")}
+        return {"scheme": self.scheme.spec, **said}
 
     def _play(self, messages: Sequence[FlowerMessage], deadline: float | None) -> list[FlowerMessage]:
         """A round: what each client's reply comes to."""

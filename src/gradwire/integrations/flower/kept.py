@@ -26,7 +26,8 @@ class Kept:
         private: its state under the scheme, where no round is under way; None before its first.
         session: of the round that is under way, saved.
         known: public keys that it has been told, as `party/name`.
-        answer: to the last question, for one that is asked again.
+        answer: to the last question, for one that is asked again. Not stored where the scheme keeps no state, such as
+            `none`'s: it would be a model more that Flower writes and reads in each round.
     """
 
     run: str
@@ -60,7 +61,8 @@ class Kept:
         held |= {} if self.private is None else {"private": pack(self.private)}
         held |= {"known": pack(self.known)} if self.known else {}
         state[HELD] = arrays(held)
-        state.update({f"{ANSWER}{name}": each for name, each in self.answer.items()})
+        if self.private != {}:
+            state.update({f"{ANSWER}{name}": each for name, each in self.answer.items()})
 
     def before_round(self) -> State | None:
         """The state to go into a new round with; None where there is none."""
