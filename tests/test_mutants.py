@@ -8,7 +8,7 @@ import pytest
 from tests.mutate import ROOT, mutants
 
 LEAST = 60
-ROOMS = ("attacks", "metrics", "report", "rounds", "schemes", "secure", "wire")
+ROOMS = ("attacks", "metrics", "report", "rounds", "schemes", "secure", "studies", "wire")
 
 
 @pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: f"{mutant.file}: {mutant.why}")
