@@ -100,7 +100,7 @@ def _breakable(text: object) -> "Markup":
     """A name or spec that may go on in the next line behind an underscore, comma, colon or plus, and at a bracket."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"([_,:+](?=[a-zA-Z]))", r"\1<wbr>", str(escape(text))).replace("[", "<wbr>["))
+    return Markup(re.sub(r"(_|[,:+](?=[a-zA-Z]))", r"\1<wbr>", str(escape(text))).replace("[", "<wbr>["))
 
 
 def _uri(data: bytes, kind: str) -> str:
