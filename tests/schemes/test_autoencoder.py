@@ -193,7 +193,7 @@ def test_errors_do_not_add_up_over_rounds_in_which_nothing_is_learned():
         return layers.decode(network.halves(state["weights"])[1], layers.encode(state["weights"], vector))
 
     now, fed_back = left, flat(left)
-    for _ in range(10):
+    for _ in range(5):
         now, _ = scheme.after_step(now, state, LocalStep(replace(context, start=now), 0, 1, 8, 8, 0))
         fed_back = again(fed_back)
     off, fed_back_off = (float((each - flat(left)).norm() / flat(left).norm()) for each in (flat(now), fed_back))

@@ -128,7 +128,7 @@ def test_a_rehearsed_scale_sees_through_noise_in_which_a_fixed_one_sees_nothing(
     views = [gradwire.capture(model, *digits.batch([i]), "noise:std=0.05") for i in range(4)]
     truth = digits.batch(range(4))[0][:, None]
     patch, tv, fixed = (
-        gradwire.score(gradwire.invert(views, "bayes", iterations=300, **options).inputs, truth).ssim.mean()
+        gradwire.score(gradwire.invert(views, "bayes", iterations=150, **options).inputs, truth).ssim.mean()
         for options in ({"prior": "patch", "public_examples": own}, {"public_examples": own}, {})
     )
     assert min(patch, tv) > fixed + 0.5

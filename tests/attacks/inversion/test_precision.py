@@ -21,10 +21,9 @@ def test_the_switches_are_put_back():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lenet", "convnet"])
-def test_what_precision_costs_in_accuracy(name):
+def test_what_precision_costs_in_accuracy():
     digits = data.load("digits")
-    model = models.build(name, digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
+    model = models.build("lenet", digits.shape, digits.outputs, digits.mean, digits.std, seed=0)
     views = [gradwire.capture(model, *digits.batch([i])) for i in range(4)]
     truth = digits.batch(range(4))[0][:, None]
     found = {}
@@ -34,5 +33,5 @@ def test_what_precision_costs_in_accuracy(name):
         found[precision] = float(gradwire.score(guess.inputs, truth).ssim.mean())
     # On a CPU tf32 is fp32.
     assert found["tf32"] == found["fp32"]
-    # Measured: 1.1e-4 on LeNet, 1.4e-5 on the convnet.
+    # Measured: 1.1e-4; on the convnet 1.4e-5.
     assert found["bf16"] > found["fp32"] - 0.005
