@@ -59,7 +59,7 @@ class NetworkSettings:
         real, steps: whether to measure on real links, too, and how many steps of each scheme there.
     """
 
-    schemes: tuple[str, ...]
+    schemes: tuple[str, ...] = ("powersgd:rank=4", "topk:ratio=0.01")
     model: str = "resnet18"
     batch: int = 32
     workers: int = 2
