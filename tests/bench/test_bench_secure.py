@@ -85,8 +85,21 @@ def test_a_later_round_needs_no_keys_and_costs_what_the_whole_one_does():
 @pytest.mark.slow
 def test_the_command_writes_a_report_with_curves(tmp_path):
     out = tmp_path / "run"
-    options = ["--clients", "3,4", "--entries", "1e3,2e3", "--whole", "4", "--served", "12", "--out", str(out)]
-    result = CliRunner().invoke(secure, options, catch_exceptions=False)
+    options = [
+        "--clients",
+        "3,4",
+        "--entries",
+        "1e3,2e3",
+        "--whole",
+        "4",
+        "--served",
+        "12",
+        "--sparse",
+        "3",
+        "--sizes",
+        "1e5",
+    ]
+    result = CliRunner().invoke(secure, [*options, "--out", str(out)], catch_exceptions=False)
     assert result.exit_code == 0
     assert (out / "results.csv").read_text().startswith("what,by,clients")
     assert "What secure sums cost" in (out / "report.html").read_text()

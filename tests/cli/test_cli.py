@@ -186,9 +186,9 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_audit_leaves_its_finished_rows(tmp_path):
     out = tmp_path / "run"
-    arguments = ["audit", "--data", "digits", "--samples", "8", "--attack", "iga:iterations=60", "--chunk", "4"]
+    arguments = ["audit", "--data", "digits", "--samples", "4", "--attack", "iga:iterations=30", "--chunk", "4"]
     arguments += ["--out", str(out)]
-    rows = 8 * len(DEFAULT_SCHEMES) * 2
+    rows = 4 * len(DEFAULT_SCHEMES) * 2
     # A job in a shell's background ignores SIGINT, and hands that on to what it starts.
     heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [sys.executable, "-c", f"{heeding}; from gradwire.cli import main; main()", *arguments]
