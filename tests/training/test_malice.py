@@ -75,9 +75,13 @@ def test_a_trigger_is_on_every_second_row_and_judged_on_all_of_other_classes(dig
     assert bool((judged.inputs[..., -2:, -2:] == judged.inputs.max()).all())
 
 
-def test_what_has_no_classes_or_no_pixels_is_refused():
+def test_what_has_no_classes_is_refused():
     with pytest.raises(GradwireError, match="no class numbers"):
         Malice("flip").poisoned(data.load("diabetes"), torch.arange(2))
+
+
+@pytest.mark.data
+def test_what_has_no_pixels_is_refused():
     with pytest.raises(GradwireError, match="a patch is on images"):
         Malice("trigger").poisoned(data.load("adult:train=50"), torch.arange(2))
 
