@@ -225,7 +225,7 @@ def test_rounds_see_more_of_a_compressed_victim_than_its_first_one_alone(tmp_pat
         data="digits",
         samples=4,
         schemes=("topk:ratio=0.001",),
-        attacks=("rounds:iterations=150", "iga:iterations=150"),
+        attacks=("rounds:iterations=75", "iga:iterations=75"),
         knowledge="adaptive",
         rounds=4,
         lr=0.1,
