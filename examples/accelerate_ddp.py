@@ -44,7 +44,9 @@ def save(models, weights, folder):
 
 
 accelerator.register_save_state_pre_hook(save)
-accelerator.register_load_state_pre_hook(lambda models, folder: state.load_state_dict(torch.load(own(folder))))
+accelerator.register_load_state_pre_hook(
+    lambda models, folder: state.load_state_dict(torch.load(own(folder), weights_only=True))
+)
 if options.resume:
     accelerator.load_state(options.folder)
 for epoch in range(state.epoch, options.epochs):
