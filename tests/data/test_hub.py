@@ -1,4 +1,5 @@
 import io
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from gradwire import data
+from gradwire.data import hub
+from gradwire.data.pictures import decode
 from gradwire.errors import GradwireError
 
 
@@ -72,6 +75,16 @@ def test_a_limit_decodes_no_more(root: Path) -> None:
     write(root / "mnist", {"image": cells([png(0), b"broken"]), "label": [0, 1]})
     assert len(data.load("mnist", limit=1)) == 1
     fails("cannot read image 1 of mnist (test)")
+
+
+def test_files_are_decoded_once_and_again_when_they_have_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    monkeypatch.setattr(hub, "decode", lambda *given: decoded.append(given) or decode(*given))
+    for value in (0, 9):
+        write(root / "mnist", {"image": cells([png(value)]), "label": [0]})
+        os.utime(root / "mnist" / "test-00000.parquet", ns=(value, value))
+        assert [int(data.load("mnist").inputs[0, 0, 0, 0]) for _ in range(3)] == [value] * 3
+    assert len(decoded) == 2
 
 
 def test_a_missing_split(root: Path) -> None:

@@ -114,16 +114,16 @@ def test_warming_up_iterations_are_not_perturbed_and_those_after_them_are():
 
 @pytest.mark.parametrize("start", ["projection", "uniform"])
 def test_training_it_brings_its_output_nearer(start):
-    scheme, parameters, fresh, context = alone(f"warmup_iterations=60,warmup_rounds=0,lr=0.001,start={start}")
+    scheme, parameters, fresh, context = alone(f"warmup_iterations=30,warmup_rounds=0,lr=0.002,start={start}")
     before, _ = scheme.after_step(parameters, fresh | {"told": torch.ones(())}, LocalStep(context, 0, 1, 8, 8, 0))
     after, state = scheme.after_step(parameters, fresh, LocalStep(context, 0, 1, 8, 8, 0))
-    assert int(state["fits"]) == 2 * 60 * LAYERS
+    assert int(state["fits"]) == 2 * 30 * LAYERS
     error = [float((flat(each) - flat(parameters)).square().mean()) for each in (before, after)]
     assert error[1] < 0.7 * error[0]
     off = float((flat(after) - flat(parameters)).norm() / flat(parameters).norm())
     assert float(state["error"]) == pytest.approx(off, rel=1e-5)
     says = scheme.notes({"client:0": state})[1]
-    assert says.endswith(f"after {2 * 60 * LAYERS} steps of training it puts parameters off by {off:.0%}")
+    assert says.endswith(f"after {2 * 30 * LAYERS} steps of training it puts parameters off by {off:.0%}")
 
 
 def test_all_autoencoders_begin_alike():
@@ -184,7 +184,7 @@ def test_steps_go_on_from_ones_own_parameters_or_from_what_the_autoencoder_makes
 
 
 def test_errors_do_not_add_up_over_rounds_in_which_nothing_is_learned():
-    scheme, parameters, state, context = alone("warmup_rounds=0,warmup_iterations=100,lr=0.001")
+    scheme, parameters, state, context = alone("warmup_rounds=0,warmup_iterations=40,lr=0.002")
     left, state = scheme.after_step(parameters, state, LocalStep(context, 0, 1, 8, 8, 0))
     state["told"] = torch.ones(())
     layers = Layers.of(replace(context, start=left))

@@ -65,7 +65,7 @@ def test_a_sparse_graph_of_many_clients_gives_the_same_sum(curve):
 
 @pytest.mark.slow
 @given(st.integers(2, 200), st.sampled_from(BITS), st.data())
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_a_sparse_graph_of_any_size_gives_the_sum_or_says_why_not(clients, bits, data):
     clients = min(clients, 2 ** (bits - 1))
     ring, assumed = Ring(bits, clients), Assumptions(dropping=0.1, secrecy=4, completion=4)

@@ -3,11 +3,12 @@
 import json
 import os
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from gradwire.data.dataset import Dataset, image_dataset
 from gradwire.data.pictures import Mode, decode
@@ -55,6 +56,21 @@ def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
     Raises:
         GradwireError: a folder without this split, a file that cannot be read, or a hub that cannot be reached.
     """
+    folder = _at_hand(name)
+    if folder is None:
+        return image_dataset(name, split, *_pictures(name, split, limit))
+    changed = tuple((str(file), file.stat().st_mtime_ns) for file in sorted(folder.glob(f"{split}-*.parquet")))
+    return image_dataset(name, split, *_remembered(name, split, limit, changed))
+
+
+@lru_cache(maxsize=4)
+def _remembered(name: str, split: str, limit: int | None, changed: object) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """The pictures of files that were `changed` at these times: a study's cells load the same ones again and again."""
+    return _pictures(name, split, limit)
+
+
+def _pictures(name: str, split: str, limit: int | None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Images (N, C, H, W), labels (N,) and the classes' names."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
     source = SOURCES[name]
@@ -64,7 +80,7 @@ def load_hub(name: str, split: str, limit: int | None = None) -> Dataset:
     labels = torch.from_numpy(table.column(source.label).cast(pa.int64()).fill_null(-1).to_numpy().copy())
     stored = [(cell or {}).get("bytes") or b"" for cell in table.column(source.image).to_pylist()]
     images = decode(stored, source.mode, lambda index: f"{index} of {name} ({split})")
-    return image_dataset(name, split, images, labels, classes or tuple(map(str, range(source.classes))))
+    return images, labels, classes or tuple(map(str, range(source.classes)))
 
 
 def rows(name: str, split: str, limit: int | None = None) -> tuple[Any, tuple[str, ...]]:
@@ -73,16 +89,21 @@ def rows(name: str, split: str, limit: int | None = None) -> tuple[Any, tuple[st
     Raises:
         GradwireError: as `load_hub`.
     """
-    source, folder = SOURCES[name], Path(os.environ.get(ROOT_VARIABLE, "")) / name
-    at_hand = os.environ.get(ROOT_VARIABLE) and folder.is_dir()
-    table, classes = (_read if at_hand else _download)(folder, source, split, limit)
+    source, folder = SOURCES[name], _at_hand(name)
+    table, classes = _read(folder, source, split, limit) if folder else _download(source, split, limit)
     if table.num_rows == 0:
         what = "sentences" if source.mode == "text" else "images"
         raise GradwireError(f"data {name!r} ({split}) has no {what} in it; at least one is needed")
     return table, classes
 
 
-def _download(folder: Path, source: Source, split: str, limit: int | None) -> tuple[Any, tuple[str, ...]]:
+def _at_hand(name: str) -> Path | None:
+    """The folder of a data set at hand, where there is one."""
+    root = os.environ.get(ROOT_VARIABLE)
+    return folder if root and (folder := Path(root) / name).is_dir() else None
+
+
+def _download(source: Source, split: str, limit: int | None) -> tuple[Any, tuple[str, ...]]:
     """Fetch a table and its class names from the hub, or from the `datasets` library's cache of it."""
     import datasets
 

@@ -1,4 +1,4 @@
-"""What iterative attacks reconstruct of the data sets in $GRADWIRE_DATA: mean SSIM of the first four test images.
+"""What iterative attacks reconstruct of the data sets in $GRADWIRE_DATA: mean SSIM of the first two test images.
 
 The set-up is that of tables VIII and IX of the study that these figures are compared with ("LMC"): networks untrained
 and in evaluation mode, labels known, one image a victim, plain Adam, which on small smooth networks goes much further
@@ -17,7 +17,7 @@ from gradwire import data, models
 from gradwire.attacks.inversion import pose
 from gradwire.registry import ATTACKS
 
-VICTIMS = 4
+VICTIMS = 2
 GREY = ("fashion_mnist", "mnist")
 COLOUR = ("cifar10",)
 ADAM = {"signed": False, "decay": "cosine"}
@@ -51,10 +51,10 @@ def ssim(sources, schemes, model, attack, knowledge="adaptive", **options):
 
 def test_lenet_gives_grey_images_away_but_for_whom_takes_zeros_for_gradients():
     """LMC has 0.95 to 0.99 on Fashion-MNIST against no defence. It takes its 3,000 iterations to get there."""
-    found = ssim(GREY, ("none", ZEROS), "lenet", "iga", "naive", tv=1e-6, iterations=3000, **ADAM)
-    for source in GREY:
-        assert found[source, "none"] >= 0.95
-        assert found[source, ZEROS] <= 0.15
+    plain = ssim(GREY, ("none",), "lenet", "iga", "naive", tv=1e-6, iterations=3000, **ADAM)
+    zeros = ssim(GREY, (ZEROS,), "lenet", "iga", "naive", tv=1e-6, iterations=300, **LBFGS)
+    assert min(plain.values()) >= 0.95
+    assert max(zeros.values()) <= 0.15
 
 
 def test_lenet_gives_grey_images_away_to_who_has_no_prior():
