@@ -30,9 +30,16 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
     return {name: str(value) for name, value in place.items()}
 
 
+def start_all(function: Callable, args: tuple, size: int) -> None:
+    """Call function(rank, *args) in `size` processes, and wait until all have ended."""
+    mp.start_processes(function, args, size, start_method=FORKS.get_start_method())
+
+
 def run(function: Callable, folder: Path, *args: object, size: int = 2, timeout: float = 60) -> list:
     """Call function(transport, *args) in `size` processes; what each returned, or the message of its GradwireError."""
-    mp.spawn(_main, (size, free_port(), function, str(folder), timeout, args), nprocs=size)
+    mp.start_processes(
+        _main, (size, free_port(), function, str(folder), timeout, args), size, start_method="forkserver"
+    )
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 

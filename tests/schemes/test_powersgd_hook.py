@@ -1,15 +1,14 @@
 """PowerSGD against PyTorch's own: two DDP processes with its communication hook, and ours on the same gradients."""
 
 import os
-import socket
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook as theirs
 
+from tests.distributed import workers
 from tests.schemes.rounds import SHAPES, Cluster, random_update
 
 WORKERS, STEPS, WARM_UP, RANK = 2, 5, 2, 2
@@ -78,11 +77,8 @@ def trained(rank: int, dtype: torch.dtype) -> list[dict[str, torch.Tensor]]:
 
 @pytest.mark.slow
 def test_agrees_with_pytorchs_hook_step_for_step(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     path = tmp_path / "theirs.pt"
-    mp.spawn(worker, (port, str(path)), nprocs=WORKERS)
+    workers.start_all(worker, (workers.free_port(), str(path)), WORKERS)
     for dtype, expected in torch.load(path, weights_only=False).items():
         assert len(expected) == STEPS
         cluster = Cluster.of(f"powersgd:rank={RANK}", [gradients(0, 0, dtype)] * WORKERS)
