@@ -87,7 +87,7 @@ def audit(
             kept = run.checkpoints / f"{number:05}-{position}.safetensors"
             guess = attack.run(problems, settings.seed, settings.device, watch, kept)
             each = (time.perf_counter() - started) / len(chunk)
-            finished += steps[position] * len(chunk)
+            finished += steps[position] * sum(len(cell.knows) for cell in chunk)
             progress(ATTACKING, finished, total)
             lost += guess.lost
             notes |= dict.fromkeys(guess.notes)
@@ -99,8 +99,9 @@ def audit(
                 answer = domain.matched(own.inputs, truth[0])
                 run.append(_rows(settings, domain, part_of(name, part_name), chunk, own, answer, truth, each, dense))
             for cell, answer in zip(chunk, found, strict=True):
-                key = f"{cell.scheme}|{name}|{cell.knowledge}"
-                answers.setdefault(key, torch.zeros_like(originals))[cell.victim] = answer[: settings.batch]
+                for knowledge in cell.knows:
+                    key = f"{cell.scheme}|{name}|{knowledge}"
+                    answers.setdefault(key, torch.zeros_like(originals))[cell.victim] = answer[: settings.batch]
     keep(run, domain, answers)
     if lost:
         notes[f"{lost} restarts ended in a value that was not finite and were given up"] = None
@@ -192,7 +193,7 @@ def _rows(
     seconds: float,
     dense: int,
 ) -> Iterator[dict[str, object]]:
-    """One row a cell; `found` are the guess's inputs in the order of the true ones."""
+    """One row a cell and kind of knowledge; `found` are the guess's inputs in the order of the true ones."""
     true, targets = truth
     scores = domain.score(found, true)
     success, usual = domain.success(scores), domain.uninformed()
@@ -202,7 +203,7 @@ def _rows(
     accuracy = metrics.label_accuracy(guess.targets, targets) if inferred else None
     said = verdicts(guess, true, targets, success.tolist())
     for i, cell in enumerate(chunk):
-        yield facts(settings, attack, cell.problem, guess, i, dense) | {
+        row = facts(settings, attack, cell.problem, guess, i, dense) | {
             "scheme": cell.scheme,
             "seconds": round(seconds, 4),
             "adversary": settings.adversary,
@@ -214,3 +215,4 @@ def _rows(
             "verdict": said[i],
             "label_accuracy": "" if accuracy is None else float(accuracy[i]),
         }
+        yield from (row | {"knowledge": knowledge} for knowledge in cell.knows)

@@ -38,10 +38,14 @@ class Situation:
 
 @dataclass(frozen=True)
 class AuditCell:
-    """One victim's problem, what its row is filed under, and notes on the training before it."""
+    """One victim's problem, what its rows are filed under, and notes on the training before it.
+
+    Attributes:
+        knows: the kinds of knowledge that pose this problem: both, where what was sent is the gradient itself.
+    """
 
     scheme: str
-    knowledge: Knowledge
+    knows: tuple[Knowledge, ...]
     victim: int
     problem: Problem
     notes: tuple[str, ...] = ()
@@ -191,14 +195,18 @@ def _situations(settings: AuditSettings, model: nn.Module, progress: Progress) -
 def _cells(
     settings: AuditSettings, situation: Situation, victims: Dataset, public_examples: PublicExamples | None
 ) -> Iterator[AuditCell]:
-    """Capture each victim's rounds under one scheme, and pose the problem for each kind of knowledge."""
+    """Capture each victim's rounds under one scheme, and pose the problems, in the order of the kinds of knowledge."""
     views = [_views(settings, situation, victims, victim) for victim in range(settings.samples)]
     accounting = parse(situation.scheme).accounting
     notes = accounting.notes(situation.private) if accounting and situation.private else ()
-    for knowledge in settings.knows:
-        for victim, seen in enumerate(views):
-            problem = replace(joint(seen, knowledge, salt=victim), public_examples=public_examples)
-            yield AuditCell(situation.scheme, knowledge, victim, problem, notes)
+    cells = list[AuditCell]()
+    for victim, seen in enumerate(views):
+        posed = [joint(seen, knowledge, salt=victim) for knowledge in settings.knows]
+        alone = [((knowledge,), problem) for knowledge, problem in zip(settings.knows, posed, strict=True)]
+        for knows, problem in [(settings.knows, posed[-1])] if posed[0].is_also(posed[-1]) else alone:
+            problem = replace(problem, public_examples=public_examples)
+            cells.append(AuditCell(situation.scheme, knows, victim, problem, notes))
+    yield from sorted(cells, key=lambda cell: settings.knows.index(cell.knows[0]))
 
 
 def _views(settings: AuditSettings, situation: Situation, victims: Dataset, victim: int) -> list[View]:

@@ -13,6 +13,7 @@ from gradwire.errors import unknown
 from gradwire.progress import Progress, silent
 from gradwire.registry import ATTACKS
 from gradwire.schemes import Measurement, dense, observation, others, pooled
+from gradwire.schemes.measurement import Dense
 from gradwire.wire import View
 
 Knowledge = Literal["naive", "adaptive"]
@@ -73,6 +74,23 @@ class Problem:
         ours, theirs = ((each.view for each in (first, *first.later)) for first in (self, other))
         alike = len(self.later) == len(other.later) and len(self.clients) == len(other.clients)
         return alike and all(a.shares_model(b) for a, b in zip(ours, theirs, strict=True))
+
+    def is_also(self, other: "Problem") -> bool:
+        """Whether knowing the scheme makes no difference: both match the same plain gradient of the same clients."""
+        ours, theirs = self._gradient(), other._gradient()
+        alike = self.view is other.view and not self.later and not other.later
+        alike = alike and (self.clients, self.deviation, self.carried) == (
+            other.clients,
+            other.deviation,
+            other.carried,
+        )
+        return alike and ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    def _gradient(self) -> dict[str, Tensor]:
+        """What is matched, where that is the whole gradient and nothing else."""
+        terms = [(name, term) for name, several in self.measurement.items() for term in several]
+        whole = all(type(term) is Dense for _, term in terms)
+        return {name: term.observed for name, term in terms} if whole else {"": torch.full((1,), torch.nan)}
 
     def left_aside(self) -> tuple[str, ...]:
         """Lines for the report on an attack that treats the observation as one gradient."""

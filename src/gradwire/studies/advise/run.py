@@ -149,6 +149,7 @@ class Screening:
                 cells += own
             except GradwireError as error:
                 refused[spec] = in_line(error)
+        cells.sort(key=lambda cell: cell.command)  # audits first, which take longest: no process waits for one at the end
         study = Study("advise", "Which defence?", f"rung {rung.number}", tuple(cells))
 
         def tick(_: str, done: int, total: int) -> None:
