@@ -149,7 +149,7 @@ class Screening:
                 cells += own
             except GradwireError as error:
                 refused[spec] = in_line(error)
-        cells.sort(key=lambda cell: cell.command)  # audits first, which take longest: no process waits for one at the end
+        cells.sort(key=lambda cell: cell.command)  # audits first: they take longest, and no process waits for the last
         study = Study("advise", "Which defence?", f"rung {rung.number}", tuple(cells))
 
         def tick(_: str, done: int, total: int) -> None:
