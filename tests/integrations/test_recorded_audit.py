@@ -120,6 +120,25 @@ def test_the_true_batch_scores_the_answers(transcript, tmp_path):
         run(transcript, tmp_path, "--truth", str(tmp_path / "batch"))
 
 
+@pytest.mark.parametrize(("number", "shift", "told"), [(0, 0, False), (1, 0, True), (0, 1, True)])
+def test_a_batch_that_was_not_this_steps_is_told_from_it(transcript, tmp_path, number, shift, told):
+    digits = data.load("digits", "test")
+    inputs, targets = digits.batch([int((digits.targets == 4).nonzero()[number])])
+    torch.save({"inputs": inputs, "targets": targets + shift}, tmp_path / "batch")
+    run(transcript, tmp_path, "--truth", str(tmp_path / "batch"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert ("of what was sent unexplained: it is of another step or worker" in page) == told
+
+
+def test_a_truth_out_of_range_is_refused_before_the_attack(transcript, tmp_path, capsys):
+    inputs, targets = data.load("digits", "test").batch([0])
+    torch.save({"inputs": 16 * inputs, "targets": targets}, tmp_path / "batch")
+    with pytest.raises(SystemExit):
+        run(transcript, tmp_path, "--truth", str(tmp_path / "batch"))
+    assert "truth has values from 0 to 16" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_batch_that_was_recorded_need_not_be_told_and_must_not_be_contradicted(transcript, tmp_path, capsys):
     (each,) = load(transcript).values()
     save({5: replace(each, batch=2, evaluated=("",))}, transcript)

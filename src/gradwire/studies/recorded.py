@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from gradwire import data
-from gradwire.attacks.inversion import ATTACKING, Guess, certificates, joint, label_notes, part_of
+from gradwire.attacks.inversion import ATTACKING, Guess, Problem, certificates, joint, label_notes, part_of
 from gradwire.attacks.inversion.listener import Heard, listen
+from gradwire.attacks.inversion.match import Match
 from gradwire.errors import GradwireError, at_least
 from gradwire.progress import Progress, part, silent
 from gradwire.registry import ATTACKS
@@ -35,6 +36,8 @@ LISTENER = "iga:iterations=200,optimizer=lbfgs,tv="
 """How somebody who heard earlier rounds finds their batches. The weight of the prior follows."""
 HEARD, ALONE = "listener", "alone"
 """Who heard the rounds before; and how the attack on one message alone is called, as a part of that one's."""
+ANOTHER = 0.05
+"""The share of what was sent, ‖A(G) − y‖² / ‖y‖², from which on a batch that leaves it unexplained is another one."""
 Truth = tuple[Tensor, Tensor]
 """Inputs (B, *shape) and targets."""
 
@@ -98,7 +101,7 @@ def audit_recording(
         raise GradwireError(f"{len(labels)} labels for a batch of {settings.batch}; give --label once an example")
     known = torch.tensor(labels) if labels else None
     shape = (settings.batch, *dataset.shape)
-    held = None if truth is None else _truth(truth, shape)
+    held = None if truth is None else _truth(truth, shape, task.domain)
     model = network(settings, dataset)
     views = [each.view(model, shape, known, mode=settings.mode, task=task) for each in recordings]
     view = views[-1]
@@ -108,6 +111,8 @@ def audit_recording(
     run = RunFolder.create(out, "audit", RECORDED_COLUMNS if held is None else columns(task.domain))
     which = " to ".join(dict.fromkeys(str(each.round) for each in (recordings[0], recording)))
     notes = [f"Attacked: {recording.victim} in round {which}, recorded in {path}.", *recording.notes]
+    if held is not None and not any((recording.carried, work, view.work, recording.passes > 1)):
+        notes += _doubts_of(held, joint([view], "adaptive"), truth, settings.device)
     notes += [*certificates(problems, {}), *label_notes(problems, {})]
     names: list[str] = list(settings.knows)
     if recording.carried and len(recordings) == 1 and "adaptive" in names:
@@ -204,7 +209,7 @@ def _as_recorded(settings: AuditSettings, recording: RecordedRound, told: Mappin
     return replace(settings, **known)
 
 
-def _truth(path: str | Path, shape: tuple[int, ...]) -> Truth:
+def _truth(path: str | Path, shape: tuple[int, ...], domain: Domain) -> Truth:
     """The batch in a file of torch.save."""
     try:
         batch = torch.load(path, weights_only=True)
@@ -214,7 +219,21 @@ def _truth(path: str | Path, shape: tuple[int, ...]) -> Truth:
         raise GradwireError(f"--truth {path} is not {{'inputs': …, 'targets': …}} of torch.save: {why}") from None
     if tuple(inputs.shape) != shape:
         raise GradwireError(f"--truth {path} holds inputs {tuple(inputs.shape)}; the recorded batch is {shape}")
+    domain.score(domain.snapped(inputs)[None], inputs[None])  # refuses what no input can be, before the attack
     return inputs, targets
+
+
+def _doubts_of(truth: Truth, problem: Problem, path: object, device: str) -> list[str]:
+    """A note where what was sent is not the gradient of this batch, as far as a plain one can be compared with it."""
+    if len(problem.clients) > 1 or problem.deviation:
+        return []
+    inputs, targets = (each[None].to(device) for each in truth)
+    match = Match.of([problem], device, sought=True)
+    off = float((match.distance(inputs, targets) / match.stack.energy).detach())
+    if off < ANOTHER:
+        return []
+    whose = "it is of another step or worker, or scaled in another way than the network took it"
+    return [f"--truth {path} leaves {off:.0%} of what was sent unexplained: {whose}, and scores by it tell nothing"]
 
 
 def _scores(guess: Guess, truth: Truth, task: Task) -> dict[str, Sequence[object]]:
