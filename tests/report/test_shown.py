@@ -64,3 +64,8 @@ def test_figures_are_drawn_alike_twice(figure):
     one, other = (render(draw(THEMES["light"]), "svg") for _ in range(2))
     assert one == other
     assert one.startswith(b"<?xml")
+
+
+def test_a_column_that_no_row_has_is_told():
+    table = section(SPEC | {"values": ["ssim", "sism"], "row": ["data"]}, "table", ROWS, "trust").table
+    assert "No row has the column 'sism'." in table.note

@@ -67,6 +67,12 @@ def test_each_side_is_judged_at_the_best_value_of_what_was_swept():
     assert verdict(found, **{"is": "alike", "margin": 0.1, "where": {"lr": "0.1"}}) == FAILS
 
 
+def test_a_name_with_a_colon_is_of_nothing_but_itself():
+    found = [*NONE, *FAR, *rows("topk:ratio=0.1", [0.5])]
+    assert verdict(found, **{"is": "below", "of": {"scheme": "topk:"}}) == HOLDS
+    assert verdict(found, **{"is": "below", "of": {"scheme": "topk"}}) == OPEN
+
+
 def test_shares_of_successes_are_compared_by_newcombe():
     def shares(scheme, good, of):
         ones = [1.0] * good + [0.0] * (of - good)
@@ -178,6 +184,13 @@ def test_the_smallest_scale_says_nothing_of_a_papers_data():
         (NONE[:1] + FAR[:1], {}, "one run does not tell how much it varies; add seeds or victims"),
         (NONE + NEAR, {}, "the interval reaches over the limit"),
         (NONE + FAR, {"value": "bytes"}, "no row has the column 'bytes'"),
+        (NONE + FAR, {"of": {"sheme": "topk"}}, "no row has the column 'sheme'"),
+        (NONE + FAR, {"each": ["data"]}, "no row has the column 'data'"),
+        (
+            [*NONE, *FAR, *rows("topk:ratio=0.1", [0.5])],
+            {},
+            "several rows of seed 0 are meant: their scheme is topk and topk:ratio=0.1",
+        ),
     ],
 )
 def test_what_cannot_be_told_says_why(found, changed, why):

@@ -1,5 +1,7 @@
 """Studies as data: what a file may say, and what those that come with gradwire say at every scale."""
 
+import re
+
 import pytest
 
 from gradwire import papers
@@ -63,12 +65,16 @@ def test_a_study_that_is_like_another_changes_it():
         ({"claims": [{"says": "so", "value": "ratio", "controls": ["x"]}]}, "unknown control of claim"),
         ({"claims": [{"id": "T99"}], "source": "trust"}, "source 'trust' has no claim 'T99'"),
         ({"show": [{"value": "ssim"}]}, "there is no 'value'; did you mean 'values'?"),
+        ({"show": [{"values": ["ssim"], "row": "scheme"}]}, "show: row is 'scheme'; it must be of type"),
+        ({"show": [{"values": ["ssim"], "column": ["seed"]}]}, "column is ['seed']; it must be of type str"),
+        ({"show": [{"values": ["ssim"], "figure": "pie"}]}, "figure is 'pie'; it must be of type"),
+        ({"show": [{"title": "A"}]}, "show 'A': it needs values, a list of columns"),
         ({"grid": {"seed": 3}}, "grid seed is 3; it must be a list"),
         ({"like": "nothing"}, "unknown study 'nothing'"),
     ],
 )
 def test_what_a_file_may_not_say_is_named_with_what_is_near(changed, message):
-    with pytest.raises(GradwireError, match=message.replace("?", r"\?")):
+    with pytest.raises(GradwireError, match=re.escape(message)):
         Study.of("mine", GRID | changed)
 
 

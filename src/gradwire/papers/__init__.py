@@ -42,9 +42,9 @@ def figures(paper: str) -> Sequence[Mapping[str, str]]:
 
 
 def matches(value: object, wanted: object) -> bool:
-    """Whether a value is one of those wanted: `topk:ratio=0.1` is also what `topk` says."""
-    several = wanted if isinstance(wanted, list | tuple) else (wanted,)
-    return any(str(value) == str(each) or str(value).startswith(f"{each}:") for each in several)
+    """Whether a value is one of those wanted: `topk:ratio=0.1` is also what `topk` says, and not what `topk:` does."""
+    several = [str(each) for each in (wanted if isinstance(wanted, list | tuple) else (wanted,))]
+    return any(str(value) == each or str(value).startswith(f"{each}:") or f"{value}:" == each for each in several)
 
 
 def published(paper: str, table: str, figure: str, rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -77,6 +77,14 @@ class ClaimSpec:
     lacks: str = ""
     paper: str = ""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that it speaks of."""
+        others = self.than if isinstance(self.than, list) else [self.than]
+        sides = [self.where, self.of, *others, *(side for pair in self.compare for side in pair)]
+        named = [key for side in sides if side for key in side]
+        return tuple(dict.fromkeys([self.value, *named, *self.each, *filter(None, [self.best])]))
+
     @classmethod
     def of_file(cls, what: str, content: Mapping[str, Any], paper: str) -> "ClaimSpec":
         """The claim that a table of a file holds; `paper` has its sentence.
@@ -175,8 +183,9 @@ def _judged(claim: ClaimSpec, rows: Sequence[Row], every: Sequence[Row]) -> Judg
 
     if claim.lacks and not any(row.get(claim.value) for row in selected(every, claim.where)):
         return told(UNTESTABLE, claim.lacks)
-    if every and not any(claim.value in row for row in every):
-        return told(OPEN, f"no row has the column {claim.value!r}")
+    for column in claim.columns if every else ():
+        if not any(column in row for row in every):
+            return told(OPEN, f"no row has the column {column!r}")
     pairs = list(_pairs(claim, every))
     made = [_compared(claim, *pair, rows, len(pairs)) for pair in pairs]
     if missing := [each.why for each in made if each.why]:
@@ -221,17 +230,18 @@ def _compared(claim: ClaimSpec, left: Filter, right: Filter | None, rows: Sequen
     sides = [_best(claim, selected(rows, wanted)) for wanted in (left, right) if wanted is not None]
     figures = []
     for side in sides:
-        units: dict[object, float] = {}
+        units: dict[object, Row] = {}
         for row in side:
             unit = row.get("seed", ""), row.get("victim", ""), row.get("layer", "")
             if row.get(claim.value, "") == "":
                 continue
             if unit in units:
-                return _Compared(why=f"several rows of seed {unit[0]} {unit[1]} are meant")
-            units[unit] = float(row[claim.value]) * (100 if claim.value in PER_CENT else 1)
+                return _Compared(why=f"several rows of seed {unit[0]} are meant: {_apart(units[unit], row)}")
+            units[unit] = row
         if not units:
             return _Compared(why="not run at this scale")
-        figures.append(units)
+        scale = 100 if claim.value in PER_CENT else 1
+        figures.append({unit: scale * float(row[claim.value]) for unit, row in units.items()})
     published = [_published(claim, side) for side in sides]
     paper = None
     if all(each is not None for each in published):
@@ -244,6 +254,14 @@ def _compared(claim: ClaimSpec, left: Filter, right: Filter | None, rows: Sequen
     short = sum(row.get("verdict") == TOO_SHORT for side in lower for row in side)
     means = tuple(sum(units.values()) / len(units) for units in figures)
     return _Compared(paper, means, interval, strict, region, short)
+
+
+def _apart(one: Row, other: Row) -> str:
+    """The first column that tells two rows apart, but for what is measured in any run."""
+    for name, value in one.items():
+        if value != other.get(name, "") and name not in ("cell", "seconds"):
+            return f"their {name} is {value or 'empty'} and {other.get(name) or 'empty'}"
+    return "they are equal"
 
 
 def _best(claim: ClaimSpec, side: Sequence[Row]) -> Sequence[Row]:

@@ -107,6 +107,9 @@ class Study:
         claims = tuple(ClaimSpec.of_file(f"study {name}", each, source) for each in content["claims"])
         for each in content["show"]:
             check_keys(f"study {name}, show", each, SHOWN)
+            check_fits(f"study {name}, show", each, SHOWN)
+            if not each.get("values"):
+                raise GradwireError(f"study {name}, show {each.get('title', '')!r}: it needs values, a list of columns")
         known = {reference for claim in claims for reference in (claim.id, claim.name)}
         for claim in claims:
             for control in claim.controls:

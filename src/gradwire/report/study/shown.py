@@ -2,7 +2,7 @@
 
 title = "Table I"
 where = {command = "audit"}            which rows (`topk` stands for all specs that begin with it)
-row = ["data", "scheme"]               the columns that name a line [default: label]
+row = ["data", "scheme"]               the columns that name a line [default: the label]
 column = "knowledge"                   the column whose values stand side by side
 values = ["ssim", "ratio"]             what is shown of a line: means ± sample deviation over seeds and victims
 percent_of = {scheme = "none"}         adds what share of that line's first value this is
@@ -14,7 +14,7 @@ note = "…"
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gradwire import papers
 from gradwire.report.audit.summary import is_part
@@ -24,8 +24,15 @@ from gradwire.report.measures import PER_CENT
 from gradwire.report.page import Section
 from gradwire.report.rows import Row
 from gradwire.report.tables import Table
+from gradwire.spec_syntax import MISSING, Parameter
 
-SHOWN = ("title", "where", "row", "column", "values", "percent_of", "published", "figure", "note")
+SHOWN = {
+    **dict.fromkeys(("title", "column", "published", "note"), Parameter(str, "")),
+    **dict.fromkeys(("row", "values"), Parameter(Sequence[str], MISSING)),
+    **dict.fromkeys(("where", "percent_of"), Parameter(Mapping[str, Any], MISSING)),
+    "figure": Parameter(Literal["points", "scatter"], MISSING),
+}
+"""What each key holds; `values` must be there."""
 
 
 class Measured(NamedTuple):
@@ -74,7 +81,7 @@ def section(spec: Mapping[str, Any], name: str, rows: Sequence[Row], source: str
     cells = [_cells(spec, keys, line, lines, groups[line], source) for line in lines]
     titles = list(dict.fromkeys(title for each in cells for title in each))
     table = Table.of(
-        [{title: each.get(title, NOTHING) for title in titles} for each in cells], keys, _note(spec, lines)
+        [{title: each.get(title, NOTHING) for title in titles} for each in cells], keys, _note(spec, keys, lines, rows)
     )
     draw: Callable[[Theme], Figure] | None = None
     if spec.get("figure") == "points":
@@ -142,11 +149,13 @@ def _text(heading: str, measured: Measured) -> str:
     return spread(measured.value, measured.deviation, 3)
 
 
-def _note(spec: Mapping[str, Any], lines: Lines) -> str:
+def _note(spec: Mapping[str, Any], keys: Sequence[str], lines: Lines, rows: Sequence[Row]) -> str:
     counts = [each.number for own in lines.values() for each in own.values()]
     many = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else ""
     over = f"Means ± sample standard deviation over {many} seeds or victims." if many else ""
-    return " ".join(filter(None, [spec.get("note", ""), over]))
+    asked = (*keys, *filter(None, [spec.get("column")]), *spec["values"])
+    missing = [f"No row has the column {name!r}." for name in asked if not any(name in row for row in rows)]
+    return " ".join(filter(None, [spec.get("note", ""), over, *missing]))
 
 
 def _points(lines: Lines, value: str, theme: Theme = LIGHT) -> Figure:
