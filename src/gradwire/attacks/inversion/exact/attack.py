@@ -13,6 +13,7 @@ from gradwire.attacks.inversion.exact.april import April
 from gradwire.attacks.inversion.exact.certificate import certificates
 from gradwire.attacks.inversion.exact.closed_form import AnalyticRows, ClosedForm
 from gradwire.attacks.inversion.exact.replay import CheckedAnswer, Replay
+from gradwire.attacks.inversion.exact.rgap import Rgap
 from gradwire.attacks.inversion.exact.spear import Spear
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.row_choice import EXPLAINED
@@ -88,7 +89,7 @@ class Exact(Specified):
             return [], [f"it solves for numbers; {view.task.domain.what} hold none; try dager"]
         forms: list[ClosedForm] = []
         reasons: dict[str, None] = {}
-        for make in (AnalyticRows.of, self._spear, April.of):
+        for make in (AnalyticRows.of, self._spear, April.of, Rgap.of):
             try:
                 forms.append(make(view))
             except GradwireError as error:
