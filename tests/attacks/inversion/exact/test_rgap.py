@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -28,12 +28,13 @@ def lenet(digits):
 class Functional(nn.Module):
     """Layers that are modules, and what stands before and between them, which is not."""
 
-    def __init__(self):
+    def __init__(self, first=0):
         super().__init__()
         self.taken, self.act, self.head = nn.Conv2d(1, 9, 3, 2, 1), nn.Tanh(), nn.Linear(144, 10)
+        self.first = first
 
     def forward(self, images):
-        return self.head(self.act(self.taken(images.flip(3) * 2 - 1)).flatten(1))
+        return self.head(self.act(self.taken(images[..., self.first :].flip(3) * 2 - 1)).flatten(1))
 
 
 class Branching(nn.Module):
@@ -238,6 +239,16 @@ def test_the_rank_analysis_counts_what_was_sent(digits):
         Rgap.of(posed(convolutions(channels=(32, 2, 8)), digits)[0].view)
 
 
+def test_numbers_that_the_network_does_not_read_are_left_open(digits):
+    problem, images = posed(Functional(first=1), digits)
+    solution = found(problem)
+    assert not solution.determined
+    torch.testing.assert_close(solution.inputs[..., 1:].float(), images[..., 1:], atol=1e-3, rtol=0)
+    skipping = nn.Sequential(nn.Conv2d(1, 80, 3, 4), nn.Tanh(), nn.Flatten(), nn.Linear(320, 10))
+    with pytest.raises(GradwireError, match="what was sent leaves numbers open that enter '0'"):
+        found(posed(skipping, digits)[0])
+
+
 def test_frozen_layers_leave_their_outputs_alone(digits):
     model = convolutions()
     model[4].requires_grad_(False)
@@ -248,6 +259,7 @@ def test_frozen_layers_leave_their_outputs_alone(digits):
         found(posed(model, digits)[0])
 
 
+@settings(max_examples=40)
 @given(
     st.integers(1, 3),
     st.integers(1, 2),

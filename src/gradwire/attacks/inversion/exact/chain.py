@@ -24,7 +24,7 @@ ZERO = 1e-5
 
 
 @dataclass(frozen=True)
-class Step:
+class RunModule:
     """A module that was run for one input, what it received and what it gave, float64 (1, …)."""
 
     name: str
@@ -77,21 +77,21 @@ class Layer:
     bias: Tensor = field(repr=False)
     shape: tuple[int, ...]
     geometry: tuple[Any, Any, Any]
-    behind: tuple[Step, ...] = field(repr=False)
+    behind: tuple[RunModule, ...] = field(repr=False)
 
     @classmethod
-    def of(cls, step: Step, behind: tuple[Step, ...]) -> "Layer":
+    def of(cls, run: RunModule, behind: tuple[RunModule, ...]) -> "Layer":
         """Of a module that was run; GradwireError where it is of another kind."""
-        module, shape = step.module, tuple(step.entered.shape[1:])
+        module, shape = run.module, tuple(run.entered.shape[1:])
         bias = module.weight.new_zeros(len(module.weight)) if module.bias is None else module.bias
         if isinstance(module, nn.Linear) and len(shape) == 1:
-            return cls(step.name, module.weight[..., None, None], bias, (*shape, 1, 1), (1, 0, 1), behind)
+            return cls(run.name, module.weight[..., None, None], bias, (*shape, 1, 1), (1, 0, 1), behind)
         if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
             padding = 0 if module.padding == "valid" else module.padding
             if padding != "same":
                 geometry = (module.stride, padding, module.dilation)
-                return cls(step.name, module.weight, bias, shape, geometry, behind)
-        raise GradwireError(f"rgap needs plain layers of one image; {step.name!r} is {module}")
+                return cls(run.name, module.weight, bias, shape, geometry, behind)
+        raise GradwireError(f"rgap needs plain layers of one image; {run.name!r} is {module}")
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """W*x without b, (N, o, …), of inputs (N, c, h, w)."""
@@ -125,13 +125,13 @@ class Layer:
 
     def inverted(self, given: Tensor) -> tuple[Tensor, Tensor]:
         """Of what the next layer received (N, m): z, and how steeply that depends on z, (N, o, …) each."""
-        for step in reversed(self.behind):
-            given = INVERSES[type(step.module)](step.module, given.view(-1, *step.left.shape[1:]))
+        for run in reversed(self.behind):
+            given = INVERSES[type(run.module)](run.module, given.view(-1, *run.left.shape[1:]))
 
         outputs = given.reshape(-1, len(self.weight), *self.places).requires_grad_()
         after = outputs
-        for step in self.behind:
-            after = step.module(after.view(-1, *step.entered.shape[1:]))
+        for run in self.behind:
+            after = run.module(after.view(-1, *run.entered.shape[1:]))
         return outputs.detach(), torch.autograd.grad(after.sum(), outputs)[0]
 
 
@@ -160,50 +160,50 @@ class Chain:
             if hasattr(module, "inplace"):
                 setattr(module, "inplace", False)  # noqa: B010 (mypy takes any attribute for a tensor)
         probe = view.task.domain.sample(1, random=torch.Generator().manual_seed(0)).double()
-        steps, output = _run(network, view, probe)
-        places = [place for place, step in enumerate(steps) if isinstance(step.module, nn.Linear | nn.Conv2d)]
+        runs, output = _run(network, view, probe)
+        places = [place for place, run in enumerate(runs) if isinstance(run.module, nn.Linear | nn.Conv2d)]
         if not places:
             raise GradwireError("rgap needs linear or convolutional layers; there are none")
         first, last = places[0], places[-1]
-        for before, step in zip(steps[first:last], steps[first + 1 :], strict=False):
-            if not torch.equal(before.left.flatten(), step.entered.flatten()):
-                what = f"{step.name!r} receives something else than what {before.name!r} gives"
+        for before, run in zip(runs[first:last], runs[first + 1 :], strict=False):
+            if not torch.equal(before.left.flatten(), run.entered.flatten()):
+                what = f"{run.name!r} receives something else than what {before.name!r} gives"
                 raise GradwireError(f"rgap follows modules one after another; {what}")
-        behind = [tuple(steps[a + 1 : b]) for a, b in zip(places, [*places[1:], last + 1], strict=True)]
-        for step in (step for each in behind for step in each):
-            _check(step)
-        layers = tuple(Layer.of(steps[place], each) for place, each in zip(places, behind, strict=True))
+        behind = [tuple(runs[a + 1 : b]) for a, b in zip(places, [*places[1:], last + 1], strict=True)]
+        for run in (run for each in behind for run in each):
+            _check(run)
+        layers = tuple(Layer.of(runs[place], each) for place, each in zip(places, behind, strict=True))
         if len({layer.name for layer in layers}) < len(layers):
             raise GradwireError("rgap needs layers each of which is run once")
         entrance = Entrance.of(lambda x: _run(network, view, x)[0][first].entered.flatten(), view.shape[1:])
         if entrance is None:
             name = layers[0].name
             raise GradwireError(f"rgap needs every number to reach {name!r} by itself; what comes before mixes them")
-        return cls(layers, entrance, torch.equal(output.flatten(), steps[last].left.flatten()))
+        return cls(layers, entrance, torch.equal(output.flatten(), runs[last].left.flatten()))
 
 
-def _check(step: Step) -> None:
+def _check(run: RunModule) -> None:
     """Refuse a module that has no inverse as it is."""
-    module, training = step.module, step.module.training
+    module, training = run.module, run.module.training
     if type(module) not in INVERSES or getattr(module, "negative_slope", 1) <= 0:
-        raise GradwireError(f"rgap needs activations with an inverse between layers; {step.name!r} is {module}")
+        raise GradwireError(f"rgap needs activations with an inverse between layers; {run.name!r} is {module}")
     if training and (getattr(module, "p", 0) or hasattr(module, "momentum")):
-        raise GradwireError(f"rgap needs {step.name!r}, {module}, in evaluation mode; it is in training mode")
+        raise GradwireError(f"rgap needs {run.name!r}, {module}, in evaluation mode; it is in training mode")
 
 
-def _run(network: nn.Module, view: View, inputs: Tensor) -> tuple[list[Step], Tensor]:
+def _run(network: nn.Module, view: View, inputs: Tensor) -> tuple[list[RunModule], Tensor]:
     """The modules without parts that are run, in their order, and the logits."""
     names = {module: name for name, module in network.named_modules() if not list(module.children())}
-    steps: list[Step] = []
+    runs: list[RunModule] = []
 
     def note(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         if arguments and isinstance(arguments[0], Tensor) and isinstance(output, Tensor):
-            steps.append(Step(names[module], module, arguments[0].clone(), output.clone()))
+            runs.append(RunModule(names[module], module, arguments[0].clone(), output.clone()))
 
     handles = [module.register_forward_hook(note) for module in names]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            return steps, logits(view.task.output(network, inputs)).clone()
+            return runs, logits(view.task.output(network, inputs)).clone()
         except Exception as error:  # the model is the user's
             raise GradwireError(f"rgap cannot run the network: {failure(error)}") from error
         finally:

@@ -39,7 +39,7 @@ KINK = 1e-2
 """Two slopes that differ by a larger share are those of an activation's two sides, between which rounding decides."""
 PRECISE = 1e-2
 """How far another rounding may move an image that counts as determined, as a share of its norm."""
-SCALES = torch.logspace(-4, 4, 161, dtype=torch.float64).tolist()
+SCALES = torch.logspace(-4, 4, 81, dtype=torch.float64).tolist()
 """Scales of features between which the loss's equation may change its sign."""
 
 
@@ -124,8 +124,8 @@ class Rgap:
         def along(scale: float) -> float:
             return float(off(scale) @ slopes)
 
-        ways = [list(pairwise(sign * scale for scale in SCALES)) for sign in (-1, 1)]
-        scales = [brentq(along, a, b) for way in ways for a, b in way if along(a) * along(b) < 0]
+        ways = [[(sign * scale, along(sign * scale)) for scale in SCALES] for sign in (-1, 1)]
+        scales = [brentq(along, a, b) for way in ways for (a, one), (b, other) in pairwise(way) if one * other < 0]
         scales = [scale for scale in scales if off(scale).norm() <= CONTRADICT * slopes.norm()]
         if len(scales) != 1:
             told = f"{len(scales)} twins" if scales else "no image"
