@@ -88,7 +88,7 @@ class Rgap:
             slopes = layer.back(slopes)
         moved = float((received[1] - received[0]).norm() / received[0].norm())
         image = self.chain.entrance.undone(received[0], nothing_known(problem.view.task.domain))[None]
-        told = f"another rounding of what was sent moves the image by {moved:.1e} of its norm"
+        told = f"another rounding of what was sent moves the image by {moved:.0e} of its norm"
         return Solution(image, moved <= PRECISE and self.chain.entrance.whole, told)
 
     def _head(self, problem: Problem, random: torch.Generator) -> tuple[Tensor, Tensor]:
