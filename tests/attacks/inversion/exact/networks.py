@@ -49,6 +49,38 @@ def transformer(seed=0, **options):
         return VisionTransformer(**options)
 
 
+def convolutions(act=nn.LeakyReLU, bias=True, head=True, norm=False, channels=(4, 8, 8), seed=0, **options):
+    """Three convolutions, the second with stride 2, each with an activation behind it, and a linear head; of digits.
+
+    Args:
+        bias: whether convolutions have one, and `head` the last layer.
+        norm: whether batch norm, with statistics as if it had been trained, stands between the two.
+    """
+    with drawing(seed):
+        layers, before = [], 1
+        for width, stride in zip(channels, (1, 2, 1), strict=True):
+            layers.append(nn.Conv2d(before, width, 3, stride, 1, bias=bias))
+            if norm:
+                layers.append(nn.BatchNorm2d(width))
+                for statistics in (layers[-1].running_var, layers[-1].weight.data, layers[-1].bias.data):
+                    nn.init.uniform_(statistics, 0.5, 1.5)
+            layers.append(act(**options))
+            before = width
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * before, 10, bias=head))
+
+
+class Cnn6(nn.Sequential):
+    """R-GAP's network for CIFAR-10: six convolutions and a linear layer, no biases, leaky ReLUs of slope 0.2."""
+
+    def __init__(self, shape=(3, 32, 32), classes=10):
+        sizes = ((12, 4, 2, 2), (36, 3, 2, 1), (36, 3, 1, 1), (36, 3, 1, 1), (64, 3, 2, 1), (128, 3, 1, 1))
+        layers, before = [], shape[0]
+        for width, kernel, stride, padding in sizes:
+            layers += [nn.Conv2d(before, width, kernel, stride, padding, bias=False), nn.LeakyReLU(0.2)]
+            before = width
+        super().__init__(*layers, nn.Flatten(), nn.Linear(128 * 5 * 5, classes, bias=False))
+
+
 def gradient(model, images, labels):
     """The mean gradient of a batch, in evaluation mode."""
     model.eval()
