@@ -61,6 +61,21 @@ def test_nothing_follows_from_an_attack_that_does_not_break_none(row):
     assert said(plain, [plain, signs]) == "cannot tell: not even the plain update was inverted"
 
 
+@pytest.mark.parametrize(
+    ("searched", "told"),
+    [
+        ({"ssim": 0.1, "verdict": PRIOR}, "cannot tell: the attack breaks only 0 of 1 under none by search"),
+        ({"ssim": 0.9, "verdict": "reached"}, "no attack here succeeded"),
+    ],
+)
+def test_algebra_that_solves_none_tells_nothing_of_a_search_that_failed(row, searched, told):
+    own = {"ssim": 0.1, "verdict": PRIOR, "expected": 0.1, "attack": "strongest"}
+    rows = [row("none", ssim=1.0, verdict="exact", attack="strongest"), row("signsgd", **own)]
+    rows += [row("none", **searched, attack="strongest/annealed")]
+    rows += [row("none", ssim=1.0, verdict="exact", attack="strongest/exact")]
+    assert said(summarise(rows)[-1], summarise(rows), summarise(rows, parts=True)) == told
+
+
 def test_another_attack_that_breaks_none_does_not_count(row):
     rows = [row("none", ssim=0.9, attack="dlg"), row("signsgd", ssim=0.1, verdict=PRIOR, expected=0.1)]
     summaries = summarise(rows)

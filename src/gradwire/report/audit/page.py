@@ -35,7 +35,7 @@ def audit_page(run: Run) -> Page:
             "figures.",
         )
     ]
-    sections.append(Section("verdicts", "What can be said of each scheme", verdict_table(summaries)))
+    sections.append(Section("verdicts", "What can be said of each scheme", verdict_table(summaries, parts)))
     if not domain.pictures and len(domain.scores) > 1:
         sections.append(Section("scores", "Every score", scores_table(summaries)))
     if parts:

@@ -158,7 +158,8 @@ class Screening:
         run_study(study, resume=self.grid, jobs=self.jobs, progress=tick)
         rows = read_table(self.grid / RESULTS)
         good = [row for row in rows if not row["failed"]]
-        summaries = summarise([row for row in good if row["command"] == "audit"], self.domain)
+        audited = [row for row in good if row["command"] == "audit"]
+        summaries, parts = (summarise(audited, self.domain, parts) for parts in (False, True))
         found = dict[str, Found]()
         for spec in specs:
             errors = [row["failed"] for row in rows if row["label"] == spec and row["failed"]]
@@ -169,7 +170,7 @@ class Screening:
                 row |= {"state": REFUSED, "why": refused.get(spec) or "; ".join(dict.fromkeys(errors))}
             else:
                 row |= self._trained(min(trained, key=_loss), rung)
-                row |= self._leaked(leaks, summaries) if leaks else {}
+                row |= self._leaked(leaks, summaries, parts) if leaks else {}
                 row |= {"state": DROPPED, "why": f"rung {rung.number}"}
             found[spec] = row
         return found
@@ -237,13 +238,13 @@ class Screening:
             return {}
         return {"epsilon": told[0].epsilon, "delta": told[0].delta, "guarantee": str(told[0])}
 
-    def _leaked(self, leaks: Sequence[Summary], summaries: Sequence[Summary]) -> Found:
+    def _leaked(self, leaks: Sequence[Summary], summaries: Sequence[Summary], parts: Sequence[Summary]) -> Found:
         """What the strongest attack gives away, and whether its failures can be believed."""
         most = max(leaks, key=lambda each: (each.success, self.domain.gain(each.worst, 0)))
         given = round(most.success * most.victims)
         low, high = clopper_pearson(given, most.victims)
         sure = most.success >= BREAKS if most.scheme == BASELINE else given == most.victims
-        why = [] if sure else doubts(most, summaries)
+        why = [] if sure else doubts(most, summaries, parts)
         sums = parse(most.scheme).sums_only
         return {
             **{"victims": most.victims, "given": given, "low": float(low), "high": float(high)},
