@@ -42,15 +42,17 @@ def ends(step):
 
 
 def held_up(outer, gate):
-    """Let the thread begin no round before the main one says so."""
-    exchange = outer._exchange
+    """Let the thread begin no round before the main one says so; the numbers of those that it has begun."""
+    exchange, begun = outer._exchange, []
 
     def late(*args):
         if not gate.acquire(timeout=30):
             raise GradwireError("the local steps wait for the round")
+        begun.append(args[-1])
         return exchange(*args)
 
     outer._exchange = late
+    return begun
 
 
 def overlapped(transport):
@@ -60,7 +62,7 @@ def overlapped(transport):
         model, gate = network(), threading.Semaphore(0)
         outer = gradwire.outer_step(model, "none", EVERY, fragments=2, overlap=OVERLAP, mixing=MIXING)
         if slow:
-            held_up(outer, gate)
+            begun = held_up(outer, gate)
         changed = []
         for step in range(1, STEPS + 1):
             local(model, rank, step)
@@ -74,6 +76,7 @@ def overlapped(transport):
         last = values(model)
         outer.finish()
         found.append((last, values(model), outer.rounds, outer.bytes_up))
+    assert begun == [*range(outer.rounds), outer.rounds, outer.rounds]
     names = [list(part.layout.shapes) for part in outer.fragments]
     return found, names
 
