@@ -17,11 +17,9 @@ class Member:
     """A worker of the example, and what it has printed."""
 
     def __init__(self, name: str, lighthouse: str):
-        command = [sys.executable, "examples/torchft/members.py", "--name", name, "--lighthouse", lighthouse]
+        command = [sys.executable, "examples/torchft/members.py", name, lighthouse]
         env = os.environ | {"OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [*command, "--rounds", "1000000"], env=env, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
+        self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         self.lines = []
 
     def until(self, pattern: str) -> str:

@@ -1,10 +1,10 @@
 """Workers who come and go: torchft's lighthouse says who is alive, and the outer step goes on with those.
 
 torchft_lighthouse --bind [::]:29510 --min_replicas 1 --join_timeout_ms 1000 --heartbeat_timeout_ms 1000
-python examples/torchft/members.py --name ann  # each in a terminal of its own; end one, start a third
+python examples/torchft/members.py ann http://localhost:29510  # each in a terminal of its own; end one, start a third
 """
 
-import argparse
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -15,40 +15,36 @@ from torchft.coordination import LighthouseClient
 
 import gradwire
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--name", required=True)
-parser.add_argument("--lighthouse", default="http://localhost:29510")
-parser.add_argument("--rounds", type=int, default=100)
-options, WAIT = parser.parse_args(), timedelta(seconds=60)
+NAME, LIGHTHOUSE, WAIT = sys.argv[1], sys.argv[2], timedelta(seconds=60)
 
 
 def beat() -> None:
     """Tell the lighthouse that this worker is alive."""
-    own = LighthouseClient(options.lighthouse, WAIT)
+    own = LighthouseClient(LIGHTHOUSE, WAIT)
     while True:
-        own.heartbeat(options.name)
+        own.heartbeat(NAME)
         time.sleep(0.2)
 
 
 def gather(known: str) -> str:
     """Meet those who are alive; where they are others than before, in a process group of their own."""
-    quorum = lighthouse.quorum(options.name, WAIT, store_address=f"localhost:{store.port}", world_size=1)
+    quorum = lighthouse.quorum(NAME, WAIT, store_address=f"localhost:{store.port}", world_size=1)
     members = {member.replica_id: member.store_address for member in quorum.participants}
     if quorum.quorum_id != known:
         if dist.is_initialized():
             dist.destroy_process_group()
         host, port = next(iter(members.values())).split(":")
         common = dist.PrefixStore(str(quorum.quorum_id), dist.TCPStore(host, int(port), timeout=WAIT))
-        dist.init_process_group("gloo", store=common, rank=[*members].index(options.name), world_size=len(members))
+        dist.init_process_group("gloo", store=common, rank=[*members].index(NAME), world_size=len(members))
     return quorum.quorum_id
 
 
-store, lighthouse = dist.TCPStore("localhost", 0, is_master=True), LighthouseClient(options.lighthouse, WAIT)
+store, lighthouse = dist.TCPStore("localhost", 0, is_master=True), LighthouseClient(LIGHTHOUSE, WAIT)
 threading.Thread(target=beat, daemon=True).start()
 torch.manual_seed(0)
 model, truth, met, outer = torch.nn.Linear(100, 10), torch.randn(100, 10), "", None
-optimizer, random = torch.optim.SGD(model.parameters(), 0.05), torch.Generator().manual_seed(len(options.name))
-while outer is None or outer.rounds < options.rounds:
+optimizer, random = torch.optim.SGD(model.parameters(), 0.05), torch.Generator().manual_seed(len(NAME))
+while True:
     try:
         before, met = met, gather(met)
         if outer is None:
