@@ -3,7 +3,7 @@ r"""A small GPT trained by DiLoCo: workers train alone, and every so many steps 
     torchrun --nproc-per-node 4 examples/diloco.py --scheme none
     torchrun --nproc-per-node 4 examples/diloco.py --scheme topk:ratio=0.05,per=model --outer-lr 1 --outer-momentum 0 \
         --local-residual
-    torchrun --nproc-per-node 4 examples/diloco.py --scheme qsgd:bits=4
+    torchrun --nproc-per-node 4 examples/diloco.py --scheme qsgd:bits=4 --fragments 2 --overlap 5
 
 Each trains on its share of SST-2's sentences, byte by byte, for 2,000 steps, and ends with the loss on sentences that
 nobody trained on and the bytes that a worker sent.
@@ -66,6 +66,8 @@ parser.add_argument("--every", type=int, default=50)
 parser.add_argument("--outer-lr", type=float, default=0.7)
 parser.add_argument("--outer-momentum", type=float, default=0.9)
 parser.add_argument("--local-residual", action="store_true", help="keep what is not sent in the worker's own model")
+parser.add_argument("--fragments", type=int, default=1)
+parser.add_argument("--overlap", type=int, default=0, help="local steps that go on beside a round")
 parser.add_argument("--batch", type=int, default=8)
 parser.add_argument("--seed", type=int, default=0)
 options = parser.parse_args()
@@ -77,6 +79,7 @@ torch.manual_seed(options.seed)
 model = GPT()
 mine = text("train").chunk(workers)[rank]
 how = {"lr": options.outer_lr, "momentum": options.outer_momentum, "local_residual": options.local_residual}
+how |= {"fragments": options.fragments, "overlap": options.overlap}
 outer = gradwire.outer_step(model, options.scheme, options.every, **how)
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 random, started = torch.Generator().manual_seed(1000 * options.seed + rank), time.perf_counter()
@@ -85,7 +88,7 @@ for _ in range(options.steps):
     loss_of(model, *batch(mine, options.batch, random)).backward()
     optimizer.step()
     outer.step()
-if options.local_residual:
+if options.local_residual or options.overlap:
     outer.finish()
 
 if rank == 0:

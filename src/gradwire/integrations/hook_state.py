@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +12,7 @@ from torch.futures import Future
 
 from gradwire import seeds
 from gradwire.errors import GradwireError
-from gradwire.integrations.beside import BesideBackward
+from gradwire.integrations.beside import BesideBackward, group_beside
 from gradwire.integrations.memory import Loose, gather, split
 from gradwire.integrations.recorded_steps import RecordedSteps
 from gradwire.integrations.whole import mean_in_place, told
@@ -24,7 +23,6 @@ from gradwire.schemes import Contribution, Layout, Round, Scheme, State, parse
 from gradwire.schemes.layout import write
 from gradwire.wire import Collective, Transcript, wide
 from gradwire.wire.rendezvous import agree
-from gradwire.wire.roll_call import RollCall
 
 Names = tuple[str, ...]
 COUNTERS = ("step", "epoch", "seed", "bytes_up", "bytes_down", "skipped")
@@ -258,7 +256,8 @@ class HookState(RecordedSteps):
         """The transport; on first use, after making sure that all workers compress alike and are at one step."""
         if self._transport is None:
             if self._own is None:
-                self._own = _group_beside(self.group)
+                meeting = "the first step, in which all workers' hooks meet"
+                self._own = group_beside(self.group, meeting, use_local_synchronization=True)
             self._transport = Collective(Transcript(keep=0), self._own)
             layout = {name: list(p.shape) for name, p in self.module.named_parameters()}
             settings = {"scheme": self.scheme.spec, "seed": self.seed, "dense_steps": self.dense_steps}
@@ -289,18 +288,6 @@ class HookState(RecordedSteps):
         carried = self.acting.feeds_back and self.step > self.skipped + self.dense_steps
         party, parties = transport.party, transport.parties
         return RecordedRound(self.acting.spec, self.seed, self.step, parties, party, self.epoch, carried=carried)
-
-
-def _group_beside(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
-    """A group of the same processes: collectives of two threads in one group would cross those of another process."""
-    whole = group or dist.group.WORLD
-    assert whole is not None
-    backend = whole._get_backend(torch.device("cuda" if dist.get_backend(whole) == "nccl" else "cpu"))
-    limit = getattr(getattr(backend, "options", None), "_timeout", None)
-    ranks, made = dist.get_process_group_ranks(whole), list[Any]()
-    meet = partial(dist.new_group, ranks, timeout=limit, use_local_synchronization=True)
-    RollCall(whole).attempt("the first step, in which all workers' hooks meet", lambda: made.append(meet()))
-    return cast(dist.ProcessGroup, made[0])
 
 
 def _plain(gradient: Tensor, scale: float) -> Tensor:

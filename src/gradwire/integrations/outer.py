@@ -6,9 +6,11 @@ local SGD (S. U. Stich, ICLR 2019). What a scheme leaves unsent of a difference 
 momentum outside overshoots. Where a scheme sends a small share, learning rate 1 without momentum is better, and better
 still with `local_residual`: a worker's own model then keeps what was not sent, and `finish` ends with the mean of all.
 
-In fragments it is the first part of A. Douillard et al., "Streaming DiLoCo with overlapping communication", 2025: each
-part of the parameters has its own round every H steps, one part after another, so that less is sent at a time. The
-second part, sending beside the next local steps, is not done; the third, few bits, is a scheme's affair.
+A. Douillard et al., "Streaming DiLoCo with overlapping communication", 2025, has three parts. In fragments, each part
+of the parameters has its own round every H steps, one after another, so that less is sent at a time. With `overlap`
+(its algorithm 2) a round runs beside the next τ local steps, in a thread, and what it brings is applied after the last
+of these: θ_i ← α·θ_i + (1 − α)·θ. Whether the thread is fast or slow changes no result. What a scheme has left unsent
+is taken out of θ_i there, for the next message has it already. The third part, few bits, is a scheme's affair.
 
 >>> outer = gradwire.outer_step(model, "topk:ratio=0.05", every=500)
 >>> for batch in loader:
@@ -19,7 +21,10 @@ Members may come and go: after a round, those of another group call `outer.regro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import wait
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +32,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from gradwire import seeds
-from gradwire.errors import GradwireError, at_least
+from gradwire.errors import GradwireError, WireError
+from gradwire.integrations.beside import Beside, group_beside
+from gradwire.integrations.fragments import Brought, Flight, Fragment, at_once, brought, fragments_of
+from gradwire.integrations.outer_settings import OuterSettings
 from gradwire.integrations.wrapped import check_whole, plain_name, unwrapped
-from gradwire.rounds import RoundResult, run_round
-from gradwire.schemes import Contribution, Layout, Round, Scheme, State, adapted, parse
+from gradwire.schemes import Contribution, Layout, Round, Scheme, State, Update, adapted, parse
 from gradwire.schemes.halves import joined, under
 from gradwire.wire import Collective, Need, Transcript, check_carrier
 from gradwire.wire.rendezvous import agree
@@ -40,22 +47,12 @@ OFFERS = frozenset({Need.LOCAL_UPDATE, Need.EQUAL_WEIGHTS, Need.OWN_NETWORK})
 COUNTERS = ("steps", "rounds", "bytes_up", "bytes_down")
 
 
-@dataclass
-class Fragment:
-    """A part of the parameters, sent together at steps that leave `offset` when divided by H; the scheme's state."""
-
-    layout: Layout
-    offset: int
-    public: State
-    private: State
-
-
 class OuterStep:
     """Parameters that all workers have in common every so many steps.
 
     Attributes:
         fragments: one, or several that are sent at different steps.
-        steps: local ones so far, and `rounds`, outer ones.
+        steps: local ones so far, and `rounds`, outer ones that have been applied.
         bytes_up: sent by this process so far; `bytes_down`, received.
     """
 
@@ -63,34 +60,19 @@ class OuterStep:
         self,
         model: nn.Module,
         scheme: Scheme,
-        every: int,
-        lr: float = 0.7,
-        momentum: float = 0.9,
-        seed: int = 0,
-        group: dist.ProcessGroup | None = None,
-        fragments: int = 1,
-        local_residual: bool = False,
+        settings: OuterSettings,
+        group: dist.ProcessGroup | None,
     ):
-        self.local_residual = local_residual
-        self.scheme, self.every, self.lr, self.momentum, self.seed = scheme, every, lr, momentum, seed
+        self.scheme, self.settings = scheme, settings
         named = unwrapped(model).named_parameters()
         self.parameters = {plain_name(name): p for name, p in named if p.requires_grad}
         self.layout = Layout.of({name: p.detach() for name, p in self.parameters.items()})
-        settings = {"every": every, "lr": lr, "momentum": momentum, "seed": seed, "fragments": fragments}
-        settings["local_residual"] = local_residual
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}
-        self._facts = {"scheme": scheme.spec, **settings, "parameters": shapes}
+        self._facts = {"scheme": scheme.spec, **asdict(settings), "parameters": shapes}
         self.anchor = {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
         self.velocity = {name: torch.zeros_like(p) for name, p in self.anchor.items()}
-        names = list(self.layout.shapes)
-        # Of consecutive parameters, with about as many entries each.
-        place = {
-            name: min(fragments - 1, fragments * at // self.layout.size) for name, at in self.layout.offsets.items()
-        }
-        self.fragments = []
-        for number in range(fragments):
-            part = self.layout.part([name for name in names if place[name] == number])
-            self.fragments.append(Fragment(part, number * every // fragments, scheme.public_state(part), {}))
+        self.fragments = fragments_of(self.layout, settings.fragments, settings.every, scheme)
+        self._flights: list[Flight] = []
         self.steps = self.rounds = self.bytes_up = self.bytes_down = 0
         self.regroup(group)
         if not self.rounds:
@@ -99,16 +81,23 @@ class OuterStep:
     def regroup(self, group: dist.ProcessGroup | None = None) -> None:
         """Go on with the members of another group; all of them call this, newcomers by making their outer step.
 
-        Whoever has not done all the rounds and steps that others have takes over the parameters, the momentum and the
-        scheme's public state that these have in common, and holds nothing back. Members that are gone take with them
-        what they held back.
+        What is on its way is applied first, but for rounds that have failed. Whoever has not done all the rounds and
+        steps that others have takes over the parameters, the momentum and the scheme's public state that these have in
+        common, and holds nothing back. Members that are gone take with them what they held back.
 
         Args:
-            group: the members from now on; None: all processes.
+            group: the members from now on; None: all processes. With overlap, nothing else may use it: None then makes
+                a group of gloo's own.
 
         Raises:
             GradwireError: members whose settings differ.
         """
+        while self._flights:
+            with suppress(WireError):
+                self._land(self._flights[0])
+        self._beside = Beside()
+        if self.settings.overlap and group in (None, dist.group.WORLD):
+            group = group_beside(None, "the outer step's start", backend="gloo")
         self.transport = Collective(Transcript(keep=0), group)
         agree(self.transport, self._facts)
         own, counts = self.transport.party, {"counts": torch.tensor([self.rounds, self.steps])}
@@ -122,12 +111,24 @@ class OuterStep:
                 self._follow(common, *told[furthest])
 
     def step(self) -> bool:
-        """Count a local step; run the rounds that are due after it. Whether any was."""
+        """Count a local step; begin the rounds that are due after it. Whether it changed parameters, as a round's end.
+
+        Raises:
+            WireError: a process is gone; with overlap, at the step that is due to apply the round.
+        """
         self.steps += 1
-        due = [part for part in self.fragments if part.layout.shapes and self.steps % self.every == part.offset]
-        for part in due:
-            self._round(part)
-        return bool(due)
+        for number, part in enumerate(self.fragments):
+            if part.layout.shapes and self.steps % self.settings.every == part.offset:
+                self._send(number)
+        ending = [flight for flight in self._flights if flight.due == self.steps]
+        for flight in ending:
+            self._land(flight)
+        return bool(ending)
+
+    def settle(self) -> None:
+        """Wait for what is on its way, and apply it now. A worker that leaves the others does this before."""
+        while self._flights:
+            self._land(self._flights[0])
 
     @torch.no_grad()
     def _follow(self, common: Mapping[str, Tensor], rounds: int, steps: int) -> None:
@@ -143,47 +144,65 @@ class OuterStep:
 
     def _hold_nothing(self) -> None:
         # Never the secret of another member, who may have had this place in an earlier group.
-        secret = seeds.number("private", self.seed, self.transport.party, *([self.rounds] if self.rounds else []))
+        later = [self.rounds] if self.rounds else []
+        secret = seeds.number("private", self.settings.seed, self.transport.party, *later)
         for number, part in enumerate(self.fragments):
             part.private = self.scheme.private_state(part.layout, secret + number)
 
     def finish(self) -> None:
-        """Give all workers the mean of their parameters and of what they hold back, sent whole, as a training ends."""
+        """Give all workers the mean of their parameters and of what they hold back, sent whole, as a training ends.
+
+        What is on its way is applied first. A process group may be destroyed after this, and with overlap not before.
+        """
+        self.settle()
         for part in self.fragments:
             held, update = self.scheme.kept_back(part.private, part.layout), self._changed(part)
             whole = {name: each + held[name] if name in held else each for name, each in update.items()}
-            mean = self._exchange(parse("none"), part, whole, {}, {}).aggregate
+            end = self._exchange(parse("none"), part, whole, {}, {}, self.rounds)
+            self._count(end)
             for name, anchor in self._anchor(part).items():
-                anchor.sub_(mean[name])
+                anchor.sub_(end.aggregate[name])
         self._hold_nothing()
         for part in self.fragments:
             self._begin(part)
 
-    def _round(self, part: Fragment) -> None:
-        result = self._exchange(self.scheme, part, self._changed(part), part.private, part.public)
-        part.public, part.private = result.public, result.private[self.transport.party]
+    def _send(self, number: int) -> None:
+        """Begin a fragment's round."""
+        part, overlap, index = self.fragments[number], self.settings.overlap, self.rounds + len(self._flights)
+        work = partial(self._exchange, self.scheme, part, self._changed(part), part.private, part.public, index)
+        self._flights.append(Flight(number, self.steps + overlap, (self._beside.run if overlap else at_once)(work)))
+
+    def _land(self, flight: Flight) -> None:
+        """Wait for a round, and apply what it brings."""
+        self._flights.remove(flight)
+        brings, part = flight.answer.result(), self.fragments[flight.fragment]
+        before = self.scheme.kept_back(part.private, part.layout)
+        part.public, part.private = brings.public, brings.private
         self.rounds += 1
-        self._apply(result.aggregate)
-        self._begin(part)
+        self._count(brings)
+        self._apply(brings.aggregate)
+        if self.settings.overlap:
+            self._mix(part, before)
+        else:
+            self._begin(part)
 
     def _exchange(
-        self, scheme: Scheme, part: Fragment, update: dict[str, Tensor], private: State, public: State
-    ) -> RoundResult:
-        """One round of a fragment, and what it cost."""
-        self.transport.transcript = transcript = Transcript(keep=0)
-        party, parties = self.transport.party, self.transport.parties
-        round = Round(self.rounds, parties, self.seed, part.layout, start=self._anchor(part))
-        result = run_round(scheme, {party: Contribution(update, private)}, public, round, self.transport)
-        self.bytes_up += transcript.bytes_up(party)
-        self.bytes_down += transcript.bytes_down(party)
-        return result
+        self, scheme: Scheme, part: Fragment, update: Update, private: State, public: State, index: int
+    ) -> Brought:
+        """One round of a fragment."""
+        round = Round(index, self.transport.parties, self.settings.seed, part.layout, start=self._anchor(part))
+        return brought(scheme, Contribution(update, private), public, round, self.transport)
+
+    def _count(self, brings: Brought) -> None:
+        self.bytes_up += brings.bytes_up
+        self.bytes_down += brings.bytes_down
 
     def _anchor(self, part: Fragment) -> dict[str, Tensor]:
         return {name: self.anchor[name] for name in part.layout.shapes}
 
     def _start(self, part: Fragment) -> dict[str, Tensor]:
         """Where this worker's local steps begin: at the common parameters, or at these and what it has not sent."""
-        held = self.scheme.kept_back(part.private, part.layout) if self.local_residual else {}
+        held = self.scheme.kept_back(part.private, part.layout) if self.settings.local_residual else {}
         return {name: each - held[name] if name in held else each for name, each in self._anchor(part).items()}
 
     def _changed(self, part: Fragment) -> dict[str, Tensor]:
@@ -195,10 +214,24 @@ class OuterStep:
         for name, each in self._start(part).items():
             self.parameters[name].copy_(each)
 
+    @torch.no_grad()
+    def _mix(self, part: Fragment, before: Update) -> None:
+        """θ_i ← α·θ_i + (1 − α)·θ, where θ_i is without what this round has left unsent of it: h_after − h_before."""
+        after = self.scheme.kept_back(part.private, part.layout)
+        for name, common in self._anchor(part).items():
+            own = self.parameters[name].detach().cpu()
+            if name in after:
+                own = own + (after[name] - before.get(name, 0))
+            self.parameters[name].copy_(torch.lerp(common, own, self.settings.own_share))
+
     def state_dict(self) -> dict[str, Any]:
-        """This process's state, to be saved beside its model's: residuals differ from worker to worker."""
+        """This process's state, to be saved beside its model's: residuals differ from worker to worker.
+
+        Rounds on their way are waited for and saved with the steps that are due to apply them.
+        """
         return {
             "scheme": self.scheme.spec,
+            "overlap": self.settings.overlap,
             "party": self.transport.party,
             "workers": len(self.transport.parties),
             **{name: getattr(self, name) for name in COUNTERS},
@@ -207,6 +240,7 @@ class OuterStep:
             "public": joined({number: part.public for number, part in enumerate(self.fragments)}),
             "private": joined({number: part.private for number, part in enumerate(self.fragments)}),
             "fragments": len(self.fragments),
+            "flights": [flight.state_dict() for flight in self._flights],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -215,12 +249,14 @@ class OuterStep:
         Raises:
             GradwireError: the state is of another scheme, rank, number of workers or model.
         """
-        here = self.state_dict()
-        for name in ("scheme", "party", "workers", "fragments"):
+        here = self._facts | {"party": self.transport.party, "workers": len(self.transport.parties)}
+        for name in ("scheme", "party", "workers", "fragments", "overlap"):
             if state.get(name) != here[name]:
                 raise GradwireError(f"state has {name}={state.get(name)!r}; this outer step has {name}={here[name]!r}")
         if odd := set(state["anchor"]) ^ set(self.anchor):
             raise GradwireError(f"state is of another model: only one of the two has a parameter {min(odd)!r}")
+        wait([flight.answer for flight in self._flights])
+        self._flights = [Flight.restored(flight) for flight in state["flights"]]
         for name in (*COUNTERS, "anchor", "velocity"):
             setattr(self, name, state[name])
         for number, part in enumerate(self.fragments):
@@ -230,8 +266,8 @@ class OuterStep:
     def _apply(self, difference: Mapping[str, Tensor]) -> None:
         """Nesterov: v ← m·v + Δ; θ ← θ − lr·(Δ + m·v)."""
         for name, change in difference.items():
-            anchor, velocity = self.anchor[name], self.velocity[name].mul_(self.momentum).add_(change)
-            anchor.sub_(change + self.momentum * velocity, alpha=self.lr)
+            anchor, velocity = self.anchor[name], self.velocity[name].mul_(self.settings.momentum).add_(change)
+            anchor.sub_(change + self.settings.momentum * velocity, alpha=self.settings.lr)
 
 
 def outer_step(
@@ -244,6 +280,8 @@ def outer_step(
     group: dist.ProcessGroup | None = None,
     fragments: int = 1,
     local_residual: bool = False,
+    overlap: int = 0,
+    mixing: float | None = None,
 ) -> OuterStep:
     """What `step` after each of the inner optimiser's steps makes DiLoCo of a training without DDP.
 
@@ -256,6 +294,8 @@ def outer_step(
         fragments: parts of the parameters that are sent one after another within these steps.
         local_residual: whether what a scheme leaves unsent stays in a worker's own model, which goes on training with
             it, so that nothing that is sent late meets a model without it. Workers' models then differ until `finish`.
+        overlap: local steps that a round may take, which go on beside it: τ. Training ends by `finish`.
+        mixing: with overlap, the share of a worker's own model in what it goes on with: α, 0.5 if None.
 
     Raises:
         GradwireError: a scheme that needs what this does not offer, workers that differ, a number out of range.
@@ -263,11 +303,7 @@ def outer_step(
     chosen = parse(scheme)
     check_carrier(chosen.spec, chosen.needs, "an outer step", OFFERS)
     check_whole(unwrapped(model))
-    at_least(1, every=every, fragments=fragments)
-    if fragments > every:
-        raise GradwireError(f"fragments is {fragments}; there must be no more of them than steps, every={every}")
-    if not lr > 0 or not 0 <= momentum < 1:
-        raise GradwireError(f"lr is {lr} and momentum {momentum}; the one must be positive, the other in [0, 1)")
+    settings = OuterSettings(every, lr, momentum, seed, fragments, local_residual, overlap, mixing)
     if adapted(chosen, unwrapped(model), seed) is not unwrapped(model):
         raise GradwireError(f"{chosen.spec} is for another network than the one it was given")
-    return OuterStep(model, chosen, every, lr, momentum, seed, group, fragments, local_residual)
+    return OuterStep(model, chosen, settings, group)
