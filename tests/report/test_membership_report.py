@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from gradwire.errors import GradwireError
 from gradwire.metrics import roc
 from gradwire.report import MEMBERSHIP_COLUMNS, findings, membership_table, table, write
-from gradwire.report.membership.page import headline
+from gradwire.report.membership.page import headline, tradeoff_figure
 from gradwire.runs import write_table
 
 
@@ -87,6 +87,12 @@ def test_the_page(folder) -> None:
 def test_the_same_folder_gives_the_same_files(folder) -> None:
     before = {path.name: path.read_bytes() for path in write(folder).parent.iterdir()}
     assert before == {path.name: path.read_bytes() for path in write(folder).parent.iterdir()}
+
+
+def test_a_curve_runs_in_steps_as_no_threshold_divides_a_tie() -> None:
+    tied = {"none|loss|": torch.tensor([[0.0, 0.5, 1.0], [0.0, 0.75, 1.0]])}
+    line = tradeoff_figure(tied, findings(ROWS)).axes[0].lines[0]
+    assert line.get_drawstyle() == "steps-post"
 
 
 def test_a_folder_without_curves_has_a_page_without_them(folder) -> None:

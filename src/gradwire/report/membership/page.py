@@ -109,7 +109,7 @@ def tradeoff_figure(curves: Mapping[str, "Tensor"], found: Sequence[Finding], th
         for index, attack in enumerate(attacks):
             if (scheme, attack) in drawn:
                 fpr, tpr = drawn[scheme, attack].clamp_min(edge).tolist()
-                ax.plot(fpr, tpr, linewidth=1.7, label=plain(attack), **theme.stroke(index))
+                ax.plot(fpr, tpr, drawstyle="steps-post", linewidth=1.7, label=plain(attack), **theme.stroke(index))
         _dress(ax, edge, theme)
         ax.set_title(plain(scheme), fontsize="medium", color=theme.ink)
     if schemes:
