@@ -75,6 +75,7 @@ def test_classes_have_thresholds_where_labels_are_given(tidy, tmp_path):
 def test_losses_that_are_taken_for_scores_are_noticed(tidy, tmp_path):
     folder = gradwire.judge(tidy["score"], tidy["member"], out=tmp_path / "run")
     assert "Members score lower than others (AUC 0.3" in notes(folder)
+    assert "say --score-is loss if these are losses" in (folder / "report.html").read_text()
     assert rows(folder)[0]["finds"] == ""
     folder = gradwire.judge(-tidy["score"], tidy["member"], out=tmp_path / "right")
     assert "Members score lower" not in notes(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gradwire import report
 from gradwire.attacks.membership import Answers, MembershipAttack, attack
 from gradwire.errors import GradwireError
 from gradwire.metrics import Scored
@@ -41,7 +42,7 @@ def judge(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Path:
-    """Write a run's folder from scores and a membership mask, and return it: nothing is trained.
+    """Write a run's folder and its report from scores and a membership mask, and return it: nothing is trained.
 
     Args:
         scores: of N examples, or of M models on N examples, (M, N); (M, N, classes) of probabilities. NaN where a model
@@ -56,16 +57,18 @@ def judge(
         GradwireError: what `Given.of` refuses.
     """
     given = Given.of(scores, members, labels, score_is, models, examples)
-    return judge_given(given, "scores", out, confidence, seed)
+    folder = judge_given(given, "scores", out, confidence, seed)
+    report.write(folder)
+    return folder
 
 
 def judge_file(path: str | Path, score_is: str, out: str | Path | None, confidence: float, seed: int) -> Path:
-    """As `judge`, of a file that `read_scores` takes."""
+    """As `judge`, of a file that `read_scores` takes, without the report."""
     return judge_given(read_scores(Path(path), score_is), Path(path).name, out, confidence, seed)
 
 
 def judge_given(given: Given, name: str, out: str | Path | None, confidence: float, seed: int) -> Path:
-    """As `judge`, of what was given."""
+    """As `judge`, of what was given, without the report."""
     shared: Row = dict.fromkeys(COLUMNS, "") | {
         **{"data": name, "model": "", "scheme": AS_GIVEN, "seed": seed, "device": "cpu"},
         "targets": len(given.models),
