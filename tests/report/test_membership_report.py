@@ -151,7 +151,9 @@ def test_an_area_beyond_chance_names_nobody(write_run) -> None:
     assert "at 1 % and 0.1 % false alarms it was not found to name more than guessing" in page
     rare = {"finds": "auc", "tpr_at_1e-3": ""}
     assert "; at 1 % false alarms it was not found" in headline(findings([row(**rare)]))
-    assert headline(findings([row(**rare) | {"tpr_at_1e-2": ""}])).endswith("no low rate of false alarms could be judged")
+    assert headline(findings([row(**rare) | {"tpr_at_1e-2": ""}])).endswith(
+        "no low rate of false alarms could be judged"
+    )
     assert "finds 0.2 % of the members" not in page
 
 

@@ -98,12 +98,17 @@ def entries_of(
     kinds = THRESHOLDS if several else tuple("none" if kind == "shadow" else kind for kind in THRESHOLDS)
     chosen: list[MembershipAttack] = [attack(spec) for spec in specs]  # type: ignore[misc]
     said = []
+    if len(there) > 1 and not several:
+        pairs = f"{int((~there).sum())} of {there.numel()} pairs of a model and an example have no score"
+        left_out = f"thresholds of a shadow, {' and '.join(COMPARING)} were left out"
+        said.append(f"{pairs}, so models are not compared: {left_out}.")
     if several and specs[0] != "label-only":
         comparing: list[MembershipAttack] = [attack(spec) for spec in COMPARING]  # type: ignore[misc]
         if len(answers.members) > 2 * (ENOUGH + 1) and judged(answers, comparing, True).any():
             chosen += comparing
         else:
-            said.append("Attacks that compare models need examples with at least 3 models in and 3 out, and an eighth.")
+            need = f"{2 * ENOUGH + 3} models, and examples with {ENOUGH + 1} other models in and {ENOUGH + 1} out"
+            said.append(f"{' and '.join(COMPARING)} were left out: they need at least {need}.")
     asked = judged(answers, chosen, "shadow" in kinds) & there
     entries = []
     for each in chosen:
