@@ -10,6 +10,7 @@ from gradwire import report
 from gradwire.attacks.membership import Answers, MembershipAttack, attack
 from gradwire.errors import GradwireError
 from gradwire.metrics import Scored
+from gradwire.report.formats import plural
 from gradwire.report.rows import AS_GIVEN
 from gradwire.runs import Row, RunFolder
 from gradwire.studies.membership.evidence import Entry
@@ -80,7 +81,8 @@ def judge_given(given: Given, name: str, out: str | Path | None, confidence: flo
         entries, said = entries_of(answers, given.asked, ATTACKS[given.kind], shared, given.labels is not None)
     options = {"scores": name, "score_is": given.kind, "confidence": confidence, "seed": seed}
     run = RunFolder.create(out, "membership", COLUMNS)
-    given_as = f"Scores of {len(given.models)} models on {len(given.examples)} examples were judged as they were given."
+    models, examples = plural(len(given.models), "model"), plural(len(given.examples), "example")
+    given_as = f"Scores of {models} on {examples} were judged as they were given."
     publish(run, entries, (), options, [given_as, *said], confidence, seed, (given.models, given.examples))
     return run.path
 
