@@ -97,6 +97,8 @@ def test_the_points_to_draw_lie_on_the_same_lines(inside, outside) -> None:
     fpr, tpr = found.points()
     assert torch.trapezoid(tpr, fpr).item() == pytest.approx(found.auc, abs=1e-12)
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    for rate in found.fpr.tolist():
+        assert tpr[fpr <= rate].max() == found.found_at(rate) / found.members
 
 
 def test_a_long_curve_keeps_most_of_its_points_where_few_are_suspected() -> None:

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from gradwire.errors import GradwireError
 from gradwire.metrics import roc
 from gradwire.report import MEMBERSHIP_COLUMNS, findings, membership_table, table, write
-from gradwire.report.membership.page import headline
+from gradwire.report.membership.page import headline, tradeoff_figure
 from gradwire.runs import write_table
 
 
@@ -89,6 +89,12 @@ def test_the_same_folder_gives_the_same_files(folder) -> None:
     assert before == {path.name: path.read_bytes() for path in write(folder).parent.iterdir()}
 
 
+def test_a_curve_runs_in_steps_as_no_threshold_divides_a_tie() -> None:
+    tied = {"none|loss|": torch.tensor([[0.0, 0.5, 1.0], [0.0, 0.75, 1.0]])}
+    line = tradeoff_figure(tied, findings(ROWS)).axes[0].lines[0]
+    assert line.get_drawstyle() == "steps-post"
+
+
 def test_a_folder_without_curves_has_a_page_without_them(folder) -> None:
     (folder / "curves.safetensors").unlink()
     page = write(folder).read_text()
@@ -123,6 +129,7 @@ def page_of(write_run, *rows) -> str:
 def test_what_chance_can_do_is_no_finding(write_run) -> None:
     page = page_of(write_run, row(tpr=0.0015), row("lira", tpr=0.0018))
     assert "No attack in this table was found to tell members from others better than chance would" in page
+    assert "; the intervals allow an AUC of up to 1.14" in page
     assert "lira attack finds" not in page
 
 
@@ -131,7 +138,8 @@ def test_the_headline_takes_the_lowest_rate_at_which_anything_is_found() -> None
     weak = row("rmia", finds="tpr_at_1e-2") | {"tpr_at_1e-2": 0.04, "tpr_at_1e-3": ""}
     said = headline(findings([weak, row(finds="auc")]))
     assert said == (
-        "At one false alarm in 100, the rmia attack finds 4.0 % of the members of plain training; guessing finds 1 %"
+        "At one false alarm in 100, the rmia attack finds 4.0 % of the members of plain training; guessing finds 1 %. "
+        "Over all rates: AUC 0.571 (0.285–1.142)"
     )
     said = headline(findings([weak, row("lira", tpr=0.031)]))
     assert said.startswith("At one false alarm in 1,000, the lira attack finds 3.1 %")
@@ -139,8 +147,13 @@ def test_the_headline_takes_the_lowest_rate_at_which_anything_is_found() -> None
 
 def test_an_area_beyond_chance_names_nobody(write_run) -> None:
     page = page_of(write_run, row("lira", finds="auc"), row())
-    assert "The lira attack tells members of plain training from others (AUC 0.571)" in page
-    assert "does it name more than guessing" in page
+    assert "The lira attack tells members of plain training from others, AUC 0.571 (0.285–1.142)" in page
+    assert "at 1 % and 0.1 % false alarms it was not found to name more than guessing" in page
+    rare = {"finds": "auc", "tpr_at_1e-3": ""}
+    assert "; at 1 % false alarms it was not found" in headline(findings([row(**rare)]))
+    assert headline(findings([row(**rare) | {"tpr_at_1e-2": ""}])).endswith(
+        "no low rate of false alarms could be judged"
+    )
     assert "finds 0.2 % of the members" not in page
 
 

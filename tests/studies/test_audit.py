@@ -336,8 +336,10 @@ def test_settings_that_cannot_be(settings, message):
 
 
 def test_more_victims_than_images_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(GradwireError, match="digits has 359 test images; this audit needs 1000"):
+    with pytest.raises(GradwireError, match=r"digits has 359 test images; this audit needs 1000.* --samples 359 or"):
         audit(AuditSettings(data="digits", samples=1000), tmp_path / "run")
+    with pytest.raises(GradwireError, match=r"needs 360: a batch for every party of every victim's round$"):
+        audit(AuditSettings(data="digits", samples=1, batch=360), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

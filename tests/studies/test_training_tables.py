@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from gradwire import data
+from gradwire import data, report
 from gradwire.cli import main
 from gradwire.errors import GradwireError
 from gradwire.runs import read_table
@@ -55,6 +55,35 @@ def test_the_command_takes_a_target_and_shows_what_was_measured(tmp_path, capsys
     assert "test absolute error" in capsys.readouterr().out
     assert "targets=" not in (tmp_path / "run" / "config.json").read_text()
     assert f"{path}:drop=class|ill|old,target=wage" in (tmp_path / "run" / "config.json").read_text()
+
+
+OWN = """
+from torch import nn
+
+class Two(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.body = nn.LazyLinear(classes)
+    def forward(self, rows):
+        return {"main": self.body(rows), "rows": rows}
+
+def loss(output, targets):
+    return nn.functional.cross_entropy(output["main"], targets)
+"""
+
+
+@pytest.mark.parametrize("malice", [{}, {"malicious": 1, "malice": "flip"}])
+def test_an_own_loss_of_an_output_without_logits_is_reported_without_accuracy(tmp_path, monkeypatch, malice):
+    (tmp_path / "twofold.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = f"{written(tmp_path / 'people.csv')}:target=class,drop=ill|old|wage"
+    settings = TrainSettings(clients=2, rounds=2, batch_size=8, loss="twofold:loss", **malice)
+    out = tmp_path / "run"
+    run_training(spec, "twofold:Two", settings, eval_every=1, out=out, by_client=True)
+    rows = read_table(out / "results.csv")
+    assert [float(row["test_loss"]) > 0 for row in rows] == [True, True]
+    assert {row["test_accuracy"] for row in rows} == {""}
+    assert "loss" in report.write(out).read_text()
 
 
 def test_a_network_of_images_is_refused_before_there_is_a_folder(tmp_path):

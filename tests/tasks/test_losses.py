@@ -174,6 +174,8 @@ def test_targets_that_are_the_inputs_are_told_to_nobody(of):
 def test_whole_numbers_without_a_task_are_refused():
     with pytest.raises(GradwireError, match=r"inputs are torch\.int64; give the task"):
         task_of(torch.zeros(2, 4, dtype=torch.int64))
+    with pytest.raises(GradwireError, match=r"inputs are torch\.uint8; divide by 255"):
+        task_of(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 
 def test_a_loss_by_name():

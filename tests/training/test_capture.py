@@ -85,6 +85,8 @@ def test_bad_input(model):
     images, labels = victim()
     with pytest.raises(GradwireError, match="unknown adversary 'god'; known: server, eavesdropper, client"):
         capture(model, images, labels, adversary="god")
+    with pytest.raises(GradwireError, match="1 inputs have 0 targets; each needs one"):
+        capture(model, images, labels[:0])
     with pytest.raises(GradwireError, match="needs a fellow"):
         capture(model, images, labels, adversary="client")
     model.conv1.weight.data[0, 0, 0, 0] = float("nan")

@@ -58,10 +58,13 @@ class Roc:
         return int(self.true[self.false <= allowed].max())
 
     def points(self, most: int = 500) -> Tensor:
-        """The curve's corners for drawing: FPR and TPR, float64, shape (2, P), P ≤ `most`, densest at a low FPR."""
+        """The corners of the steps, FPR and TPR, float64, (2, P), P ≤ `most`, densest at a low FPR.
+
+        Up to the next corner's FPR, as many members are found as at the last: no threshold divides a tie.
+        """
         rates = torch.stack([self.fpr, self.tpr])
         steps = rates.diff(dim=1)
-        bent = (steps[0, 1:] * steps[1, :-1] != steps[0, :-1] * steps[1, 1:]).nonzero().squeeze(1) + 1
+        bent = ((steps[:, 1:] > 0) | (steps[:, :-1] > 0)).all(0).nonzero().squeeze(1) + 1
         kept = torch.cat([torch.tensor([0]), bent, torch.tensor([rates.shape[1] - 1])])
         if len(kept) > most:
             places = torch.logspace(0, torch.tensor(len(kept)).log10().item(), most, dtype=torch.float64) - 1

@@ -61,7 +61,9 @@ def load_victims(settings: AuditSettings) -> tuple[AuditSettings, Dataset]:
     needed = settings.samples * settings.batch * settings.parties
     if len(victims) < needed:
         has = f"{settings.data} has {len(victims)} {settings.split} {victims.task.domain.what}"
-        raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round")
+        fit = len(victims) // (settings.batch * settings.parties)
+        offer = f"; --samples {fit} or fewer would do" if fit else ""
+        raise GradwireError(f"{has}; this audit needs {needed}: a batch for every party of every victim's round{offer}")
     return settings.of(victims.task), victims
 
 

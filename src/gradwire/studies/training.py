@@ -105,6 +105,7 @@ def run_training(
         state.energy_kwh = None if used is None or before is None else before + used
         tested = evaluate(state.model, held_out, settings.device)
         row = {
+            **dict.fromkeys(run.columns, ""),
             **{name: options[name] for name in ("data", "model", "scheme", "seed", "device")},
             **{name: getattr(state, name) for name in ("bytes_up", "bytes_down", "round")},
             "seconds": round(state.seconds, 3),
@@ -116,7 +117,7 @@ def run_training(
             "energy_kwh": "" if state.energy_kwh is None else state.energy_kwh,
         }
         if wanted is not None:
-            row["attack_success"] = evaluate(state.model, wanted, settings.device)["accuracy"]
+            row["attack_success"] = evaluate(state.model, wanted, settings.device).get("accuracy", "")
         losses.clear()
         # The checkpoint last: rows that go beyond it are cut when the run is resumed, and none is missing.
         run.append([row])

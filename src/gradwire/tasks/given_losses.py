@@ -101,6 +101,13 @@ class OwnLoss(GivenLoss):
         """One target an input; what they are is its user's business."""
         TaskLoss.check(self, targets, batch)
 
+    def measures(self, output: Any, targets: Tensor) -> Mapping[str, Tensor]:
+        """As the loss that it is like, where the output holds what that one measures; otherwise nothing."""
+        try:
+            return self.like.measures(output, targets)
+        except GradwireError:
+            return {}
+
     def __call__(self, output: Any, targets: Tensor) -> Tensor:
         """The function's value, a scalar."""
         value = self.of(output, targets)

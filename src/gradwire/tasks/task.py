@@ -108,7 +108,9 @@ def task_of(inputs: Tensor, loss: TaskLoss | Callable[[Any, Tensor], Tensor] = c
         GradwireError: no tensor of floating point; whole numbers have a meaning (tokens, categories) to be said.
     """
     if not inputs.is_floating_point():
-        raise GradwireError(f"inputs are {inputs.dtype}; give the task that says what they are (gradwire.tasks.Tokens)")
+        pictures = "divide by 255: pictures are floating-point, in [0, 1]"
+        others = "give the task that says what they are (gradwire.tasks.Tokens)"
+        raise GradwireError(f"inputs are {inputs.dtype}; {pictures if inputs.dtype == torch.uint8 else others}")
     shape = tuple(inputs.shape[1:])
     domain: Domain = Pixels(shape) if len(shape) == 3 else Numbers(shape)
     if isinstance(loss, TaskLoss):

@@ -309,6 +309,9 @@ class _Held:
     def __init__(self, batches: Sequence[Batch]):
         if any(inputs.shape[1:] != batches[0][0].shape[1:] for inputs, _ in batches):
             raise GradwireError(f"clients hold inputs of shapes {[tuple(x.shape) for x, _ in batches]}; one is needed")
+        for inputs, targets in batches:
+            if len(inputs) != len(targets):
+                raise GradwireError(f"{len(inputs)} inputs have {len(targets)} targets; each needs one")
         self.inputs, self.targets = (torch.cat([batch[kind] for batch in batches]) for kind in (0, 1))
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:

@@ -46,6 +46,20 @@ def test_scores_the_wrong_way_round_are_noticed() -> None:
     assert "Members score lower" not in said(leaking)
 
 
+def test_a_tie_at_the_top_that_is_larger_than_a_rate_is_said_with_its_size() -> None:
+    """Five non-members share the highest score with 20 members: of 200, at 1 % two may; of 1,000, at 0.1 % one may."""
+
+    def told(nonmembers: int) -> str:
+        scores = torch.zeros(100 + nonmembers)
+        scores[80:105] = 1
+        return said(Entry(ROW, Scored.of(scores, torch.arange(len(scores)) < 100)))
+
+    assert "2.5 % of non-members share the highest score of loss, so nothing is found at 1 %." in told(200)
+    assert "0.5 % of non-members share the highest score of loss, so nothing is found at 0.1 %." in told(1000)
+    assert "so nothing is found at 1 %" not in told(1000)
+    assert "share the highest score" not in said(entry(1))
+
+
 def test_models_that_differ_are_a_warning() -> None:
     health = {"train_accuracy_low": 0.23, "train_accuracy_high": 0.91}
     health |= {"test_accuracy_low": 0.5, "test_accuracy_high": 0.55}

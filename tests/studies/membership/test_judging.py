@@ -14,7 +14,8 @@ import gradwire
 from gradwire.data import load
 from gradwire.errors import GradwireError
 from gradwire.studies.membership import MembershipSettings, judge_file, judge_model
-from gradwire.studies.membership.given import read_scores
+from gradwire.studies.membership.given import Given, read_scores
+from gradwire.studies.membership.judging import judge_given
 
 
 def rows(folder, name="results.csv"):
@@ -75,6 +76,7 @@ def test_classes_have_thresholds_where_labels_are_given(tidy, tmp_path):
 def test_losses_that_are_taken_for_scores_are_noticed(tidy, tmp_path):
     folder = gradwire.judge(tidy["score"], tidy["member"], out=tmp_path / "run")
     assert "Members score lower than others (AUC 0.3" in notes(folder)
+    assert "say --score-is loss if these are losses" in (folder / "report.html").read_text()
     assert rows(folder)[0]["finds"] == ""
     folder = gradwire.judge(-tidy["score"], tidy["member"], out=tmp_path / "right")
     assert "Members score lower" not in notes(folder)
@@ -105,6 +107,14 @@ def test_models_that_were_asked_of_different_examples_are_not_compared(tmp_path)
     folder = gradwire.judge(scores, members, score_is="logit", out=tmp_path / "run")
     assert {row["attack"] for row in rows(folder)} == {"loss"}
     assert int(rows(folder)[0]["members"]) == int(members.sum() - members[0, :100].sum())
+    assert "100 of 2400 pairs of a model and an example have no score, so models are not compared" in notes(folder)
+
+
+def test_too_few_models_to_compare_are_a_note(tmp_path):
+    random = np.random.default_rng(0)
+    given = Given.of(random.standard_normal((4, 60)), random.random((4, 60)) < 0.5, score_is="logit")
+    said = notes(judge_given(given, "scores", tmp_path / "run", 0.95, 0))
+    assert "lira:variance=global and lira-offline were left out: they need at least 7 models" in said
 
 
 def test_a_model_of_scikit_learn_by_its_probabilities(tmp_path):
@@ -127,12 +137,17 @@ def test_a_model_of_scikit_learn_by_its_probabilities(tmp_path):
     ("change", "says"),
     [
         (lambda t: t.drop(columns="member"), "no column 'member'; it has example, score, label"),
-        (lambda t: t.assign(member=2), "members holds 2"),
+        (lambda t: t.assign(member=2), "row 1: member is 2; it must be 0 or 1"),
         (lambda t: t.assign(member=1), "no non-member among its 2000 examples"),
-        (lambda t: t.assign(score=np.nan), "2000 scores are not a number"),
-        (lambda t: t.assign(score="high"), "must hold numbers"),
-        (lambda t: t.assign(score=-1.0), "a score is -1; a loss is 0 or more"),
-        (lambda t: t.assign(example="one"), "has example 'one' of model '0' twice"),
+        (lambda t: t.assign(score=t["score"].mask(t.index == 4)), "row 5: score is nan; it must be a number"),
+        (lambda t: t.assign(score="high"), "row 1: score is high; it must be a number"),
+        (lambda t: t.assign(score=-1.0), "example patient 0 of model 0 has -1; a loss is 0 or more; of an attack, say"),
+        (lambda t: t.assign(example=0.0), "row 2: example is 0.0; its model has that example twice"),
+        (lambda t: t[:0], "scores.csv: it has a header and no rows"),
+        (
+            lambda t: pd.concat([t, t.assign(model=1, label=5)]).fillna(0),
+            "row 1: example is patient 0; it has another label",
+        ),
     ],
 )
 def test_tables_that_are_none(tidy, tmp_path, change, says):
@@ -148,7 +163,7 @@ def test_tables_that_are_none(tidy, tmp_path, change, says):
     ("arguments", "says"),
     [
         ({"scores": [0.1, 0.9], "members": [1, 0, 1]}, "shape"),
-        ({"scores": [0.1, 1.9], "members": [1, 0], "score_is": "confidence"}, "a score is 1.9"),
+        ({"scores": [0.1, 1.9], "members": [1, 0], "score_is": "confidence"}, "example 1 of model 0 has 1.9"),
         ({"scores": [0.1, 0.9], "members": [1, 0], "score_is": "guess"}, "unknown score-is"),
         ({"scores": [0, 1], "members": [1, 0], "score_is": "class"}, "needs the examples' labels"),
         (

@@ -68,14 +68,18 @@ def headline(found: Sequence[Finding]) -> str | None:
             return f"Members have the lower scores (AUC {least:.3f}): say --score-is loss if these are losses"
         most = max((area.high for area in areas if area.high == area.high), default=1.0)
         nothing = "No attack in this table was found to tell members from others better than chance would"
-        return f"{nothing}; an AUC of {most:.2f} is not excluded"
+        return f"{nothing}; the intervals allow an AUC of up to {most:.2f}"
     named = " ".join(word for word in ("the", best.knowledge, best.attack, "attack") if word)
+    area = f"AUC {best.auc.text(3, factor=1)}"
     if best.finds not in RATES:
-        surer = "at no rate of false alarms that could be judged does it name more than guessing"
-        area = best.auc.text(3, factor=1, brief=True)
-        return f"{named[0].upper()}{named[1:]} tells members of {_training(best)} from others (AUC {area}); {surer}"
+        judged = [share for name, (_, share) in reversed(RATES.items()) if best.at(name).value == best.at(name).value]
+        surer = f"at {' and '.join(judged)} false alarms it was not found to name more than guessing would"
+        few = "no low rate of false alarms could be judged"
+        tells = f"{named[0].upper()}{named[1:]} tells members of {_training(best)} from others, {area}"
+        return f"{tells}; {surer if judged else few}"
     rate, guessing = RATES[best.finds]
-    return f"At {rate}, {named} finds {_share(best)} of the members of {_training(best)}; guessing finds {guessing}"
+    finds = f"At {rate}, {named} finds {_share(best)} of the members of {_training(best)}"
+    return f"{finds}; guessing finds {guessing}. Over all rates: {area}"
 
 
 def beside(found: Sequence[Finding]) -> str | None:
@@ -109,7 +113,7 @@ def tradeoff_figure(curves: Mapping[str, "Tensor"], found: Sequence[Finding], th
         for index, attack in enumerate(attacks):
             if (scheme, attack) in drawn:
                 fpr, tpr = drawn[scheme, attack].clamp_min(edge).tolist()
-                ax.plot(fpr, tpr, linewidth=1.7, label=plain(attack), **theme.stroke(index))
+                ax.plot(fpr, tpr, drawstyle="steps-post", linewidth=1.7, label=plain(attack), **theme.stroke(index))
         _dress(ax, edge, theme)
         ax.set_title(plain(scheme), fontsize="medium", color=theme.ink)
     if schemes:

@@ -30,7 +30,7 @@ class Entry:
 
 
 def figures(entry: Entry, confidence: float) -> tuple[dict[str, object], list[str]]:
-    """The entry's row with its figures and their intervals, and why some are missing."""
+    """The entry's row with its figures and their intervals, and why some are missing, or zero."""
     found = membership(entry.scored, confidence)
     columns: dict[str, object] = {"members": found.members, "nonmembers": found.nonmembers}
     accuracy, missing = found.balanced_accuracy, []
@@ -41,6 +41,9 @@ def figures(entry: Entry, confidence: float) -> tuple[dict[str, object], list[st
         told[tpr_at(rate)] = low_rate.figure
         if low_rate.why:
             missing.append(low_rate.why)
+        elif (tied := float(entry.scored.curve.fpr[1])) > rate and not entry.scored.curve.found_at(rate):
+            share = f"{100 * tied:.3g} % of non-members share the highest score of {entry.row['attack']}"
+            missing.append(f"{share}, so nothing is found at {100 * rate:g} %")
     for name, figure in told.items():
         value = figure or ("", "", "")
         columns |= dict(zip((name, f"{name}_low", f"{name}_high"), value, strict=True))

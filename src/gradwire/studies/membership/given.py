@@ -92,7 +92,10 @@ class Given:
         bad = ~((asked >= 0) & (asked <= 1)) if probabilities else ~(asked >= 0) & (self.kind == "loss")
         if bad.any():
             right = "probabilities lie in [0, 1]" if probabilities else "a loss is 0 or more"
-            raise GradwireError(f"score-is {self.kind}: a score is {float(asked[bad][0]):g}; {right}")
+            model, example = self.asked.nonzero()[bad.view(len(bad), -1).any(1)][0].tolist()
+            which = f"example {self.examples[example]} of model {self.models[model]}"
+            other = "; of an attack, say --score-is score" if self.kind == "loss" else ""
+            raise GradwireError(f"score-is {self.kind}: {which} has {float(asked[bad][0]):g}; {right}{other}")
         if self.kind == "probabilities" and ((asked.sum(-1) - 1).abs() > 1e-3).any():
             off = asked.sum(-1)[(asked.sum(-1) - 1).abs().argmax()]
             raise GradwireError(f"score-is probabilities: those of an example add up to {float(off):g}; they must to 1")
@@ -154,40 +157,61 @@ def read_scores(path: Path, score_is: str) -> Given:
             raise GradwireError(f"--scores {path} has no array {missing[0]!r}; it has {', '.join(arrays) or 'none'}")
         optional = {name: arrays.get(name) for name in ("labels", "models", "examples")}
         return Given.of(arrays["scores"], arrays["members"], score_is=score_is, **optional)
-    return _of_table(read_file(path), path, score_is)
+    table = read_file(path)
+    try:
+        return _of_table(table, score_is)
+    except GradwireError as error:
+        raise GradwireError(f"--scores {path}: {error}") from None
 
 
-def _of_table(table: Any, path: Path, score_is: str) -> Given:
+def _of_table(table: Any, score_is: str) -> Given:
     if score_is == "probabilities":
         raise GradwireError("--score-is probabilities needs an npz file: a table has one score an example")
     if missing := [name for name in ("example", "member", "score") if name not in table.columns]:
-        there = ", ".join(map(str, table.columns))
-        raise GradwireError(f"--scores {path} has no column {missing[0]!r}; it has {there}")
+        raise GradwireError(f"no column {missing[0]!r}; it has {', '.join(map(str, table.columns))}")
+    if table.empty:
+        raise GradwireError("it has a header and no rows; each row is the score of an example")
     table = table.assign(model="0") if "model" not in table.columns else table
     for name in (name for name in COLUMNS if name in table.columns and name != "score"):
         if len(empty := np.flatnonzero(table[name].isna())):
-            raise GradwireError(f"--scores {path}: row {empty[0] + 1} has no {name}; each needs one")
-    twice = table.duplicated(["model", "example"])
-    if twice.any():
-        row = table[twice].iloc[0]
-        raise GradwireError(f"--scores {path} has example {row['example']!r} of model {row['model']!r} twice")
-    try:
-        score, member = (table[name].astype(float).to_numpy() for name in ("score", "member"))
-        answered = table["label"].astype(int).to_numpy() if score_is == "class" and "label" in table.columns else None
-    except (TypeError, ValueError, OverflowError) as error:
-        what = "columns score and member must hold numbers, and label those of classes where score-is is class"
-        raise GradwireError(f"--scores {path}: {what}: {in_line(error)}") from None
-    if wrong := int(np.isnan(score).sum()):
-        raise GradwireError(f"--scores {path}: {wrong} scores are not a number; leave those rows out")
+            raise GradwireError(f"row {empty[0] + 1} has no {name}; each needs one")
+    _refuse(table.duplicated(["model", "example"]), table["example"], "its model has that example twice", "example")
+    score, member = (_floats(table[name], name) for name in ("score", "member"))
+    _refuse((member != 0) & (member != 1), table["member"], "it must be 0 or 1", "member")
     (models, rows), (examples, columns) = (_numbered(table[name]) for name in ("model", "example"))
     scores, members = np.full((len(models), len(examples)), np.nan), np.zeros((len(models), len(examples)))
     scores[rows, columns], members[rows, columns] = score, member
     labels = None
     if "label" in table.columns:
+        told = _numbered(table["label"])[1]
+        if score_is == "class":
+            # Which class a model answers with is compared with the label as it stands.
+            told = _floats(table["label"], "label")
+            _refuse(
+                (told != told.round()) | (abs(told) > 2**53),
+                table["label"],
+                "it must be the number of a class",
+                "label",
+            )
         labels = np.zeros(len(examples), dtype=np.int64)
-        # Which class a model answers with is compared with the label as it stands.
-        labels[columns] = _numbered(table["label"])[1] if answered is None else answered
+        labels[columns] = told
+        _refuse(labels[columns] != told, table["example"], "it has another label in another row", "example")
     return Given.of(scores, members, labels, score_is, models, examples)
+
+
+def _floats(column: Any, name: str) -> np.ndarray:
+    """A column's numbers, float64; an error names the first row that holds none."""
+    import pandas as pd  # type: ignore[import-untyped]
+
+    found: np.ndarray = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    _refuse(np.isnan(found), column, "it must be a number; leave out the rows of what was not asked", name)
+    return found
+
+
+def _refuse(wrong: np.ndarray, column: Any, right: str, name: str) -> None:
+    """Name the first row in which a column is wrong, and what would be right."""
+    if len(rows := np.flatnonzero(wrong)):
+        raise GradwireError(f"row {rows[0] + 1}: {name} is {column.iloc[rows[0]]}; {right}")
 
 
 def _numbered(column: Any) -> tuple[list[object], Any]:

@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gradwire import report
 from gradwire.attacks.membership import Answers, MembershipAttack, attack
 from gradwire.errors import GradwireError
 from gradwire.metrics import Scored
+from gradwire.report.formats import plural
 from gradwire.report.rows import AS_GIVEN
 from gradwire.runs import Row, RunFolder
 from gradwire.studies.membership.evidence import Entry
@@ -41,7 +43,7 @@ def judge(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Path:
-    """Write a run's folder from scores and a membership mask, and return it: nothing is trained.
+    """Write a run's folder and its report from scores and a membership mask, and return it: nothing is trained.
 
     Args:
         scores: of N examples, or of M models on N examples, (M, N); (M, N, classes) of probabilities. NaN where a model
@@ -56,16 +58,18 @@ def judge(
         GradwireError: what `Given.of` refuses.
     """
     given = Given.of(scores, members, labels, score_is, models, examples)
-    return judge_given(given, "scores", out, confidence, seed)
+    folder = judge_given(given, "scores", out, confidence, seed)
+    report.write(folder)
+    return folder
 
 
 def judge_file(path: str | Path, score_is: str, out: str | Path | None, confidence: float, seed: int) -> Path:
-    """As `judge`, of a file that `read_scores` takes."""
+    """As `judge`, of a file that `read_scores` takes, without the report."""
     return judge_given(read_scores(Path(path), score_is), Path(path).name, out, confidence, seed)
 
 
 def judge_given(given: Given, name: str, out: str | Path | None, confidence: float, seed: int) -> Path:
-    """As `judge`, of what was given."""
+    """As `judge`, of what was given, without the report."""
     shared: Row = dict.fromkeys(COLUMNS, "") | {
         **{"data": name, "model": "", "scheme": AS_GIVEN, "seed": seed, "device": "cpu"},
         "targets": len(given.models),
@@ -77,7 +81,8 @@ def judge_given(given: Given, name: str, out: str | Path | None, confidence: flo
         entries, said = entries_of(answers, given.asked, ATTACKS[given.kind], shared, given.labels is not None)
     options = {"scores": name, "score_is": given.kind, "confidence": confidence, "seed": seed}
     run = RunFolder.create(out, "membership", COLUMNS)
-    given_as = f"Scores of {len(given.models)} models on {len(given.examples)} examples were judged as they were given."
+    models, examples = plural(len(given.models), "model"), plural(len(given.examples), "example")
+    given_as = f"Scores of {models} on {examples} were judged as they were given."
     publish(run, entries, (), options, [given_as, *said], confidence, seed, (given.models, given.examples))
     return run.path
 
@@ -95,12 +100,17 @@ def entries_of(
     kinds = THRESHOLDS if several else tuple("none" if kind == "shadow" else kind for kind in THRESHOLDS)
     chosen: list[MembershipAttack] = [attack(spec) for spec in specs]  # type: ignore[misc]
     said = []
+    if len(there) > 1 and not several:
+        pairs = f"{int((~there).sum())} of {there.numel()} pairs of a model and an example have no score"
+        left_out = f"thresholds of a shadow, {' and '.join(COMPARING)} were left out"
+        said.append(f"{pairs}, so models are not compared: {left_out}.")
     if several and specs[0] != "label-only":
         comparing: list[MembershipAttack] = [attack(spec) for spec in COMPARING]  # type: ignore[misc]
         if len(answers.members) > 2 * (ENOUGH + 1) and judged(answers, comparing, True).any():
             chosen += comparing
         else:
-            said.append("Attacks that compare models need examples with at least 3 models in and 3 out, and an eighth.")
+            need = f"{2 * ENOUGH + 3} models, and examples with {ENOUGH + 1} other models in and {ENOUGH + 1} out"
+            said.append(f"{' and '.join(COMPARING)} were left out: they need at least {need}.")
     asked = judged(answers, chosen, "shadow" in kinds) & there
     entries = []
     for each in chosen:
