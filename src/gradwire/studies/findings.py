@@ -11,11 +11,6 @@ from gradwire.errors import GradwireError
 from gradwire.report.tables import Table, to_markdown
 from gradwire.studies.claims import FAILS, HOLDS, OPEN, UNTESTABLE
 
-TITLES = {
-    "trust": "Trustworthiness of Stochastic Gradient Descent in Distributed Learning",
-    "ssga": "Secure Sparse Gradient Aggregation in Distributed Architectures",
-    "lmc": "Learned Model Compression for Efficient and Privacy-Preserving Federated Learning",
-}
 SCALES = ("paper", "desk", "smoke")
 """The largest scale at which a claim was judged is the one that counts."""
 COUNTED = {
@@ -46,7 +41,7 @@ def findings(folder: Path) -> str:
     for row in sorted(found, key=lambda row: -SCALES.index(row["scale"])):
         best[row["study"], row["id"] or row["says"]] = row
     parts = [INTRO]
-    for paper, title in TITLES.items():
+    for paper, title in papers.PAPERS.items():
         ours = [_line(id, said, best) for id, said in papers.claims(paper).items()]
         counts = Counter(line["verdict"].partition(":")[0] for line in ours)
         told = ", ".join(f"{counts[verdict]} {said[counts[verdict] != 1]}" for verdict, said in COUNTED.items())
