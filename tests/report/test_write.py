@@ -27,6 +27,12 @@ def test_everything_is_written_and_named(write_run, rows) -> None:
         assert text in page
 
 
+def test_settings_that_cannot_be_guessed_are_explained(write_run, rows) -> None:
+    page = write(write_run(rows, settings={"clients": 0, "chunk": 7})).read_text()
+    assert "<dt>clients</dt><dd>as few as the attack needs</dd>" in page
+    assert "<dt>chunk (victims at a time)</dt><dd>7</dd>" in page
+
+
 def test_the_page_stands_alone(write_run, rows) -> None:
     page = write(write_run(rows)).read_text()
     addresses = re.findall(r'(?:src|srcset|href)="([^"]*)"', page)
