@@ -2,18 +2,20 @@ from gradwire.report import pair, summarise
 from gradwire.report.audit import page as words
 from gradwire.report.audit.figure import caption
 
+PERCENT = "\N{NO-BREAK SPACE}%"
+
 
 def test_headline_is_the_widest_gap(rows) -> None:
     assert words.headline(pair(summarise(rows))) == (
-        "At 1/38 of the bytes, powersgd:rank=4 leaks 78 % of what plain SGD leaks to an adversary who knows "
-        "the scheme; 22 % to one who does not"
+        f"At 1/38 of the bytes, powersgd:rank=4 leaks 78{PERCENT} of what plain SGD leaks to an adversary who knows "
+        f"the scheme; 22{PERCENT} to one who does not"
     )
 
 
 def test_headline_of_one_knowledge(rows) -> None:
     naive = [row for row in rows if row["knowledge"] == "naive"]
     assert words.headline(pair(summarise(naive))) == (
-        "At 1/38 of the bytes, powersgd:rank=4 leaks 22 % of what plain SGD leaks to the naive attack"
+        f"At 1/38 of the bytes, powersgd:rank=4 leaks 22{PERCENT} of what plain SGD leaks to the naive attack"
     )
 
 
@@ -81,7 +83,7 @@ def test_who_knows_the_scheme_is_told_no_less_than_who_does_not(row) -> None:
     rows += [row("topk", "naive", 0.8), row("topk", "adaptive", 0.3)]
     told = words.headline(pair(summarise(rows)))
     assert told.endswith(
-        "leaks 89 % of what plain SGD leaks to an adversary who knows the scheme; 89 % to one who does not"
+        f"leaks 89{PERCENT} of what plain SGD leaks to an adversary who knows the scheme; 89{PERCENT} to one who does not"
     )
 
 

@@ -97,10 +97,14 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
 
 
 def _breakable(text: object) -> "Markup":
-    """A name or spec that may go on in the next line behind an underscore, comma, colon or plus, and at a bracket."""
+    """A name or spec that may go on in the next line behind an underscore, comma, colon or plus, and at a bracket.
+
+    A number such as 1e-4 stays whole.
+    """
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(_|[,:+](?=[a-zA-Z]))", r"\1<wbr>", str(escape(text))).replace("[", "<wbr>["))
+    parted = re.sub(r"(_|[,:+](?=[a-zA-Z]))", r"\1<wbr>", str(escape(text))).replace("[", "<wbr>[")
+    return Markup(re.sub(r"\d[\d.]*e-\d+", r'<span class="whole">\g<0></span>', parted))
 
 
 def _uri(data: bytes, kind: str) -> str:

@@ -14,9 +14,9 @@ from gradwire.report.tables import Table
 WORDS = (*Setting._fields, "scheme", "knowledge")
 NOTE = (
     "Its own: the mean that the attack reached on the adversary's own {what} under the same scheme, which is what it "
-    "expects. No attack succeeded: not with any victim, while the same attack breaks the scheme none, every search went "
-    "as far as its objective leads, and its own came out as no successes either. Cannot tell: one of these conditions "
-    "does not hold. Who knows the scheme can run the naive attack, too."
+    "expects. No attack succeeded: not with any victim, while the same attack breaks the scheme none, every search "
+    "went as far as its objective leads, and its own came out as no successes either. Cannot tell: one of these "
+    "conditions does not hold. Who knows the scheme can run the naive attack, too."
 )
 BREAKS = 0.5
 """The share of victims of the plain update that an attack must give away for its failures to count."""

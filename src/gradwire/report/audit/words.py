@@ -62,7 +62,7 @@ def headline(pairs: Sequence[Pair]) -> str | None:
         widest = max(both, key=lambda pair: (_share(pair.adaptive) or 0) - (_share(pair.naive) or 0))
         return (
             f"{_leaks(widest, widest.adaptive)} to an adversary who knows the scheme; "
-            f"{percent(_share(widest.naive))} to one who does not"
+            f"{_whole(_share(widest.naive))} to one who does not"
         )
     single = [(pair, summary) for pair in schemes for summary in pair.present if _share(summary) is not None]
     if not single:
@@ -165,7 +165,12 @@ def _share(summary: Summary | None) -> float | None:
 
 
 def _leaks(pair: Pair, summary: Summary | None) -> str:
-    return f"At {part(pair.present[-1].ratio)}, {pair.scheme} leaks {percent(_share(summary))} of what plain SGD leaks"
+    return f"At {part(pair.present[-1].ratio)}, {pair.scheme} leaks {_whole(_share(summary))} of what plain SGD leaks"
+
+
+def _whole(share: float | None) -> str:
+    """Per cent that no line break takes apart."""
+    return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _trained(rounds: object, epochs: object) -> str:
