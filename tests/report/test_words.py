@@ -82,9 +82,8 @@ def test_who_knows_the_scheme_is_told_no_less_than_who_does_not(row) -> None:
     rows = [row("none", k, 0.9) for k in ("naive", "adaptive")]
     rows += [row("topk", "naive", 0.8), row("topk", "adaptive", 0.3)]
     told = words.headline(pair(summarise(rows)))
-    assert told.endswith(
-        f"leaks 89{PERCENT} of what plain SGD leaks to an adversary who knows the scheme; 89{PERCENT} to one who does not"
-    )
+    assert f"leaks 89{PERCENT} of what plain SGD leaks to an adversary who knows" in told
+    assert told.endswith(f"; 89{PERCENT} to one who does not")
 
 
 def test_one_victim_is_no_plural(row) -> None:
