@@ -36,15 +36,18 @@ class RunFolder:
         self.columns = tuple(columns)
 
     @classmethod
-    def create(cls, path: str | Path | None, command: str, columns: Iterable[str]) -> "RunFolder":
-        """A new folder; by default runs/<command>-<time>.
+    def create(
+        cls, path: str | Path | None, command: str, columns: Iterable[str], resumes: bool = False
+    ) -> "RunFolder":
+        """A new folder; by default runs/<command>-<time>. `resumes`: whether the command can go on with a run.
 
         Raises:
             GradwireError: the folder cannot be written, or holds another run.
         """
         folder = Path(path) if path else default_place(command)
         if any((folder / name).exists() for name in (RESULTS, CONFIG)):
-            raise GradwireError(f"--out {folder} already holds a run; name another folder")
+            further = f", or go on with it: --resume {folder}" if resumes else ""
+            raise GradwireError(f"--out {folder} already holds a run; name another folder{further}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             run = cls(folder, columns)
@@ -76,7 +79,7 @@ class RunFolder:
             GradwireError: as `create` and `check`.
         """
         if not resume:
-            return cls.create(out, command, columns)
+            return cls.create(out, command, columns, resumes=True)
         run = cls(Path(resume), columns)
         run.check(command, settings)
         return run

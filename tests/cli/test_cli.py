@@ -169,7 +169,7 @@ def test_a_partition_that_does_not_fit_is_refused_before_there_is_a_folder(tmp_p
 
 def test_a_folder_that_holds_another_run_is_left_alone(tmp_path):
     (tmp_path / "results.csv").write_text("precious\n")
-    refused(run("audit", *QUICK, "--out", tmp_path), "already holds a run")
+    refused(run("audit", *QUICK, "--out", tmp_path), "already holds a run", f"--resume {tmp_path}")
     assert (tmp_path / "results.csv").read_text() == "precious\n"
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
 

@@ -3,9 +3,13 @@
 from dataclasses import fields
 
 import pytest
+from click.testing import CliRunner
 
+from gradwire import papers, registry
 from gradwire.cli import advise, audit, epsilon, membership, train
+from gradwire.cli.catalogue import catalogue
 from gradwire.cli.show import SHARED, with_target
+from gradwire.cli.source import describe
 from gradwire.errors import GradwireError
 from gradwire.studies import AuditSettings
 from gradwire.studies.advise import AdviseSettings
@@ -59,3 +63,17 @@ def test_a_target_is_part_of_the_data():
         with_target("t.csv:drop=id,target=b", ("a",))
     with pytest.raises(GradwireError, match="--target 'a,b' has a comma or bar in its name"):
         with_target("t.csv", ("a,b",))
+
+
+def test_the_help_keeps_the_case_of_values():
+    told = {option.name: option.help for option in audit.params}
+    assert told["loss"].startswith("cross_entropy, mse")
+    assert told["samples"].startswith("Victims;")
+
+
+def test_the_list_says_what_everything_is_and_of_which_paper():
+    result = CliRunner().invoke(catalogue, env={"COLUMNS": "120"})
+    for title in papers.PAPERS.values():
+        assert title in " ".join(result.output.split())
+    for known in (registry.MODELS, registry.DATA, registry.SCHEMES):
+        assert [name for name, place in known.builtin.items() if not describe(place).doc] == []

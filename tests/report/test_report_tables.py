@@ -68,3 +68,13 @@ def test_ratios() -> None:
 
 def test_what_is_not_measured_is_a_dash() -> None:
     assert {formats.size(math.nan), formats.percent(None), formats.spread(math.nan, None)} == {formats.NOTHING}
+
+
+def test_a_terminal_folds_names_behind_marks() -> None:
+    table = Table.of(
+        [{"scheme": "topk:ratio=0.01,momentum=0.9", "attack": "tag:TAG", "SSIM": "0.9"}], ("scheme", "attack")
+    )
+    console = Console(width=30, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(to_rich(table))
+    words = console.export_text().split()
+    assert words[-5:] == ["topk:", "tag:TAG", "0.9", "ratio=0.01,", "momentum=0.9"]

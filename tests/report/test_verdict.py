@@ -82,6 +82,19 @@ def test_another_attack_that_breaks_none_does_not_count(row):
     assert said(summaries[-1], summaries) == "cannot tell: whether this attack breaks none was not tried"
 
 
+def test_who_knows_the_scheme_can_do_no_less(row):
+    plain = {"verdict": "reached", "expected": 0.1}
+    levels = {"naive": (0.9, 0.7, 0.1), "adaptive": (0.1, 0.1, 0.1)}
+    rows = [row("none", k, 0.9, **plain) for k in levels]
+    rows += [row("topk", k, ssim, **plain) for k, found in levels.items() for ssim in found]
+    rows += [row("topk", "adaptive", 0.1, attack="dlg", **plain), row("none", "adaptive", 0.9, attack="dlg", **plain)]
+    *_, naive, adaptive, other, _ = summaries = summarise(rows)
+    assert said(naive, summaries) == "gives away 2 of 3 victims"
+    assert said(adaptive, summaries) == "gives away 2 of 3 victims to the naive attack"
+    assert adaptive.success == 0
+    assert said(other, summaries) == "this attack did not succeed"
+
+
 def test_parts_of_an_attack_are_no_rows_of_their_own(row):
     rows = [row(ssim=0.9, attack="strongest"), row(ssim=0.1, attack="strongest/annealed")]
     assert [summary.score for summary in summarise(rows)] == [0.9]

@@ -1,18 +1,21 @@
 from gradwire.report import pair, summarise
 from gradwire.report.audit import page as words
+from gradwire.report.audit.figure import caption
+
+PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 def test_headline_is_the_widest_gap(rows) -> None:
     assert words.headline(pair(summarise(rows))) == (
-        "At 1/38 of the bytes, powersgd:rank=4 leaks 78 % of what plain SGD leaks to an adversary who knows "
-        "the scheme; 22 % to one who does not"
+        f"At 1/38 of the bytes, powersgd:rank=4 leaks 78{PERCENT} of what plain SGD leaks to an adversary who knows "
+        f"the scheme; 22{PERCENT} to one who does not"
     )
 
 
 def test_headline_of_one_knowledge(rows) -> None:
     naive = [row for row in rows if row["knowledge"] == "naive"]
     assert words.headline(pair(summarise(naive))) == (
-        "At 1/38 of the bytes, powersgd:rank=4 leaks 22 % of what plain SGD leaks to the naive attack"
+        f"At 1/38 of the bytes, powersgd:rank=4 leaks 22{PERCENT} of what plain SGD leaks to the naive attack"
     )
 
 
@@ -73,3 +76,24 @@ def test_of_several_attacks_the_headline_has_the_best_for_either_adversary(rows)
     weak = [{**row, "attack": "dlg", "ssim": str(float(row["ssim"]) / 4)} for row in rows]
     alone, both = (words.headline(pair(summarise(each))) for each in (rows, [*weak, *rows]))
     assert both == alone
+
+
+def test_who_knows_the_scheme_is_told_no_less_than_who_does_not(row) -> None:
+    rows = [row("none", k, 0.9) for k in ("naive", "adaptive")]
+    rows += [row("topk", "naive", 0.8), row("topk", "adaptive", 0.3)]
+    told = words.headline(pair(summarise(rows)))
+    assert f"leaks 89{PERCENT} of what plain SGD leaks to an adversary who knows" in told
+    assert told.endswith(f"; 89{PERCENT} to one who does not")
+
+
+def test_one_victim_is_no_plural(row) -> None:
+    assert "gives away 1 of 1 victim (" in words.baseline(pair(summarise([row()])))
+    assert "(0 of 1 victim)" in words.headline(pair(summarise([row(ssim=0.1)])))
+
+
+def test_the_caption_says_what_the_figure_shows(rows, row) -> None:
+    assert caption(summarise(rows)).startswith("Hollow: naive; filled: adaptive. Error bars:")
+    more = [*rows, row("topk:match_rank=1", "naive")]
+    assert "Dashed: naive; solid: adaptive. Bands, or error bars where there is one point:" in caption(summarise(more))
+    lines = [row(f"topk:ratio={ratio}", "naive") for ratio in (0.1, 0.2)]
+    assert caption(summarise(lines)).endswith("Bands: ± one sample standard deviation over victims.")

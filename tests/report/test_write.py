@@ -27,6 +27,19 @@ def test_everything_is_written_and_named(write_run, rows) -> None:
         assert text in page
 
 
+def test_settings_that_cannot_be_guessed_are_explained(write_run, rows) -> None:
+    page = write(write_run(rows, settings={"clients": 0, "chunk": 7})).read_text()
+    assert "<dt>clients</dt><dd>as few as the attack needs</dd>" in page
+    assert "<dt>chunk (victims at a time)</dt><dd>7</dd>" in page
+
+
+def test_numbers_stay_whole_where_names_go_on_in_the_next_line(write_run, rows) -> None:
+    page = write(
+        write_run([{**row, "scheme": row["scheme"].replace("topk:", "a-b:tv=1e-4,")} for row in rows])
+    ).read_text()
+    assert 'a-b:<wbr>tv=<span class="whole">1e-4</span>,<wbr>match_<wbr>rank=4' in page
+
+
 def test_the_page_stands_alone(write_run, rows) -> None:
     page = write(write_run(rows)).read_text()
     addresses = re.findall(r'(?:src|srcset|href)="([^"]*)"', page)

@@ -2,13 +2,15 @@
 
 from copy import copy
 
+import pytest
 import torch
 
 import gradwire
 from gradwire.attacks.inversion import IGA, pose
 from gradwire.attacks.inversion.match import Match
-from gradwire.schemes import StackedMeasurement
+from gradwire.schemes import StackedMeasurement, dense
 from gradwire.schemes.gradients import Full
+from gradwire.schemes.measurement import Cells, Signs
 from tests.schemes.rounds import Cluster, random_update
 
 SPECS = ("none", "topk:ratio=0.1,per=model", "topk:ratio=0.3,per=model", "powersgd:rank=2", "signsgd")
@@ -72,3 +74,16 @@ def test_an_absolute_distance_can_be_minimised():
     problem = pose(gradwire.capture(model, truth, torch.tensor([1]), "topk:ratio=0.9"), "adaptive")
     guess = Absolute(iterations=300, signed=False, decay="cosine").run([problem])
     assert float((guess.inputs[0] - truth).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("kind", ["signs", "cells"])
+def test_the_totals_of_cells_and_signs_are_those_of_the_decoded_value_and_the_violation_is_not(kind):
+    """What docs/extend.md says to those who write an attack."""
+    decoded = {"w": torch.tensor([1.0, -2.0, 3.0])}
+    term = Signs(decoded["w"][None]) if kind == "signs" else Cells(decoded["w"][None], torch.ones(1, 3))
+    known, naive = (StackedMeasurement.of([terms], torch.empty(0)) for terms in ({"w": [term]}, dense(decoded)))
+    gradients = {"w": Full(torch.tensor([[-1.0, -1.0, 5.0]]))}
+    found, due = (stack.total(gradients, lambda off: off.abs().sum(1)) for stack in (known, naive))
+    assert found == due == 5
+    assert known.violation(gradients) > 0
+    assert naive.violation(gradients) == 0

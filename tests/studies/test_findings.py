@@ -35,7 +35,7 @@ def test_every_claim_has_a_line_and_none_says_more_than_the_tables(tmp_path):
     assert "trust-table1 (desk: lenet; 2026-01-01, abc)" in line(page, "T18")
     assert "not testable here: cited from other work" in line(page, "T03")
     assert line(page, "T40").endswith("| trust-table2 |  |  | cannot tell: no committed table of trust-table2 has it |")
-    assert "40 claims: 2 holds, 0 does not hold, 29 cannot tell, 9 not testable here." in page
+    assert "40 claims: 2 hold, 0 do not hold, 29 cannot be told, 9 are not testable here." in page
 
 
 def test_a_sentence_that_repeats_another_has_its_verdict(tmp_path):

@@ -22,8 +22,10 @@ def catalogue() -> None:
     width = min(max(shutil.get_terminal_size().columns, ROOM[0]), ROOM[1])
     indent = " " * INDENT
     click.echo(click.style("studies", bold=True))
-    for name in papers.names():
-        click.echo(textwrap.fill(f"{name:{INDENT - 3}} {papers.study(name)['title']}", width, initial_indent="  "))
+    studies = {name: papers.study(name)["title"] for name in papers.names()}
+    for name, text in {**studies, **{f"{paper}-…": f'of "{title}"' for paper, title in papers.PAPERS.items()}}.items():
+        line = f"{name:{INDENT - 3}} {text}"
+        click.echo(textwrap.fill(line, width, initial_indent="  ", subsequent_indent=indent))
     for title, known in (
         ("schemes", registry.SCHEMES),
         ("attacks", registry.ATTACKS),

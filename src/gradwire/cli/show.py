@@ -85,7 +85,8 @@ def with_target(data: str, target: Sequence[str]) -> str:
 
 
 def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:].replace("`", "")
+    """A capital at the start, but of a value such as cross_entropy."""
+    return (words if re.match(r"\w*_", words) else words[:1].upper() + words[1:]).replace("`", "")
 
 
 def _option(name: str, default: object, hint: str, words: str) -> Callable[[F], F]:

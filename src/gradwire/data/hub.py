@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,6 +151,26 @@ def _read(folder: Path, source: Source, split: str, limit: int | None) -> tuple[
     return table, tuple(features.get(source.label, {}).get("names", ()))
 
 
-mnist, fashion_mnist, cifar10, cifar100, tiny_imagenet = (
-    partial(load_hub, name) for name, source in SOURCES.items() if source.mode != "text"
-)
+def mnist(split: str, limit: int | None = None) -> Dataset:
+    """Handwritten digits, 28×28, grey (LeCun et al. 1998)."""
+    return load_hub("mnist", split, limit)
+
+
+def fashion_mnist(split: str, limit: int | None = None) -> Dataset:
+    """Ten kinds of clothes, 28×28, grey (Xiao et al. 2017)."""
+    return load_hub("fashion_mnist", split, limit)
+
+
+def cifar10(split: str, limit: int | None = None) -> Dataset:
+    """Photographs of ten kinds of things, 32×32, colour (Krizhevsky 2009)."""
+    return load_hub("cifar10", split, limit)
+
+
+def cifar100(split: str, limit: int | None = None) -> Dataset:
+    """Photographs of a hundred kinds of things, 32×32, colour (Krizhevsky 2009)."""
+    return load_hub("cifar100", split, limit)
+
+
+def tiny_imagenet(split: str, limit: int | None = None) -> Dataset:
+    """Photographs of 200 kinds of things, 64×64, colour (Le and Yang 2015)."""
+    return load_hub("tiny_imagenet", split, limit)

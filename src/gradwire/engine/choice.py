@@ -44,7 +44,8 @@ class Chosen(Generic[Run]):
     @property
     def notes(self) -> tuple[str, ...]:
         """Lines for the report."""
-        return (f"{self.what} by the {self.path} path" + "".join(f"; {reason}" for reason in self.reasons),)
+        said = f"{self.what} by the {self.path} path, which decides how fast they come and no figure"
+        return ("; ".join([said, *self.reasons]),)
 
 
 def choose(

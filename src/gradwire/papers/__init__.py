@@ -1,9 +1,7 @@
 """Three papers as data: their studies (`studies/*.toml`), the figures that they print, and what they claim.
 
 `published/NAME.csv` holds the tables of a paper in gradwire's spelling, a figure a line, as printed, with a note where
-the paper contradicts itself: trust ("Trustworthiness of Stochastic Gradient Descent in Distributed Learning"), ssga
-("Secure Sparse Gradient Aggregation in Distributed Architectures") and lmc ("Learned Model Compression for Efficient
-and Privacy-Preserving Federated Learning"). `published/NAME-claims.csv` holds their sentences.
+the paper contradicts itself. `published/NAME-claims.csv` holds their sentences.
 """
 
 import csv
@@ -14,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PAPERS = ("trust", "ssga", "lmc")
+PAPERS = {
+    "trust": "Trustworthiness of Stochastic Gradient Descent in Distributed Learning",
+    "ssga": "Secure Sparse Gradient Aggregation in Distributed Architectures",
+    "lmc": "Learned Model Compression for Efficient and Privacy-Preserving Federated Learning",
+}
+"""What a paper is called here → its title."""
 KEYS = ("data", "model", "partition", "batch_size", "local_epochs", "attack", "scheme")
 """The columns that say under which setting a figure was published; empty ones do not matter."""
 

@@ -84,7 +84,7 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
             dict.fromkeys(" · ".join(filter(None, (row["data"], row["model"]))) for row in run.rows if "data" in row)
         ),
         origin={key: run.config[key] for key in origin if key in run.config},
-        settings={key: _setting(value) for key, value in run.settings.items() if key != OPTION},
+        settings=dict(_told(key, value) for key, value in run.settings.items() if key != OPTION),
         notes=run.notes,
         headline=page.finding or page.title,
         lede=page.lede,
@@ -97,15 +97,26 @@ def render_page(run: Run, page: Page, figures: Mapping[str, Mapping[str, bytes]]
 
 
 def _breakable(text: object) -> "Markup":
-    """A name or spec that may go on in the next line behind an underscore, comma, colon or plus, and at a bracket."""
+    """A name or spec that may go on in the next line behind an underscore, comma, colon or plus, and at a bracket.
+
+    A number such as 1e-4 stays whole.
+    """
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(_|[,:+](?=[a-zA-Z]))", r"\1<wbr>", str(escape(text))).replace("[", "<wbr>["))
+    parted = re.sub(r"(_|[,:+](?=[a-zA-Z]))", r"\1<wbr>", str(escape(text))).replace("[", "<wbr>[")
+    return Markup(re.sub(r"\d[\d.]*e-\d+", r'<span class="whole">\g<0></span>', parted))
 
 
 def _uri(data: bytes, kind: str) -> str:
     """A URI that holds the bytes; `kind` is their media type, as in image/png."""
     return f"data:{kind};base64,{b64encode(data).decode('ascii')}"
+
+
+def _told(name: str, value: Any) -> tuple[str, str]:
+    """A setting's name and value, with what cannot be guessed."""
+    if name == "clients" and value == 0:
+        return name, "as few as the attack needs"
+    return "chunk (victims at a time)" if name == "chunk" else name, _setting(value)
 
 
 def _setting(value: Any) -> str:

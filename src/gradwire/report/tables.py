@@ -1,12 +1,14 @@
 """A table of text, and its three printed forms: Markdown, LaTeX and the terminal."""
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -142,5 +144,26 @@ def _side_by_side(table: Table) -> RichTable:
         )
         result.add_column(Text(column.title), overflow="fold", **side)
     for row in table.rows:
-        result.add_row(*map(Text, row))
+        cells = zip(table.columns, row, strict=True)
+        result.add_row(*(Text(cell) if column.numeric else FoldedName(cell) for column, cell in cells))
     return result
+
+
+@dataclass(frozen=True)
+class FoldedName:
+    """Words, names and specs, which go on in the next line behind a mark where they can: `topk:` and `ratio=0.01`."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(NARROWEST, cell_len(self.text)), cell_len(self.text))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        lines = [""]
+        for whole in re.findall(r".+?(?:[\s:,]+|$)", self.text):
+            for piece in [whole] if cell_len(whole) <= options.max_width else re.findall(r".+?(?:[=_+]+|$)", whole):
+                if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > options.max_width:
+                    lines.append("")
+                *full, rest = chop_cells(lines[-1] + piece.rstrip(), options.max_width) or [""]
+                lines[-1:] = [*full, rest + piece[len(piece.rstrip()) :]]
+        yield Text("\n".join(line.rstrip() for line in lines))

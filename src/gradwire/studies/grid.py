@@ -123,7 +123,8 @@ def _begin(study: Study, out: str | Path | None, resume: str | Path | None) -> P
         if (run.path / CONFIG).is_file():
             run.check("study", {"study": study.name})
     else:
-        run = RunFolder.create(out or default_place(f"study-{study.name.partition(':')[0]}"), "study", OWN)
+        place = out or default_place(f"study-{study.name.partition(':')[0]}")
+        run = RunFolder.create(place, "study", OWN, resumes=True)
     run.configure("study", settings, title=study.title, show=list(study.show), source=study.source)
     return run.path
 

@@ -84,7 +84,7 @@ def run_training(
         measures = (*(f"test_{name}" for name in dataset.task.loss.measured), *(["attack_success"] if wanted else ()))
         columns = (*known, *measures, "residual", "energy_kwh")
         old = RunFolder.reopen(resume, columns, keep=state.round) if resume else None
-        run = old or RunFolder.create(out, "train", columns)
+        run = old or RunFolder.create(out, "train", columns, resumes=True)
         run.configure("train", options, _notes(settings, state))
     meter, before = Meter(settings.device), state.energy_kwh
     dense = 4 * Layout.of_model(model).size * settings.cohort

@@ -1,6 +1,7 @@
 """Leakage against bytes: what an adversary sees of the inputs as the message shrinks."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,15 @@ def leakage_figure(summaries: Sequence[Summary], theme: Theme = LIGHT) -> Figure
             ax.set_title(plain(", ".join(f"{field} {value}" for field, value in differs.items())), fontsize="medium")
     _legend(axes[0], families, theme)
     return figure
+
+
+def caption(summaries: Sequence[Summary]) -> str:
+    """How to read the figure: most families have one point, without a line to be dashed or a band."""
+    counts = Counter((s.setting, s.family, s.knowledge) for s in summaries if s.scheme != BASELINE)
+    if max(counts.values(), default=1) == 1:
+        return "Hollow: naive; filled: adaptive. Error bars: ± one sample standard deviation over victims."
+    single = ", or error bars where there is one point" if 1 in counts.values() else ""
+    return f"Dashed: naive; solid: adaptive. Bands{single}: ± one sample standard deviation over victims."
 
 
 def _panel(ax: Axes, summaries: Sequence[Summary], families: Sequence[str], theme: Theme) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gradwire.report.audit import examples, pictures
-from gradwire.report.audit.figure import leakage_figure
+from gradwire.report.audit.figure import caption, leakage_figure
 from gradwire.report.audit.leakage import compares, informs, leakage_table, level, scores_table
 from gradwire.report.audit.summary import KNOWLEDGE, labels, pair, summarise
 from gradwire.report.audit.verdict import parts_table, verdict_table
@@ -33,6 +33,7 @@ def audit_page(run: Run) -> Page:
             lambda theme: leakage_figure(summaries, theme),
             f"Mean {title} against bytes up, one line per family of schemes and knowledge; the table above holds the "
             "figures.",
+            caption(summaries),
         )
     ]
     sections.append(Section("verdicts", "What can be said of each scheme", verdict_table(summaries, parts)))

@@ -87,6 +87,11 @@ class Pair:
         """The summaries that are not None, naive first; never empty."""
         return [summary for summary in (self.naive, self.adaptive) if summary is not None]
 
+    @property
+    def open(self) -> list[Summary]:
+        """What somebody who knows the scheme can run: the naive attack, too. Empty where nobody who does attacked."""
+        return self.present[::-1] if self.adaptive else []
+
 
 def summarise(rows: Iterable[Row], domain: RunDomain = PIXELS, parts: bool = False) -> list[Summary]:
     """One summary per setting, scheme and knowledge, in order of appearance; all rows are of one domain.

@@ -14,22 +14,30 @@ from gradwire.report.tables import Table
 WORDS = (*Setting._fields, "scheme", "knowledge")
 NOTE = (
     "Its own: the mean that the attack reached on the adversary's own {what} under the same scheme, which is what it "
-    "expects. No attack succeeded: none of these, while the same attack breaks none, every search went as far as its "
-    "objective leads, and its own came out as no successes either. Cannot tell: one of these conditions does not hold."
+    "expects. No attack succeeded: not with any victim, while the same attack breaks the scheme none, every search "
+    "went as far as its objective leads, and its own came out as no successes either. Cannot tell: one of these "
+    "conditions does not hold. Who knows the scheme can run the naive attack, too."
 )
 BREAKS = 0.5
 """The share of victims of the plain update that an attack must give away for its failures to count."""
 
 
 def said(summary: Summary, summaries: Sequence[Summary], parts: Sequence[Summary] = ()) -> str:
-    """The verdict on one scheme under one kind of knowledge, among all summaries of a run and of attacks' parts."""
+    """The verdict on one scheme under one kind of knowledge, among all summaries of a run and of attacks' parts.
+
+    Who knows the scheme can run the naive attack, too: what that one gives away counts for both.
+    """
     given = round(summary.success * summary.victims)
+    same = [s for s in summaries if s.scheme == summary.scheme]
+    naive = next((s for s in same if s.knowledge == "naive" and s.setting == summary.setting), summary)
+    if naive.success > summary.success:
+        return f"{said(naive, summaries)} to the naive attack"
     if given:
         proved = f", {summary.verdicts['exact']} of them proved" if summary.verdicts.get("exact") else ""
         return f"gives away {given} of {plural(summary.victims, 'victim')}{proved}"
     if reasons := doubts(summary, summaries, parts):
         return f"cannot tell: {'; '.join(reasons)}"
-    return "no attack here succeeded"
+    return "this attack did not succeed" if any(s.success for s in same) else "no attack here succeeded"
 
 
 def verdict_table(summaries: Sequence[Summary], parts: Sequence[Summary] = ()) -> Table:
@@ -64,7 +72,8 @@ def parts_table(summaries: Sequence[Summary]) -> Table:
         }
         for (scheme, knowledge), found in cases.items()
     ]
-    return Table.of(lines, WORDS)
+    note = "alone: from this one message; the others heard every round before it." if "alone" in titles.values() else ""
+    return Table.of(lines, WORDS, note)
 
 
 def doubts(summary: Summary, summaries: Sequence[Summary], parts: Sequence[Summary] = ()) -> list[str]:

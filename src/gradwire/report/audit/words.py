@@ -25,8 +25,8 @@ _FEEDBACK = {
     "False": "Error feedback is off.",
 }
 _MODE = {
-    "eval": "The victim ran the model in eval mode (fixed statistics in normalisation layers).",
-    "train": "The victim ran the model in train mode (normalisation by the statistics of its own batch).",
+    "eval": "The victim ran the model in eval mode (layers that normalise by batch, if any, use fixed statistics).",
+    "train": "The victim ran the model in train mode (layers that normalise by batch, if any, use its own batch).",
 }
 
 
@@ -54,7 +54,7 @@ def headline(pairs: Sequence[Pair]) -> str | None:
     plain = [summary for pair in pairs if pair.scheme == BASELINE for summary in pair.present]
     if plain and max(summary.success for pair in pairs for summary in pair.present) < BREAKS:
         most = max(plain, key=lambda summary: summary.success)
-        broken = f"{round(most.success * most.victims)} of {most.victims} victims"
+        broken = f"{round(most.success * most.victims)} of {plural(most.victims, 'victim')}"
         return f"Nothing can be told: not even plain SGD was inverted ({broken}); a longer attack may"
     schemes = _strongest(schemes)
     both = [pair for pair in schemes if None not in (_share(pair.naive), _share(pair.adaptive))]
@@ -62,7 +62,7 @@ def headline(pairs: Sequence[Pair]) -> str | None:
         widest = max(both, key=lambda pair: (_share(pair.adaptive) or 0) - (_share(pair.naive) or 0))
         return (
             f"{_leaks(widest, widest.adaptive)} to an adversary who knows the scheme; "
-            f"{percent(_share(widest.naive))} to one who does not"
+            f"{_whole(_share(widest.naive))} to one who does not"
         )
     single = [(pair, summary) for pair in schemes for summary in pair.present if _share(summary) is not None]
     if not single:
@@ -72,7 +72,7 @@ def headline(pairs: Sequence[Pair]) -> str | None:
 
 
 def _strongest(pairs: Sequence[Pair]) -> list[Pair]:
-    """Of each scheme one pair: the attack that does best for either adversary."""
+    """Of each scheme one pair: the attack that does best for either adversary; who knows more may take any."""
     groups: dict[tuple[str, Setting], list[Pair]] = {}
     for pair in pairs:
         groups.setdefault((pair.scheme, pair.setting._replace(attack="")), []).append(pair)
@@ -81,7 +81,7 @@ def _strongest(pairs: Sequence[Pair]) -> list[Pair]:
         return max((each for each in found if each), key=lambda each: _share(each) or 0, default=None)
 
     return [
-        replace(several[0], naive=best([p.naive for p in several]), adaptive=best([p.adaptive for p in several]))
+        replace(several[0], naive=best([p.naive for p in several]), adaptive=best([s for p in several for s in p.open]))
         for several in groups.values()
     ]
 
@@ -94,8 +94,8 @@ def baseline(pairs: Sequence[Pair]) -> str | None:
     domain = summaries[0].domain
     best = max(summaries, key=lambda summary: domain.gain(summary.score, 0))
     return (
-        f"Plain SGD sends {size(best.bytes_up)} and gives away {round(best.success * best.victims)} of {best.victims} "
-        f"victims (mean {domain.words.noun} {domain.says(best.score)})."
+        f"Plain SGD sends {size(best.bytes_up)} and gives away {round(best.success * best.victims)} of "
+        f"{plural(best.victims, 'victim')} (mean {domain.words.noun} {domain.says(best.score)})."
     )
 
 
@@ -126,7 +126,11 @@ def untried(settings: Mapping[str, Any], domain: RunDomain = PIXELS) -> str:
 
 
 def _in_figures(pairs: Sequence[Pair]) -> str | None:
-    both = [(pair, pair.naive, pair.adaptive) for pair in pairs if pair.naive and pair.adaptive]
+    both = [
+        (pair, pair.naive, max(pair.open, key=lambda each: each.domain.gain(each.score, 0)))
+        for pair in pairs
+        if pair.naive and pair.adaptive
+    ]
     if both:
         pair, naive, adaptive = max(both, key=lambda each: each[1].domain.gain(each[2].score, each[1].score))
         if _score(naive) == _score(adaptive):
@@ -161,7 +165,12 @@ def _share(summary: Summary | None) -> float | None:
 
 
 def _leaks(pair: Pair, summary: Summary | None) -> str:
-    return f"At {part(pair.present[-1].ratio)}, {pair.scheme} leaks {percent(_share(summary))} of what plain SGD leaks"
+    return f"At {part(pair.present[-1].ratio)}, {pair.scheme} leaks {_whole(_share(summary))} of what plain SGD leaks"
+
+
+def _whole(share: float | None) -> str:
+    """Per cent that no line break takes apart."""
+    return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _trained(rounds: object, epochs: object) -> str:
