@@ -214,7 +214,9 @@ def _truth(path: str | Path, shape: tuple[int, ...], domain: Domain) -> Truth:
     try:
         batch = torch.load(path, weights_only=True)
         inputs, targets = batch["inputs"], batch["targets"]
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError) as error:
+    except OSError as error:
+        raise GradwireError(f"--truth {path} cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, RuntimeError, UnpicklingError) as error:
         why = str(error).splitlines()[0]
         raise GradwireError(f"--truth {path} is not {{'inputs': …, 'targets': …}} of torch.save: {why}") from None
     if tuple(inputs.shape) != shape:
@@ -253,7 +255,7 @@ def _until(rounds: Mapping[int, RecordedRound], last: int | None, client: str) -
     """The rounds up to one of them, as far back as none is missing, of another scheme or without the client."""
     numbers = sorted(rounds)
     if last is not None and last not in numbers:
-        raise GradwireError(f"round {last} is not recorded; there are {', '.join(map(str, numbers))}")
+        raise GradwireError(f"round {last} is not recorded; recorded are {', '.join(map(str, numbers))}")
     first = last = numbers[-1] if last is None else last
     scheme, victim = rounds[last].scheme, client or rounds[last].victim
     while (each := rounds.get(first - 1)) is not None and each.scheme == scheme and victim in each.clients:
