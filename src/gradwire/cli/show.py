@@ -45,8 +45,9 @@ def settings_options(place: str, omit: Sequence[str] = (), **words: str) -> Call
         words: the help of fields whose line in the class's docstring does not suit the command line.
     """
     about = describe(place)
+    told = {name: text[:1].upper() + text[1:].replace("`", "") for name, text in about.attributes.items()} | words
     fields = [
-        _option(name, default, about.hints[name], words.get(name) or _sentence(about.attributes.get(name, "")))
+        _option(name, default, about.hints[name], told.get(name, ""))
         for name, default in about.parameters.items()
         if name not in ("data", *SHARED, *omit)
     ]
@@ -56,16 +57,13 @@ def settings_options(place: str, omit: Sequence[str] = (), **words: str) -> Call
         def told(*, data: str, target: tuple[str, ...], **options: Any) -> None:
             function(data=with_target(data, target), **options)
 
-        for option in reversed([_data(about.parameters.get("data", "digits")), *SHARED.values(), *fields]):
+        usual = about.parameters.get("data", "digits")
+        data = click.option("--data", default=usual, show_default=True, metavar="NAME|DIR|FILE", help=DATA)
+        for option in reversed([data, *SHARED.values(), *fields]):
             told = option(told)
         return cast(F, told)
 
     return add
-
-
-def _data(default: str) -> Callable[[F], F]:
-    """The option --data, whose default is the command's."""
-    return click.option("--data", default=default, show_default=True, metavar="NAME|DIR|FILE", help=DATA)
 
 
 def with_target(data: str, target: Sequence[str]) -> str:
@@ -82,10 +80,6 @@ def with_target(data: str, target: Sequence[str]) -> str:
     if odd := [name for name in target if set(name) & set(",|")]:
         raise GradwireError(f"--target {odd[0]!r} has a comma or bar in its name; rename the column")
     return f"{data}{',' if '=' in last else ':'}target={'|'.join(target)}"
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:].replace("`", "")
 
 
 def _option(name: str, default: object, hint: str, words: str) -> Callable[[F], F]:
