@@ -58,11 +58,23 @@ def positive(what: str, settings: Any, *names: str) -> None:
     _within(what, settings, names, lambda value: 0 < value < inf, "be positive")
 
 
+def check_counts(what: str, settings: Any, *names: str, least: int = 1) -> None:
+    """Refuse settings below the least count; `None` is left to whoever allows it."""
+    _within(what, settings, names, lambda value: least <= value < inf, f"be at least {least}")
+
+
+def check_fraction(what: str, settings: Any, *names: str) -> None:
+    """Refuse settings outside [0, 1)."""
+    _within(what, settings, names, lambda value: 0 <= value < 1, "be in [0, 1)")
+
+
 def _within(what: str, settings: Any, names: Iterable[str], right: Callable[[float], bool], wanted: str) -> None:
+    """Refuse settings that are not right; `what` they are of stands before them, or "" for nothing."""
     for name in names:
         value = getattr(settings, name)
         if value is not None and not right(value):
-            raise GradwireError(f"{what}: {name} is {value}; it must {wanted if value < inf else 'be finite'}")
+            found = f"{what}: {name}" if what else name
+            raise GradwireError(f"{found} is {value}; it must {wanted if value < inf else 'be finite'}")
 
 
 def check_words(settings: Any, **known: Iterable[str]) -> None:

@@ -117,11 +117,7 @@ class RunFolder:
                 raise GradwireError(f"--resume {self.path} has {name}={had}; this run has {name}={value}")
 
     def configure(
-        self,
-        command: str,
-        settings: Mapping[str, object],
-        notes: Iterable[str] = (),
-        **more: object,
+        self, command: str, settings: Mapping[str, object], notes: Iterable[str] = (), **more: object
     ) -> None:
         """Write config.json: all that is needed to run it again, notes for the reader, and what `more` there is."""
         import torch

@@ -197,7 +197,7 @@ def test_bad_parameters():
         ("warmup_iterations=0", "warmup_iterations is 0; it must be at least 1"),
         ("segment=100", "segment is 100; it must be a multiple of 32"),
         ("lr=0", "lr is 0.0; it must be positive"),
-        ("jitter=-0.1", "jitter is -0.1; it must be finite and not negative"),
+        ("jitter=-0.1", "jitter is -0.1; it must not be negative"),
         ("start=zero", "it must be one of projection, uniform"),
         ("steps=back", "it must be one of through, straight, replaced"),
         ("optimizer=lbfgs", "it must be one of adam, sgd"),

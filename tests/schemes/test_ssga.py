@@ -269,7 +269,7 @@ def test_without_a_threshold_a_dropout_ends_the_round_and_no_sum_is_released():
         ("sga:threshold=1", "sga: threshold is 1; it must be at least 2"),
         ("sga:curve=p256", "it must be one of x25519, brainpoolP256r1"),
         ("ssga:compression=0.5", "ssga: compression is 0.5; it must be at least 1"),
-        ("ssga:compression=nan", "ssga: compression is nan; it must be at least 1"),
+        ("ssga:compression=nan", "ssga: compression is nan; it must be finite"),
         ("ssga:anonymity=0", "ssga: anonymity is 0; it must be at least 1"),
         ("ssga:anonymity=2", "ssga: anonymity is 2; it needs union=anonymous and mask=topk"),
         ("ssga:union=anonymous,anonymity=2", "anonymity is 2; a client that sides with the server tells it all votes"),

@@ -1,6 +1,5 @@
 """The inversion command's run: a row for each way, precision and number of victims, as they are measured."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from gradwire.bench.breaching import check
 from gradwire.bench.inversion import InversionSettings, inversion_speeds
 from gradwire.progress import Progress, silent
 from gradwire.report import SPEED_COLUMNS
-from gradwire.runs import Row, RunFolder
+from gradwire.runs import RunFolder
 
 NOTE = (
     "Single images, plain gradients, signed steps of one size on cosine distance and total variation, in fp32 unless "
@@ -27,20 +26,8 @@ def run_inversion(settings: InversionSettings, out: str | Path | None = None, pr
         check(settings.python)
     run = RunFolder.create(out, "bench-inversion", SPEED_COLUMNS)
     run.configure("bench inversion", asdict(settings), [NOTE] if settings.python else [NOTE, UNCOMPARED])
-    for done, row in enumerate(_rows(settings), 1):
-        run.append([row])
+    shared = {name: getattr(settings, name) for name in ("data", "model", "device", "mode", "iterations")} | {"seed": 0}
+    for done, speed in enumerate(inversion_speeds(settings), 1):
+        run.append([shared | asdict(speed)])
         progress("measuring", done, len(settings.victims) * (1 + bool(settings.python) + 2 * len(settings.precisions)))
     return run.path
-
-
-def _rows(settings: InversionSettings) -> Iterator[Row]:
-    for speed in inversion_speeds(settings):
-        yield {
-            "data": settings.data,
-            "model": settings.model,
-            "seed": 0,
-            "device": settings.device,
-            "mode": settings.mode,
-            "iterations": settings.iterations,
-            **asdict(speed),
-        }

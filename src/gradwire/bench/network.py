@@ -14,7 +14,7 @@ import torch
 
 from gradwire import models
 from gradwire.bench.link import LinkRefused
-from gradwire.bench.shaped import CLASSES, SHAPE, WORKERS, NetworkSettings, examples, shaped, threads
+from gradwire.bench.shaped import CLASSES, SHAPE, WORKERS, NetworkSettings, examples, part_of_cores, shaped
 from gradwire.bench.timing import Stopwatch, median_seconds
 from gradwire.metrics.links import Step
 from gradwire.progress import Progress, silent
@@ -59,7 +59,9 @@ def run_network(settings: NetworkSettings, out: str | Path | None = None, progre
     note = "No real links were measured: --no-real."
     if settings.real:
         try:
-            run.append(_real(settings, steps, progress))
+            made_of = {step.scheme: step for step in steps if not _starred(parse(step.scheme))}
+            found = shaped(replace(settings, schemes=tuple(made_of)), RATES, progress)
+            run.append(_row(settings, made_of[m.scheme], m.rate, m.seconds, m.bytes) for m in found)
             note = LINKS.format(steps=settings.steps)
         except LinkRefused as error:
             note = f"No real links were measured: {error}."
@@ -67,23 +69,10 @@ def run_network(settings: NetworkSettings, out: str | Path | None = None, progre
     return run.path
 
 
-def _real(settings: NetworkSettings, steps: Sequence[Step], progress: Progress) -> list[Row]:
-    made_of = {step.scheme: step for step in steps if not _starred(parse(step.scheme))}
-    found = shaped(replace(settings, schemes=tuple(made_of)), RATES, progress)
-    return [_row(settings, made_of[m.scheme], m.rate, m.seconds, m.bytes) for m in found]
-
-
 def _row(settings: NetworkSettings, step: Step, rate: float, seconds: float, sent: float | None = None) -> Row:
     """A step's time at a rate: modelled, or measured with `sent` bytes."""
-    row = {
-        "data": "random",
-        "model": settings.model,
-        "seed": settings.seed,
-        "device": "cpu",
-        **asdict(step),
-        "rate": rate,
-    }
-    row |= {"batch": settings.batch, "seconds": seconds, "latency": settings.latency}
+    row = {name: getattr(settings, name) for name in ("model", "seed", "batch", "latency")}
+    row |= {"data": "random", "device": "cpu", **asdict(step), "rate": rate, "seconds": seconds}
     if sent is None:
         return row | {"source": "modelled", "workers": settings.workers}
     return row | {"source": "measured", "workers": WORKERS, "bytes": sent}
@@ -107,7 +96,7 @@ def measure(
         name, carrier = ("a server", ParameterServer) if _starred(scheme) else ("a collective", Collective)
         check_carrier(scheme.spec, scheme.needs, name, carrier.offers)
     network, source = models.build(model, SHAPE, CLASSES, seed=seed), torch.Generator().manual_seed(seed)
-    with threads(workers):
+    with part_of_cores(workers):
         batches = [examples(batch, source) for _ in range(workers)]
         compute = median_seconds(lambda: gradient(network, *batches[0]), repeats)
         updates: dict[str, Update] = {client(i): gradient(network, *each)[1] for i, each in enumerate(batches)}

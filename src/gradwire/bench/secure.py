@@ -126,14 +126,10 @@ def run_secure(settings: SecureSettings, parts: Sequence[str] = tuple(PARTS), ou
     """Measure some parts, by default all, and return the folder that it wrote: results.csv, config.json."""
     run = RunFolder.create(out, "bench-secure", COST_COLUMNS)
     run.configure("bench secure", {**asdict(settings), "flower": bool(settings.flower), "parts": list(parts)})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with timing.threads(1):
         for part in parts:
             for measured in PARTS[part](settings):
                 run.append([measured])
-    finally:
-        torch.set_num_threads(threads)
     return run.path
 
 
@@ -174,11 +170,7 @@ def whole_round(spec: str, clients: int, entries: int) -> Row:
     scheme, layout, update = _problem(spec, entries)
     parties = tuple(map(client, range(clients)))
     private = exchange_keys(scheme, {party: scheme.private_state(layout) for party in parties})
-    around, watch, transport = (
-        Round(0, parties, 0, layout),
-        stopwatch(),
-        InProcess(Transcript(keep=0)),
-    )
+    around, watch, transport = (Round(0, parties, 0, layout), stopwatch(), InProcess(Transcript(keep=0)))
     halves = {p: watch.around(p, scheme.client(update, private[p], {}, around)) for p in parties}
     drive(transport, halves, watch.around(SERVER, scheme.server({}, around)), 0)
     server = watch.seconds.pop(SERVER)

@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gradwire import models
 from gradwire.bench.link import DEVICE, Link, link
-from gradwire.errors import GradwireError
+from gradwire.bench.timing import threads
+from gradwire.errors import GradwireError, not_negative
 from gradwire.integrations import ddp_hook
 from gradwire.progress import Progress, silent
 from gradwire.report.rows import BASELINE
@@ -38,15 +39,9 @@ def examples(batch: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
     return torch.rand(batch, *SHAPE, generator=source), torch.randint(CLASSES, (batch,), generator=source)
 
 
-@contextmanager
-def threads(workers: int) -> Iterator[None]:
+def part_of_cores(workers: int) -> AbstractContextManager[None]:
     """PyTorch with one worker's part of the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return threads(max(1, (os.cpu_count() or 1) // workers))
 
 
 @dataclass(frozen=True)
@@ -72,8 +67,7 @@ class NetworkSettings:
         for name, least in (("batch", 1), ("workers", 2), ("steps", 1)):
             if getattr(self, name) < least:
                 raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.latency < 0:
-            raise GradwireError(f"latency is {self.latency}; it must not be negative")
+        not_negative("", self, "latency")
 
 
 @dataclass(frozen=True)
@@ -149,7 +143,7 @@ def main(text: str) -> None:
     """One worker, whose rank is in torch.distributed's environment variables; writes what it found, as JSON."""
     settings = NetworkSettings(**json.loads(text))
     dist.init_process_group("gloo", timeout=timedelta(seconds=TIMEOUT))
-    with threads(WORKERS):
+    with part_of_cores(WORKERS):
         sys.stdout.write(json.dumps(dict(_work(settings))))
     sys.stdout.flush()
     dist.destroy_process_group()

@@ -3,12 +3,14 @@
 import ctypes
 import statistics
 import time
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
 from typing import TypeVar
+
+import torch
 
 Y = TypeVar("Y")
 S = TypeVar("S")
@@ -28,6 +30,17 @@ def median_seconds(function: Callable[[], object], repeats: int = 7, clock: Cloc
         function()
         seconds.append(clock() - started)
     return statistics.median(seconds)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """PyTorch with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass

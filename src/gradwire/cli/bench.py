@@ -216,11 +216,7 @@ def _numbers(_: click.Context, option: click.Parameter, text: str) -> tuple[int,
 @click.option("--sizes", default="1e6,1e7", show_default=True, callback=_numbers, help="Entries of these.")
 @click.option("--flower", metavar="PYTHON", help="A Python that has flwr. [default: this one, if it has]")
 @click.option(
-    "--part",
-    "parts",
-    multiple=True,
-    callback=_parts,
-    help="masks, rounds, many, server, sparse or flower. Repeatable.",
+    "--part", "parts", multiple=True, callback=_parts, help="masks, rounds, many, server, sparse or flower. Repeatable."
 )
 @click.option("--out", metavar="DIR", help="Folder to write. [default: runs/bench-secure-<time>]")
 def secure(parts: tuple[str, ...], out: str | None, **options: Any) -> None:

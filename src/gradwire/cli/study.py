@@ -17,14 +17,7 @@ from gradwire.cli.show import figures, outcome, progress_bar, show
 @click.option("--engine", default="", metavar="URL", help="dask://HOST:PORT instead of --jobs.")
 @click.option("--dry-run", is_flag=True, help="List the cells, and what is left of the cost, and run nothing.")
 def study(
-    study: str,
-    name: str | None,
-    scale: str,
-    out: str | None,
-    resume: str | None,
-    jobs: int,
-    engine: str,
-    dry_run: bool,
+    study: str, name: str | None, scale: str, out: str | None, resume: str | None, jobs: int, engine: str, dry_run: bool
 ) -> None:
     """Run a grid of trainings and audits, and judge what is claimed of it.
 

@@ -95,12 +95,7 @@ class Engine(Chosen[GradientPath]):
 
 
 def engine(
-    model: nn.Module,
-    mode: Mode,
-    task: Task,
-    batch: int,
-    device: str = "cpu",
-    work: LocalWork | None = None,
+    model: nn.Module, mode: Mode, task: Task, batch: int, device: str = "cpu", work: LocalWork | None = None
 ) -> Engine:
     """The engine for a model. It computes in float64 for a model in float64, and in float32 for others.
 

@@ -104,13 +104,7 @@ class HookState(RecordedSteps):
             _loosen(bucket, loose)
         memory = {kind: {"|".join(key): tensor for key, tensor in parts.items()} for kind, parts in loose.items()}
         counters = {name: getattr(self, name) for name in COUNTERS}
-        return {
-            "scheme": self.scheme.spec,
-            **place(),
-            "parameters": sorted(self._names.values()),
-            **counters,
-            **memory,
-        }
+        return {"scheme": self.scheme.spec, **place(), "parameters": sorted(self._names.values()), **counters, **memory}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave in this rank; buckets may be others.
@@ -160,12 +154,7 @@ class HookState(RecordedSteps):
         return not self._given_up
 
     def _average(
-        self,
-        transport: Collective,
-        buffer: Tensor,
-        payload: torch.dtype,
-        gradients: Mapping[str, Tensor],
-        index: int,
+        self, transport: Collective, buffer: Tensor, payload: torch.dtype, gradients: Mapping[str, Tensor], index: int
     ) -> bool:
         """`reduce` where the bucket lies; a copy is made only of what is recorded."""
 

@@ -216,7 +216,7 @@ def adapted(model: nn.Module, rank: int, targets: str = "") -> nn.Module:
             r=rank,
             lora_alpha=2 * rank,
             target_modules=targets.split("+") if targets else None,
-            fan_in_fan_out=any(_conv1d(layer) for layer in model.modules()),
+            fan_in_fan_out=any(type(layer).__name__ == "Conv1D" for layer in model.modules()),
         )
         peft.inject_adapter_in_model(config, model)
     except Exception as error:
@@ -231,10 +231,6 @@ def _check_tokens(name: str, vocabulary: int) -> None:
     """Refuse inputs without a vocabulary."""
     if not vocabulary:
         raise GradwireError(f"{name} is a network of tokens, and these inputs are none; take data that are text")
-
-
-def _conv1d(layer: nn.Module) -> bool:
-    return type(layer).__name__ == "Conv1D"
 
 
 def _divided(width: int, heads: int) -> int:

@@ -98,9 +98,7 @@ def yardstick(row: Row, ended: Sequence[Row]) -> str:
         return "no dpsgd is beside it"
     if row in private:
         return f"it guarantees {_guarantee(row)}"
-    equal = [each for each in private if _whole(each) >= _whole(row)]
-    if equal:
-        least = min(equal, key=lambda each: number(each, "epsilon"))
+    if (least := _least(row, ended)) is not None:
         return f"dpsgd comes to this accuracy at {_guarantee(least)}"
     best = max(private, key=lambda each: (_whole(each), -number(each, "epsilon")))
     return f"dpsgd does not come to it here, but to {_percent(best)} at {_guarantee(best)}"
@@ -139,6 +137,7 @@ def advise_table(run: Run, brief: bool = False) -> Table:
     for row in sorted(ended, key=lambda row: -number(row, "front")):
         share = f"{100 * number(row, 'low'):.0f}–{100 * number(row, 'high'):.0f} %"
         within = f"{100 * number(row, 'accuracy_low'):.1f}–{100 * number(row, 'accuracy_high'):.1f} %"
+        least = _least(row, ended)
         line = {
             "scheme": str(row["scheme"]),
             "front": "front" if number(row, "front") else "",
@@ -147,7 +146,7 @@ def advise_table(run: Run, brief: bool = False) -> Table:
             "accuracy": _percent(row) + ("" if brief else f" ({within})"),
             "bytes up": size(number(row, "bytes_up")),
             "step": _cost(row, settings),
-            "DP at this accuracy": _least(row, ended),
+            "DP at this accuracy": f"ε {number(least, 'epsilon'):.3g}" if least else "none here",
         }
         lines.append(line)
     cost = "a step’s time" if settings.get("link") else "a step’s bytes both ways"
@@ -264,9 +263,10 @@ def _guarantee(row: Row) -> str:
     return str(row["guarantee"]).partition(" (")[0]
 
 
-def _least(row: Row, ended: Sequence[Row]) -> str:
+def _least(row: Row, ended: Sequence[Row]) -> Row | None:
+    """The dpsgd row of least ε that comes to a row's accuracy."""
     private = [each for each in ended if each["epsilon"] and _family(each) == "dpsgd" and _whole(each) >= _whole(row)]
-    return f"ε {min(number(each, 'epsilon') for each in private):.3g}" if private else "none here"
+    return min(private, key=lambda each: number(each, "epsilon"), default=None)
 
 
 def _cost(row: Row, settings: Mapping[str, Any]) -> str:

@@ -62,9 +62,7 @@ KNOWN = {
         "precision of distinct tokens",
     ),
     "distinct_recall": _share(
-        "distinct recall",
-        "is the share of the batch’s distinct tokens that were found",
-        "recall of distinct tokens",
+        "distinct recall", "is the share of the batch’s distinct tokens that were found", "recall of distinct tokens"
     ),
     "exact": _share("exact", "is the share of sentences that are right from the first to the last token"),
     "rouge1": _share("ROUGE-1", "is the F-measure of single words", "ROUGE-1"),

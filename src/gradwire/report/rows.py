@@ -26,10 +26,7 @@ SPEED_COLUMNS = (
     *("data", "model", "seed", "device", "mode", "iterations"),
     *("way", "precision", "victims", "milliseconds", "objective", "ratio"),
 )
-COST_COLUMNS = (
-    *("what", "by", "clients", "entries", "bits"),
-    *("seconds_client", "seconds_server", "bytes_up", "how"),
-)
+COST_COLUMNS = (*("what", "by", "clients", "entries", "bits"), *("seconds_client", "seconds_server", "bytes_up", "how"))
 LIES_COLUMNS = (
     *("data", "model", "seed", "batch", "scheme", "clients", "colluders"),
     *("lie", "what", "correlation", "succeeds", "outcome"),

@@ -147,7 +147,8 @@ def training_figure(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
 def _series(name: str, rows: Sequence[Row]) -> Series:
     ordered = sorted(group_by(rows, (), lambda row: number(row, "round")).items())
     seeds = group_by(rows, (), lambda row: str(row["seed"])).values()
-    column = next((name for name in rows[0] if _measures(name) and any(row[name] != "" for row in rows)), "")
+    own = [name for name in rows[0] if name.startswith("test_") and name != "test_loss"]
+    column = next((name for name in own if any(row[name] != "" for row in rows)), "")
     last = [number(row, column) for row in ordered[-1][1]] if column else []
     return Series(
         name,
@@ -157,10 +158,6 @@ def _series(name: str, rows: Sequence[Row]) -> Series:
         measured_std=stdev(last) if len(last) > 1 else None,
         seconds=fmean(max(number(row, "seconds") for row in group) for group in seeds),
     )
-
-
-def _measures(column: str) -> bool:
-    return column.startswith("test_") and column != "test_loss"
 
 
 def _point(rows: Sequence[Row], column: str) -> SeriesPoint:

@@ -55,21 +55,15 @@ class ClientRound:
     def save(self) -> bytes:
         """The session as bytes. They hold the client's update, state and secrets: nobody else's business."""
         parts: dict[str, Mapping[str, Tensor]] = {
-            "update": self.brought.update,
-            "private": self.brought.private,
-            "buffers": self.brought.buffers,
+            **{name: getattr(self.brought, name) for name in ("update", "private", "buffers")},
             "public": self.public,
             "start": self.round.start or {},
             "reply": {str(i): _bytes(reply.frozen()) for i, reply in enumerate(self.session.replies)},
         }
         facts = {
             "scheme": self.scheme.spec,
-            "weight": self.brought.weight,
-            "loss": self.brought.loss,
-            "clients": self.round.clients,
-            "seed": self.round.seed,
-            "epoch": self.round.epoch,
-            "weights": self.round.weights,
+            **{name: getattr(self.brought, name) for name in ("weight", "loss")},
+            **{name: getattr(self.round, name) for name in ("clients", "seed", "epoch", "weights")},
             "began": self.round.fingerprint.hex(),
             "order": {part: list(tensors) for part, tensors in parts.items()},
             "key": self._key.hex(),

@@ -41,19 +41,18 @@ the fixed projection that it begins as, without a network. With `response=affine
 autoencoder to first order (`codec.affine`), and what is sent through itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from statistics import fmean
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError, unknown
-from gradwire.schemes.codec import bare, messages, network
+from gradwire.errors import GradwireError
+from gradwire.schemes.codec import bare, messages
 from gradwire.schemes.codec.affine import AFFINE, response, tangent
-from gradwire.schemes.codec.initial import projection, uniform
+from gradwire.schemes.codec.choices import STARTS, AutoencoderChoices
 from gradwire.schemes.codec.layers import (
     BARE,
     NETWORK,
@@ -67,103 +66,26 @@ from gradwire.schemes.codec.layers import (
     sizes,
 )
 from gradwire.schemes.codec.network import preimage
-from gradwire.schemes.codec.training import OPTIMIZERS, Training, fallen, fit
+from gradwire.schemes.codec.training import Training, fallen, fit
 from gradwire.schemes.halves import mean
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.local_step import LocalStep, LocalStepHook
 from gradwire.schemes.measurement import Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Accounting, Scheme, check_positive, exactly
+from gradwire.schemes.scheme import Accounting, Scheme, exactly
 from gradwire.seeds import generator
 from gradwire.wire import ClientHalf, Need, Send, ServerHalf, Tensors
 
-STARTS = {"projection": projection, "uniform": uniform}
-CHOICES = {
-    "optimizer": OPTIMIZERS,
-    "steps": ("through", "straight", "replaced"),
-    "start": tuple(STARTS),
-    "codec": ("trained", "untrained", "projection"),
-    "coded": ("parameters", "updates"),
-    "counted": ("run", "client"),
-    "response": ("exact", "affine"),
-}
 LENGTHENED = 16
 """The largest factor by which a slope is made longer: one of which next to nothing is left says nothing."""
 
 
 @dataclass(frozen=True)
-class Autoencoder(Scheme, LocalStepHook, Accounting):
-    """Send the latent code of the parameters.
-
-    Attributes:
-        warmup_rounds: T_w, in which clients train their autoencoders and send the perturbed parameters at full length,
-            with their decoders in the last. From then on they send codes.
-        warmup_iterations: m_w, the first steps of a warming-up round, which are not perturbed: the autoencoder is
-            trained on the parameters after them.
-        lr: λ, the autoencoder's learning rate in the first round; it falls linearly until the warming-up ends.
-        passes: how often each of those parameters is used ("using updates twice").
-        segment: numbers of a layer in a step of the autoencoder's training; shorter layers are taken whole.
-        jitter: standard deviation of the noise, in units of a layer's root mean square.
-        optimizer: of the autoencoder, "adam" or "sgd".
-        steps: of a client: "through", "straight" or "replaced"; see above.
-        start: the untrained autoencoder: "projection" or "uniform".
-        codec: "trained", or a control: "untrained", or the bare "projection".
-        coded: "parameters" or "updates".
-        counted: the warming-up's rounds, of the "run" or those in which a "client" was.
-        error_feedback: with coded updates, add what the codec left out to the next one.
-        response: of the autoencoder to a step that is not sent: "exact", or "affine".
-    """
+class Autoencoder(AutoencoderChoices, Scheme, LocalStepHook, Accounting):
+    """Send the latent code of the parameters."""
 
     name: ClassVar[str] = "autoencoder"
     needs = frozenset({Need.SERVER, Need.LOCAL_STEPS, Need.LOCAL_UPDATE, Need.EQUAL_WEIGHTS})
-
-    warmup_rounds: int = 35
-    warmup_iterations: int = 30
-    lr: float = 1e-4
-    passes: int = 2
-    segment: int = 1024
-    jitter: float = 0.03
-    optimizer: Literal["adam", "sgd"] = "adam"
-    steps: Literal["through", "straight", "replaced"] = "through"
-    start: Literal["projection", "uniform"] = "projection"
-    codec: Literal["trained", "untrained", "projection"] = "trained"
-    coded: Literal["parameters", "updates"] = "parameters"
-    counted: Literal["run", "client"] = "run"
-    error_feedback: bool = True
-    response: Literal["exact", "affine"] = "exact"
-
-    def __post_init__(self) -> None:
-        if self.warmup_rounds < 0:
-            raise GradwireError(f"autoencoder: warmup_rounds is {self.warmup_rounds}; it must not be negative")
-        check_positive(self.name, "warmup_iterations", self.warmup_iterations)
-        check_positive(self.name, "passes", self.passes)
-        if self.segment < 1 or self.segment % (2 * network.SHRINK):
-            least = 2 * network.SHRINK
-            raise GradwireError(f"autoencoder: segment is {self.segment}; it must be a multiple of {least}")
-        if not 0 < self.lr < inf:
-            raise GradwireError(f"autoencoder: lr is {self.lr}; it must be positive and finite")
-        if not 0 <= self.jitter < inf:
-            raise GradwireError(f"autoencoder: jitter is {self.jitter}; it must be finite and not negative")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise unknown(f"autoencoder: {name}", getattr(self, name), choices)
-        for name, value, told in self._idle():
-            if getattr(self, name) != getattr(type(self), name):
-                raise GradwireError(f"autoencoder: {name} is {getattr(self, name)!r}; {value} {told}")
-
-    def _idle(self) -> Iterator[tuple[str, str, str]]:
-        """Hyper-parameters that would do nothing, the choice that makes it so, and why."""
-        if self.coded == "updates":
-            yield "steps", "coded=updates", "leaves steps as they are"
-            yield "response", "coded=updates", "puts no step through the autoencoder"
-        else:
-            yield "error_feedback", "coded=parameters", "feeds nothing back"
-        if self.codec != "trained":
-            for name in ("lr", "passes", "segment", "jitter", "optimizer"):
-                yield name, f"codec={self.codec}", "is never trained"
-        if self.codec == "projection":
-            yield "start", "codec=projection", "has no other weights"
-            yield "response", "codec=projection", "is linear"
 
     @property
     def least_rounds(self) -> int:  # type: ignore[override]

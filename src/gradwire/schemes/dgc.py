@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError, positive
+from gradwire.errors import check_fraction, not_negative, positive
 from gradwire.schemes.imitation import Stacked, flat, largest_of_each
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Measurement
@@ -49,11 +49,9 @@ class DGC(SparseMessages):
 
     def __post_init__(self) -> None:
         check_share("dgc", "ratio", self.ratio)
-        if not 0 <= self.momentum < 1:
-            raise GradwireError(f"dgc: momentum is {self.momentum}; it must be in [0, 1)")
+        check_fraction(self.name, self, "momentum")
         positive(self.name, self, "clip")
-        if self.warmup_epochs < 0:
-            raise GradwireError(f"dgc: warmup_epochs is {self.warmup_epochs}; it must not be negative")
+        not_negative(self.name, self, "warmup_epochs")
 
     @property
     def local_momentum(self) -> float:

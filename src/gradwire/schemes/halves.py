@@ -25,11 +25,9 @@ def mean(uploads: Mapping[str, Tensors]) -> dict[str, Tensor]:
     for tensors in parties[1:]:
         for name, total in totals.items():
             total += tensors[name]
-    return {name: (total / len(parties)).to(_mean_dtype(parties[0][name])) for name, total in totals.items()}
-
-
-def _mean_dtype(tensor: Tensor) -> torch.dtype:
-    return tensor.dtype if tensor.is_floating_point() else torch.float32
+    sent = {name: tensor.dtype for name, tensor in parties[0].items()}
+    dtypes = {name: dtype if dtype.is_floating_point else torch.float32 for name, dtype in sent.items()}
+    return {name: (total / len(parties)).to(dtypes[name]) for name, total in totals.items()}
 
 
 def advanced(half: Generator[Y, G, R], got: G | None) -> tuple[Y | None, R | None]:

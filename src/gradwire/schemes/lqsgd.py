@@ -7,6 +7,7 @@ magnitude, and q is rounded to the nearest of its levels. P is made orthonormal 
 of bases that each client made orthonormal would not be. With one client of rank 1 that changes the length of P̂ alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log1p
 from typing import ClassVar
@@ -16,13 +17,12 @@ from torch import Tensor
 
 from gradwire.errors import GradwireError, WireError
 from gradwire.schemes.gradients import Full, Gradient
-from gradwire.schemes.halves import mean
-from gradwire.schemes.layout import Layout, Update
-from gradwire.schemes.measurement import Cells, Dense, Measurement, Term
-from gradwire.schemes.powersgd import Factorisation, Matrices, PowerSGD, orthonormal
-from gradwire.schemes.round import Observation, Outcome, Round, State
+from gradwire.schemes.layout import Layout
+from gradwire.schemes.measurement import Cells, Term
+from gradwire.schemes.powersgd import Factorisation, Matrices, PowerSGD
+from gradwire.schemes.round import Round, State
 from gradwire.schemes.scheme import exactly
-from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
+from gradwire.wire import Send, Tensors, bits
 
 UNKNOWN = 1e6
 """The width of a cell that nobody knows, in units of the factor's largest magnitude: nothing is outside it."""
@@ -54,32 +54,9 @@ class LQSGD(PowerSGD):
         """s, the number of levels above zero."""
         return (1 << (self.bits - 1)) - 1
 
-    def client(self, update: Update, private: State, public: State, round: Round) -> ClientHalf[Outcome]:
-        """P ← M·Q, quantise, mean, P̂ ← orthonormal, Q ← Mᵀ·P̂, quantise, mean, M ≈ P̂·Qᵀ."""
-        plan = Factorisation.of(round.layout, self.rank)
-        delta = {name: g.to(round.layout.dtype) + (private[name] if private else 0) for name, g in update.items()}
-        matrices = {name: delta[name].reshape(n, m) for name, (n, m, _) in plan.shapes.items()}
-        q = self.start(public, round)
-        p = {name: m @ q[name] for name, m in matrices.items()}
-        first = yield Send("P", {**self.quantise(p, plan.p), "dense": plan.rest.flatten(delta)})
-        p = orthonormal(plan.p.unflatten(first["mean"]))
-        q = {name: m.mT @ p[name] for name, m in matrices.items()}
-        second = yield Send("Q", self.quantise(q, plan.q))
-        q = plan.q.unflatten(second["mean"])
-        aggregate = plan.assemble(p, q, first["dense"])
-        residual = {name: delta[name] - aggregate[name] for name in plan.shapes} if private else {}
-        return Outcome(aggregate, q, {**private, **residual})
-
-    def server(self, public: State, round: Round) -> ServerHalf[Outcome]:
-        """Two means of what the levels stand for."""
-        plan = Factorisation.of(round.layout, self.rank)
-        uploads = yield None
-        first = mean({party: self.opened(sent, plan.p) for party, sent in uploads.items()})
-        uploads = yield Send("P", first)
-        second = mean({party: self.opened(sent, plan.q) for party, sent in uploads.items()})
-        yield Send("Q", second)
-        p, q = orthonormal(plan.p.unflatten(first["mean"])), plan.q.unflatten(second["mean"])
-        return Outcome(plan.assemble(p, q, first["dense"]), q, {})
+    def message(self, phase: str, factors: Matrices, layout: Layout, beside: Tensors) -> Send:
+        """The factors' levels, which the server has to read before it can take a mean."""
+        return Send(phase, {**self.quantise(factors, layout), **beside})
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
         """A code for each entry of the factors, a magnitude for each factor; with P, what is sent dense."""
@@ -108,39 +85,20 @@ class LQSGD(PowerSGD):
         rest = {name: tensor for name, tensor in sent.items() if name == "dense"}
         return {"mean": units * self._value(levels), **rest}
 
-    def decode(self, observation: Observation) -> Update:
-        """P̂·Qᵀ with the victim's own Q."""
-        plan = Factorisation.of(observation.round.layout, self.rank)
-        own = self.opened(observation.uploads["Q"], plan.q)["mean"]
-        return self._assembled(observation, plan, own)
+    def read(self, sent: Tensors, phase: str, layout: Layout) -> Tensor:
+        """What its levels stand for, or the mean that the server has formed."""
+        return self.opened(sent, layout)["mean"]
 
-    def taken(self, observation: Observation) -> Update:
-        """P̂·Qᵀ with the mean Q, as PowerSGD takes off."""
-        plan = Factorisation.of(observation.round.layout, self.rank)
-        return self._assembled(observation, plan, observation.replies["Q"]["mean"])
-
-    def measure(self, observation: Observation) -> Measurement:
-        """The cells of M·Q and of Mᵀ·P̂: Q and P̂ are public, so each is a linear map of M."""
-        plan = Factorisation.of(observation.round.layout, self.rank)
-        start = self.start(observation.public, observation.round)
-        orthogonal = orthonormal(plan.p.unflatten(observation.replies["P"]["mean"]))
-        p, q = (self._cells(observation.uploads[phase], each) for phase, each in (("P", plan.p), ("Q", plan.q)))
-        terms: dict[str, list[Term]] = {
-            name: [RightCells(*p[name], start[name][None]), LeftCells(*q[name], orthogonal[name][None])]
-            for name in plan.shapes
-        }
-        rest = plan.rest.unflatten(observation.uploads["P"]["dense"])
-        return {name: terms[name] if name in terms else [Dense(rest[name][None])] for name in plan.layout.shapes}
+    def terms(self, phase: str, sent: Tensors, layout: Layout, by: Matrices) -> Mapping[str, Term]:
+        """The cells of each matrix's products."""
+        cells, kind = self._cells(sent, layout), RightCells if phase == "P" else LeftCells
+        return {name: kind(*cell, by[name][None]) for name, cell in cells.items()}
 
     def others(self, reply: Tensors, own: Tensors, party: str, public: State, round: Round) -> Tensors:
         """The mean of what the others' levels stand for: nobody learns the levels."""
         plan, n = Factorisation.of(round.layout, self.rank), len(round.clients)
         mine = self.opened(own, plan.p if "dense" in own else plan.q)
         return {name: (n * reply[name] - mine[name]) / (n - 1) for name in mine}
-
-    def _assembled(self, observation: Observation, plan: Factorisation, q: Tensor) -> Update:
-        p = orthonormal(plan.p.unflatten(observation.replies["P"]["mean"]))
-        return plan.assemble(p, plan.q.unflatten(q), observation.uploads["P"]["dense"])
 
     def _value(self, levels: Tensor) -> Tensor:
         """q⁻¹ of levels (or of the edges between them) over s: from −1 to 1, which is as far as entries reach."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 
-from gradwire.errors import GradwireError
+from gradwire.errors import positive
 from gradwire.schemes.imitation import Stacked, flat, parts
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Dense, Measurement
@@ -33,8 +33,7 @@ class Noise(PlainSGD):
     std: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.std < float("inf"):
-            raise GradwireError(f"noise: std is {self.std}; it must be positive and finite")
+        positive(self.name, self, "std")
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The key of the client's own noise."""

@@ -12,12 +12,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gradwire.errors import check_counts
 from gradwire.schemes.halves import mean
 from gradwire.schemes.imitation import Stacked
 from gradwire.schemes.layout import Formed, Layout, Update
 from gradwire.schemes.measurement import Dense, LeftSketch, Measurement, RightSketch, Term
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import ErrorFeedback, check_positive, exactly
+from gradwire.schemes.scheme import ErrorFeedback, exactly
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors
 
 Matrices = Mapping[str, Tensor]
@@ -40,7 +41,7 @@ class PowerSGD(ErrorFeedback):
     warm_start: bool = True
 
     def __post_init__(self) -> None:
-        check_positive("powersgd", "rank", self.rank)
+        check_counts(self.name, self, "rank")
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """The residual e ← 0, parameter by parameter."""
@@ -53,17 +54,29 @@ class PowerSGD(ErrorFeedback):
         matrices = {name: delta[name].reshape(n, m) for name, (n, m, _) in plan.shapes.items()}
         q = self.start(public, round)
         p = {name: m @ q[name] for name, m in matrices.items()}
-        reply = yield Send("P", {"P": plan.p.flatten(p), "dense": plan.rest.flatten(delta)}, mean=True)
+        reply = yield self.message("P", p, plan.p, {"dense": plan.rest.flatten(delta)})
         rest = reply["dense"]
-        p = orthonormal(plan.p.unflatten(reply["P"]))
+        p = orthonormal(plan.p.unflatten(self.read(reply, "P", plan.p)))
         # Mᵀ·P̂ as (P̂ᵀ·M)ᵀ, which reads M as it lies: three times as fast.
         q = {name: (p[name].mT @ m).mT for name, m in matrices.items()}
-        reply = yield Send("Q", {"Q": plan.q.flatten(q)}, mean=True)
-        q = plan.q.unflatten(reply["Q"])
+        reply = yield self.message("Q", q, plan.q, {})
+        q = plan.q.unflatten(self.read(reply, "Q", plan.q))
         for name, m in matrices.items() if private else ():  # what is left of M, where M was
             m.addmm_(p[name], q[name].mT, alpha=-1)
         residual = {name: delta[name] for name in plan.shapes} if private else {}
         return Outcome(plan.assemble(p, q, rest), q, {**private, **residual})
+
+    def message(self, phase: str, factors: Matrices, layout: Layout, beside: Tensors) -> Send:
+        """What a client sends of the factors of a phase, "P" or "Q"."""
+        return Send(phase, {phase: layout.flatten(factors), **beside}, mean=True)
+
+    def opened(self, sent: Tensors, layout: Layout) -> dict[str, Tensor]:
+        """What a client's message stands for: itself."""
+        return dict(sent)
+
+    def read(self, sent: Tensors, phase: str, layout: Layout) -> Tensor:
+        """The factors that a message or reply of a phase stands for, flat."""
+        return sent[phase]
 
     def _sum(self, update: Update, private: State, layout: Layout) -> dict[str, Tensor]:
         """g + e, in memory of its own."""
@@ -78,11 +91,12 @@ class PowerSGD(ErrorFeedback):
         """Two means."""
         plan = Factorisation.of(round.layout, self.rank)
         uploads = yield None
-        first = mean(uploads)
+        first = mean({party: self.opened(sent, plan.p) for party, sent in uploads.items()})
         uploads = yield Send("P", first)
-        second = mean(uploads)
+        second = mean({party: self.opened(sent, plan.q) for party, sent in uploads.items()})
         yield Send("Q", second)
-        p, q = orthonormal(plan.p.unflatten(first["P"])), plan.q.unflatten(second["Q"])
+        p = orthonormal(plan.p.unflatten(self.read(first, "P", plan.p)))
+        q = plan.q.unflatten(self.read(second, "Q", plan.q))
         return Outcome(plan.assemble(p, q, first["dense"]), q, {})
 
     def check(self, phase: str, tensors: Tensors, round: Round) -> None:
@@ -93,15 +107,18 @@ class PowerSGD(ErrorFeedback):
 
     def decode(self, observation: Observation) -> Update:
         """P̂·Qᵀ with the victim's own Q."""
-        plan = Factorisation.of(observation.round.layout, self.rank)
-        p = orthonormal(plan.p.unflatten(observation.replies["P"]["P"]))
-        return plan.assemble(p, plan.q.unflatten(observation.uploads["Q"]["Q"]), observation.uploads["P"]["dense"])
+        return self._decoded(observation, observation.uploads["Q"])
 
     def taken(self, observation: Observation) -> Update:
         """P̂·Qᵀ with the mean Q: algorithm 2 takes off what all clients decode. What is sent dense leaves nothing."""
+        return self._decoded(observation, observation.replies["Q"])
+
+    def _decoded(self, observation: Observation, second: Tensors) -> Update:
+        """P̂·Qᵀ with the Q of a message or reply."""
         plan = Factorisation.of(observation.round.layout, self.rank)
-        p = orthonormal(plan.p.unflatten(observation.replies["P"]["P"]))
-        return plan.assemble(p, plan.q.unflatten(observation.replies["Q"]["Q"]), observation.uploads["P"]["dense"])
+        p = orthonormal(plan.p.unflatten(self.read(observation.replies["P"], "P", plan.p)))
+        q = plan.q.unflatten(self.read(second, "Q", plan.q))
+        return plan.assemble(p, q, observation.uploads["P"]["dense"])
 
     def kept_back(self, private: State, layout: Layout) -> Update:
         """The residual e."""
@@ -109,17 +126,19 @@ class PowerSGD(ErrorFeedback):
 
     def measure(self, observation: Observation) -> Measurement:
         """Both sketches, M·Q and Mᵀ·P̂: Q and P̂ are public, so each is a linear map of M."""
-        plan = Factorisation.of(observation.round.layout, self.rank)
+        plan, sent = Factorisation.of(observation.round.layout, self.rank), observation.uploads
         start = self.start(observation.public, observation.round)
-        orthogonal = orthonormal(plan.p.unflatten(observation.replies["P"]["P"]))
-        p = plan.p.unflatten(observation.uploads["P"]["P"])
-        q = plan.q.unflatten(observation.uploads["Q"]["Q"])
-        terms: dict[str, list[Term]] = {
-            name: [RightSketch(p[name][None], start[name][None]), LeftSketch(q[name][None], orthogonal[name][None])]
-            for name in plan.shapes
-        }
-        rest = plan.rest.unflatten(observation.uploads["P"]["dense"])
-        return {name: terms[name] if name in terms else [Dense(rest[name][None])] for name in plan.layout.shapes}
+        orthogonal = orthonormal(plan.p.unflatten(self.read(observation.replies["P"], "P", plan.p)))
+        rest = plan.rest.unflatten(sent["P"]["dense"])
+        found: dict[str, list[Term]] = {name: [Dense(tensor[None])] for name, tensor in rest.items()}
+        right, left = self.terms("P", sent["P"], plan.p, start), self.terms("Q", sent["Q"], plan.q, orthogonal)
+        found |= {name: [right[name], left[name]] for name in plan.shapes}
+        return {name: found[name] for name in plan.layout.shapes}
+
+    def terms(self, phase: str, sent: Tensors, layout: Layout, by: Matrices) -> Mapping[str, Term]:
+        """What a message says of each matrix: its products with the orthonormal columns `by`."""
+        factors, kind = layout.unflatten(sent[phase]), RightSketch if phase == "P" else LeftSketch
+        return {name: kind(factor[None], by[name][None]) for name, factor in factors.items()}
 
     def imitate(
         self, own: Stacked, means: Stacked, public: State, round: Round, random: torch.Generator

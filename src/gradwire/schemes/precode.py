@@ -15,12 +15,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, check_counts, not_negative
 from gradwire.models.bottleneck import VariationalBottleneck
 from gradwire.schemes.layout import Update
 from gradwire.schemes.none import PlainSGD
 from gradwire.schemes.round import Observation
-from gradwire.schemes.scheme import OwnNetwork, check_positive
+from gradwire.schemes.scheme import OwnNetwork
 from gradwire.seeds import number
 from gradwire.wire import Need
 
@@ -42,9 +42,8 @@ class Precode(PlainSGD, OwnNetwork):
     beta: float = 1e-3
 
     def __post_init__(self) -> None:
-        check_positive(self.name, "bottleneck", self.bottleneck)
-        if not 0 <= self.beta < float("inf"):
-            raise GradwireError(f"precode: beta is {self.beta}; it must be finite and not negative")
+        check_counts(self.name, self, "bottleneck")
+        not_negative(self.name, self, "beta")
 
     def adapt(self, model: nn.Module, seed: int) -> nn.Module:
         """A copy of the network with a bottleneck between the features and the last linear layer.

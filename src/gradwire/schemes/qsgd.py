@@ -11,12 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, check_counts
 from gradwire.schemes.imitation import Stacked, flat, parts
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.measurement import Cells, Measurement, dense
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import Scheme, check_positive, exactly, own_key, own_random
+from gradwire.schemes.scheme import Scheme, exactly, own_key, own_random
 from gradwire.wire import ClientHalf, Send, ServerHalf, Tensors, bits
 
 PART = 1 << 16
@@ -40,7 +40,7 @@ class QSGD(Scheme):
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= bits.MAX_BITS:
             raise GradwireError(f"qsgd: bits is {self.bits}; it must be in 2 to {bits.MAX_BITS}")
-        check_positive("qsgd", "bucket", self.bucket)
+        check_counts(self.name, self, "bucket")
 
     @property
     def levels(self) -> int:
@@ -135,7 +135,7 @@ class QSGD(Scheme):
         steps = []
         # Part by part of all gradients, as `quantise` does: a part stays in a core's cache.
         for part in decoded.split(len(self._parts(decoded[0])[0]), 1):
-            v = _buckets(part, self.bucket)
+            v = _rows(part, self.bucket)
             norms = v.norm(dim=2, keepdim=True)
             level = v.abs().mul_(self.levels / norms.clamp_min(torch.finfo(torch.float32).tiny))
             level.add_(torch.rand(v.shape, generator=random)).floor_().clamp_(max=self.levels)
@@ -158,10 +158,5 @@ class QSGD(Scheme):
 
 def _rows(part: Tensor, width: int) -> Tensor:
     """Entries as float32, a bucket a row, the last one filled up with zeros."""
-    short = -part.numel() % width
-    return (torch.nn.functional.pad(part, (0, short)) if short else part).float().view(-1, width)
-
-
-def _buckets(parts: Tensor, width: int) -> Tensor:
-    """Entries (V, n), a bucket a row, the last one filled up with zeros: (V, buckets, width)."""
-    return torch.nn.functional.pad(parts, (0, -parts.shape[1] % width)).unflatten(1, (-1, width))
+    short = -part.shape[-1] % width
+    return (torch.nn.functional.pad(part, (0, short)) if short else part).float().unflatten(-1, (-1, width))

@@ -338,9 +338,3 @@ def own_key(secret: int) -> State:
 def own_random(private: State, purpose: str, *numbers: int) -> torch.Generator:
     """A client's own random numbers for one purpose in one round or step, from its `own_key`."""
     return seeds.generator(purpose, int(private["key"]), *numbers)
-
-
-def check_positive(scheme: str, name: str, value: float | None) -> None:
-    """Refuse a hyper-parameter below 1."""
-    if value is not None and value < 1:
-        raise GradwireError(f"{scheme}: {name} is {value}; it must be at least 1")

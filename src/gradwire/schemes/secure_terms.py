@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, check_counts, not_negative
 from gradwire.schemes.accounting import Guarantee
 from gradwire.schemes.distributed_dp import DistributedNoise, epsilon
 from gradwire.schemes.layout import Layout
@@ -73,10 +73,8 @@ class SecureTerms(Scheme, KeyExchange, Accounting):
             raise GradwireError(f"{self.name}: bits is {self.bits}; it must be one of {', '.join(map(str, BITS))}")
         if not isinstance(self.max, str) and not 0 < self.max < inf:
             raise GradwireError(f"{self.name}: max is {self.max}; it must be adaptive, largest or a positive number")
-        if self.threshold is not None and self.threshold < 2:
-            raise GradwireError(f"{self.name}: threshold is {self.threshold}; it must be at least 2")
-        if self.colluders is not None and self.colluders < 0:
-            raise GradwireError(f"{self.name}: colluders is {self.colluders}; it must not be negative")
+        check_counts(self.name, self, "threshold", least=2)
+        not_negative(self.name, self, "colluders")
 
     def private_state(self, layout: Layout, secret: int = 0) -> State:
         """A signing key."""

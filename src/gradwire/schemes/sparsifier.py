@@ -10,11 +10,11 @@ from math import ceil
 
 from torch import Tensor
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, check_counts
 from gradwire.schemes.layout import Layout
 from gradwire.schemes.powersgd import Factorisation
 from gradwire.schemes.round import State
-from gradwire.schemes.scheme import ErrorFeedback, check_positive
+from gradwire.schemes.scheme import ErrorFeedback
 from gradwire.schemes.selection import Per
 
 
@@ -39,7 +39,7 @@ class Sparsifier(ErrorFeedback):
         if (self.ratio is None) == (self.match_rank is None):
             raise GradwireError(f"{name} needs either ratio or match_rank: {name}:ratio=0.01 or {name}:match_rank=4")
         check_share(name, "ratio", self.ratio)
-        check_positive(name, "match_rank", self.match_rank)
+        check_counts(name, self, "match_rank")
 
     @staticmethod
     @abstractmethod

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 
-from gradwire.errors import GradwireError
+from gradwire.errors import check_fraction
 from gradwire.schemes.imitation import Stacked, largest_of_each
 from gradwire.schemes.layout import Update
 from gradwire.schemes.measurement import Measurement
@@ -33,8 +33,7 @@ class Sparsify(SparseMessages):
     drop: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop < 1:
-            raise GradwireError(f"sparsify: drop is {self.drop}; it must be in [0, 1)")
+        check_fraction(self.name, self, "drop")
 
     @property
     def selection(self) -> TopK:

@@ -13,12 +13,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError, WireError
+from gradwire.errors import GradwireError, WireError, check_counts
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.magnitudes import magnitude, told_maximum
 from gradwire.schemes.measurement import Measurement
 from gradwire.schemes.round import Observation, Outcome, Round, State
-from gradwire.schemes.scheme import check_positive, exactly
+from gradwire.schemes.scheme import exactly
 from gradwire.schemes.selection import largest
 from gradwire.schemes.sga import CODES, SGA
 from gradwire.schemes.sparse import Sparse
@@ -59,9 +59,7 @@ class SSGA(SGA):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.compression < float("inf"):
-            raise GradwireError(f"{self.name}: compression is {self.compression}; it must be at least 1")
-        check_positive(self.name, "anonymity", self.anonymity)
+        check_counts(self.name, self, "compression", "anonymity")
         if self.anonymity > 1 and not self.votes:
             raise GradwireError(f"{self.name}: anonymity is {self.anonymity}; it needs union=anonymous and mask=topk")
         if self.anonymity > 1 and self.colluders != 0:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gradwire.errors import GradwireError
+from gradwire.errors import check_fraction
 from gradwire.schemes.layout import Layout, Update
 from gradwire.schemes.round import State
 from gradwire.schemes.ssga import SSGA
@@ -37,8 +37,7 @@ class SSGADGC(SSGA):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise GradwireError(f"{self.name}: momentum is {self.momentum}; it must be in [0, 1)")
+        check_fraction(self.name, self, "momentum")
 
     @property
     def needs(self) -> frozenset[Need]:

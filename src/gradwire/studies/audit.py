@@ -150,15 +150,9 @@ def columns(domain: Domain) -> tuple[str, ...]:
 def described(task: Task) -> dict[str, object]:
     """What a report has to know of a domain, and of targets that are made of the inputs."""
     domain, same = task.domain, f"Its targets are the {task.domain.what} themselves, which it does not know."
-    return {
-        "name": domain.name,
-        "what": domain.what,
-        "scores": list(domain.scores),
-        "higher": domain.higher,
-        "assumed": domain.assumed,
-        "success": domain.enough,
-        "targets": same if task.loss.from_inputs else "",
-    }
+    told = {name: getattr(domain, name) for name in ("name", "what", "higher", "assumed")}
+    told |= {"scores": list(domain.scores), "success": domain.enough}
+    return told | {"targets": same if task.loss.from_inputs else ""}
 
 
 def keep(run: RunFolder, domain: Domain, answers: Mapping[str, Tensor]) -> None:

@@ -90,8 +90,9 @@ def audit_recording(
         GradwireError: a transcript of another model, labels that are not one an example, settings that cannot be met.
     """
     heard = [each.of_client(client, work) for each in _until(load(path), number, client)]
-    recordings = _several(heard, settings.rounds)
-    recording = recordings[-1]
+    recordings, recording = heard[-settings.rounds :], heard[-1]
+    if len(heard) < settings.rounds:
+        raise GradwireError(f"rounds is {settings.rounds}; {len(heard)} are recorded up to round {recording.round}")
     settings = _as_recorded(settings, recording, told or {})
     dataset = data.load(settings.data, settings.split).under(settings.loss)
     settings, task = settings.of(dataset.task), dataset.task
@@ -153,8 +154,9 @@ def audit_recording(
                     [dict.fromkeys(run.columns, "") | row | {column: each[i] for column, each in scored.items()}]
                 )
                 answers[f"{recording.scheme}|{spec}|{problems[i].knowledge}"] = found.inputs[i : i + 1]
+        file = re.sub(r"[^\w=.+-]+", "_", name)  # safe in any file system
         for i, whose in enumerate(names):
-            _show(run.path / f"{file_name(name)}-{whose}", task.domain, guess.inputs[i])
+            _show(run.path / f"{file}-{whose}", task.domain, guess.inputs[i])
     keep(run, task.domain, answers)
     return run.path
 
@@ -261,18 +263,6 @@ def _until(rounds: Mapping[int, RecordedRound], last: int | None, client: str) -
     while (each := rounds.get(first - 1)) is not None and each.scheme == scheme and victim in each.clients:
         first -= 1
     return [rounds[number] for number in range(first, last + 1)]
-
-
-def _several(recordings: list[RecordedRound], several: int) -> list[RecordedRound]:
-    """So many rounds in a row, the last of them."""
-    if len(recordings) < several:
-        raise GradwireError(f"rounds is {several}; {len(recordings)} are recorded up to round {recordings[-1].round}")
-    return recordings[-several:]
-
-
-def file_name(text: str) -> str:
-    """A text as the name of a file or folder, safe in any file system."""
-    return re.sub(r"[^\w=.+-]+", "_", text)
 
 
 def _show(place: Path, domain: Domain, inputs: Tensor) -> None:

@@ -103,7 +103,7 @@ def label_leak(settings: LabelLeak) -> list[Row]:
     adversary cannot tell the two apart.
     """
     dataset = data.load(settings.data, "test")
-    model = _network(settings, dataset)
+    model = dataset.network(settings.model, settings.seed)
     right, guesses = [0, 0], settings.samples * settings.batch
     for sample in range(settings.samples):
         # Drawn with replacement, so that labels are as frequent as in the data.
@@ -129,7 +129,7 @@ def maximum_leak(settings: MaximumLeak) -> list[Row]:
     """How well R_max of one image tells members from others after training, beside what the loss would tell."""
     members, others = data.load(settings.data, "train"), data.load(settings.data, "test")
     how = TrainSettings(rounds=settings.rounds, seed=settings.seed)
-    state = begin(how, _network(settings, members))
+    state = begin(how, members.network(settings.model, settings.seed))
     train(state, how, members)
     pairs = [_loss_and_maximum(state.model, d, i) for d in (members, others) for i in range(settings.samples)]
     losses, maxima = zip(*pairs, strict=True)
@@ -140,10 +140,6 @@ def maximum_leak(settings: MaximumLeak) -> list[Row]:
         "rank_correlation": float(spearmanr(losses, maxima).statistic),
     }
     return [{name: getattr(settings, name) for name in MAXIMUM[:5]} | dict(found)]
-
-
-def _network(settings: LabelLeak | MaximumLeak, dataset: Dataset) -> torch.nn.Module:
-    return dataset.network(settings.model, settings.seed)
 
 
 def _loss_and_maximum(model: torch.nn.Module, dataset: Dataset, index: int) -> tuple[float, float]:

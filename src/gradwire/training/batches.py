@@ -46,7 +46,8 @@ def descents(settings: TrainSettings, client: str, examples: int, round: int) ->
         epochs = [number // (examples // len(batches[0])) for number in numbers]
     else:
         whole = range(round * settings.local_epochs, (round + 1) * settings.local_epochs)
-        sizes = step_sizes(settings, examples)[: _epoch_steps(settings, examples)]
+        sizes = step_sizes(settings, examples)
+        sizes = sizes[: len(sizes) // settings.local_epochs]
         used = sum(sizes)
         batches = [batch for e in whole for batch in _epoch(every, client, e, settings.seed)[:used].split(sizes)]
         epochs = [epoch for epoch in whole for _ in sizes]
@@ -62,10 +63,6 @@ def step_sizes(settings: TrainSettings, examples: int) -> list[int]:
     if examples % size and not settings.drop_last:
         sizes.append(examples % size)
     return sizes * settings.local_epochs
-
-
-def _epoch_steps(settings: TrainSettings, examples: int) -> int:
-    return len(step_sizes(settings, examples)) // (settings.local_epochs or 1)
 
 
 def batch_indices(shard: Tensor, client: str, round: int, batch_size: int, seed: int) -> Tensor:

@@ -222,12 +222,7 @@ class _Setting:
         return cls(settings, chosen, held, watcher, done, how, targets_known, relative, drop)
 
     def round(
-        self,
-        model: nn.Module,
-        public: State | None,
-        private: Mapping[str, State] | None,
-        index: int,
-        epoch: int = 0,
+        self, model: nn.Module, public: State | None, private: Mapping[str, State] | None, index: int, epoch: int = 0
     ) -> tuple[View, RoundResult]:
         """One round as the round loop runs it: what the adversary sees, with the model itself, and what came of it."""
         names, layout, seed = tuple(self.held), Layout.of_model(model), self.settings.seed

@@ -67,10 +67,7 @@ def check(settings: TrainSettings, carrier: Transport) -> Scheme:
 
 
 def begin(
-    settings: TrainSettings,
-    model: nn.Module,
-    transport: Transport | None = None,
-    identities: Identities | None = None,
+    settings: TrainSettings, model: nn.Module, transport: Transport | None = None, identities: Identities | None = None
 ) -> TrainingState:
     """The state before the first round. `model` is trained in place, unless the scheme trains a network of its own.
 
@@ -127,11 +124,7 @@ def train(
 
 
 def planned(
-    state: TrainingState,
-    settings: TrainSettings,
-    dataset: Dataset,
-    shards: Sequence[Tensor],
-    transport: Transport,
+    state: TrainingState, settings: TrainSettings, dataset: Dataset, shards: Sequence[Tensor], transport: Transport
 ) -> CohortPlan:
     """How this process's clients train.
 

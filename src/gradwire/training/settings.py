@@ -6,7 +6,7 @@ from math import cos, pi
 from typing import Literal
 
 from gradwire.devices import check_device
-from gradwire.errors import GradwireError, unknown
+from gradwire.errors import GradwireError, check_counts, check_fraction, check_words, not_negative, positive
 from gradwire.schemes import spec_of
 
 OPTIMIZERS = ("sgd", "adam")
@@ -89,21 +89,14 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scheme", spec_of(self.scheme))
-        for name in ("clients", "batch_size"):
-            if getattr(self, name) < 1:
-                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("local_steps", "local_epochs"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise GradwireError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_counts("", self, "clients", "batch_size", "local_steps", "local_epochs")
         if self.local_steps is not None and self.local_epochs is not None:
             raise GradwireError("local_steps and local_epochs exclude each other; give one of them")
         if self.sample is not None and not 1 <= self.sample <= self.clients:
             raise GradwireError(f"sample is {self.sample}; it must be from 1 to {self.clients}, for so many clients")
-        if self.rounds < 0:
-            raise GradwireError(f"rounds is {self.rounds}; it must not be negative")
-        for name in ("lr", "server_lr"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise GradwireError(f"{name} is {getattr(self, name)}; it must be positive")
+        not_negative("", self, "rounds", "weight_decay", "seed")
+        positive("", self, "lr", "server_lr")
+        check_fraction("", self, "momentum", "drop_clients")
         if not self.local and self.server_lr is not None:
             raise GradwireError(f"server_lr is {self.server_lr}; without local work there is one rate only, lr")
         if self.local and self.optimizer == "adam" and self.server_lr is None:
@@ -114,34 +107,18 @@ class TrainSettings:
             raise GradwireError("drop_last is for local epochs; steps have batches of one size anyway")
         if self.local and self.nesterov:
             raise GradwireError("nesterov is not known to the clients' SGD; leave it out under local work")
-        if not 0 <= self.momentum < 1:
-            raise GradwireError(f"momentum is {self.momentum}; it must be in [0, 1)")
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
             raise GradwireError("nesterov needs optimizer sgd and a positive momentum")
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("average", AVERAGES),
-            ("schedule", SCHEDULES),
-            ("on_nan", ON_NAN),
-            ("on_few", ON_FEW),
-        ):
-            if getattr(self, name) not in known:
-                raise unknown(name, getattr(self, name), known)
+        check_words(self, optimizer=OPTIMIZERS, average=AVERAGES, schedule=SCHEDULES, on_nan=ON_NAN, on_few=ON_FEW)
         self.rate(1)
         if self.precision not in PRECISIONS:
             raise GradwireError(f"precision is {self.precision!r}; it must be {' or '.join(PRECISIONS)}")
-        if not 0 <= self.drop_clients < 1:
-            raise GradwireError(f"drop_clients is {self.drop_clients}; it must be in [0, 1)")
         if not 0 <= self.malicious <= self.clients:
             raise GradwireError(
                 f"malicious is {self.malicious}; it must be from 0 to {self.clients}, of so many clients"
             )
         if bool(self.malicious) != bool(self.malice):
             raise GradwireError(f"malicious is {self.malicious} and malice {self.malice!r}; they go together")
-        if self.weight_decay < 0:
-            raise GradwireError(f"weight_decay is {self.weight_decay}; it must not be negative")
-        if self.seed < 0:
-            raise GradwireError(f"seed is {self.seed}; it must not be negative")
         check_device(self.device)
 
     @property

@@ -132,7 +132,7 @@ def test_the_bound_on_a_distance():
         ({"canary": ("dirac",)}, "canary is 'dirac'; it must be dirac:NUMBER or input:NUMBER"),
         ({"canary": ("dirac:100000",)}, "dirac:100000 needs as many entries; the network has"),
         ({"schemes": ("dpsgd+sga",)}, "shows sums of all clients"),
-        ({"epsilons": (0.0,)}, "epsilon or norm is 0.0; it must be positive"),
+        ({"epsilons": (0.0,)}, "epsilon is 0.0; it must be positive"),
         ({"adjacency": "add/remove"}, "unknown adjacency 'add/remove'"),
         ({"data": "diabetes", "canary": ("input:4",)}, "needs classes, for the other label"),
         ({"model": "resnet20", "canary": ("dirac:2",)}, "batch norm, which mixes a batch"),

@@ -1,6 +1,7 @@
 """A network's first layer, where it is a linear one, and the entries of its gradient in what was sent."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -93,15 +94,13 @@ def _reach(network: nn.Module, task: Task, inputs: Tensor) -> tuple[str, nn.Modu
         raise _Reached(layer, arguments[0])
 
     own = {m: name for name, m in network.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
-    hooks = [module.register_forward_pre_hook(stop) for module in own]
-    try:
-        with torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad():
+        for module in own:
+            hooks.enter_context(module.register_forward_pre_hook(stop))
+        try:
             task.output(network, inputs)
-    except _Reached as reached:
-        return own[reached.layer], reached.layer, reached.inputs
-    finally:
-        for hook in hooks:
-            hook.remove()
+        except _Reached as reached:
+            return own[reached.layer], reached.layer, reached.inputs
     raise GradwireError(f"analytic finds no layer of {type(network).__name__} that has trainable parameters")
 
 

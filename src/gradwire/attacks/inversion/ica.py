@@ -23,7 +23,7 @@ from gradwire.attacks.inversion.analytic import nothing_known, readable
 from gradwire.attacks.inversion.first_layer import FirstLayer
 from gradwire.attacks.inversion.match import total_variation
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
-from gradwire.errors import GradwireError, not_negative, positive
+from gradwire.errors import check_counts, not_negative, positive
 from gradwire.progress import Progress, silent
 from gradwire.seeds import generator
 from gradwire.tasks import Domain, Pixels
@@ -66,9 +66,7 @@ class ICA(Specified):
     fade: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "restarts"):
-            if getattr(self, name) < 1:
-                raise GradwireError(f"ica: {name} is {getattr(self, name)}; it must be at least 1")
+        check_counts(self.name, self, "iterations", "restarts")
         positive(self.name, self, "step", "fade")
         not_negative(self.name, self, "tv", "alike", "sharpness", "outside", "contrast")
 

@@ -54,7 +54,8 @@ def rehearsals(problem: Problem, own: PublicExamples, seed: int = 0, device: str
     check(problem, own)
     parties, sought = len(view.clients), [view.clients.index(party) for party in problem.clients]
     batch = view.shape[0] // len(problem.clients)
-    order = torch.stack([_permuted(len(own.inputs), seed, column) for column in range(batch)], 1)
+    drawn = (generator("own examples", seed, column) for column in range(batch))
+    order = torch.stack([torch.randperm(len(own.inputs), generator=each) for each in drawn], 1)
     run = engine(view.model, view.mode, view.task, batch, device)
     for first in range(0, len(order), size := chunk(problem)):
         # The victim of round i holds the chunk's batch i, and its fellows those that follow: the last's are the first.
@@ -102,10 +103,6 @@ def chunk(problem: Problem) -> int:
     """Rounds that are rehearsed at a time."""
     size = sum(p.numel() for p in problem.view.model.parameters() if p.requires_grad)
     return max(len(problem.view.clients), min(CHUNK, NUMBERS // max(1, size)))
-
-
-def _permuted(count: int, seed: int, column: int) -> Tensor:
-    return torch.randperm(count, generator=generator("own examples", seed, column))
 
 
 def _at_once(

@@ -15,7 +15,7 @@ from gradwire.attacks.inversion.checkpoint import Checkpoint, fingerprint
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.optimize import DECAYS, LBFGS, Adam, Box, Decay, Optimizer
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
-from gradwire.errors import GradwireError, positive, unknown
+from gradwire.errors import GradwireError, check_counts, check_words, positive
 from gradwire.progress import Progress, silent
 from gradwire.seeds import generator
 from gradwire.tasks import Domain, Pixels
@@ -71,13 +71,9 @@ class Search(Specified, ABC):
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "restarts"):
-            if getattr(self, name) < 1:
-                raise GradwireError(f"{self.name}: {name} is {getattr(self, name)}; it must be at least 1")
+        check_counts(self.name, self, "iterations", "restarts")
         positive(self.name, self, "step")
-        for name, known in (("decay", DECAYS), ("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise unknown(name, getattr(self, name), known)
+        check_words(self, decay=DECAYS, optimizer=OPTIMIZERS, precision=PRECISIONS)
 
     def suits(self, domain: Domain) -> None:
         """Refuse a domain in which the value has no meaning."""

@@ -90,7 +90,8 @@ def observe(
     found = {}
     for knowledge, clients in measured.items():
         inner, square = torch.cat(parts[knowledge], 2)
-        energy = torch.stack([_energy(client) for client in clients]).cpu()
+        observed = [[term.observed.double() for terms in client.values() for term in terms] for client in clients]
+        energy = torch.stack([torch.stack([y.square().sum() for y in own]).sum() for own in observed]).cpu()
         found[knowledge] = WireStatistics(inner[None], square[None], energy[None])
     return found
 
@@ -105,7 +106,3 @@ def _moments(measurement: Measurement, gradients: Mapping[str, Gradient]) -> Ten
     """⟨A(G), y⟩ and ‖A(G)‖² of V candidates over all terms, shape (2, V)."""
     pairs = [(term, gradients[name]) for name, terms in measurement.items() for term in terms]
     return torch.stack([torch.stack(term.repeat(len(g)).moments(g)).double() for term, g in pairs]).sum(0)
-
-
-def _energy(measurement: Measurement) -> Tensor:
-    return torch.stack([t.observed.double().square().sum() for terms in measurement.values() for t in terms]).sum()

@@ -42,12 +42,7 @@ class BetweenRounds:
         facts |= {"parameters": arrays.parameters, "buffers": arrays.buffers}
         facts |= {"like": {name: [list(t.shape), NAMES[t.dtype]] for name, t in arrays.like.items()}}
         facts |= {"begun": self.public is not None, "public": list(self.public or ())}
-        states = {
-            "public": self.public or {},
-            "means": arrays.means,
-            "left": arrays.left,
-            "keys": joined(members.keys),
-        }
+        states = {"public": self.public or {}, "means": arrays.means, "left": arrays.left, "keys": joined(members.keys)}
         said = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
         with replacing(Path(path)) as temporary:
             temporary.write_bytes(Message("", "", 0, "grid", {"facts": said, **joined(states)}).encode())

@@ -51,18 +51,13 @@ def _panel(ax: Axes, summaries: Sequence[Summary], families: Sequence[str], them
             if points:
                 _line(ax, sorted(points, key=lambda s: s.bytes_up), index, knowledge, theme)
     domain = summaries[0].domain
-    ax.set(xlabel="bytes that a victim sends in the round (log scale)", ylabel=_caption(domain))
+    noun = f"{domain.words.noun}{'' if domain.higher else ': lower gives away more'}"
+    score = "SSIM with the private image" if domain.pictures else noun
+    ax.set(xlabel="bytes that a victim sends in the round (log scale)", ylabel=score)
     levels = _levels(summaries)
     _heights(ax, [*(s.score for s in summaries), *(height for height, _ in levels)], domain)
     _sizes(ax, summaries, theme)
     _reference(ax, levels, theme)
-
-
-def _caption(domain: RunDomain) -> str:
-    if domain.pictures:
-        return "SSIM with the private image"
-    noun = domain.words.noun
-    return noun if domain.higher else f"{noun}: lower gives away more"
 
 
 def _heights(ax: Axes, heights: Sequence[float], domain: RunDomain) -> None:

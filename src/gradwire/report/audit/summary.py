@@ -144,6 +144,8 @@ def _cell(setting: Setting, scheme: str, knowledge: str, domain: RunDomain, rows
     known = not any(map(math.isnan, nothing))
     gains = [domain.gain(score, beside) for score, beside in zip(leading, nothing, strict=True)]
     gain = fmean(gains) if known else None
+    # A single figure tells nothing of its error.
+    doubt = 2 * stdev(gains) / math.sqrt(len(gains)) if known and len(gains) > 1 else 0.0
     expected = [number(row, "expected") if "expected" in row else math.nan for row in rows]
     return Summary(
         setting,
@@ -156,7 +158,7 @@ def _cell(setting: Setting, scheme: str, knowledge: str, domain: RunDomain, rows
         scores={name: mean(rows, name) for name in domain.scores},
         uninformed=fmean(nothing) if known else None,
         gain=gain,
-        clear=gain is not None and gain > _doubt(gains),
+        clear=gain is not None and gain > doubt,
         percent_of_none=None,
         success=fmean(yes(row, "success") for row in rows),
         worst=domain.best(leading),
@@ -164,11 +166,6 @@ def _cell(setting: Setting, scheme: str, knowledge: str, domain: RunDomain, rows
         verdicts=Counter(verdict for row in rows if (verdict := str(row.get("verdict", "")))),
         **{column: mean(rows, column) for column in ("bytes_up", "ratio")},
     )
-
-
-def _doubt(gains: Sequence[float]) -> float:
-    """Two standard errors of the mean; 0 for a single figure, which tells nothing of its error."""
-    return 2 * stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
 
 
 def _percent(summary: Summary, summaries: Sequence[Summary]) -> float | None:

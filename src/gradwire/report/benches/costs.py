@@ -12,11 +12,7 @@ from gradwire.report.tables import Table
 ROUND = "round, "
 """The rows of whole rounds begin with this; these rows are drawn."""
 MEASURED = "measured"
-AGAINST = {
-    "masking, ssga": "masking, sga",
-    "later round, ssga": "later round, sga",
-    "floor, ssga": "later round, sga",
-}
+AGAINST = {"masking, ssga": "masking, sga", "later round, ssga": "later round, sga", "floor, ssga": "later round, sga"}
 """What is compared with what: sparse sums with dense ones of as many entries, among as many clients."""
 SPENT = {"seconds_client": "a client, s", "seconds_server": "the server, s", "bytes_up": "a client sends"}
 

@@ -100,7 +100,8 @@ def network_table(found: Sequence[StepPace], brief: bool = False) -> Table:
         step, real = pace.step, pace.measured
         made_of = [] if brief else [f"{step.compute:.3f} s", f"{step.coding:.3f} s"]
         times = [f"{pace.modelled[r]:.2f}" + (f" / {real[r]:.2f}" if r in real else "") for r in rates]
-        rows.append((step.scheme, *made_of, f"{step.bytes / 1e6:.2f}", *times, _pays(pace)))
+        pays = rate_text(pace.crossing) + (f" / {pace.met}" if pace.met else "")
+        rows.append((step.scheme, *made_of, f"{step.bytes / 1e6:.2f}", *times, pays))
     both = " / measured on a real link" if any(pace.measured for pace in found) else ""
     note = (
         f"Seconds a step: modelled{both}. MB are what a worker's link carries each way in a step. Modelled is compute "
@@ -108,10 +109,6 @@ def network_table(found: Sequence[StepPace], brief: bool = False) -> Table:
         "what users get, sending beside the backward pass included; it lies on a line between two measured links."
     )
     return Table((Column("scheme", numeric=False), *map(Column, titles)), tuple(rows), note)
-
-
-def _pays(pace: StepPace) -> str:
-    return rate_text(pace.crossing) + (f" / {pace.met}" if pace.met else "")
 
 
 def headline(found: Sequence[StepPace]) -> str | None:

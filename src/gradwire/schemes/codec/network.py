@@ -42,10 +42,7 @@ def _shapes(layers: tuple[tuple[int, int, int], ...], inputs: int, transposed: i
     return shapes
 
 
-HALVES = {
-    "encode": Layout(_shapes(ENCODER, 1, 0)),
-    "decode": Layout(_shapes(DECODER, CHANNELS, len(DECODER) - 1)),
-}
+HALVES = {"encode": Layout(_shapes(ENCODER, 1, 0)), "decode": Layout(_shapes(DECODER, CHANNELS, len(DECODER) - 1))}
 """The layouts of each half's weights: 172,996 and 43,733 numbers."""
 
 

@@ -158,9 +158,7 @@ def small_threshold(scene: FlowerScene) -> Gain:
     told = {i: {Key.THRESHOLD: 1, **(scene.told() if i == VICTIM else {})} for i in nodes.names}
     sent = nodes.masked(scene.terms, scene.start, told)
     return _victim(
-        *(scene, nodes, sent[VICTIM]),
-        [_revealed(nodes, 2, [VICTIM], [])[0]],
-        [_revealed(nodes, 3, [2], [VICTIM])[-1]],
+        *(scene, nodes, sent[VICTIM]), [_revealed(nodes, 2, [VICTIM], [])[0]], [_revealed(nodes, 3, [2], [VICTIM])[-1]]
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from gradwire.data import partition
 from gradwire.data import spec_of as spec_of_data
 from gradwire.devices import check_device
-from gradwire.errors import GradwireError, at_least, check_words
+from gradwire.errors import GradwireError, at_least, check_fraction, check_words, positive
 from gradwire.registry import MODELS
 from gradwire.schemes import parse, spec_of
 from gradwire.schemes.accounting import multiplier
@@ -63,12 +63,10 @@ class EpsilonSettings:
         object.__setattr__(self, "schemes", tuple(map(spec_of, self.schemes)))
         at_least(1, clients=self.clients, rounds=self.rounds)
         check_words(self, adjacency=("replace", "zero-out"))
-        for name in ("delta", "confidence"):
-            if not 0 < getattr(self, name) < 1:
-                raise GradwireError(f"{name} is {getattr(self, name)}; it must be in (0, 1)")
-        for value in (*self.epsilons, self.norm):
-            if not 0 < value < float("inf"):
-                raise GradwireError(f"epsilon or norm is {value}; it must be positive and finite")
+        positive("", self, "delta", "confidence", "norm")
+        check_fraction("", self, "delta", "confidence")
+        if wrong := [epsilon for epsilon in self.epsilons if not 0 < epsilon < float("inf")]:
+            raise GradwireError(f"epsilon is {wrong[0]}; it must be positive and finite")
         check_device(self.device)
         partition.parse(self.partition)
         if not self.canary or not (self.schemes or self.epsilons):

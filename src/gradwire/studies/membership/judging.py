@@ -75,9 +75,11 @@ def judge_given(given: Given, name: str, out: str | Path | None, confidence: flo
         "targets": len(given.models),
     }
     if given.kind == "score":
-        entries, said = [Entry({**shared, "attack": "score", "threshold": "none"}, _plain(given))], list[str]()
+        scored = Scored.of(given.scores, given.members, given.asked)
+        entries, said = [Entry({**shared, "attack": "score", "threshold": "none"}, scored)], list[str]()
     else:
-        answers = Answers(given.signals(), given.members, _labels(given))
+        labels = torch.zeros(len(given.examples), dtype=torch.int64) if given.labels is None else given.labels
+        answers = Answers(given.signals(), given.members, labels)
         entries, said = entries_of(answers, given.asked, ATTACKS[given.kind], shared, given.labels is not None)
     options = {"scores": name, "score_is": given.kind, "confidence": confidence, "seed": seed}
     run = RunFolder.create(out, "membership", COLUMNS)
@@ -125,11 +127,3 @@ def entries_of(
     if lost := int((there & ~asked).sum()):
         said.append(f"{lost} of {int(there.sum())} pairs could not be judged by every attack, and were left out.")
     return entries, said
-
-
-def _plain(given: Given) -> Scored:
-    return Scored.of(given.scores, given.members, given.asked)
-
-
-def _labels(given: Given) -> Tensor:
-    return torch.zeros(len(given.examples), dtype=torch.int64) if given.labels is None else given.labels

@@ -1,6 +1,5 @@
 """Judge a trained model, with the lists of its members and of non-members: shadows only if asked for."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +65,8 @@ def judge_model(
     settings = settings.of(train.task)
     chosen = [_listed(which, name, train, test) for which, name in ((members, "members"), (nonmembers, "nonmembers"))]
     chosen[1], repeated = _apart(*chosen)
-    pool = replace(train, inputs=_joined(chosen, "inputs"), targets=_joined(chosen, "targets"))
+    inputs, targets = (torch.cat([getattr(each, what) for each in chosen]) for what in ("inputs", "targets"))
+    pool = replace(train, inputs=inputs, targets=targets)
     inside = torch.arange(len(pool)) < len(chosen[0])
     network = _restored(Path(checkpoint), train.network(settings.model, 0))
     if shadows and shadows < 2 * (ENOUGH + 1):
@@ -165,10 +165,6 @@ def _apart(members: Dataset, nonmembers: Dataset) -> tuple[Dataset, int]:
         share = f"{copies} of {len(others)} non-members are members too"
         raise GradwireError(f"{share}; the lists may not overlap (copies up to {100 * COPIES:g} % are left out)")
     return nonmembers.part(others), copies
-
-
-def _joined(chosen: Sequence[Dataset], what: str) -> Tensor:
-    return torch.cat([getattr(each, what) for each in chosen])
 
 
 def _restored(path: Path, network: nn.Module) -> nn.Module:

@@ -22,6 +22,11 @@ THRESHOLDS = ("mean-loss", "shadow", "target")
 USUAL_ATTACKS = ("prediction", "loss", "cross-entropy", "mentr", "lira", "rmia")
 ANY_LOSS = ("loss", "lira", "rmia")
 """The usual attacks that need an example's loss alone."""
+TRAINED_BY = (
+    *("clients", "partition", "batch_size", "sampling", "lr", "momentum", "weight_decay", "optimizer", "schedule"),
+    "device",
+)
+"""What a model's training has of the run's settings."""
 ENOUGH = 2
 """Shadows with a candidate, and shadows without, that an attack on both sorts gets: two have a variance."""
 
@@ -194,16 +199,5 @@ class MembershipSettings:
 
     def training(self, scheme: str, model: int, rounds: int) -> TrainSettings:
         """The settings of one model's training, which has a seed of its own."""
-        names = (
-            "clients",
-            "partition",
-            "batch_size",
-            "sampling",
-            "lr",
-            "momentum",
-            "weight_decay",
-            "optimizer",
-            "schedule",
-        )
-        own = {name: getattr(self, name) for name in (*names, "device")}
+        own = {name: getattr(self, name) for name in TRAINED_BY}
         return TrainSettings(scheme=scheme, rounds=rounds, seed=number("shadow", self.seed, model), **own)

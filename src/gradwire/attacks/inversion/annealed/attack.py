@@ -17,7 +17,7 @@ from gradwire.attacks.inversion.annealed.paths import PATHS, Path, path_of, suit
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.search import Search
-from gradwire.errors import GradwireError, not_negative, unknown
+from gradwire.errors import check_counts, not_negative, unknown
 from gradwire.progress import Progress, silent
 
 LEAST = 24
@@ -42,8 +42,7 @@ class Annealed(Specified):
     bn: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.iterations < LEAST:
-            raise GradwireError(f"annealed: iterations is {self.iterations}; it must be at least {LEAST}")
+        check_counts("annealed", self, "iterations", least=LEAST)
         if self.path and self.path not in PATHS:
             raise unknown("path", self.path, PATHS)
         not_negative(self.name, self, "bn")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from gradwire.attacks.inversion.exact.rgap import Rgap
 from gradwire.attacks.inversion.exact.spear import Spear
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, Specified
 from gradwire.attacks.inversion.row_choice import EXPLAINED
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, check_counts
 from gradwire.progress import Progress, silent
 from gradwire.seeds import generator
 from gradwire.wire import View
@@ -36,8 +37,7 @@ class Exact(Specified):
     rounds: int = 60
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise GradwireError(f"exact: rounds is {self.rounds}; it must be at least 1")
+        check_counts(self.name, self, "rounds")
 
     def run(
         self,
@@ -88,15 +88,12 @@ class Exact(Specified):
             return [], [f"it solves for numbers; {view.task.domain.what} hold none; try dager"]
         forms: list[ClosedForm] = []
         reasons: dict[str, None] = {}
-        for make in (AnalyticRows.of, self._spear, April.of, Rgap.of):
+        for make in (AnalyticRows.of, partial(Spear.of, rounds=self.rounds), April.of, Rgap.of):
             try:
                 forms.append(make(view))
             except GradwireError as error:
                 reasons[str(error)] = None
         return forms, list(reasons)
-
-    def _spear(self, view: View) -> Spear:
-        return Spear(Spear.of(view).layer, self.rounds)
 
 
 def _first(

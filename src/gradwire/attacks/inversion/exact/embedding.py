@@ -1,6 +1,7 @@
 """A network's patch embedding and the position embedding behind it, found by running the network."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,19 +73,13 @@ def _first(network: nn.Module, view: View, probe: Tensor) -> nn.Linear | nn.Conv
     """The linear or convolutional layer that is run first; None where it is of another kind than `patches` knows."""
     called: list[nn.Module] = []
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.modules.batchnorm._BatchNorm)
-    handles = [
-        module.register_forward_pre_hook(lambda module, _: called.append(module))
-        for module in network.modules()
-        if isinstance(module, kinds)
-    ]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with ExitStack() as hooks, torch.random.fork_rng(devices=[]), torch.no_grad():
+        for each in (module for module in network.modules() if isinstance(module, kinds)):
+            hooks.enter_context(each.register_forward_pre_hook(lambda module, _: called.append(module)))
         try:
             view.task.output(network, probe)
         except Exception as error:  # the model is the user's
             raise GradwireError(f"april cannot run the network: {error}".splitlines()[0]) from error
-        finally:
-            for handle in handles:
-                handle.remove()
     layer = called[0] if called else None
     if isinstance(layer, nn.Conv2d):
         plain = layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding != "same"
@@ -99,12 +94,8 @@ def _called(network: nn.Module, view: View, layer: nn.Module, inputs: Tensor) ->
     def note(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
         seen.append((arguments[0], output))
 
-    handle = layer.register_forward_hook(note)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            view.task.output(network, inputs)
-    finally:
-        handle.remove()
+    with layer.register_forward_hook(note), torch.random.fork_rng(devices=[]):
+        view.task.output(network, inputs)
     return seen[0]
 
 
@@ -139,13 +130,10 @@ def _slopes(
     random, seen = torch.Generator().manual_seed(seed), list[Tensor]()
     inputs = view.task.domain.sample(1, random=random).double()
     targets = view.task.loss.sample(1, random=random)
-    handle = layer.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    try:
-        with torch.random.fork_rng(devices=[]):
-            value = view.task.value(network, inputs, targets)
-        slope, *gradients = torch.autograd.grad(value, [seen[0], *parameters], allow_unused=True)
-    finally:
-        handle.remove()
+    note = layer.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    with note, torch.random.fork_rng(devices=[]):
+        value = view.task.value(network, inputs, targets)
+    slope, *gradients = torch.autograd.grad(value, [seen[0], *parameters], allow_unused=True)
     if slope is None or len(seen) > 1:
         return None, gradients
     rows = slope[0].flatten(1).mT if isinstance(layer, nn.Conv2d) else slope.reshape(-1, slope.shape[-1])

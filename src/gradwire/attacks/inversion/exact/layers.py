@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gradwire.engine import wide_copy
 from gradwire.models.mode import set_mode
+from gradwire.seeds import drawing
 from gradwire.wire import View
 
 Batched = nn.Linear | nn.Conv2d
@@ -37,19 +38,16 @@ class TracedLayers:
         def note(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
             vectors[names.get(id(module.weight), "")] += received(module, arguments[0], output)
 
-        handles = [module.register_forward_hook(note) for module in modules.values()]
+        for module in modules.values():
+            module.register_forward_hook(note)
         task, random = view.task, torch.Generator().manual_seed(0)
         inputs = task.domain.sample(view.shape[0], random=random)
         targets = task.loss.derived(inputs) if task.loss.from_inputs else None
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                torch.default_generator.manual_seed(0)
+            with drawing(0), torch.no_grad():
                 task.output(network, inputs, targets=targets)
         except Exception:  # the model is the user's, and may refuse such a batch
             return cls({})
-        finally:
-            for handle in handles:
-                handle.remove()
         alone = {names[id(m.weight)] for m in modules.values() if id(m.weight) in names and owners[id(m.weight)] == 1}
         return cls({name: count for name, count in vectors.items() if name in alone})
 

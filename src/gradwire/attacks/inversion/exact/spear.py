@@ -96,11 +96,11 @@ class Spear:
     rounds: int = 60
 
     @classmethod
-    def of(cls, view: View) -> "Spear":
+    def of(cls, view: View, rounds: int = 60) -> "Spear":
         """For a view's network; GradwireError where its batch is one input or its first layer is another."""
         if view.shape[0] < 2:
             raise GradwireError("spear tells the inputs of a batch apart; this is one input")
-        return cls(FirstLayer.of(view.model, view.task, view.mode, view.shape))
+        return cls(FirstLayer.of(view.model, view.task, view.mode, view.shape), rounds)
 
     def solution(self, problem: Problem, random: torch.Generator) -> Solution:
         """The batch as far as it was found; raises as `rows`."""

@@ -15,7 +15,7 @@ from gradwire.attacks.inversion.learned.occasion import Occasion
 from gradwire.attacks.inversion.match import Match
 from gradwire.attacks.inversion.problem import ATTACKING, Guess, Problem, PublicExamples, Specified
 from gradwire.attacks.inversion.rehearsals import batched
-from gradwire.errors import GradwireError, positive
+from gradwire.errors import GradwireError, check_counts, positive
 from gradwire.progress import Progress, silent
 from gradwire.schemes import observation
 
@@ -43,10 +43,7 @@ class Learned(Specified):
     features: int = 4096
 
     def __post_init__(self) -> None:
-        counts = ("hidden", "depth", "epochs", "size", "components", "features")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise GradwireError(f"learned: {name} is {getattr(self, name)}; it must be at least 1")
+        check_counts(self.name, self, "hidden", "depth", "epochs", "size", "components", "features")
         positive(self.name, self, "step")
 
     def run(

@@ -23,7 +23,7 @@ from gradwire.attacks.inversion.text.pursuit import pursue
 from gradwire.attacks.inversion.text.seen import EXPLAINED, Spans, candidates, listed, seen, unexplained
 from gradwire.attacks.inversion.text.sentences import Explosion, combinations, prefixes
 from gradwire.attacks.inversion.text.targets import last_tokens
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, check_counts
 from gradwire.progress import Progress, silent
 from gradwire.seeds import generator
 from gradwire.tasks import Tokens
@@ -48,9 +48,8 @@ class Dager(Specified):
     restarts: int = 16
 
     def __post_init__(self) -> None:
-        for name, least in (("combinations", 1), ("restarts", 0)):
-            if getattr(self, name) < least:
-                raise GradwireError(f"dager: {name} is {getattr(self, name)}; it must be at least {least}")
+        check_counts(self.name, self, "combinations")
+        check_counts(self.name, self, "restarts", least=0)
 
     def run(
         self,

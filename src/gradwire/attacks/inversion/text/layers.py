@@ -8,7 +8,7 @@ change.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gradwire.errors import GradwireError
 from gradwire.models.mode import copied, set_mode
+from gradwire.seeds import drawing
 from gradwire.tasks import Task, Tokens
 from gradwire.wire.view import Mode
 
@@ -95,7 +96,7 @@ class TracedNetwork:
         tables = {name: module for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
         called: dict[str, list[Tensor]] = {}
         looked_up: dict[str, list[Tensor]] = {}
-        with _steady(), _watched(linear, called), _watched(tables, looked_up):
+        with drawing(0), torch.no_grad(), _watched(linear, called), _watched(tables, looked_up):
             task.output(network, probes, targets=task.loss.derived(probes) if task.loss.from_inputs else None)
         names = {id(parameter): name for name, parameter in network.named_parameters()}
         places = [
@@ -137,7 +138,8 @@ class TracedNetwork:
         last = max(map(self.layers.index, layers))
         wanted = {layer.name: self.model.get_submodule(layer.name) for layer in layers}
         called: dict[str, list[Tensor]] = {}
-        with _steady(), _watched(wanted, called, stop=self.layers[last].name), suppress(_Enough):
+        watched = _watched(wanted, called, stop=self.layers[last].name)
+        with drawing(0), torch.no_grad(), watched, suppress(_Enough):
             self.task.output(self.model, tokens)
         return {name: found[0].reshape(len(tokens), -1, found[0].shape[-1]) for name, found in called.items()}
 
@@ -168,19 +170,9 @@ def _watched(
 
         return note
 
-    handles = [module.register_forward_pre_hook(watch(name)) for name, module in modules.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _steady() -> Iterator[None]:
-    """Run without slopes, and leave the global generator as it was, whatever dropout draws."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.manual_seed(0)
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_pre_hook(watch(name)))
         yield
 
 

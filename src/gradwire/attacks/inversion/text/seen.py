@@ -65,7 +65,8 @@ def seen(network: TracedNetwork, problem: Problem, batch: int, length: int) -> S
             continue
         each = span(layers, measurement, most)
         if single and each is None:
-            silent += [layer.weight for layer in layers if not _any(measurement, layer)]
+            weights = [layer.weight for layer in layers]
+            silent += [weight for weight in weights if not any(t.observed.any() for t in measurement[weight])]
         # Tokens at their positions are as many as beginnings of sentences, and as sentences' parts.
         tokens = max((s.tokens for s in first if s.complete), default=0)
         if each is not None and single:
@@ -148,10 +149,6 @@ def _length(network: TracedNetwork, problem: Problem) -> int | None:
             continue
         return int(used.max()) + 1 - first if len(used) else None
     return None
-
-
-def _any(measurement: Measurement, layer: LinearLayer) -> bool:
-    return any(bool(term.observed.any()) for term in measurement[layer.weight])
 
 
 def _placed(distances: Tensor, network: TracedNetwork, allowed: Tensor) -> Tensor:
