@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gradwire.attacks.inversion import Problem
+from gradwire.attacks.inversion import Exact, Problem, Strongest
 from gradwire.data import Dataset
 from gradwire.errors import GradwireError
 from gradwire.progress import silent
@@ -18,6 +18,9 @@ from gradwire.tasks import Columns, Pixels
 
 REHEARSED = 9
 """Victims' worth of evaluations that the rehearsals of a scheme under one kind of knowledge take, as measured."""
+SOLVED = 2
+"""Closed forms' worth of time that a victim takes under all schemes: that of the plain gradient, and of decoded ones
+until their equations contradict each other, as measured."""
 MORE = 5
 """Iterations beyond the first whose time tells what one takes, without what comes before it."""
 PATIENCE = 2.0
@@ -52,7 +55,19 @@ def intent(settings: AuditSettings, victims: Dataset, model: nn.Module) -> str:
         each = _seconds_an_evaluation([cell.problem for cell in first], settings)
     except GradwireError:  # a view that this search cannot attack; the audit's own attack says so, if it cannot either
         return f"{said}."
-    return f"{said}: {_about(evaluations * each)}."
+    closed = any(isinstance(attack, Strongest | Exact) for attack in attacks)
+    solved = SOLVED * settings.samples * _seconds_of_closed_forms(first[0].problem, settings) if closed else 0.0
+    return f"{said}: {_about(evaluations * each + solved)}."
+
+
+def _seconds_of_closed_forms(problem: Problem, settings: AuditSettings) -> float:
+    """What solving one victim's takes; 0 where none fits the network."""
+    started = time.perf_counter()
+    try:
+        Exact().run([problem], settings.seed, settings.device)
+    except GradwireError:
+        return 0.0
+    return time.perf_counter() - started
 
 
 def _seconds_an_evaluation(problems: Sequence[Problem], settings: AuditSettings) -> float:
