@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from math import prod
 
 import torch
-from scipy.linalg.lapack import dpocon  # type: ignore[import-untyped]
 from torch import Tensor
 
 from gradwire.attacks.inversion.exact.chain import Layer
@@ -63,6 +62,8 @@ class Equations:
         Raises:
             GradwireError: the equations leave x open, or contradict each other.
         """
+        from scipy.linalg.lapack import dpocon  # type: ignore[import-untyped]
+
         layer, size = self.layer, prod(self.layer.shape)
         enough(layer, min(self.slopes.shape[1:]), self.steep.numel())
         matrix, weigh = self._normal()

@@ -21,7 +21,6 @@ from math import prod
 from typing import ClassVar
 
 import torch
-from scipy.optimize import brentq  # type: ignore[import-untyped]
 from torch import Tensor
 
 from gradwire.attacks.inversion.analytic import nothing_known
@@ -111,6 +110,8 @@ class Rgap:
 
     def _scaled(self, problem: Problem, weight: Tensor) -> Tensor:
         """The slopes k (n,) at the logits for ∂W = k·xᵀ, where no bias tells them: those that the loss has at W·x."""
+        from scipy.optimize import brentq  # type: ignore[import-untyped]
+
         head, loss, targets = self.chain.layers[-1], problem.view.task.loss, problem.targets.cpu()
         if not self.chain.ends or not targets.numel():
             raise GradwireError(f"rgap needs the gradient of a bias of {head.name!r}, or its loss and the label")
