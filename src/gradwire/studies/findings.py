@@ -27,8 +27,8 @@ and commit. A claim holds, or does not, only where a whole interval says so and 
 tell. Figures at `smoke` are of tiny networks on digits: they show that a study runs, and little else.
 
 What a claim lacks that cannot be told: at `smoke`, `gradwire study NAME --scale desk`, on the paper's data or a part of
-them, which `--dry-run` counts; at `desk`, where the interval reaches over the limit, more seeds (`NAME:seeds=10`); where
-it was not run at this scale, `--scale paper`.
+them, which `--dry-run` counts; at `desk`, where the interval reaches over the limit, more seeds (`NAME:seeds=10`);
+where it was not run at this scale, `--scale paper`.
 """
 
 
