@@ -1,44 +1,12 @@
 """Learned model compression: every client's own autoencoder compresses, and thereby perturbs, its parameters.
 
 Y. Chen, L. Abrahamyan, H. Sahli, N. Deligiannis, "Learned model compression for efficient and privacy-preserving
-federated learning": algorithms 1 to 3. `codec` holds the autoencoder.
+federated learning": algorithms 1 to 3. `codec` holds the autoencoder; `codec.choices` says what is done where the paper
+says nothing or contradicts itself.
 
 Clients send parameters, not changes. The server decodes those of each client with the decoder that this client sent
 once, averages them (equation 12), and replies with the mean, uncompressed. Decoders are public state: whoever listened
 from the first round has them.
-
-Where the paper says nothing or contradicts itself, clients here do the following:
-
-- Layers: they encode each tensor, weight or bias, by itself, divided by its size (`codec.layers`).
-- Steps: with `steps=through` (line 9 of algorithm 2) they step from their own parameters along the slope with respect
-  to these, through the autoencoder. The loss falls among the models that the autoencoder can express, and its errors do
-  not add up. With `steps=replaced` (equation 11) they step from what the autoencoder made of their parameters, along
-  the slope there; errors add up to more than a round's progress. With `steps=straight` they step from their own
-  parameters along that slope.
-- Length: a slope through the autoencoder is shorter or longer than a plain one. They give it the length at which the
-  loss falls as in a plain step, to first order, so that a learning rate means what it means elsewhere.
-- Rounds: after the warming-up they begin with parameters of which the autoencoder makes the mean, as nearly as it can
-  (`codec.network.preimage`), so that its errors do not add up over rounds.
-- Start: an untrained autoencoder is an orthogonal projection that keeps a quarter of the directions
-  (`start=projection`, `codec.initial`) or has PyTorch's random weights (`start=uniform`). All clients begin with the
-  same one, and λ falls during the warming-up, as a mean of models loses what their autoencoders do not have in common.
-- Warming-up: T_w counts the rounds of the run. A client that misses the last of them sends its decoder with its next
-  message, and trains its autoencoder in that round first if it never has. One that takes fewer than m_w steps makes up
-  for the others on the parameters after its last step. `warmup_rounds=0,warmup_iterations=100` with one local step is
-  the paper's attack on untrained models.
-- Turns: T_w is "35 for each client" (section IV-A) and the rounds t = 1 … T_w (section III-C2). With `counted=run` they
-  are the run's rounds, with `counted=client` those that the client was in.
-- Coded: "the fine-tuning process … entails using updates" (section IV-A) while all equations are about parameters. With
-  `coded=updates` steps are plain, the autoencoder is trained on how far they have gone from the round's start, and it
-  codes that once, at the end. Sizes of layers are sent along. What it leaves out is added to the next round's
-  (`error_feedback`), which is not the paper's.
-- Training: the optimiser is Adam, as plain gradient descent (`optimizer=sgd`) learns nothing in 30 steps. A pass takes
-  one step for each segment of a layer, in random order; one step for each layer costs as much and learns far less.
-  Noise is added to the parameters (`jitter`), as an autoencoder that learns them by heart follows no step from them.
-
-Controls are `codec=untrained`, in which all is alike but that the autoencoder is never trained, and `codec=projection`,
-the fixed projection that it begins as, without a network. With `response=affine` a round's steps go through the
-autoencoder to first order (`codec.affine`), and what is sent through itself.
 """
 
 from collections.abc import Mapping
